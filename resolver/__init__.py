@@ -10,88 +10,87 @@ package costs nothing (PEP 562).
 
 from __future__ import annotations
 
+from resolver._version import __version__
+
 #: Type checkers know this name; importing `typing` for it would cost a third of `--version`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from resolver.core.answer import Failure, Resolution
-    from resolver.core.challenge import Challenge, parse_challenge
-    from resolver.core.checked import Checked
-    from resolver.core.comparison import Comparison, ImageComparison
-    from resolver.core.contents import Inspection, Offer, Offers
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.core.exported import Exported
-    from resolver.core.findings import Finding, Rule, Severity
-    from resolver.core.linted import Linted
-    from resolver.core.lock import Lock, Locked
-    from resolver.core.lock_check import LockCheck
-    from resolver.core.matrix import Matrix
-    from resolver.core.pinned import Pin, Pinned, PinnedFile
-    from resolver.core.plan import Plan
-    from resolver.core.platform import Platform
-    from resolver.core.pulled import Pulled
-    from resolver.core.reference import Reference
-    from resolver.core.requirements import Requirements
-    from resolver.core.select import Grade, Rejection, Selection, select
-    from resolver.core.stored import (
+    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.compare.compare import Comparison, ImageComparison
+    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.lint.findings import Finding, Rule, Severity
+    from resolver.core.lint.lint import Linted
+    from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.lockfile.lock import Lock, Locked
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.oci.reference import Reference
+    from resolver.core.pin.result import Pin, Pinned, PinnedFile
+    from resolver.core.platforms.platform import Grade, Platform
+    from resolver.core.platforms.select import Rejection, Selection, select
+    from resolver.core.registry.challenge import Challenge, parse_challenge
+    from resolver.core.results.export import Exported
+    from resolver.core.results.matrix import Matrix
+    from resolver.core.results.plan import Plan
+    from resolver.core.results.pull import Pulled
+    from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
+    from resolver.core.results.store import (
         Collected,
+        DiskUsage,
         Removed,
         Retention,
         StoredImage,
-        Usage,
         Verified,
     )
-    from resolver.core.thresholds import Thresholds
     from resolver.errors import ResolverError
     from resolver.session import Session
     from resolver.settings import Flags
 
-__version__ = "0.1.0"
 
 _HOMES = {
-    "Challenge": "resolver.core.challenge",
-    "Checked": "resolver.core.checked",
-    "Collected": "resolver.core.stored",
-    "Comparison": "resolver.core.comparison",
-    "Descriptor": "resolver.core.descriptor",
-    "Digest": "resolver.core.digest",
-    "Exported": "resolver.core.exported",
-    "Failure": "resolver.core.answer",
-    "Finding": "resolver.core.findings",
+    "Challenge": "resolver.core.registry.challenge",
+    "Checked": "resolver.core.check.check",
+    "Collected": "resolver.core.results.store",
+    "Comparison": "resolver.core.compare.compare",
+    "Descriptor": "resolver.core.oci.descriptor",
+    "Digest": "resolver.core.oci.digest",
+    "DiskUsage": "resolver.core.results.store",
+    "Exported": "resolver.core.results.export",
+    "Failure": "resolver.core.results.resolve",
+    "Finding": "resolver.core.lint.findings",
     "Flags": "resolver.settings",
-    "Grade": "resolver.core.select",
-    "ImageComparison": "resolver.core.comparison",
-    "Inspection": "resolver.core.contents",
-    "Linted": "resolver.core.linted",
-    "Lock": "resolver.core.lock",
-    "LockCheck": "resolver.core.lock_check",
-    "Locked": "resolver.core.lock",
-    "Matrix": "resolver.core.matrix",
-    "Offer": "resolver.core.contents",
-    "Offers": "resolver.core.contents",
-    "Pin": "resolver.core.pinned",
-    "Pinned": "resolver.core.pinned",
-    "PinnedFile": "resolver.core.pinned",
-    "Plan": "resolver.core.plan",
-    "Platform": "resolver.core.platform",
-    "Pulled": "resolver.core.pulled",
-    "Reference": "resolver.core.reference",
-    "Rejection": "resolver.core.select",
-    "Removed": "resolver.core.stored",
-    "Requirements": "resolver.core.requirements",
-    "Resolution": "resolver.core.answer",
+    "Grade": "resolver.core.platforms.select",
+    "ImageComparison": "resolver.core.compare.compare",
+    "Inspection": "resolver.core.results.resolve",
+    "Linted": "resolver.core.lint.lint",
+    "Lock": "resolver.core.lockfile.lock",
+    "LockCheck": "resolver.core.lockfile.drift",
+    "Locked": "resolver.core.lockfile.lock",
+    "Matrix": "resolver.core.results.matrix",
+    "Offer": "resolver.core.results.resolve",
+    "Offers": "resolver.core.results.resolve",
+    "Pin": "resolver.core.pin.result",
+    "Pinned": "resolver.core.pin.result",
+    "PinnedFile": "resolver.core.pin.result",
+    "Plan": "resolver.core.results.plan",
+    "Platform": "resolver.core.platforms.platform",
+    "Pulled": "resolver.core.results.pull",
+    "Reference": "resolver.core.oci.reference",
+    "Rejection": "resolver.core.platforms.select",
+    "Removed": "resolver.core.results.store",
+    "Requirements": "resolver.core.check.check",
+    "Resolution": "resolver.core.results.resolve",
     "ResolverError": "resolver.errors",
-    "Retention": "resolver.core.stored",
-    "Rule": "resolver.core.findings",
-    "Selection": "resolver.core.select",
+    "Retention": "resolver.core.results.store",
+    "Rule": "resolver.core.lint.findings",
+    "Selection": "resolver.core.platforms.select",
     "Session": "resolver.session",
-    "Severity": "resolver.core.findings",
-    "StoredImage": "resolver.core.stored",
-    "Thresholds": "resolver.core.thresholds",
-    "Usage": "resolver.core.stored",
-    "Verified": "resolver.core.stored",
-    "parse_challenge": "resolver.core.challenge",
-    "select": "resolver.core.select",
+    "Severity": "resolver.core.lint.findings",
+    "StoredImage": "resolver.core.results.store",
+    "Thresholds": "resolver.core.compare.thresholds",
+    "Verified": "resolver.core.results.store",
+    "parse_challenge": "resolver.core.registry.challenge",
+    "select": "resolver.core.platforms.select",
 }
 
 __all__ = [
@@ -101,6 +100,7 @@ __all__ = [
     "Comparison",
     "Descriptor",
     "Digest",
+    "DiskUsage",
     "Exported",
     "Failure",
     "Finding",
@@ -134,7 +134,6 @@ __all__ = [
     "Severity",
     "StoredImage",
     "Thresholds",
-    "Usage",
     "Verified",
     "__version__",
     "parse_challenge",

@@ -27,7 +27,7 @@ def main() -> None:
 
 def _tell_version() -> bool:
     """Print the version; False when that fails, and the command line has to say how."""
-    from resolver import __version__  # noqa: PLC0415 - nothing else is needed
+    from resolver._version import __version__  # noqa: PLC0415 - nothing else is needed
 
     try:
         sys.stdout.write(f"resolver {__version__}\n")

@@ -1,18 +1,18 @@
-"""Every way a question can fail, as one tree.
+"""The errors of `resolver`, as one tree.
 
 ResolverError
-├── Negative          status 1  found out, and the answer is no
-├── Malformed         status 2  the question, or a file of the user's, is wrong
-├── NotFound          status 3  the registry answered: there is no such thing
-├── Denied            status 4  the registry answered: not with these credentials
-├── Unavailable       status 5  nobody could be asked; the same call may pass later
-├── Untrusted         status 6  bytes are not what they claim, or go past a limit
-├── Offline           status 7  only the store may answer, and it does not know
+├── Negative          status 1  the check completed and failed
+├── Malformed         status 2  an argument or a file of the user is invalid
+├── NotFound          status 3  the registry reports that it does not exist
+├── Denied            status 4  the registry refuses these credentials
+├── Unavailable       status 5  the registry cannot be reached; a retry may succeed
+├── Untrusted         status 6  content fails verification or exceeds a limit
+├── Offline           status 7  offline, and the store does not have the content
 └── StoreFault        status 8  the local store cannot be read or written
 
-An error is named for what happened. It carries one sentence, its facts as attributes, and the
-next thing to type as `hints()`; it never prints and never exits. Text that came from elsewhere is
-put into the sentence as it is: the printer escapes it (`render.escape`).
+A class is named for what happened. An error has a message of one sentence, facts as attributes,
+and the next command to type as `hints()`; it never prints or exits. Remote text goes into the
+message unchanged: the printer escapes it (`render.text.escape`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Kind(Enum):
-    """What a failure means for the caller; one exit status each (architecture.md 2.6)."""
+class ErrorKind(Enum):
+    """The kinds of failure; each has an exit status."""
 
     NEGATIVE = 1
     INPUT = 2
@@ -38,77 +38,77 @@ class Kind(Enum):
 
     @property
     def status(self) -> int:
-        """The exit status of a command that ends with this kind."""
+        """The exit status of a command that fails with this kind."""
         return self.value
 
 
 class ResolverError(Exception):
-    """The root: catch this to catch everything that `resolver` raises on purpose.
+    """The base class of all errors that `resolver` raises on purpose.
+
+    A failure has a class of its own when code catches it or several places raise it. Other failures
+    are raised as the class of their exit status, with a code and facts of their own.
 
     Attributes:
-        kind: decides the exit status.
-        code: stable, one per class, for scripts that need more than the status.
-        word: the class of the catalogue (`USAGE`, `NETWORK`, `INTEGRITY`, …), for JSON.
+        kind: determines the exit status.
+        code: a stable name, for scripts that need more than the exit status.
+        word: the error class in JSON output: `USAGE`, `NETWORK`, `INTEGRITY`, ….
 
     """
 
-    kind: ClassVar[Kind]
-    code: ClassVar[str]
-    word: ClassVar[str]
+    kind: ClassVar[ErrorKind]
+    code: str
+    word: str
 
-    def __init__(self, message: str, *hints: str) -> None:
+    def __init__(
+        self, message: str, *hints: str, code: str = "", word: str = "", **facts: object
+    ) -> None:
         super().__init__(message)
         self._hints = hints
+        if code:
+            self.code = code
+        if word:
+            self.word = word
+        vars(self).update(facts)
 
     def hints(self) -> tuple[str, ...]:
-        """Say what to do next, best advice first; empty when there is nothing useful to say."""
+        """Return what to do next, best advice first."""
         return self._hints
 
     def attach(self, others: Sequence[tuple[str, ResolverError]]) -> None:
-        """Keep what other places answered before this one did; hints and facts tell it."""
+        """Record the failures of the places tried before this one, as hints and a fact."""
         if others:
             self.others = tuple(f"{place}: {error}" for place, error in others)
-            told = (f"before that, `{place}`: {error}" for place, error in others)
-            self._hints = (*self._hints, *told)
+            hints = (f"before that, `{place}`: {error}" for place, error in others)
+            self._hints = (*self._hints, *hints)
 
     def facts(self) -> dict[str, object]:
-        """Give the attributes of this failure, for JSON; values print with `str` where needed."""
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        """Return the facts of this failure, for JSON; some values need `str` to print."""
+        own = {"code", "word"}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not name.startswith("_") and name not in own
+        }
 
 
 class Negative(ResolverError):
-    """The question was answered, and the answer is no."""
+    """The check completed, and the answer is no."""
 
-    kind = Kind.NEGATIVE
+    kind = ErrorKind.NEGATIVE
     code = "negative"
     word = "NEGATIVE"
 
 
-class TagMoved(Negative):
-    """`--verify-tag`: the tag no longer points at the digest it is written with."""
-
-    code = "tag-moved"
-
-    def __init__(self, reference: str, pinned: str, current: str) -> None:
-        super().__init__(
-            f"`{reference}` is pinned to `{pinned}`, but the tag now points at `{current}`",
-            "write the new digest if you want the new image, or drop the tag from the reference",
-        )
-        self.reference = reference
-        self.pinned = pinned
-        self.current = current
-
-
 class Malformed(ResolverError):
-    """The question cannot be asked as it stands."""
+    """An argument or a file of the user is invalid."""
 
-    kind = Kind.INPUT
+    kind = ErrorKind.INPUT
     code = "malformed"
     word = "USAGE"
 
 
 class Usage(Malformed):
-    """Options or arguments that do not fit together."""
+    """Invalid or contradictory options and arguments."""
 
     code = "usage"
 
@@ -119,7 +119,7 @@ class InvalidReference(Malformed):
     code = "invalid-reference"
 
     def __init__(self, text: str, reason: str, *hints: str) -> None:
-        super().__init__(f"`{_short(text)}` is not an image reference: {reason}", *hints)
+        super().__init__(f"`{shortened(text)}` is not an image reference: {reason}", *hints)
         self.text = text
         self.reason = reason
 
@@ -131,7 +131,7 @@ class InvalidDigest(Malformed):
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(
-            f"`{_short(text)}` is not a digest: {reason}",
+            f"`{shortened(text)}` is not a digest: {reason}",
             "a digest is written `sha256:` and 64 lower-case hex digits",
         )
         self.text = text
@@ -139,7 +139,7 @@ class InvalidDigest(Malformed):
 
 
 class UnsupportedAlgorithm(InvalidDigest):
-    """A well-formed digest of an algorithm that cannot be checked here."""
+    """A well-formed digest whose algorithm is not supported."""
 
     code = "unsupported-algorithm"
 
@@ -151,7 +151,7 @@ class InvalidPlatform(Malformed):
 
     def __init__(self, text: str, reason: str, *hints: str) -> None:
         super().__init__(
-            f"`{_short(text)}` is not a platform: {reason}",
+            f"`{shortened(text)}` is not a platform: {reason}",
             *hints,
             "write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` "
             "or `windows/amd64:10.0.20348`",
@@ -161,9 +161,9 @@ class InvalidPlatform(Malformed):
 
 
 class InvalidConfiguration(Malformed):
-    """A file of the user's, or a variable, says something that cannot be used.
+    """A configuration file or an environment variable is invalid.
 
-    The message names place and field and never the value: it may be a secret.
+    The message names the place and the field, never the value, which may be a secret.
     """
 
     code = "invalid-configuration"
@@ -172,7 +172,7 @@ class InvalidConfiguration(Malformed):
     def __init__(self, place: str, field: str, reason: str) -> None:
         at = f" at `{field}`" if field else ""
         super().__init__(
-            f"cannot use `{place}`{at}: {reason}", f"mend or remove `{place}`, then try again"
+            f"cannot use `{place}`{at}: {reason}", f"fix or remove `{place}`, then try again"
         )
         self.place = place
         self.field = field
@@ -180,13 +180,13 @@ class InvalidConfiguration(Malformed):
 
 
 class BadFile(Malformed):
-    """A file that somebody wrote says something that cannot be used, and where.
+    """A file of the user is invalid at a known position.
 
-    The message never quotes the file: what stands there may be a secret.
+    The message never quotes the file, which may hold a secret.
 
     Attributes:
         place: the file.
-        line, column: both from 1; 0 when the file as a whole is meant.
+        line, column: both from 1; 0 for the file as a whole.
         field: names and positions from the top, as in `images[2].require[0]`; may be empty.
     """
 
@@ -206,21 +206,21 @@ class BadFile(Malformed):
 
 
 class FileLimit(BadFile):
-    """A file that somebody wrote goes past a limit: too large, too deep, or it grows when read."""
+    """A file of the user exceeds a limit: its size, its depth, or what it expands to."""
 
     code = "file-limit"
 
 
 class NotFound(ResolverError):
-    """The registry, or the place, answered that there is no such thing."""
+    """The registry, or another place, reports that it does not exist."""
 
-    kind = Kind.NOT_FOUND
+    kind = ErrorKind.NOT_FOUND
     code = "not-found"
     word = "NOT_FOUND"
 
 
 class RepositoryNotFound(NotFound):
-    """There is no such repository, or it is not visible."""
+    """The repository does not exist, or is not visible without a login."""
 
     code = "repository-not-found"
 
@@ -234,7 +234,7 @@ class RepositoryNotFound(NotFound):
 
 
 class ManifestNotFound(NotFound):
-    """The place answered that it has no manifest of this tag or digest."""
+    """The place has no manifest for this tag or digest."""
 
     code = "manifest-not-found"
 
@@ -244,7 +244,7 @@ class ManifestNotFound(NotFound):
         said = f" ({detail})" if detail else ""
         super().__init__(
             f"`{place}` has no manifest for `{reference}`{said}",
-            f"list what there is with `resolver tags {repository}`",
+            f"list the tags with `resolver tags {repository}`",
         )
         self.reference = reference
         self.place = place
@@ -252,7 +252,7 @@ class ManifestNotFound(NotFound):
 
 
 class BlobNotFound(NotFound):
-    """The place answered that it has no blob of this digest."""
+    """The place has no blob of this digest."""
 
     code = "blob-not-found"
 
@@ -266,10 +266,10 @@ class BlobNotFound(NotFound):
 
 
 class PlatformNotOffered(NotFound):
-    """The image exists, but not for the wanted platform.
+    """The image exists, but not for the requested platform.
 
-    `offered` holds the platforms there are, in index order, as text; `near` the relatives and
-    why each one lost.
+    `offered` lists its platforms in index order; `near` the closest ones, each with the reason
+    why it does not match.
     """
 
     code = "platform-not-offered"
@@ -289,55 +289,55 @@ class PlatformNotOffered(NotFound):
         self.near = tuple(near)
 
     def hints(self) -> tuple[str, ...]:
-        """List what is offered, and why the near misses are none."""
+        """Return the near misses with their reasons, then the platforms on offer."""
         if not self.offered:
             return ("it is offered for no platform at all",)
         listing = ", ".join(f"`{platform}`" for platform in self.offered)
-        misses = tuple(f"`{platform}` does not do: {reason}" for platform, reason in self.near)
+        misses = tuple(f"`{platform}` does not match: {reason}" for platform, reason in self.near)
         return (*misses, f"it is offered for {listing}")
 
 
 class PlatformUnknown(NotFound):
-    """A platform was asked for, and the image does not say what it is made for."""
+    """A platform was requested, and the image does not state its own."""
 
     code = "platform-unknown"
     word = "PLATFORM"
 
 
 class Denied(ResolverError):
-    """The registry answered: not with these credentials, or with none."""
+    """The registry refuses the request with these credentials, or without any."""
 
-    kind = Kind.DENIED
+    kind = ErrorKind.DENIED
     code = "denied"
     word = "AUTH"
 
 
 class AuthenticationRequired(Denied):
-    """Nothing was offered, and the registry wants something."""
+    """The registry requires credentials, and none are configured."""
 
     code = "authentication-required"
 
 
 class AuthenticationFailed(Denied):
-    """What was offered was refused."""
+    """The registry refuses the configured credentials."""
 
     code = "authentication-failed"
 
 
 class UnsupportedChallenge(Denied):
-    """The registry asks for a scheme that is not spoken here, or sends no usable challenge."""
+    """The registry sends no usable challenge, or one for an unsupported scheme."""
 
     code = "unsupported-challenge"
 
 
 class UnsafeRealm(Denied):
-    """The registry names a token server that must not be given credentials."""
+    """The registry names a token server that must not receive credentials."""
 
     code = "unsafe-realm"
 
 
 class BadTokenAnswer(Denied):
-    """The token server's answer is not a token."""
+    """The token server's response has no usable token."""
 
     code = "bad-token-answer"
 
@@ -349,45 +349,45 @@ class HelperFailed(Denied):
 
 
 class Unavailable(ResolverError):
-    """Nobody could be asked; the same call may pass later."""
+    """The registry cannot be reached, or fails; a retry may succeed."""
 
-    kind = Kind.UNAVAILABLE
+    kind = ErrorKind.UNAVAILABLE
     code = "unavailable"
     word = "NETWORK"
 
 
 class ConnectionFailed(Unavailable):
-    """No connection, or it broke."""
+    """The connection failed or broke."""
 
     code = "connection-failed"
 
 
 class TlsFailed(Unavailable):
-    """The other end could not prove who it is, or does not speak TLS."""
+    """TLS failed: the certificate is not accepted, or the server does not support TLS."""
 
     code = "tls-failed"
 
 
 class TimedOut(Unavailable):
-    """No answer in the time allowed."""
+    """No response arrived within the timeout."""
 
     code = "timed-out"
 
 
 class ServerFault(Unavailable):
-    """The registry answered with a fault of its own, or with something that is no answer."""
+    """The registry responded with a server error, or with an invalid response."""
 
     code = "server-fault"
 
 
 class RedirectRefused(Unavailable):
-    """The registry points somewhere that must not be followed."""
+    """The registry redirects to a URL that must not be followed."""
 
     code = "redirect-refused"
 
 
 class AddressRefused(Unavailable):
-    """A name leads to an address that a registry must not lead to."""
+    """A host name resolves to an address that registries must not use."""
 
     code = "address-refused"
 
@@ -396,7 +396,7 @@ class RateLimited(Unavailable):
     """Too many requests.
 
     Attributes:
-        retry_after: seconds the server asks to wait; None when it did not say.
+        retry_after: seconds the server asks to wait; None when it does not state any.
 
     """
 
@@ -407,8 +407,8 @@ class RateLimited(Unavailable):
         wait = f"; it says to wait {retry_after:.0f} s" if retry_after is not None else ""
         said = f": {detail}" if detail else ""
         super().__init__(
-            f"`{host}` refuses for now, too many requests{wait}{said}",
-            "wait, log in for a higher limit, or ask a mirror",
+            f"`{host}` rejects requests for now: too many requests{wait}{said}",
+            "wait, log in for a higher limit, or use a mirror",
         )
         self.host = host
         self.retry_after = retry_after
@@ -416,22 +416,22 @@ class RateLimited(Unavailable):
 
 
 class Untrusted(ResolverError):
-    """Bytes are not what they claim to be."""
+    """Content fails verification or exceeds a limit."""
 
-    kind = Kind.UNTRUSTED
+    kind = ErrorKind.UNTRUSTED
     code = "untrusted"
     word = "INTEGRITY"
 
 
 class DigestMismatch(Untrusted):
-    """Content whose hash is not the digest it was asked for by."""
+    """Content does not match the digest it was requested by."""
 
     code = "digest-mismatch"
 
     def __init__(self, what: str, expected: str, actual: str) -> None:
         super().__init__(
             f"{what} should be `{expected}`, but its bytes are `{actual}`",
-            "the registry, a mirror or a proxy altered it: try again, then ask another source",
+            "the registry, a mirror or a proxy altered it: try again, then use another source",
         )
         self.what = what
         self.expected = expected
@@ -439,7 +439,7 @@ class DigestMismatch(Untrusted):
 
 
 class SizeMismatch(Untrusted):
-    """Content whose length is not the size its descriptor states, both in bytes."""
+    """Content does not have the size, in bytes, that its descriptor states."""
 
     code = "size-mismatch"
 
@@ -451,36 +451,21 @@ class SizeMismatch(Untrusted):
 
 
 class ChecksumMismatch(Untrusted):
-    """Compressed content whose own checksum, or own length, is not that of what comes out."""
+    """Decompressed content does not match the checksum or length in the compressed stream."""
 
     code = "checksum-mismatch"
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(
             f"{what} is damaged: {reason}",
-            "fetch it again, or tell its publisher if that is no use",
+            "fetch it again; if that does not help, tell its publisher",
         )
         self.what = what
         self.reason = reason
 
 
-class ContradictoryLayer(Untrusted):
-    """A layer whose content is not what the image's config says it is: its diff_id differs."""
-
-    code = "contradictory-layer"
-
-    def __init__(self, what: str, stated: str, actual: str) -> None:
-        super().__init__(
-            f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
-            "tell the publisher: no container engine will run this image",
-        )
-        self.what = what
-        self.stated = stated
-        self.actual = actual
-
-
 class BadDocument(Untrusted):
-    """A document that is not what its kind must be; `field` is the path to the fault."""
+    """A document violates its format; `field` is the path to the fault."""
 
     code = "bad-document"
     word = "FORMAT"
@@ -494,7 +479,7 @@ class BadDocument(Untrusted):
 
 
 class UnsupportedDocument(Untrusted):
-    """A document of a kind that is known, and not supported."""
+    """A document uses a known format or feature that is not supported."""
 
     code = "unsupported-document"
     word = "UNSUPPORTED"
@@ -508,7 +493,7 @@ class UnsupportedDocument(Untrusted):
 
 
 class LimitExceeded(Untrusted):
-    """Something goes past a limit that keeps hostile input from hurting."""
+    """Content exceeds a limit that protects against hostile input."""
 
     code = "limit-exceeded"
     word = "LIMIT"
@@ -516,39 +501,23 @@ class LimitExceeded(Untrusted):
     def __init__(
         self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
     ) -> None:
-        super().__init__(f"{what} goes past the limit of {limit} {unit}: {value}", *hints)
+        super().__init__(f"{what} exceeds the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
         self.unit = unit
 
 
-class ContradictoryPlatform(NotFound):
-    """`--strict`: the index says one platform and the image's own config another."""
-
-    code = "contradictory-platform"
-    word = "PLATFORM"
-
-    def __init__(self, reference: str, stated: str, actual: str) -> None:
-        super().__init__(
-            f"`{reference}` is listed as `{stated}`, but its config says `{actual}`",
-            "tell the publisher; without `--strict` this is a warning",
-        )
-        self.reference = reference
-        self.stated = stated
-        self.actual = actual
-
-
 class Offline(ResolverError):
-    """Only what is held may answer, and it does not know."""
+    """Only local content may be used, and it does not suffice."""
 
-    kind = Kind.OFFLINE
+    kind = ErrorKind.OFFLINE
     code = "offline"
     word = "OFFLINE"
 
 
 class NotInStore(Offline):
-    """`--offline`, and the store does not hold what the answer needs."""
+    """`--offline` is set, and the store does not have the content."""
 
     code = "not-in-store"
 
@@ -565,7 +534,7 @@ class NotInStore(Offline):
 class StoreFault(ResolverError):
     """The local store cannot be read or written."""
 
-    kind = Kind.STORE
+    kind = ErrorKind.STORE
     code = "store-fault"
     word = "STORE"
 
@@ -575,78 +544,37 @@ class StoreFault(ResolverError):
         self.reason = reason
 
     def after(self, come: int, wanted: int) -> None:
-        """Say what a pull that ends with this leaves: how many pieces came, and of how many."""
+        """Add a hint: an interrupted pull keeps `come` of `wanted` blobs and documents."""
         left = (
-            f"what came is kept ({come} of {wanted} pieces), and only the rest is fetched"
+            f"{come} of {wanted} pieces are kept, and only the rest is fetched"
             if come
-            else "what the store holds is as it was"
+            else "the store is unchanged"
         )
         self._hints = (*self._hints, f"then pull again: {left}")
 
 
 class OutputFault(ResolverError):
-    """The answer could not be written where it was to go."""
+    """The output cannot be written to its destination."""
 
-    kind = Kind.STORE
+    kind = ErrorKind.STORE
     code = "output-fault"
     word = "STORE"
 
 
-class PlanTooLarge(Negative):
-    """`plan --max-download`: more is to be fetched than was allowed; both in bytes."""
-
-    code = "plan-too-large"
-
-    def __init__(self, missing: int, limit: int) -> None:
-        super().__init__(
-            f"{missing} bytes are to be fetched, and {limit} are allowed",
-            "see what they are with `resolver plan`, or allow more with `--max-download`",
-        )
-        self.missing = missing
-        self.limit = limit
-
-
-class Differs(Negative):
-    """`compare`: builds or images differ in something that counts; `aspect` says in what.
-
-    `platform` is the build; empty when it is about the image as a whole.
-    """
-
-    code = "differs"
-
-    def __init__(self, message: str, aspect: str, platform: str) -> None:
-        super().__init__(message)
-        self.aspect = aspect
-        self.platform = platform
-
-
-class RequestsSpent(Negative):
-    """As many requests as were allowed have been made, and there is no full answer yet."""
-
-    code = "requests-spent"
-
-    def __init__(self, most: int) -> None:
-        super().__init__(
-            f"there is no full answer within {most} requests (`--max-requests`)",
-            "allow more, or ask for less: a smaller `--limit`, a narrower `--semver`",
-        )
-        self.most = most
-
-
 class RangeRefused(Unavailable):
-    """A part of a blob was asked for, and what came is not that part."""
+    """The response to a range request is not the requested range."""
 
     code = "range-refused"
 
 
 class StorageRefused(Unavailable):
-    """The place that a registry redirects to does not hand the blob out; links to it expire."""
+    """The storage that a registry redirects to refuses the blob; such links expire."""
 
     code = "storage-refused"
 
 
 class NotHeld(NotFound):
-    """The store was asked for an image, or a part of one, that was not pulled.
+    """The store does not have an image, or a part of one, because it was not pulled.
 
     `missing` says which part; empty when nothing of it was pulled.
     """
@@ -660,34 +588,8 @@ class NotHeld(NotFound):
         self.missing = missing
 
 
-class CredentialsNotWritten(OutputFault):
-    """A login cannot be kept, or forgotten, where Docker's users keep theirs."""
-
-    code = "credentials-not-written"
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
-            f"cannot write `{path}`: {reason}", "make it writable, or name a file: `--auth-file`"
-        )
-        self.path = path
-        self.reason = reason
-
-
-class SearchNotOffered(NotFound):
-    """A registry has no search, and does not list its repositories either."""
-
-    code = "search-not-offered"
-
-    def __init__(self, registry: str) -> None:
-        super().__init__(
-            f"`{registry}` has no search, and does not list its repositories",
-            "look on its web page; `resolver tags REPO` lists the tags of a name you know",
-        )
-        self.registry = registry
-
-
 class ExportFault(OutputFault):
-    """An export could not be written where it was to go."""
+    """An export cannot be written to its destination."""
 
     code = "export-fault"
 
@@ -698,13 +600,13 @@ class ExportFault(OutputFault):
 
 
 class ToolMissing(OutputFault):
-    """The tool that images were to be handed to is not installed here."""
+    """The tool to load the images with is not installed."""
 
     code = "tool-missing"
 
     def __init__(self, tool: str, command: str) -> None:
         super().__init__(
-            f"`{tool}` is not on PATH, so nothing was handed over",
+            f"`{tool}` is not on PATH, so nothing was exported",
             f"export to a file with `--to images.tar`, then run `{command} < images.tar` "
             f"where `{tool}` is",
         )
@@ -713,9 +615,9 @@ class ToolMissing(OutputFault):
 
 
 class ToolFailed(OutputFault):
-    """The tool that images were handed to did not take them.
+    """The tool to load the images with failed.
 
-    `detail` is the end of what it said, as it came.
+    `detail` is the end of its output, not escaped.
     """
 
     code = "tool-failed"
@@ -723,71 +625,10 @@ class ToolFailed(OutputFault):
     def __init__(self, command: str, status: int, detail: str) -> None:
         how = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
         said = f": {detail}" if detail else ""
-        super().__init__(f"`{command}` did not take the images, {how}{said}")
+        super().__init__(f"`{command}` could not load the images: {how}{said}")
         self.command = command
         self.status = status
         self.detail = detail
-
-
-class MatrixTooLarge(Negative):
-    """A matrix goes past a limit of the CI system that it is for."""
-
-    code = "matrix-too-large"
-
-    def __init__(self, system: str, limit: int, value: int, unit: str, *hints: str) -> None:
-        super().__init__(f"{system} takes {limit} {unit} at most, and these are {value}", *hints)
-        self.system = system
-        self.limit = limit
-        self.value = value
-        self.unit = unit
-
-
-class RunnerMissing(Negative):
-    """`matrix --require-runner`: no machine is known that runs a platform."""
-
-    code = "runner-missing"
-
-    def __init__(self, reference: str, platforms: Sequence[str]) -> None:
-        listing = ", ".join(f"`{platform}`" for platform in platforms)
-        super().__init__(
-            f"no runner is known for {listing} of `{reference}`",
-            f"name one with `--runner {platforms[0]}=LABEL`, or leave it out: choose with `-p`",
-        )
-        self.reference = reference
-        self.platforms = tuple(platforms)
-
-
-class InUse(Negative):
-    """An image is not removed: somebody uses it, or it goes by more names than one.
-
-    Attributes:
-        target: what was to be removed.
-        users: what is being done with it, or the names it goes by.
-
-    """
-
-    code = "in-use"
-
-    def __init__(self, target: str, reason: str, users: Sequence[str], *hints: str) -> None:
-        listing = ", ".join(f"`{user}`" for user in users)
-        super().__init__(f"`{_short(target)}` is kept: {reason} {listing}", *hints)
-        self.target = target
-        self.reason = reason
-        self.users = tuple(users)
-
-
-class AmbiguousId(Malformed):
-    """The start of an image id that fits several images; `digests` are theirs."""
-
-    code = "ambiguous-id"
-
-    def __init__(self, text: str, digests: Sequence[str]) -> None:
-        super().__init__(
-            f"`{_short(text)}` is the start of {len(digests)} image ids",
-            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
-        )
-        self.text = text
-        self.digests = tuple(digests)
 
 
 class ImageNotHeld(NotFound):
@@ -798,15 +639,15 @@ class ImageNotHeld(NotFound):
     def __init__(self, target: str, store: str, detail: str = "") -> None:
         said = f" {detail}" if detail else ""
         super().__init__(
-            f"the store `{store}` does not hold `{_short(target)}`{said}",
-            "list what it holds with `resolver ls`",
+            f"the store `{store}` does not hold `{shortened(target)}`{said}",
+            "list its images with `resolver ls`",
         )
         self.target = target
         self.store = store
 
 
 class RegistryBlocked(Denied):
-    """The user's own configuration says that a registry is not to be asked."""
+    """The user's configuration blocks the registry."""
 
     code = "registry-blocked"
 
@@ -819,14 +660,8 @@ class RegistryBlocked(Denied):
         self.source = source
 
 
-class NobodyToAsk(Unavailable):
-    """The configuration leaves no endpoint that may answer this question."""
-
-    code = "nobody-to-ask"
-
-
 class BadLock(Malformed):
-    """A lock file that cannot be used; `field` is the path to the fault."""
+    """A lock file is invalid; `field` is the path to the fault."""
 
     code = "bad-lock"
     word = "FORMAT"
@@ -835,7 +670,7 @@ class BadLock(Malformed):
         at = f" at `{field}`" if field else ""
         super().__init__(
             f"the lock file `{place}` is malformed{at}: {reason}",
-            *(hints or ("take it from version control, or write it anew with `resolver lock`",)),
+            *(hints or ("take it from version control, or write it again with `resolver lock`",)),
         )
         self.place = place
         self.field = field
@@ -843,14 +678,14 @@ class BadLock(Malformed):
 
 
 class LockLimit(BadLock):
-    """A lock file that goes past a limit; `field` is the path to what does."""
+    """A lock file exceeds a limit; `field` is the path to what does."""
 
     code = "lock-limit"
     word = "LIMIT"
 
 
 class NotLocked(Offline):
-    """`--locked`, and the lock does not have the reference, or not for the platform."""
+    """`--locked` is set, and the lock lacks the reference or the platform."""
 
     code = "not-locked"
 
@@ -862,64 +697,8 @@ class NotLocked(Offline):
         self.wanted = wanted
 
 
-class LockIncomplete(Offline):
-    """`--locked`, and the lock does not say as much as an answer needs."""
-
-    code = "lock-incomplete"
-
-    def __init__(self, reference: str, place: str, *hints: str) -> None:
-        super().__init__(
-            f"the lock file `{place}` does not say sizes and types for `{reference}`", *hints
-        )
-        self.reference = reference
-        self.place = place
-
-
-class NoLock(Malformed):
-    """There is no lock file where one was named or expected."""
-
-    code = "no-lock"
-
-    def __init__(self, place: str) -> None:
-        super().__init__(
-            f"there is no lock file `{place}`",
-            "write it with `resolver lock REF...`, or name another with `--lock-file`",
-        )
-        self.place = place
-
-
-class LockUnwritten(OutputFault):
-    """A lock file could not be written; what was there is there still."""
-
-    code = "lock-unwritten"
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(
-            f"cannot write the lock file `{place}`: {reason}",
-            "make room, or name another place with `--lock-file`",
-        )
-        self.place = place
-        self.reason = reason
-
-
-class Drifted(Negative):
-    """`lock --check`: something that was locked is no longer what its reference gives."""
-
-    code = "drifted"
-
-    def __init__(self, place: str, drifted: int, checked: int) -> None:
-        have = "has" if drifted == 1 else "have"
-        super().__init__(
-            f"{drifted} of {checked} references in `{place}` {have} moved since they were locked",
-            "test what is there now, then record it with `resolver lock --update`",
-        )
-        self.place = place
-        self.drifted = drifted
-        self.checked = checked
-
-
 class UnreadableFile(Malformed):
-    """A file of the user's that names images cannot be read as what it is; it is left alone."""
+    """A file that names images cannot be parsed; it is left unchanged."""
 
     code = "unreadable-file"
     word = "CONFIG"
@@ -934,33 +713,18 @@ class UnreadableFile(Malformed):
 
 
 class NotAnImageFile(Malformed):
-    """A file of no kind that is known to name images."""
+    """A file has no type that is known to name images."""
 
     code = "not-an-image-file"
 
     def __init__(self, path: str, known: str) -> None:
         super().__init__(
-            f"`{path}` is no file that is known to name images", f"there can be named {known}"
+            f"`{path}` is not a file type that `pin` supports", f"`pin` supports {known}"
         )
         self.path = path
         self.known = known
 
 
-def _short(text: str, limit: int = 120) -> str:
-    """Cut text from a user or a registry to what fits into one line of a message."""
+def shortened(text: str, limit: int = 120) -> str:
+    """Cut text from a user or a registry to fit into one line of a message."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-class StoreTooLarge(Negative):
-    """`gc --max-size`: more stays than was wanted; `reasons` say what keeps it."""
-
-    code = "store-too-large"
-
-    def __init__(self, total: str, limit: str, reasons: Sequence[str], *hints: str) -> None:
-        because = "; ".join(reasons) or "all of it is still needed"
-        super().__init__(
-            f"the store takes {total}, and `--max-size` allows {limit}: {because}", *hints
-        )
-        self.total = total
-        self.limit = limit
-        self.reasons = tuple(reasons)

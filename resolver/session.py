@@ -1,40 +1,1040 @@
-"""Session: the library's front door, with every verb there is."""
+"""Session: the entry point of the library, one method per verb."""
 
 from __future__ import annotations
 
-from resolver.session_ask import AskVerbs
-from resolver.session_check import CheckVerbs
-from resolver.session_compare import CompareVerbs
-from resolver.session_home import HomeVerbs
-from resolver.session_lint import LintVerbs
-from resolver.session_lock import LockVerbs
-from resolver.session_mirror import MirrorVerbs
-from resolver.session_pin import PinVerbs
-from resolver.session_pull import PullVerbs
-from resolver.session_store import StoreVerbs
+from typing import TYPE_CHECKING, Self
+
+from resolver.core.results.events import Observer, ignore
+from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, QUOTA_PREVIEW, SEARCH_LIMIT, SERVE_FRESH
+from resolver.verbs.context import Context
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+
+    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.policy import Policy
+    from resolver.core.compare.compare import Comparison, ImageComparison
+    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.lint.lint import Linted
+    from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.lockfile.entries import ExportedLockEntry
+    from resolver.core.lockfile.lock import Locked
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
+    from resolver.core.pin.result import Pinned
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
+    from resolver.core.results.doctor import Checkup, CheckupRow, Console
+    from resolver.core.results.export import Exported
+    from resolver.core.results.matrix import Matrix
+    from resolver.core.results.plan import Plan
+    from resolver.core.results.pull import Pulled
+    from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
+    from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
+    from resolver.core.results.store import DiskUsage as Used
+    from resolver.settings import Flags, Settings
+    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.lock import ByLock
+    from resolver.verbs.plan import Named
+    from resolver.verbs.serve.server import Server
 
 
-class Session(
-    AskVerbs,
-    CheckVerbs,
-    CompareVerbs,
-    PullVerbs,
-    LintVerbs,
-    LockVerbs,
-    StoreVerbs,
-    HomeVerbs,
-    PinVerbs,
-    MirrorVerbs,
-):
-    """Answers questions about images, and keeps them; one client, one store, one platform table.
+class Session:
+    """Resolves, inspects, pulls and exports images; one client, one store, one platform table.
 
-    Safe to share between threads. Close it, or use it in a `with` block, to give connections back.
+    Safe to share between threads. Close it, or use it in a `with` block, to close its connections.
 
     Args:
         store: folder of the local store; by default the user's cache folder.
         offline: answer from the store alone.
-        flags: everything else that a command line can say.
+        flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
-        observe: told of warnings, notes and progress while work goes on.
+        observe: receives warnings, notes and progress during a call.
 
     """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        offline: bool | None = None,
+        flags: Flags | None = None,
+        environment: Mapping[str, str] | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        self._context = Context(
+            store, offline=offline, flags=flags, environment=environment, observe=observe
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._context.close()
+
+    def clean(self, text: str) -> str:
+        """Replace every secret that this session has learned by asterisks."""
+        return self._context.clean(text)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this session decided on."""
+        return self._context.settings
+
+    @property
+    def table(self) -> PlatformTable:
+        """The platform facts that this session matches by."""
+        return self._context.table
+
+    def resolve(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        verify_tag: bool = False,
+    ) -> Resolution:
+        """Find the manifest that a reference means on one platform.
+
+        Args:
+            reference: a registry reference, or a local place (`oci:DIR:TAG`).
+            platform: `linux/arm64`, `windows/amd64:10.0.20348`, `local`; by default what
+                `DOCKER_DEFAULT_PLATFORM` names, else this machine's own.
+            exact: reject fallbacks.
+            verify: read the image's own config too, and compare it with the index.
+            strict: the same, and raise an error for a contradiction instead of a warning.
+            verify_tag: for `name:tag@digest`, check whether the tag still points there.
+
+        Raises:
+            Malformed: reference or platform is invalid; no request was sent.
+            NotFound: no such repository, tag or platform.
+            Denied, Unavailable, Untrusted, Offline: see `resolver.errors`.
+
+        """
+        from resolver.verbs.resolve import resolve  # noqa: PLC0415
+
+        return resolve(
+            self._context,
+            reference,
+            platform,
+            exact=exact,
+            verify=verify,
+            strict=strict,
+            verify_tag=verify_tag,
+        )
+
+    def resolve_each(
+        self,
+        references: Iterable[str | Reference],
+        platforms: Sequence[PlatformLike] = (None,),
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+        verify_tag: bool = False,
+    ) -> Iterator[Resolution | Failure]:
+        """Resolve many references in parallel; answers have the order of the questions.
+
+        Every reference and platform is parsed before the first request, so that malformed input
+        costs nothing. A reference that fails is a `Failure` in its place, and does not end the
+        others. The platform `all` means every platform an image offers.
+
+        Raises:
+            Malformed: a reference or platform cannot be read.
+
+        """
+        from resolver.verbs.resolve import resolve_each  # noqa: PLC0415
+
+        return resolve_each(
+            self._context,
+            references,
+            platforms,
+            exact=exact,
+            verify=verify,
+            strict=strict,
+            verify_tag=verify_tag,
+        )
+
+    def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
+        """List the platforms an image is offered for; with sizes, each manifest is read once."""
+        from resolver.verbs.inspect import platforms  # noqa: PLC0415
+
+        return platforms(self._context, reference, sizes=sizes)
+
+    def inspect(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        config: bool = True,
+        choose: bool = False,
+        exact: bool = False,
+        strict: bool = False,
+    ) -> Inspection:
+        """Read the documents behind a reference; without a platform an index is shown as it is.
+
+        With `choose`, an index is resolved for the default platform if none is requested.
+        """
+        from resolver.verbs.inspect import inspect  # noqa: PLC0415
+
+        return inspect(
+            self._context,
+            reference,
+            platform,
+            config=config,
+            choose=choose,
+            exact=exact,
+            strict=strict,
+        )
+
+    def tags(  # noqa: PLR0913 - each of them narrows the list by itself
+        self,
+        repository: str | Reference,
+        *,
+        platform: PlatformLike = None,
+        exact: bool = False,
+        semver: str | None = None,
+        suffix: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        newest: bool = False,
+        limit: int | None = None,
+        max_requests: int = 200,
+    ) -> Iterator[str]:
+        """List the tags of a repository, page by page, in the registry's order.
+
+        Args:
+            repository: a tag or digest in it is ignored.
+            platform: only tags that offer it as an image: two requests for each of them, and one
+                for others. Documents are read once and kept.
+            exact: reject fallbacks.
+            semver: only tags that are versions in this range, see `resolver.core.registry.tags`.
+            suffix: only tags of this flavour, such as `-alpine`; builds of it are included.
+            include: only tags that match one of these globs.
+            exclude: no tags that match one of these globs.
+            newest: newest first, by the age that tags show; the whole list is read first.
+            limit: stop after this many; filtered tags do not count.
+            max_requests: budget of document requests, if a platform is given.
+
+        Raises:
+            Malformed: range, glob or platform is invalid; no request was sent.
+            Negative: the budget is spent; the tags found so far were yielded.
+
+        """
+        from resolver.verbs.tags import tags  # noqa: PLC0415
+
+        return tags(
+            self._context,
+            repository,
+            platform=platform,
+            exact=exact,
+            semver=semver,
+            suffix=suffix,
+            include=include,
+            exclude=exclude,
+            newest=newest,
+            limit=limit,
+            max_requests=max_requests,
+        )
+
+    def check(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        wanted: Requirements,
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Check that images meet requirements; each missing thing is a finding.
+
+        One request for an image's index, and one for the manifest of each entry that a platform
+        depends on: it may be an artifact. More only for age, attestations and lint.
+
+        Args:
+            references: of registries or local places, one or many.
+            wanted: the requirements for each of them.
+            now: the time that ages are computed from, with a zone; by default this machine's clock.
+            index_only: read the index alone: an artifact that is listed as an image counts as one.
+
+        Raises:
+            Malformed: a reference is invalid, there are no requirements, or one of them needs more
+                than the index with `index_only`; no request was sent.
+            ResolverError: the only image could not be read; for several, see
+                `Checked.failures`.
+        """
+        from resolver.verbs.check import check  # noqa: PLC0415
+
+        return check(self._context, references, wanted, now=now, index_only=index_only)
+
+    def check_policy(
+        self,
+        policy: Policy | Path | str,
+        references: Iterable[str | Reference] = (),
+        *,
+        now: datetime | None = None,
+        index_only: bool = False,
+    ) -> Checked:
+        """Check images against a policy; see `resolver.core.check.policy` for its form.
+
+        policy: a parsed policy, or a file.
+            references: further images, checked against the policy's defaults.
+            references: further images, held against the policy's defaults.
+            now: as for `check`.
+            index_only: as for `check`.
+
+        Raises:
+            BadFile: the policy is invalid; no request was sent.
+            ResolverError: as `check` raises.
+        """
+        from resolver.verbs.check import check_policy  # noqa: PLC0415
+
+        return check_policy(self._context, policy, references, now=now, index_only=index_only)
+
+    def matrix(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        system: str = "github",
+        runners: Iterable[str] = (),
+        require_runner: bool = False,
+        index_only: bool = False,
+    ) -> Matrix:
+        """Make a CI job for every build of an image.
+
+        One request for its index, and one for the manifest of each entry that becomes a job: it may
+            be
+        an artifact.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: only these, matched exactly; none for all.
+            system: `github`, `gitlab` or `json`: decides about runners and limits.
+            runners: `PLATFORM=LABEL`, before the built-in ones.
+            require_runner: reject a job without a runner.
+            index_only: read the index alone: an artifact that is listed as an image makes a job.
+
+        Raises:
+            Malformed: an argument is invalid; no request was sent.
+            PlatformNotOffered: the image lacks a requested platform.
+            NotFound: there is no such image, or no build in it.
+            Negative: see `resolver.core.results.matrix`.
+        """
+        from resolver.verbs.check import matrix  # noqa: PLC0415
+
+        return matrix(
+            self._context,
+            reference,
+            platforms,
+            system=system,
+            runners=runners,
+            require_runner=require_runner,
+            index_only=index_only,
+        )
+
+    def read_policy(
+        self,
+        path: Path | str,
+        over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+    ) -> Policy:
+        """Parse a policy file, in YAML or JSON; `-` is standard input.
+
+        Args:
+            path: the file.
+            over: changes the policy's defaults before images take them.
+
+        Raises:
+            BadFile: the policy is invalid; names line and column.
+        """
+        from resolver.verbs.check import read_policy  # noqa: PLC0415
+
+        return read_policy(self._context, path, over)
+
+    def compare(  # noqa: PLR0913 - each has a default and a name
+        self,
+        reference: str | Reference,
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        base: PlatformLike = None,
+        expect: Iterable[str | Platform] = (),
+        expect_as: str | Reference | None = None,
+        ignore: Iterable[str] = (),
+        thresholds: Thresholds | None = None,
+        files: bool = False,
+    ) -> Comparison:
+        """Find out how one image differs between its platforms.
+
+        Manifests and configs are read once each, side by side, and kept in the store; layers only
+        where their files are to be compared.
+
+        Args:
+            reference: an image of a registry, or a local place.
+            platforms: what to compare, strictly; by default all that are offered.
+            base: what the others are held against; by default linux/amd64, else the first.
+            expect: platforms that must be offered.
+            expect_as: another image, whose platforms must be offered.
+            ignore: differences that are meant to be: `env.PATH`, `labels.org.opencontainers.*`,
+                `files.owner`, `files.xattrs.security.selinux`.
+            thresholds: what turns the answer into no, in `Comparison.reasons`.
+            files: read the layers too, and compare the files in them; those of a registry come
+                into the store.
+
+        Raises:
+            PlatformNotOffered: one of `platforms`, or `base`, is not offered.
+            LimitExceeded: there are more than 100 builds.
+            Usage: a threshold is about files, and they are not to be read.
+            ResolverError: a name, or a document of what is compared, cannot be read.
+        """
+        from resolver.verbs.compare import compare  # noqa: PLC0415
+
+        return compare(
+            self._context,
+            reference,
+            platforms,
+            base=base,
+            expect=expect,
+            expect_as=expect_as,
+            ignore=ignore,
+            thresholds=thresholds,
+            files=files,
+        )
+
+    def compare_images(  # noqa: PLR0913 - each has a default and a name
+        self,
+        first: str | Reference,
+        second: str | Reference,
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        expect: Iterable[str | Platform] = (),
+        expect_as: str | Reference | None = None,
+        ignore: Iterable[str] = (),
+        thresholds: Thresholds | None = None,
+        files: bool = False,
+    ) -> ImageComparison:
+        """Find out, platform by platform, what a second image is to the holder of a first.
+
+        Where both names point at the same bytes, nothing behind these is read.
+
+        Args:
+            first: an image of a registry, or a local place.
+            second: the same.
+            platforms: what to compare, strictly; by default all that either offers.
+            expect: platforms that the second must be offered for.
+            expect_as: another image, whose platforms the second must be offered for.
+            ignore: as for `compare`.
+            thresholds: what turns the answer into no; by default that anything differs.
+            files: as for `compare`, of the platforms that changed.
+
+        Raises:
+            PlatformNotOffered: neither offers one of `platforms`.
+            ResolverError: as for `compare`.
+        """
+        from resolver.verbs.compare import compare_images  # noqa: PLC0415
+
+        return compare_images(
+            self._context,
+            first,
+            second,
+            platforms,
+            expect=expect,
+            expect_as=expect_as,
+            ignore=ignore,
+            thresholds=thresholds,
+            files=files,
+        )
+
+    def login(self, registry: str = "docker.io") -> LoggedIn:
+        """Store the session's user name and password for a registry, after it accepted them.
+
+        Stored where Docker stores logins: in the helper that its configuration names, else in the
+        configuration file itself, readable by this user only.
+
+        Args:
+            registry: `host[:port]`; `docker.io` is Docker Hub.
+
+        Raises:
+            Usage: the session has no user name and password, or is offline.
+            AuthenticationFailed: the registry rejects them; nothing was stored.
+            Unavailable: the registry cannot be reached; nothing was stored.
+            OutputFault, HelperFailed: they cannot be stored.
+
+        """
+        from resolver.verbs.account import login  # noqa: PLC0415
+
+        return login(self._context, registry)
+
+    def logout(self, registry: str = "docker.io") -> LoggedOut:
+        """Remove the login for a registry from the helper and the file, without a request.
+
+        Raises:
+            InvalidConfiguration: the file is malformed; it is unchanged.
+            OutputFault, HelperFailed: the login cannot be removed.
+
+        """
+        from resolver.verbs.account import logout  # noqa: PLC0415
+
+        return logout(self._context, registry)
+
+    def search(
+        self, term: str, *, limit: int = SEARCH_LIMIT, filters: SearchFilters | None = None
+    ) -> Hits:
+        """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry.
+
+        For a registry without a search, or without a term, the list of its repositories is filtered
+        here. A word that looks like a host is never sent to Docker Hub, unless it follows
+        `docker.io/`.
+
+        Args:
+            term: the words to search for.
+            limit: number of hits, 1 to 100; filters are applied to these.
+            filters: which hits to keep.
+
+        Raises:
+            Usage: the term is empty or contains a host, or the session is offline.
+            InvalidReference: a word that looks like a host is not a valid one.
+            NotFound: the registry has neither a search nor a list.
+            Denied, Unavailable, Untrusted: the request failed.
+
+        """
+        from resolver.verbs.account import search  # noqa: PLC0415
+
+        return search(self._context, term, limit=limit, filters=filters)
+
+    def quota(self, reference: str = QUOTA_PREVIEW) -> Quota:
+        """Read the remaining pulls of a registry's rate limit, without using one.
+
+        Args:
+            reference: an image there; by default Docker Hub's image for this purpose.
+
+        Raises:
+            Usage: the reference is not an image in a registry, or the session is offline.
+            NotFound, Denied, Unavailable: the request failed.
+
+        """
+        from resolver.verbs.account import quota  # noqa: PLC0415
+
+        return quota(self._context, reference)
+
+    def doctor(
+        self,
+        hosts: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        console: Console | None = None,
+        set_aside: Sequence[CheckupRow] = (),
+    ) -> Checkup:
+        """Check the installation and this machine; a fault is a row of the result, not an error.
+
+        Only the registries named here get requests, one each and without a login; no helper is run;
+        a missing store is not created.
+
+        Args:
+            hosts: registries whose answer and clock to check.
+            environment: the unfiltered one, if the session was given less.
+            console: where the answer is shown.
+            set_aside: rows about variables that the session could not use.
+
+        Raises:
+            InvalidReference: a name is not a registry.
+
+        """
+        from resolver.verbs.account import doctor  # noqa: PLC0415
+
+        return doctor(
+            self._context, hosts, environment=environment, console=console, set_aside=set_aside
+        )
+
+    def lint(
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        *,
+        deep: bool = False,
+        max_bytes: int = LINT_MAX_BYTES,
+        ignore: Iterable[str] = (),
+    ) -> Linted:
+        """Apply every rule of `resolver.core.lint.lint` to images.
+
+        All manifests and configs are read, each once. Layers are not read, or with `deep` only as
+        far as needed to identify the machine that the programs of each image are built for.
+
+        Args:
+            references: of registries or local places, one or many.
+            deep: look into layers too.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+            ignore: ids of rules to skip.
+
+        Raises:
+            Malformed: a reference is invalid, or there is no such rule; no request was sent.
+            ResolverError: the only image could not be read; for several, see `Linted.failures`.
+        """
+        from resolver.verbs.lint import lint  # noqa: PLC0415
+
+        return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+
+    def lock(
+        self,
+        references: Iterable[str | Reference] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        update: Iterable[str] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> Locked:
+        """Record what references mean now, in a lock file; its other references stay.
+
+        One request for each reference, and two more for an image without an index. Nothing is
+        written unless every reference could be looked up.
+
+        Args:
+            references: of registries.
+            platforms: those to lock; by default those that the file locks already, else all that an
+                image offers, as with `all`.
+            update: references in the lock to look up again; empty for all of them. A name without a
+                tag means all its tags.
+            file: the lock file; it need not exist yet.
+
+        Raises:
+            Malformed: a reference, a platform or the lock file is invalid; no request was sent.
+            OutputFault: the lock file cannot be written.
+            ResolverError: the only reference could not be looked up; for several, see
+                `Locked.failures`.
+
+        """
+        from resolver.verbs.lock import lock  # noqa: PLC0415
+
+        return lock(self._context, references, platforms, update=update, file=file)
+
+    def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+        """Remove references from a lock file, without a request.
+
+        Raises:
+            NotLocked: a name is not in it; nothing was written.
+            Malformed, OutputFault: as `lock` raises.
+
+        """
+        from resolver.verbs.lock import unlock  # noqa: PLC0415
+
+        return unlock(names, file=file)
+
+    def check_lock(
+        self,
+        names: Iterable[str] = (),
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        file: str | Path = LOCK_FILE,
+    ) -> LockCheck:
+        """Report what has moved since it was locked: one HEAD for each reference, in parallel.
+
+        The new index is read only if the digest of the root has changed, to find the platforms
+        whose image changed.
+
+        Args:
+            names: references to check; by default all that are locked.
+            platforms: those to check; by default, or with `all`, all that are locked.
+            file: the lock file.
+
+        Raises:
+            Malformed: a name, a platform or the lock file is invalid; no request was sent.
+            NotLocked: a name is not in the lock file; a platform that was not locked is a failure
+                in its place.
+
+        """
+        from resolver.verbs.lock import check_lock  # noqa: PLC0415
+
+        return check_lock(self._context, names, platforms, file=file)
+
+    def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
+        """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.
+
+        Raises:
+            Malformed, BadLock, LockLimit: the lock file is missing or invalid.
+
+        """
+        from resolver.verbs.lock import by_lock  # noqa: PLC0415
+
+        return by_lock(self._context, file)
+
+    def lock_entries(
+        self,
+        names: Iterable[str] = (),
+        platform: PlatformLike = None,
+        *,
+        services: Mapping[str, Sequence[str]] | None = None,
+        file: str | Path = LOCK_FILE,
+    ) -> tuple[ExportedLockEntry, ...]:
+        """Return the entries of a lock file for other tools, for `resolver lock export`.
+
+        Args:
+            names: references; by default all that are locked.
+            platform: the image for this platform instead of the index.
+            services: canonical references to the services of a compose file.
+            file: the lock file.
+
+        Raises:
+            NotLocked: a name is not in the lock file, or not for the platform.
+            Malformed: a name, the platform or the lock file cannot be read.
+
+        """
+        from resolver.verbs.lock import lock_entries  # noqa: PLC0415
+
+        return lock_entries(self._context, names, platform, services=services, file=file)
+
+    def serve_mirror(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        upstream: str | None = "docker.io",
+        allow: Iterable[str] = (),
+        fresh: float = SERVE_FRESH,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve as a pull-through cache while a `with` block runs: fetch what is missing.
+
+        Args:
+            host: an address or a name of this machine.
+            port: 0 for any free one; see the server's `address`.
+            upstream: default registry, for clients that name none; None for no default.
+            allow: further registries that may be contacted.
+            fresh: seconds for which a tag is not looked up again.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
+
+        Raises:
+            Malformed: an argument is invalid, or the address cannot be listened on.
+            StoreFault: the store cannot be written.
+
+        """
+        from resolver.verbs.serve.serve import serve_mirror  # noqa: PLC0415
+
+        return serve_mirror(
+            self._context, host, port, upstream=upstream, allow=allow, fresh=fresh, names=names
+        )
+
+    def pin(
+        self,
+        files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        check: bool = False,
+        update: bool = False,
+        unpin: bool = False,
+        platform: str | Platform | None = None,
+        require: Iterable[str | Platform] = (),
+    ) -> Pinned:
+        """Find the digests to pin references in files to; `write_pins` writes them.
+
+        A reference without a digest gets that of the index that its tag points at. A pinned one
+        keeps its digest.
+
+        Args:
+            files: Dockerfiles, compose files, Kubernetes manifests, …; one or many.
+            check: make no edits; with `update`, outdated digests are findings too.
+            update: look up the tags of pinned references too, and use their new digests.
+            unpin: remove digests where a tag remains, without a request.
+            platform: pin the image of this platform instead of the index.
+            require: platforms that each image must offer; a missing one is a finding.
+
+        Returns:
+            Files in the order of the arguments, each with its edits. What cannot be read or looked
+            up is a failure in its place.
+
+        Raises:
+            Malformed: a platform is invalid, or options exclude each other.
+
+        """
+        from resolver.verbs.pin import pin  # noqa: PLC0415
+
+        return pin(
+            self._context,
+            files,
+            check=check,
+            update=update,
+            unpin=unpin,
+            platform=platform,
+            require=require,
+        )
+
+    def write_pins(self, pinned: Pinned) -> tuple[str, ...]:
+        """Write the edits of `pin`, each file atomically; return the paths written.
+
+        Raises:
+            OutputFault: a file is read-only, or has changed since it was read. The files before it
+                are written.
+
+        """
+        from resolver.verbs.pin import write_pins  # noqa: PLC0415
+
+        return write_pins(pinned)
+
+    def plan(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        references: Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Plan:
+        """List what images need, what of it is held, and what is left to fetch.
+
+        Indexes and manifests are read, and kept in the store; layers are not.
+
+        Args:
+            references: of registries, or answers of `resolve`; one or many.
+            platforms: as for `resolve`, one or many; `all` means every entry of the index,
+                attestations and artifacts included. Answers of `resolve` keep the platform they
+                were resolved for, unless it is `all`.
+            exact: reject fallbacks.
+            places: other places on this machine to read content from, in order of preference: an
+                OCI layout, an archive, another store, containerd's content folder.
+            foreign: fetch foreign layers too, from their publishers.
+            attestations: include those that the index lists for the images.
+            referrers: include what refers to the images from outside the index: OCI referrers, and
+                cosign's tags.
+
+        Raises:
+            Malformed: an argument is invalid; no request was sent.
+            ResolverError: as `resolve` raises; of several references, the error of the first that
+                fails, and there is no plan.
+
+        """
+        from resolver.verbs.plan import plan  # noqa: PLC0415
+
+        return plan(
+            self._context,
+            references,
+            platforms,
+            exact=exact,
+            places=places,
+            foreign=foreign,
+            attestations=attestations,
+            referrers=referrers,
+        )
+
+    def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
+        """List the layers of a plan that a Docker engine on this machine has unpacked.
+
+        For information: an engine cannot return a layer as the registry has it, so none counts as
+        held. No request is sent if no engine runs.
+
+        Raises:
+            ResolverError: an image's config, which lists the unpacked layers, cannot be read.
+        """
+        from resolver.verbs.pull import unpacked  # noqa: PLC0415
+
+        return unpacked(self._context, plan)
+
+    def pull(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        what: Plan | Named | Iterable[Named],
+        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        *,
+        exact: bool = False,
+        places: Iterable[str] = (),
+        foreign: bool = False,
+        max_download: int | None = None,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Pulled:
+        """Fetch what is missing of images into the store, verified; record the names last.
+
+        After an interruption, the next pull fetches the rest only. The session's observer receives
+        the progress, see `resolver.core.results.pull_events`.
+
+        Args:
+            what: a plan, which is carried out as it is, or what `plan` takes.
+            platforms: as for `plan`; ignored if `what` is a plan.
+            exact: as for `plan`; ignored likewise.
+            places: as for `plan`; ignored likewise.
+            foreign: fetch foreign layers too, from their publishers.
+            max_download: limit of bytes to fetch; None for none.
+            attestations: as for `plan`.
+            referrers: as for `plan`.
+
+        Raises:
+            Negative: the limit would be exceeded; nothing was fetched.
+            StoreFault: the store cannot be written.
+            ResolverError: the error of the only reference, or of the first if all failed.
+
+        """
+        from resolver.verbs.pull import pull  # noqa: PLC0415
+
+        return pull(
+            self._context,
+            what,
+            platforms,
+            exact=exact,
+            places=places,
+            foreign=foreign,
+            max_download=max_download,
+            attestations=attestations,
+            referrers=referrers,
+        )
+
+    def images(self) -> tuple[StoredImage, ...]:
+        """List what was pulled, by reference; then what no reference means any more.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import images  # noqa: PLC0415
+
+        return images(self._context)
+
+    def usage(self) -> Used:
+        """Report the disk usage of each image, and what images share.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import usage  # noqa: PLC0415
+
+        return usage(self._context)
+
+    def remove(
+        self, image: str | Reference, platform: str | Platform | None = None, *, force: bool = False
+    ) -> Removed:
+        """Remove a name, then delete what no other name needs.
+
+        Args:
+            image: a reference, or an image id: a digest, or the start of one.
+            platform: only the image for this platform.
+            force: remove an id with several names, and images in use.
+
+        Raises:
+            ImageNotHeld: the store has no such image.
+            Malformed: several ids start so.
+            Negative: the image is in use, or the id has several names.
+            StoreFault: the image cannot be removed.
+
+        """
+        from resolver.verbs.store import remove  # noqa: PLC0415
+
+        return remove(self._context, image, platform, force=force)
+
+    def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
+        """Delete what neither names nor running processes need.
+
+        Args:
+            rules: what else to keep; see `resolver.core.results.store.Retention`.
+            dry_run: report what would be deleted, and delete nothing.
+
+        Raises:
+            StoreFault: the store cannot be read completely, and nothing was deleted.
+
+        An unreadable lease of a running process is not an error: it is in `unread` of the
+        result, and only what dead processes left behind is deleted.
+
+        """
+        from resolver.verbs.store import collect  # noqa: PLC0415
+
+        return collect(self._context, rules, dry_run=dry_run)
+
+    def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
+        """Check that every name has all it needs, and that every file matches its digest.
+
+        Args:
+            full: hash every byte, instead of documents and sizes only.
+            repair: fetch damaged and missing content again.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.verbs.store import verify  # noqa: PLC0415
+
+        return verify(self._context, full=full, repair=repair)
+
+    def export(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        references: str | Reference | Iterable[str | Reference],
+        to: str,
+        platforms: Iterable[str | Platform] = (),
+        *,
+        exact: bool = False,
+        namespace: str | None = None,
+        attestations: bool = True,
+        link: bool = False,
+        sink: Callable[[bytes], object] | None = None,
+    ) -> Exported:
+        """Export images of the store, verifying every byte.
+
+        Args:
+            references: pulled images, one or many.
+            to: a folder (an OCI layout), `FILE.tar`, `docker`, `podman` or `containerd`; `-` sends
+                the bytes of the tar, in order, to `sink`.
+            platforms: those to export of each; by default all that are held. `all` means every
+                entry of the index, all of which must be held.
+            exact: reject fallbacks.
+            namespace: of containerd; by default that of `ctr`.
+            attestations: include those that the index lists for the images.
+            link: share files with an OCI layout as hard links; changing one changes both.
+            sink: receives each piece of the tar of `-`; an exception from it ends the export.
+
+        Raises:
+            Usage: `to` is none of these, `link` is set without a folder, or `-` has no `sink`.
+            NotHeld: an image was not pulled.
+            PlatformNotOffered: an image does not exist for a platform.
+            ExportFault, ToolMissing, ToolFailed: the destination cannot be written, or failed.
+            StoreFault, Untrusted: the store cannot be read, or is damaged.
+
+        """
+        from resolver.verbs.store import export  # noqa: PLC0415
+
+        return export(
+            self._context,
+            references,
+            to,
+            platforms,
+            exact=exact,
+            namespace=namespace,
+            attestations=attestations,
+            link=link,
+            sink=sink,
+        )
+
+    def serve(
+        self,
+        place: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve the store, or an OCI layout, as a read-only registry while a `with` block runs.
+
+        Args:
+            place: `oci:DIR`; None for the store.
+            host: an address or a name of this machine.
+            port: 0 for any free one; see the server's `address`.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
+
+        Raises:
+            Usage: the address cannot be listened on, or `place` is not a layout.
+            StoreFault, NotFound, Untrusted, Unavailable: the content cannot be read.
+
+        """
+        from resolver.verbs.store import serve  # noqa: PLC0415
+
+        return serve(self._context, place, host, port, names=names)

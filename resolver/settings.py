@@ -1,6 +1,6 @@
 """Settings: flags over environment over defaults, decided once.
 
-Nothing below this module reads the environment by itself: it is handed what it needs.
+No other part of the library reads the environment; each receives the values it needs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: References resolved at once; bound by waiting, not by the processor (architecture.md 2.3).
+#: References resolved in parallel; the limit is waiting time, not the processor.
 DEFAULT_JOBS = 16
-#: Variables for the platform where nobody names one, the first that is set.
+#: Variables that set the default platform; the first that is set is used.
 _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
-#: Where a lock is unless somebody says otherwise.
+#: Path of the lock file unless another is given.
 LOCK_FILE = "resolver.lock"
+#: Bytes of layers that `lint` reads for each platform by default: more than precede a program in
+#: usual base images.
+LINT_MAX_BYTES = 32 << 20
+#: Hits of a search. Source: Docker Engine API, `/images/search`.
+SEARCH_LIMIT = 25
+#: What Docker Hub keeps for questions about quotas. Source: Docker documentation, "Pull usage".
+QUOTA_PREVIEW = "docker.io/ratelimitpreview/test:latest"
+#: Seconds for which `serve` uses the digest of a tag without asking the registry again.
+SERVE_FRESH = 60.0
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8
@@ -30,7 +39,7 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flags:
-    """What a command line, or a caller of the library, said; None where it said nothing."""
+    """Values from a command line or a library caller; None where none was given."""
 
     store: str | None = None
     offline: bool | None = None
@@ -51,19 +60,19 @@ class Flags:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """Everything that is decided before the first question.
+    """The settings of one session, fixed before its first request.
 
     Attributes:
         store: folder of the local store.
-        platform: what `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM` ask for; None if neither.
-        platform_named_by: the variable of the two; empty if neither.
-        jobs: questions at once, 1 to 256.
-        environment: for proxies, trust and credential files; a copy, never read again.
-        fsync: False trades what a power cut may cost the store for speed.
-        lock: False: somebody promised that nobody else uses the store.
-        shared_store: everybody who may write to the store is trusted.
-        mirrors: `HOST=URL` each; they go before whatever a file says.
-        password: never printed: `Settings` has no useful `repr`.
+        platform: value of `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM`; None if neither is set.
+        platform_named_by: the variable that set `platform`; empty if neither is set.
+        jobs: requests in parallel, 1 to 256.
+        environment: for proxies, trust and credential files; a copy, taken once.
+        fsync: False trades durability of the store after a power cut for speed.
+        lock: False if the caller guarantees that no other process uses the store.
+        shared_store: trust every user who can write to the store.
+        mirrors: `HOST=URL` entries; they take precedence over configuration files.
+        password: never printed: the `repr` of `Settings` omits it.
 
     """
 
@@ -185,14 +194,14 @@ def _file(flag: str | None, env: Mapping[str, str], name: str, option: str) -> P
         return None
     if not path.is_file():
         raise Usage(
-            f"`{path}` is no file that can be read",
+            f"`{path}` is not a readable file",
             f"name a PEM file with `{option}` or `{name}`",
         )
     return path
 
 
 def _bounded(jobs: int) -> int:
-    """Ask no more at once than this process may open files for, some eight for each."""
+    """Limit parallel requests to the files this process may open, some eight for each."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -204,7 +213,7 @@ def _bounded(jobs: int) -> int:
 
 
 def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int:
-    """Read how many questions may be asked at once; ASCII digits, nothing else that `int` takes."""
+    """Read the number of parallel requests; ASCII digits only."""
     text = env.get("RESOLVER_JOBS", "") if flag is None else str(flag)
     if flag is None and not text:
         return DEFAULT_JOBS

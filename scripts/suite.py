@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Run the test suite of the current folder and decide whether it passed.
+"""Run the test suite of the current folder, and decide whether it passed.
 
     scripts/suite.py          all tests on all cores, with coverage
-    scripts/suite.py --ids    only compare the test ids that two processes collect
+    scripts/suite.py --ids    compare the test ids that two processes collect, and run nothing
 
 Status 0 means that every test passed and coverage is at the gate. Tests of processes, signals and
-terminals can fail because the machine is busy, so up to 20 failed tests are run once more, by
-name, one at a time. Nothing else gets a second try: an error while collecting, workers that
-collect different tests, a crashed worker and coverage below the gate fail the run at once.
+terminals can fail on a busy machine, so up to 20 failed tests are run once more, one at a time.
+Nothing else is retried: an error while collecting, workers that collect different tests, a
+crashed worker and coverage below the gate fail the run.
 Run it with the Python of .venv.
 """
 
@@ -24,16 +24,16 @@ import time
 
 import pytest
 
-#: More failures than this are no accident.
+#: More failures than this are not retried.
 MOST_RETRIED = 20
 ALL_OF_THEM = ["-n", "auto", "--cov", "--cov-report=", "--cov-fail-under=0"]
-#: What xdist calls the phase in which a worker died.
+#: The phase of a report from xdist about a worker that died.
 CRASHED = "???"
 
 
 @dataclasses.dataclass(eq=False)
 class Outcome:
-    """What a run of pytest reported; a plugin of pytest."""
+    """The reports of one pytest run; a pytest plugin."""
 
     status: int = 0
     failed: list[str] = dataclasses.field(default_factory=list)
@@ -42,12 +42,12 @@ class Outcome:
     not_collected: list[str] = dataclasses.field(default_factory=list)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note what could not be collected; xdist reports workers that disagree here too."""
+        """Record collection errors; xdist also reports workers that disagree this way."""
         if report.failed:
             self.not_collected.append(report.nodeid or "the tests of one worker")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how each phase of a test ended."""
+        """Record the outcome of each phase of a test."""
         if report.when == CRASHED:
             self.crashed.append(report.nodeid)
         elif report.failed and report.nodeid not in self.failed:
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> Outcome:
 
 
 def refusal(outcome: Outcome) -> str:
-    """Say why no second try can turn this outcome into a success; empty when one can."""
+    """Return why this outcome cannot be repaired by a retry; empty if it can."""
     if outcome.not_collected:
         return f"not collected: {', '.join(sorted(set(outcome.not_collected)))}"
     if outcome.crashed:
@@ -74,17 +74,17 @@ def refusal(outcome: Outcome) -> str:
     if outcome.status == pytest.ExitCode.TESTS_FAILED and not outcome.failed:
         return "pytest failed without naming a test"
     if len(outcome.failed) > MOST_RETRIED:
-        return f"{len(outcome.failed)} tests failed; at most {MOST_RETRIED} are run once more"
+        return f"{len(outcome.failed)} tests failed; at most {MOST_RETRIED} are retried"
     return ""
 
 
 def coverage_is_enough() -> bool:
-    """Check the data of the first run against `fail_under`; no data is not enough."""
+    """Check the coverage of the first run against `fail_under`; missing data fails."""
     return subprocess.run([sys.executable, "-m", "coverage", "report"], check=False).returncode == 0
 
 
 def again(failed: list[str]) -> bool:
-    """Run the named tests once more, one at a time; all of them must run and pass."""
+    """Run the named tests again, one at a time; all of them must run and pass."""
     say(f"== {len(failed)} failed tests, once more, one at a time")
     retried = run(["-p", "no:cacheprovider", "-p", "no:xdist", *failed])
     return retried.status == pytest.ExitCode.OK and retried.passed >= set(failed)
@@ -104,7 +104,7 @@ def ids_are_the_same() -> bool:
     """Collect twice, more than a second apart, and compare the test ids."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         processes = [collected("1", one)]
-        # Ids can hold the time, and what writes it (gzip, tar) counts in seconds.
+        # Ids can contain a time, and gzip and tar write it in seconds.
         time.sleep(1.1)
         processes.append(collected("2", two))
         answers = [process.communicate()[0] for process in processes]
@@ -112,11 +112,11 @@ def ids_are_the_same() -> bool:
         if process.returncode != 0:
             say(answer)
             return False
-    # The last line holds the time that it took.
+    # The last line contains the duration.
     first, second = ([line for line in text.splitlines() if "::" in line] for text in answers)
     if difference := list(difflib.unified_diff(first, second, "once", "again", n=0, lineterm="")):
         say("\n".join(difference[:40]))
-        say("error: the ids of these tests differ from one process to the next")
+        say("error: the ids of these tests differ between processes")
         say("hint: give the parameters names with `ids=` or `pytest.param(..., id=...)`")
     return not difference
 
@@ -127,7 +127,7 @@ def say(text: str) -> None:
 
 
 def whole_suite() -> int:
-    """Run everything, and decide."""
+    """Run all tests, and return the exit status."""
     outcome = run(ALL_OF_THEM)
     if reason := refusal(outcome):
         say(f"error: {reason}")
@@ -142,7 +142,7 @@ def whole_suite() -> int:
 
 
 def main() -> int:
-    """Do what the arguments say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What every test stands on: a clean environment, no network, properties that CI can repeat."""
+"""A clean environment, no network, and repeatable properties on CI."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
-    """Give the test, and every process it starts, a home of its own and none of ours."""
+    """Return the test and its processes a home of their own and a clean environment."""
     for name in tuple(os.environ):
         if name.startswith(_PREFIXES) or name.upper() in _NAMES:
             monkeypatch.delenv(name)
@@ -76,9 +76,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Python's sockets reach this machine only; names other than localhost do not exist.
+    """Limit Python's sockets to this machine; only localhost names resolve.
 
-    A transport that is not written in Python is out of reach of this: its tests talk to
+    An HTTP library that is not written in Python is not covered: its tests use
     127.0.0.1, and other addresses are refused before it is asked.
     """
     monkeypatch.setattr(socket.socket, "connect", _guarded(socket.socket.connect))
@@ -95,7 +95,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _guarded(connect: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Wrap a way to connect: another machine is a defect of the test, not an answer."""
+    """Wrap a connect function: connecting to another machine fails the test."""
 
     def guarded(self: socket.socket, address: object) -> Answer:
         if isinstance(address, tuple) and not _is_ours(str(address[0])):
@@ -107,14 +107,14 @@ def _guarded(connect: Callable[..., Answer]) -> Callable[..., Answer]:
 
 
 def _is_ours(host: str) -> bool:
-    """Say whether a host is this machine."""
+    """Return whether a host is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return _is_address(host) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def _is_address(host: str) -> bool:
-    """Say whether this is an address, and no name."""
+    """Return whether this is an IP address and not a name."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

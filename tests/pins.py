@@ -8,16 +8,16 @@ from typing import Any
 import dockerfile  # type: ignore[import-not-found]  # a compiled module without types
 import yaml
 
-from resolver.core.digest import Digest
-from resolver.core.pinning.spots import apply
-from resolver.flow.image_files import find_images
+from resolver.core.oci.digest import Digest
+from resolver.core.pin.edits import apply
+from resolver.verbs.pin import find_images
 
 #: A digest as it is written into a file, and the tag that a name without one gets before it.
 WRITTEN = re.compile(r"@sha256:[0-9a-f]{64}|:latest")
 
 
 def digest_of(reference: object) -> Digest:
-    """Give the digest that stands for a reference in these tests."""
+    """Return the digest of a reference in these tests."""
     return Digest.of(str(reference).encode())
 
 
@@ -61,7 +61,7 @@ def instructions(text: str) -> list[tuple[str, ...]]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Takes tags of applications for what they stand at."""
+    """Reads application-specific YAML tags as their values."""
 
 
 def _any_tag(loader: yaml.CSafeLoader, _suffix: str, node: yaml.Node) -> Any:

@@ -1,4 +1,4 @@
-"""The command as a person starts it: a process of its own."""
+"""Run the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def python(
     measured: bool = True,
     stdin: bytes | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run this Python with the package in reach; at most 60 s.
+    """Run this Python with the package importable, at most 60 s.
 
     Arguments:
         environment: variables on top of the test's clean ones.

@@ -1,73 +1,82 @@
-"""Rules of CONTRIBUTING.md that a program can read off the source; the layers are lint-imports'."""
+"""Check the rules of CONTRIBUTING.md on the source; lint-imports checks the layers."""
 
 from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-
-import pytest
 
 import resolver
 from resolver import errors
 
 PACKAGE = Path(resolver.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
-#: Rooms whose work is to speak to people.
-SPEAKERS = ("cli", "render")
-#: Classes that Unicode makes wider, and the end that forgives a trailing newline (R1).
+FILES = sorted(PACKAGE.rglob("*.py"))
+#: Rooms that may print.
+PRINTING = ("cli/", "render/")
+#: Classes that match more than ASCII in Unicode text, and `$`, which allows a trailing newline.
 WIDE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[dDwW]")
 END = re.compile(r"(?<!\\)(?:\\\\)*\$")
-#: A set of characters; in it a `$` is a dollar.
+#: A character set; `$` in it is literal.
 SET = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]")
-#: What Unicode makes wider than ASCII (R1).
+#: Methods that accept characters beyond ASCII.
 WIDE = {"isdigit", "isnumeric", "isdecimal", "isalnum", "isalpha"}
 
 HERE = errors.__name__
 
-each_module = pytest.mark.parametrize(
-    "module", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES]
-)
+
+@lru_cache(maxsize=1)
+def sources() -> dict[str, tuple[str, ast.Module]]:
+    """Return the text and the syntax tree of each product file, by its path in the package."""
+    texts = {str(path.relative_to(PACKAGE)): path.read_text("utf-8") for path in FILES}
+    return {path: (text, ast.parse(text)) for path, text in texts.items()}
 
 
-def calls(tree: ast.Module) -> list[ast.Call]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+def calls() -> list[tuple[str, ast.Call]]:
+    """Return each call in the product with its place, as `path:line`."""
+    return [
+        (f"{path}:{node.lineno}", node)
+        for path, (_, tree) in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
 
 
 def is_loose(pattern: str) -> bool:
-    """Say whether a pattern matches what nobody had in mind."""
+    """Return whether a pattern matches more than ASCII or ignores a trailing newline."""
     return bool(WIDE_CLASS.search(pattern) or END.search(SET.sub("", pattern)))
 
 
-def test_the_search_for_loose_patterns_finds_them_and_no_others() -> None:
+def test_is_loose_finds_wide_classes_and_dollar_ends_only() -> None:
     assert [is_loose(text) for text in (r"\d", r"a$", r"[\w]", r"\\\w")] == [True] * 4
     assert [is_loose(text) for text in (r"[!#$%]", r"\$", r"\\d", r"[^\]$]")] == [False] * 4
 
 
-@each_module
-def test_a_module_says_what_it_is_for(module: Path) -> None:
-    assert ast.get_docstring(ast.parse(module.read_text("utf-8")))
+def test_architecture_reads_every_product_file() -> None:
+    assert {"errors.py", "cli/app.py", "core/oci/digest.py"} <= sources().keys()
 
 
-@each_module
-def test_only_the_rooms_that_speak_print(module: Path) -> None:
-    if module.relative_to(PACKAGE).parts[0] in SPEAKERS:
-        return
-    tree = ast.parse(module.read_text("utf-8"))
+def test_every_module_has_a_docstring() -> None:
+    assert [path for path, (_, tree) in sources().items() if not ast.get_docstring(tree)] == []
 
+
+def test_only_cli_and_render_print() -> None:
     printed = [
-        c.lineno for c in calls(tree) if isinstance(c.func, ast.Name) if c.func.id == "print"
+        place
+        for place, call in calls()
+        if isinstance(call.func, ast.Name)
+        if call.func.id == "print"
+        if not place.startswith(PRINTING)
     ]
 
     assert printed == []
 
 
-@each_module
-def test_patterns_are_ascii_and_end_where_the_text_ends(module: Path) -> None:
+def test_regular_expressions_are_ascii_and_match_to_the_end() -> None:
     loose = [
-        (call.lineno, argument.value)
-        for call in calls(ast.parse(module.read_text("utf-8")))
+        (place, argument.value)
+        for place, call in calls()
         if isinstance(call.func, ast.Attribute)
         if ast.unparse(call.func.value) == "re"
         if "re.ASCII" not in ast.unparse(call)
@@ -80,57 +89,59 @@ def test_patterns_are_ascii_and_end_where_the_text_ends(module: Path) -> None:
     assert loose == []
 
 
-@each_module
-def test_no_question_about_text_is_wider_than_ascii(module: Path) -> None:
-    text = module.read_text("utf-8")
-    wide = [
-        line
-        for call in calls(ast.parse(text))
-        if isinstance(call.func, ast.Attribute)
-        if call.func.attr in WIDE
-        if ".isascii()" not in (line := text.splitlines()[call.lineno - 1])
-    ]
+def test_character_class_methods_are_limited_to_ascii() -> None:
+    wide = []
+    for place, call in calls():
+        if isinstance(call.func, ast.Attribute) and call.func.attr in WIDE:
+            text = sources()[place.partition(":")[0]][0]
+            if ".isascii()" not in text.splitlines()[call.lineno - 1]:
+                wide.append(place)
 
     assert wide == []
 
 
-@each_module
-def test_what_a_module_lists_is_there(module: Path) -> None:
-    dotted = ".".join(("resolver", *module.relative_to(PACKAGE).with_suffix("").parts))
-    loaded = import_module(dotted.removesuffix(".__init__"))
+def test_every_name_in_a_modules_all_exists_once() -> None:
+    wrong = []
+    for path in sources():
+        dotted = ".".join(("resolver", *Path(path).with_suffix("").parts))
+        module = import_module(dotted.removesuffix(".__init__"))
+        listed = getattr(module, "__all__", [])
+        wrong += [(path, name) for name in listed if not hasattr(module, name)]
+        wrong += [(path, name) for name in set(listed) if listed.count(name) > 1]
 
-    listed = getattr(loaded, "__all__", [])
-
-    assert len(set(listed)) == len(listed)
-    assert [name for name in listed if not hasattr(loaded, name)] == []
-
-
-@pytest.mark.parametrize("name", sorted(getattr(resolver, "__all__", ["__all__"])))
-def test_what_is_public_is_there_and_documented(name: str) -> None:
-    member = getattr(resolver, name)
-
-    assert name in dir(resolver)
-    assert name.startswith("__") or member.__doc__
+    assert wrong == []
 
 
-def test_what_is_public_is_listed_once_and_in_order() -> None:
+def test_public_names_exist_and_are_documented() -> None:
+    missing = [name for name in resolver.__all__ if name not in dir(resolver)]
+    undocumented = [
+        name
+        for name in resolver.__all__
+        if not name.startswith("__")
+        if not getattr(resolver, name).__doc__
+    ]
+
+    assert (missing, undocumented) == ([], [])
+
+
+def test_public_names_are_listed_once_and_sorted() -> None:
     listed = list(resolver.__all__)
 
     assert listed == sorted(set(listed))
 
 
-def tree_of(root: type[errors.ResolverError]) -> list[type[errors.ResolverError]]:
-    return [root, *(error for child in root.__subclasses__() for error in tree_of(child))]
+def error_classes(root: type[errors.ResolverError]) -> list[type[errors.ResolverError]]:
+    return [root, *(error for child in root.__subclasses__() for error in error_classes(child))]
 
 
-def test_every_error_has_a_code_of_its_own_and_says_what_it_means() -> None:
-    """Of those in `errors.py`; what a module derives for itself answers as its parent does."""
-    tree = [error for error in tree_of(errors.ResolverError)[1:] if error.__module__ == HERE]
+def test_every_error_class_has_a_code_and_a_docstring() -> None:
+    """Check the classes in `errors.py`; a class derived elsewhere keeps the code of its parent."""
+    classes = [c for c in error_classes(errors.ResolverError)[1:] if c.__module__ == HERE]
 
-    assert {error.__name__ for error in tree if not error.__doc__} == set()
-    assert {error.__name__ for error in tree if "code" not in vars(error)} == set()
-    assert len({error.code for error in tree}) == len(tree)
+    assert {error.__name__ for error in classes if not error.__doc__} == set()
+    assert {error.__name__ for error in classes if "code" not in vars(error)} == set()
+    assert len({error.code for error in classes}) == len(classes)
 
 
-def test_every_kind_of_failure_has_a_status_of_its_own() -> None:
-    assert {kind.status for kind in errors.Kind} == set(range(1, 9))
+def test_every_error_kind_has_its_own_exit_status() -> None:
+    assert {kind.status for kind in errors.ErrorKind} == set(range(1, 9))

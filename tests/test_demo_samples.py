@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from resolver.demo import Sample, samples
-from resolver.demo.builders import build_image, build_index, index_entry
-from resolver.demo.layers import build_layer, compress
+from resolver.demo.builders import build_image, build_index, build_layer, compress, index_entry
 
 BY_NAME = {f"{sample.repository}:{sample.tag}": sample for sample in samples()}
 
@@ -48,7 +47,7 @@ def test_the_digests_are_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("sample", samples(), ids=list(BY_NAME))
-def test_every_digest_and_size_is_true_and_nothing_is_missing(sample: Sample) -> None:
+def test_every_sample_digest_and_size_is_correct(sample: Sample) -> None:
     bodies = {digest: body for digest, (_, body) in sample.documents.items()} | dict(sample.blobs)
     for digest, body in bodies.items():
         assert Digest.of(body) == digest
@@ -66,7 +65,7 @@ def test_every_digest_and_size_is_true_and_nothing_is_missing(sample: Sample) ->
 
 
 @pytest.mark.parametrize("sample", samples(), ids=list(BY_NAME))
-def test_layers_are_real_and_the_configs_know_them(sample: Sample) -> None:
+def test_sample_layers_match_their_configs(sample: Sample) -> None:
     manifests = [json.loads(body) for _, body in sample.documents.values()]
     for manifest in manifests:
         if "layers" not in manifest:
@@ -87,7 +86,7 @@ def test_layers_are_real_and_the_configs_know_them(sample: Sample) -> None:
             assert {member.mtime for member in members} == {0}
 
 
-def test_the_app_is_made_for_five_platforms_and_says_how() -> None:
+def test_sample_app_has_five_platforms() -> None:
     sample = BY_NAME["demo/app:1.0"]
     entries = read(sample, sample.root.digest)["manifests"]
 
@@ -107,28 +106,28 @@ def test_the_app_is_made_for_five_platforms_and_says_how() -> None:
     ]
 
 
-def test_the_linux_images_share_one_layer() -> None:
+def test_linux_samples_share_one_layer() -> None:
     found = images(BY_NAME["demo/app:1.0"])
     linux = [layers(manifest) for name, manifest in found.items() if name.startswith("linux/")]
 
     assert len(set.intersection(*linux)) == 1
 
 
-def test_two_versions_share_all_layers_but_one() -> None:
+def test_two_sample_versions_share_all_layers_but_one() -> None:
     first, second = images(BY_NAME["demo/app:1.0"]), images(BY_NAME["demo/app:2.0"])
 
     for name in first:
         assert len(layers(first[name]) - layers(second[name])) == 1
 
 
-def test_the_single_image_has_no_index() -> None:
+def test_single_sample_has_no_index() -> None:
     sample = BY_NAME["demo/single:1.0"]
 
     assert "layers" in read(sample, sample.root.digest)
     assert len(sample.documents) == 1
 
 
-def test_the_liar_sells_its_amd64_build_as_arm64() -> None:
+def test_liar_sample_labels_its_amd64_build_as_arm64() -> None:
     sample = BY_NAME["demo/liar:1.0"]
     found = images(sample)
     sold = found["linux/arm64/v8"]
@@ -140,18 +139,18 @@ def test_the_liar_sells_its_amd64_build_as_arm64() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 131_070, 200_000])
-def test_what_is_written_as_gzip_can_be_read_as_gzip(size: int) -> None:
+def test_sample_gzip_is_readable(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
 
     assert gzip.decompress(compress(content[:size])) == content[:size]
 
 
-def test_the_same_files_give_the_same_layer() -> None:
+def test_equal_sample_files_give_equal_layers() -> None:
     assert build_layer({"a": b"1"}) == build_layer({"a": b"1"})
     assert build_layer({"a": b"1"}) != build_layer({"a": b"2"})
 
 
-def test_an_index_states_what_it_is_told_to() -> None:
+def test_sample_index_has_the_requested_platforms() -> None:
     image = build_image("linux/arm/v7", [b"plain tar"])
     index = build_index(
         [

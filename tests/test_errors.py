@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from pathlib import Path
 
 import pytest
 
 from resolver import errors
-from resolver.errors import Kind, ResolverError
+from resolver.errors import ErrorKind, ResolverError
 
-#: The status of each kind. Source: architecture.md 2.6.
+#: The status of each kind. Source: docs/architecture.md, "Exit statuses".
 STATUS = {
     "NEGATIVE": 1,
     "INPUT": 2,
@@ -37,12 +39,12 @@ CLASSES = [
 ]
 
 
-def test_each_kind_has_its_own_status() -> None:
-    assert {kind.name: kind.status for kind in Kind} == STATUS
+def test_each_error_kind_has_its_own_status() -> None:
+    assert {kind.name: kind.status for kind in ErrorKind} == STATUS
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_an_error_is_explained_and_belongs_to_the_class_of_its_status(
+def test_error_is_documented_and_belongs_to_its_status_class(
     kind: type[ResolverError],
 ) -> None:
     assert kind.__doc__
@@ -50,10 +52,36 @@ def test_an_error_is_explained_and_belongs_to_the_class_of_its_status(
     assert kind.word in WORDS[kind.kind.name]
 
 
-def test_no_two_errors_share_a_code() -> None:
+def test_error_codes_are_unique() -> None:
     codes = [kind.code for kind in CLASSES]
 
     assert len(set(codes)) == len(codes)
+
+
+def test_the_code_of_an_instance_belongs_to_one_failure() -> None:
+    """Failures without a class of their own carry the code in the call that makes them."""
+    names = {kind.__name__ for kind in CLASSES}
+    package = Path(errors.__file__).parent
+    codes = [
+        ast.literal_eval(keyword.value)
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names
+        for keyword in node.keywords
+        if keyword.arg == "code"
+    ]
+
+    assert {"tag-moved", "no-lock", "in-use"} <= set(codes)
+    assert len(set(codes)) == len(codes)
+    assert not set(codes) & {kind.code for kind in CLASSES}
+
+
+def test_an_instance_may_have_a_code_and_facts_of_its_own() -> None:
+    error = errors.NotFound("no", "look", code="other", word="PLATFORM", place="here")
+
+    assert (error.code, error.word, error.kind.status) == ("other", "PLATFORM", 3)
+    assert (str(error), error.hints(), error.facts()) == ("no", ("look",), {"place": "here"})
+    assert errors.NotFound("no").code == "not-found"
 
 
 def test_facts_hold_the_attributes_and_nothing_private() -> None:
@@ -72,7 +100,7 @@ def test_a_missing_platform_hints_at_the_near_misses_before_the_whole_list() -> 
     )
 
     assert error.hints() == (
-        "`linux/arm/v7` does not do: newer",
+        "`linux/arm/v7` does not match: newer",
         "it is offered for `linux/arm/v7`",
     )
 

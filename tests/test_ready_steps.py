@@ -19,8 +19,8 @@ import yaml
 from jsonschema.validators import validator_for
 
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.processes import ROOT
 
@@ -44,7 +44,7 @@ class Machine:
     outputs: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, **variables: str) -> int:
-        """Run a program; what it says goes to the log."""
+        """Run a program and log its output."""
         done = subprocess.run(
             words,
             check=False,
@@ -138,11 +138,11 @@ def use_action(machine: Machine, **given: str) -> int:
     return status
 
 
-def test_the_action_is_one_by_the_schema_of_github() -> None:
+def test_github_action_is_valid_by_its_schema() -> None:
     assert problems("github-actions", read(ACTION)) == []
 
 
-def test_no_input_is_pasted_into_a_script_and_every_action_is_pinned() -> None:
+def test_action_inputs_are_not_pasted_into_scripts_and_actions_are_pinned() -> None:
     used = [step["uses"] for step in steps() if "uses" in step]
     lines = [line for line in ACTION.read_text().splitlines() if "uses: actions/" in line]
 
@@ -194,9 +194,7 @@ def installed(machine: Machine) -> Machine:
     return machine
 
 
-def test_an_action_that_fails_says_why_and_still_has_outputs(
-    installed: Machine, registry: str
-) -> None:
+def test_failing_action_explains_and_sets_outputs(installed: Machine, registry: str) -> None:
     status = use_action(installed, command=f"resolve {registry}/demo/app:1.0 -p linux/s390x")
 
     assert (status, installed.outputs["status"]) == (3, "3")
@@ -212,16 +210,16 @@ def test_an_action_that_fails_says_why_and_still_has_outputs(
         ({"path": "--index-url=http://evil"}, "--index-url=http://evil"),
     ],
 )
-def test_what_is_installed_is_what_was_asked_and_no_option(
+def test_action_installs_the_requested_version_and_no_option(
     installed: Machine, given: dict[str, str], wanted: str
 ) -> None:
     use_action(installed, command="--version", **given)
-    said = (installed.folder / "pip.log").read_text().splitlines()
+    stated = (installed.folder / "pip.log").read_text().splitlines()
 
-    assert said == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
+    assert stated == [f"-P -m pip install --quiet --disable-pip-version-check -- {wanted}"]
 
 
-def test_nothing_of_a_command_is_run_by_the_shell(installed: Machine) -> None:
+def test_action_command_is_not_evaluated_by_the_shell(installed: Machine) -> None:
     hostile = "resolve $(touch one) `touch two` ; touch three && touch four > five *"
     status = use_action(installed, command=hostile)
 
@@ -231,7 +229,7 @@ def test_nothing_of_a_command_is_run_by_the_shell(installed: Machine) -> None:
     }
 
 
-def test_what_lies_in_the_checkout_is_not_run(machine: Machine, registry: str) -> None:
+def test_action_runs_nothing_from_the_checkout(machine: Machine, registry: str) -> None:
     for name in ("pip.py", "resolver.py"):
         (machine.folder / name).write_text("raise SystemExit('the checkout ran')\n")
     (machine.folder / "python").write_text("#!/bin/sh\nexit 99\n")
@@ -241,9 +239,7 @@ def test_what_lies_in_the_checkout_is_not_run(machine: Machine, registry: str) -
     assert "the checkout ran" not in machine.log
 
 
-def test_every_output_of_the_action_is_one_that_a_command_gives(
-    installed: Machine, registry: str
-) -> None:
+def test_every_action_output_is_a_command_value(installed: Machine, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
     (installed.folder / "Dockerfile").write_text(f"FROM {name}\n")
     given: set[str] = set()
@@ -276,17 +272,17 @@ def test_a_hostile_name_of_a_report_is_a_name(installed: Machine, registry: str)
 
 
 @pytest.mark.parametrize("command", ["", " \n "])
-def test_an_action_without_a_command_says_so(installed: Machine, command: str) -> None:
+def test_action_without_a_command_reports_it(installed: Machine, command: str) -> None:
     assert use_action(installed, command=command) == 2
     assert "there is no command to run" in installed.log
 
 
-def test_the_store_has_a_name_of_one_line(installed: Machine) -> None:
+def test_action_store_name_must_be_one_line(installed: Machine) -> None:
     assert use_action(installed, command="ls", store="a\nb=c") == 2
     assert "the name of the store is one line" in installed.log
 
 
-def test_a_store_and_no_summary_as_asked(installed: Machine) -> None:
+def test_action_uses_the_requested_store_without_a_summary(installed: Machine) -> None:
     status = use_action(installed, command="du", store="here", summary="false")
 
     assert status == 0, installed.log
@@ -296,7 +292,7 @@ def test_a_store_and_no_summary_as_asked(installed: Machine) -> None:
 # GitLab
 
 
-def test_the_template_of_gitlab_is_one_by_its_schema() -> None:
+def test_gitlab_template_is_valid_by_its_schema() -> None:
     assert problems("gitlab-ci", read(TEMPLATES / "gitlab.yml")) == []
 
 
@@ -322,15 +318,15 @@ def test_the_jobs_of_gitlab_pass_the_answer_on(machine: Machine, registry: str) 
     handed = read_dotenv(reports["dotenv"].read_text())
     assert handed["RESOLVED_DIGEST"] == ARM
     machine.run("bash", "-eo", "pipefail", "-c", "\n".join(use["script"]), **handed)
-    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
-    assert machine.log.endswith(said)
+    stated = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(stated)
     assert use["needs"] == ["resolve-image"]
 
 
 # Azure
 
 
-def test_the_template_of_azure_is_one_by_its_schema() -> None:
+def test_azure_template_is_valid_by_its_schema() -> None:
     assert problems("azure-pipelines", read(TEMPLATES / "azure.yml")) == []
 
 
@@ -364,7 +360,7 @@ def test_the_steps_of_azure_pass_the_answer_on(machine: Machine, registry: str) 
 # Tekton
 
 
-def test_the_task_of_tekton_fills_every_result_it_declares(machine: Machine, registry: str) -> None:
+def test_tekton_task_writes_every_declared_result(machine: Machine, registry: str) -> None:
     task = read(TEMPLATES / "tekton-task.yaml")
     (step,) = task["spec"]["steps"]
     results = machine.folder / "results"
@@ -406,7 +402,7 @@ def test_the_shell_steps_of_jenkins_pass_the_answer_on(machine: Machine, registr
     assert text.count("{") == text.count("}")
     for script in scripts:
         assert machine.run("sh", "-e", "-c", script, **variables) == 0, machine.log
-    said = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
-    assert machine.log.endswith(said)
+    stated = f"{registry}/demo/app@{ARM} is what {registry}/demo/app:1.0 means on linux/arm64/v8\n"
+    assert machine.log.endswith(stated)
     (report,) = re.findall(r"junit '([^']+)'", text)
     assert parse(machine.folder / report).getroot().get("errors") == "0"

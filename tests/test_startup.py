@@ -15,8 +15,18 @@ from tests.processes import command, python
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Milliseconds each, and none is needed to say what a command does. Source: architecture.md 4.5.
+#: Milliseconds each, and `--help` needs none of them. Source: docs/architecture.md, "Start-up".
 HEAVY = {"asyncio", "httpcore", "httpx", "pydantic", "pyreqwest", "rich", "yaml"}
+#: Rooms and verbs that resolving does not need.
+OTHER_VERBS = (
+    "resolver.core.check",
+    "resolver.core.layers.",
+    "resolver.core.lint.",
+    "resolver.sources.local.",
+    "resolver.verbs.export.",
+    "resolver.verbs.lint",
+    "resolver.verbs.serve.",
+)
 #: Runs the command as `python -m resolver` would, then tells on stderr what got loaded.
 PROBE = """
 import json, os, sys
@@ -38,10 +48,17 @@ except SystemExit as stop:
 
 
 def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
-    """Run the command; give its status, the top-level modules it loaded, and its stdout."""
+    """Run the command; return its status, the modules it loaded, and its stdout.
+
+    Modules of others are named by their top level only.
+    """
     done = python("-c", PROBE, *arguments, environment=environment, measured=False)
     status, modules = json.loads(done.stderr.splitlines()[-1])
-    return status, {name.partition(".")[0] for name in modules}, done.stdout.decode()
+    return status, {_shown(name) for name in modules}, done.stdout.decode()
+
+
+def _shown(name: str) -> str:
+    return name if name.startswith("resolver.") else name.partition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -49,23 +66,25 @@ def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
     [("--version",), ("--help",), *((name, "--help") for _group, name, _module in COMMANDS)],
     ids=" ".join,
 )
-def test_asking_for_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    status, modules, told = loaded(*arguments)
+def test_help_loads_no_heavy_module(arguments: tuple[str, ...]) -> None:
+    status, modules, output = loaded(*arguments)
 
     assert status == 0
-    assert told
+    assert output
     assert modules & {*HEAVY, "platformdirs"} == set()
+    if arguments == ("resolve", "--help"):
+        assert "resolver.core.platforms.facts" not in modules
 
 
 @pytest.mark.parametrize("name", ["ls", "du", "verify", "gc"])
-def test_a_look_at_the_store_loads_nothing_heavy(tmp_path: Path, name: str) -> None:
+def test_listing_the_store_loads_no_heavy_module(tmp_path: Path, name: str) -> None:
     status, modules, _ = loaded(name, "--store", str(tmp_path / "store"))
 
     assert status == 0
     assert modules & HEAVY == set()
 
 
-def test_a_pull_without_a_terminal_loads_no_rich(tmp_path: Path) -> None:
+def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         registry.serve("team/app", "1", build_image("linux/amd64"))
         name = f"{registry.host}/team/app:1"
@@ -75,16 +94,16 @@ def test_a_pull_without_a_terminal_loads_no_rich(tmp_path: Path) -> None:
     assert "rich" not in modules
 
 
-def test_completion_loads_nothing_heavy() -> None:
-    _, modules, told = loaded(
+def test_completion_loads_no_heavy_module() -> None:
+    _, modules, output = loaded(
         _RESOLVER_COMPLETE="complete_bash", COMP_WORDS="resolver res", COMP_CWORD="1"
     )
 
-    assert "resolve" in told.split()
+    assert "resolve" in output.split()
     assert modules & {*HEAVY, "platformdirs"} == set()
 
 
-def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
+def test_answer_from_the_store_loads_no_http_client(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     image = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
     options = ("-p", "linux/arm64", "--format", "digest", "--store", store)
@@ -94,14 +113,15 @@ def test_an_answer_from_the_store_loads_no_client(tmp_path: Path) -> None:
         warmed = command("resolve", reference, *options, "--plain-http")
     assert warmed.returncode == 0, warmed.stderr
 
-    status, modules, told = loaded("resolve", reference, *options)
+    status, modules, output = loaded("resolve", reference, *options)
 
     assert status == 0
-    assert told.encode() == warmed.stdout
+    assert output.encode() == warmed.stdout
     assert modules & HEAVY == set()
+    assert [name for name in sorted(modules) if name.startswith(OTHER_VERBS)] == []
 
 
-def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> None:
+def test_answer_from_a_lock_loads_no_http_client_and_no_yaml(tmp_path: Path) -> None:
     file = str(tmp_path / "resolver.lock")
     options = ("--lock-file", file, "--store", str(tmp_path / "store"))
     with FakeRegistry() as registry:
@@ -112,12 +132,12 @@ def test_an_answer_from_a_lock_loads_no_client_and_no_yaml(tmp_path: Path) -> No
         ("resolve", "--locked", "-p", "linux/arm64", "--format", "digest"),
         ("lock", "export", "--format", "kbld"),
     ):
-        status, modules, told = loaded(*words, *options)
-        assert (status, "sha256:" in told) == (0, True)
+        status, modules, output = loaded(*words, *options)
+        assert (status, "sha256:" in output) == (0, True)
         assert modules & HEAVY == set()
 
 
-def test_ctrl_c_while_the_command_line_is_loaded_is_a_status_and_no_traceback() -> None:
+def test_interrupt_during_loading_gives_a_status_without_a_traceback() -> None:
     interrupting = (
         "import sys, types\n"
         "class Loading(types.ModuleType):\n"

@@ -82,28 +82,28 @@ def suite(folder: Path, tests: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_suite_that_passes_and_is_covered_passes(tmp_path: Path) -> None:
-    status, said = suite(tmp_path, PASSES)
+def test_suite_that_passes_with_coverage_passes(tmp_path: Path) -> None:
+    status, message = suite(tmp_path, PASSES)
 
-    assert status == 0, said
-    assert "once more" not in said
+    assert status == 0, message
+    assert "once more" not in message
 
 
-def test_only_the_tests_that_failed_run_once_more(tmp_path: Path) -> None:
-    status, said = suite(tmp_path, PASSES + COUNTED + FLAKY.format(count=2))
+def test_suite_reruns_only_failed_tests(tmp_path: Path) -> None:
+    status, message = suite(tmp_path, PASSES + COUNTED + FLAKY.format(count=2))
 
-    assert status == 0, said
-    assert "2 failed tests, once more" in said
-    assert "2 passed" in said.splitlines()[-1]
+    assert status == 0, message
+    assert "2 failed tests, once more" in message
+    assert "2 passed" in message.splitlines()[-1]
     assert (tmp_path / "counted").read_text() == "x"
 
 
-def test_more_than_twenty_failures_get_no_second_try(tmp_path: Path) -> None:
-    status, said = suite(tmp_path, PASSES + FLAKY.format(count=21))
+def test_suite_reruns_no_more_than_twenty_failures(tmp_path: Path) -> None:
+    status, message = suite(tmp_path, PASSES + FLAKY.format(count=21))
 
     assert status == 1
-    assert "21 tests failed" in said
-    assert "once more, one at a time" not in said
+    assert "21 tests failed" in message
+    assert "once more, one at a time" not in message
 
 
 @pytest.mark.parametrize(
@@ -119,22 +119,22 @@ def test_more_than_twenty_failures_get_no_second_try(tmp_path: Path) -> None:
     ],
     ids=["fails twice", "import", "workers differ", "crash", "coverage", "flaky", "no tests"],
 )
-def test_what_is_no_accident_fails(tests: str, reason: str, tmp_path: Path) -> None:
-    status, said = suite(tmp_path, tests)
+def test_suite_fails_for_repeated_failures(tests: str, reason: str, tmp_path: Path) -> None:
+    status, message = suite(tmp_path, tests)
 
     assert status == 1
-    assert reason in said
+    assert reason in message
 
 
 @pytest.mark.parametrize("tests", [SET_ORDER, TIME, FOLDER], ids=["set", "time", "folder"])
-def test_ids_that_change_between_processes_are_shown(tests: str, tmp_path: Path) -> None:
-    status, said = suite(tmp_path, tests, "--ids")
+def test_suite_shows_ids_that_change_between_processes(tests: str, tmp_path: Path) -> None:
+    status, message = suite(tmp_path, tests, "--ids")
 
     assert status == 1
-    assert "+test_small.py::test_" in said
+    assert "+test_small.py::test_" in message
 
 
-def test_ids_that_stay_pass(tmp_path: Path) -> None:
+def test_suite_accepts_stable_ids(tmp_path: Path) -> None:
     assert suite(tmp_path, PASSES, "--ids") == (0, "")
 
 

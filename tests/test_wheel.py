@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_carries_the_platform_facts_as_they_are_here(wheel: Path) -> None:
+def test_wheel_contains_the_current_platform_facts(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = archive.read("resolver/platforms.yaml")
 
@@ -46,7 +46,7 @@ def test_the_wheel_carries_the_pages_of_help(wheel: Path) -> None:
     assert packed == {f"resolver/topics/{name}.txt" for name in TOPICS}
 
 
-def test_the_wheel_carries_the_package_its_types_and_its_licence_only(wheel: Path) -> None:
+def test_wheel_contains_only_the_package_its_types_and_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
 

@@ -1,4 +1,4 @@
-"""Random files that name images, written in as many ways as people write them."""
+"""Random files that name images, in every style."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _instruction(draw: DrawFn, escape: str, number: int) -> tuple[list[str], int
 
 
 class Sheet:
-    """Writes YAML in the ways that YAML can be written."""
+    """Writes YAML in every style."""
 
     def __init__(self, draw: DrawFn) -> None:
         self._draw = draw

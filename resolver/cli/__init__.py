@@ -1,1 +1,1 @@
-"""How questions are asked: options in, one call to the session, one answer out."""
+"""The command line: parse options, call the session, print the answer."""

@@ -1,4 +1,4 @@
-"""The command line: commands registered, failures turned into words and statuses."""
+"""The command line: register the commands, turn failures into messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ import typer
 from typer.core import TyperGroup
 
 from resolver.cli.options import EPILOG, SHARED, is_completing
-from resolver.cli.output import HungUp, Output, check_stdout, guard_streams, leave, presentable
+from resolver.cli.output import (
+    Output,
+    ReaderGone,
+    check_stdout,
+    exit_now,
+    guard_streams,
+    presentable,
+)
 from resolver.errors import OutputFault, ResolverError, Usage
+from resolver.render import RENDERERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 #: Interrupted, as shells count it: 128 and the signal's number.
 INTERRUPTED = 130
 TERMINATED = 143
-#: A defect of ours. Source: sysexits.h, EX_SOFTWARE.
+#: A bug in resolver. Source: sysexits.h, EX_SOFTWARE.
 DEFECT = 70
 _STDOUT = 1
 
@@ -30,77 +38,77 @@ _STDOUT = 1
 #: write the module and add a row.
 COMMANDS = (
     ("Ask", "resolve", "resolver.cli.resolve"),
-    ("Ask", "platforms", "resolver.cli.platforms"),
+    ("Ask", "platforms", "resolver.cli.inspect"),
     ("Ask", "inspect", "resolver.cli.inspect"),
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),
-    ("Ask", "quota", "resolver.cli.quota"),
+    ("Ask", "quota", "resolver.cli.search"),
     ("Compare", "compare", "resolver.cli.compare"),
-    ("Pull", "plan", "resolver.cli.plan"),
+    ("Pull", "plan", "resolver.cli.pull"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),
     ("Store", "ls", "resolver.cli.ls"),
     ("Store", "rm", "resolver.cli.rm"),
     ("Store", "gc", "resolver.cli.gc"),
     ("Store", "verify", "resolver.cli.verify"),
-    ("Store", "du", "resolver.cli.du"),
+    ("Store", "du", "resolver.cli.verify"),
     ("CI", "check", "resolver.cli.check"),
     ("CI", "lint", "resolver.cli.lint"),
     ("CI", "matrix", "resolver.cli.matrix"),
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),
     ("Run", "serve", "resolver.cli.serve"),
-    ("Run", "mirror-config", "resolver.cli.mirror_config"),
+    ("Run", "mirror-config", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),
     ("Run", "login", "resolver.cli.login"),
-    ("Run", "logout", "resolver.cli.logout"),
+    ("Run", "logout", "resolver.cli.login"),
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
-    ("Help", "options", "resolver.cli.common"),
+    ("Help", "options", "resolver.cli.help"),
 )
 
-#: `ClickException`, wherever this Typer keeps it: inside since 0.26, in click before.
-_Refused: Any = next(
+#: `ClickException`; Typer vendors it since 0.26, before that it is in click.
+_ClickError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 
-class Grouped(TyperGroup):
-    """A help page whose commands stand in groups, without rich."""
+class GroupedCommands(TyperGroup):
+    """A help page that lists commands in groups, without rich."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write options first, then one section per group."""
+        """Write the options, then one section per group."""
         super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write each group under its heading, in the order of the table."""
+        """Write each group under its heading, in the order of `COMMANDS`."""
         for group in dict.fromkeys(row[0] for row in COMMANDS):
             rows = []
-            for each, name, _module in COMMANDS:
+            for section, name, _module in COMMANDS:
                 command = self.get_command(ctx, name)
-                if each == group and command is not None:
+                if section == group and command is not None:
                     rows.append((name, command.get_short_help_str(60)))
             if rows:
                 with formatter.section(group):
                     formatter.write_dl(rows)
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        from resolver import __version__
+def _version(request: bool) -> None:
+    if request:
+        from resolver._version import __version__
 
         Output().answer(f"resolver {__version__}\n")
         raise typer.Exit
 
 
 def build(names: Sequence[str]) -> Any:
-    """Make the application with these commands; one is enough to run that one."""
+    """Build the application with the named commands; loading one is enough to run it."""
     app = typer.Typer(
-        cls=Grouped,
+        cls=GroupedCommands,
         name="resolver",
-        help="Which image is this tag, really, on that platform?",
-        epilog="Each command explains itself: resolver COMMAND --help\n\n"
-        "There is more to read: resolver help TOPIC",
+        help="Resolve, inspect, compare and pull multi-platform container images.",
+        epilog="Help for a command: resolver COMMAND --help\n\n"
+        "Help on a topic: resolver help TOPIC",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
@@ -113,7 +121,7 @@ def build(names: Sequence[str]) -> Any:
         version: Annotated[
             bool,
             typer.Option(
-                "--version", callback=_version, is_eager=True, help="Print the version and stop."
+                "--version", callback=_version, is_eager=True, help="Print the version and exit."
             ),
         ] = False,
     ) -> None:
@@ -127,7 +135,7 @@ def build(names: Sequence[str]) -> Any:
 
 
 def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to end
-    """Run one command line and give its exit status; nothing but a status ever leaves."""
+    """Run one command line and return its exit status; no exception escapes."""
     arguments = arguments or ["--help"]
     known = [name for _group, name, _module in COMMANDS]
     first = next((word for word in arguments if not word.startswith("-")), "")
@@ -136,42 +144,42 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
     try:
         guard_streams()
         if is_completing():
-            from resolver.cli.completion import offer_help_as_it_is
+            from resolver.cli.completion import disable_help_markup
 
-            offer_help_as_it_is()
+            disable_help_markup()
         result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
         check_stdout()
-    except _Refused as refusal:
+    except _ClickError as refusal:
         return _fail(arguments, output, _usage(refusal, arguments))
     except ResolverError as error:
         return _fail(arguments, output, error)
-    except (HungUp, BrokenPipeError, SystemExit):
-        # Typer itself exits where a help page meets a closed pipe.
-        return _hung_up()
+    except (ReaderGone, BrokenPipeError, SystemExit):
+        # Typer exits by itself when the reader of a help page closes the pipe.
+        return _ignore_closed_pipe()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
         return _fail(arguments, output, _system(error))
-    except Exception as defect:  # noqa: BLE001 - the last line of defence: a person gets one line
-        starved = _starved(defect)
-        if starved is not None:
-            return _fail(arguments, output, starved)
+    except Exception as defect:  # noqa: BLE001 - the last resort: report any defect in one line
+        exhausted = _resource_error(defect)
+        if exhausted is not None:
+            return _fail(arguments, output, exhausted)
         return _defect(output, defect)
     return result if isinstance(result, int) else 0
 
 
 def main() -> None:
-    """Run the command line of this process and end it."""
+    """Run the command line of this process, then exit."""
     signal.signal(signal.SIGTERM, _terminated)
-    leave(run(sys.argv[1:]))
+    exit_now(run(sys.argv[1:]))
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
-    leave(TERMINATED)
+    exit_now(TERMINATED)
 
 
 def _usage(refusal: Any, arguments: list[str]) -> Usage:
-    """Turn Typer's complaint into ours: one line, and the help to read."""
+    """Turn a usage error of Typer into ours: one line, and which help to read."""
     message = str(refusal.format_message()).replace("\n", " ").rstrip(".")
     known = {name for _group, name, _module in COMMANDS}
     command = arguments[0] if arguments and arguments[0] in known else ""
@@ -180,37 +188,39 @@ def _usage(refusal: Any, arguments: list[str]) -> Usage:
 
 
 def _system(error: OSError) -> ResolverError:
-    """Put into words what the operating system refuses to the process as a whole."""
+    """Turn an operating system error that concerns the whole process into ours."""
     reason = (error.strerror or str(error)).lower()
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         return OutputFault(
-            f"this process may open no more files: {reason}",
-            "raise the limit (`ulimit -n`), or ask for less at once with `--jobs`",
+            f"this process has reached its limit of open files: {reason}",
+            "raise the limit (`ulimit -n`), or reduce concurrency with `--jobs`",
         )
-    return OutputFault(f"the system refuses: {reason}", "make room, then try again")
+    return OutputFault(
+        f"the operating system reported an error: {reason}", "free some space, then try again"
+    )
 
 
-def _starved(defect: Exception) -> ResolverError | None:
-    """Tell a process that may use no more memory or threads from a defect of ours.
+def _resource_error(defect: Exception) -> ResolverError | None:
+    """Return an error if the process ran out of memory or threads; None for a defect.
 
-    Native code that runs out of memory may also raise `SystemError`; it counts only where the
-    process has a limit to run into.
+    Native code that runs out of memory may also raise `SystemError`; it counts only if the
+    memory of the process is limited.
     """
     if isinstance(defect, MemoryError) or (isinstance(defect, SystemError) and _is_limited()):
         return OutputFault(
-            "this process may use no more memory",
-            "raise the limit (`ulimit -v`), or ask for less at once with `--jobs 1`",
+            "this process has reached its memory limit",
+            "raise the limit (`ulimit -v`), or reduce concurrency with `--jobs 1`",
         )
     if isinstance(defect, RuntimeError) and "start new thread" in str(defect):
         return OutputFault(
-            "this process may start no more threads",
-            "raise the limit (`ulimit -u`), or ask for less at once with `--jobs 1`",
+            "this process has reached its limit of threads",
+            "raise the limit (`ulimit -u`), or reduce concurrency with `--jobs 1`",
         )
     return None
 
 
 def _is_limited() -> bool:
-    """Whether this process has a limit of memory to run into."""
+    """Return whether the memory of this process is limited."""
     if sys.platform == "win32":
         return False
     import resource
@@ -221,19 +231,20 @@ def _is_limited() -> bool:
 def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:
     output.failed(error)
     form = _form(arguments)
-    if form in {"json", "jsonl", "yaml"}:
-        from resolver.render import tell_values
-        from resolver.render.plain import cleaned, plain
+    row = RENDERERS.get(form)
+    if row is not None and row.draws == "plain":
+        from resolver.render import render_values
+        from resolver.render.to_dict import cleaned, to_dict
 
         try:
-            output.answer(tell_values(cleaned(plain(error), presentable), form))
-        except (ResolverError, HungUp):
+            output.answer(render_values(cleaned(to_dict(error), presentable), form))
+        except (ResolverError, ReaderGone):
             return error.kind.status
     return error.kind.status
 
 
 def _form(arguments: list[str]) -> str:
-    """Find the output format of a command line that could not be read, or not be answered."""
+    """Find the output format in a command line that failed, perhaps before it was parsed."""
     import os
 
     form = os.environ.get("RESOLVER_FORMAT", "")
@@ -250,8 +261,8 @@ def _form(arguments: list[str]) -> str:
     return form
 
 
-def _hung_up() -> int:
-    """Nobody reads any more, as after `| head -1`: that is no failure."""
+def _ignore_closed_pipe() -> int:
+    """Succeed when the reader closed the pipe, as `| head -1` does."""
     import os
 
     null = os.open(os.devnull, os.O_WRONLY)
@@ -264,8 +275,8 @@ def _defect(output: Output, defect: Exception) -> int:
 
     if os.environ.get("RESOLVER_DEBUG"):
         raise defect
-    text = f"this is a defect of resolver: {type(defect).__name__}: {defect}"
-    output.failed(Usage(text, "please report it; RESOLVER_DEBUG=1 shows where it happened"))
+    text = f"this is a bug in resolver: {type(defect).__name__}: {defect}"
+    output.failed(Usage(text, "please report it with the traceback that RESOLVER_DEBUG=1 shows"))
     return DEFECT
 
 

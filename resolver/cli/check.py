@@ -1,10 +1,24 @@
-"""`resolver check`: does an image have what the pipeline needs?"""
+"""`resolver check`: check images against requirements."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import ErrorKind, Usage
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.options import Common
+    from resolver.core.check.check import Requirements
+    from resolver.core.lint.findings import Severity
+    from resolver.core.platforms.platform import Platform, PlatformTable
+
 
 _Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
 
@@ -16,67 +30,71 @@ def check(
     file: options.File = None,
     policy: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--policy", metavar="FILE", help="Images and what they must have, in YAML."),
+        typer.Option(
+            "--policy", metavar="FILE", help="Read images and their requirements from YAML."
+        ),
     ] = None,
     require: Annotated[
-        _Texts, typer.Option("--require", metavar="PLATFORMS", help="These must be offered.")
+        _Texts, typer.Option("--require", metavar="PLATFORMS", help="Require these platforms.")
     ] = None,
     forbid: Annotated[
-        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="These must not be.")
+        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="Forbid these platforms.")
     ] = None,
     only: Annotated[
-        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Nothing but these may be.")
+        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Allow only these platforms.")
     ] = None,
     same_as: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--same-platforms-as", metavar="REF", help="All that REF has, no more."),
+        typer.Option(
+            "--same-platforms-as", metavar="REF", help="Require the same platforms as REF."
+        ),
     ] = None,
     compatible: Annotated[
         bool,
         typer.Option(
-            "--compatible", help="What else runs there meets --require.", show_default=False
+            "--compatible", help="Let a compatible platform meet --require.", show_default=False
         ),
     ] = False,
     attestation: Annotated[
         _Texts,
         typer.Option(
-            "--require-attestation", metavar="KINDS", help="Of each build: sbom, provenance."
+            "--require-attestation",
+            metavar="KINDS",
+            help="Require for each build: sbom, provenance.",
         ),
     ] = None,
     max_age: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--max-age", metavar="AGE", help="No build older: 12h, 90d, 8w, 1y."),
+        typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
     ] = None,
     lint: Annotated[
-        bool, typer.Option("--lint", help="Also whatever `lint` finds.", show_default=False)
+        bool, typer.Option("--lint", help="Also run `lint`.", show_default=False)
     ] = False,
     fail_on: Annotated[
         Optional[str],  # noqa: UP045 - as above
-        typer.Option("--fail-on", metavar="WEIGHT", help="For --lint: error, warning, note."),
+        typer.Option("--fail-on", metavar="SEVERITY", help="With --lint: error, warning or note."),
     ] = None,
     ignore: Annotated[
-        _Texts, typer.Option("--ignore", metavar="RULE", help="Leave a rule out; repeatable.")
+        _Texts, typer.Option("--ignore", metavar="RULE", help="Ignore a rule; repeatable.")
     ] = None,
     index_only: options.IndexOnly = False,
 ) -> None:
-    """Fail unless REF has what the pipeline needs.
+    """Check that an image meets requirements.
 
-    Status 1 and a line for each thing missing, with the nearest there is.
-    Matching is exact; `windows/amd64:10.0.20348` is any revision of it.
-    Age and attestations are asked of the builds that meet --require.
-    Manifests of the entries that decide are read, one request each: an SBOM
-    listed as an image meets nothing. --index-only does not see that.
-    A policy has `version: 1`, `defaults:` and `images:`, all with the names
-    of these options, an image with `image:` too; options here take the
-    place of its defaults.
+    Prints a line for each problem, with the nearest match, and exits with
+    status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
+    revision of it. --max-age and --require-attestation apply to the builds
+    that meet --require. Reads the manifests that decide, one request each,
+    to detect an SBOM listed as an image; --index-only skips that.
+    A policy has `version: 1`, `defaults:` and `images:`; their keys are the
+    names of these options, and `image:`. Options given here replace the
+    defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
       resolver check --policy policy.yaml
     """
-    from resolver.cli.checking import Asked, tell_checked
-
-    asked = Asked(
+    request = CheckOptions(
         require=require or (),
         forbid=forbid or (),
         only=only or (),
@@ -88,4 +106,116 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    tell_checked(common, asked, references or [], file, policy, index_only=index_only)
+    run(common, request, references or [], file, policy, index_only=index_only)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """The options as typed; one that is not given changes nothing."""
+
+    require: Sequence[str] = ()
+    forbid: Sequence[str] = ()
+    only: Sequence[str] = ()
+    same_as: str | None = None
+    compatible: bool = False
+    attestations: Sequence[str] = ()
+    max_age: str | None = None
+    lint: bool = False
+    fail_on: str | None = None
+    ignored: Sequence[str] = ()
+
+    def over(self, base: Requirements, table: PlatformTable) -> Requirements:
+        """Return the requirements with the options applied.
+
+        Raises:
+            Malformed: the value of an option is invalid.
+        """
+        from resolver.core.check.check import parse_age, parse_attestation
+
+        kinds = [kind for value in self.attestations for kind in value.split(",")]
+        return replace(
+            base,
+            require=_platforms("--require", self.require, table) or base.require,
+            forbid=_platforms("--forbid", self.forbid, table) or base.forbid,
+            only=_platforms("--only", self.only, table) or base.only,
+            same_as=self.same_as or base.same_as,
+            compatible=self.compatible or base.compatible,
+            attestations=tuple(map(parse_attestation, kinds)) or base.attestations,
+            max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
+            lint=self._severity() or base.lint,
+            ignore=tuple(map(_rule, self.ignored)) or base.ignore,
+        )
+
+    def _severity(self) -> Severity | None:
+        """Return the lowest severity that fails; `--fail-on` alone implies `--lint`."""
+        from resolver.core.lint.findings import Severity
+
+        if not self.lint and self.fail_on is None:
+            return None
+        text = self.fail_on or Severity.ERROR.value
+        severities = [severity.value for severity in reversed(Severity)]
+        if text not in severities:
+            raise Usage(
+                f"`--fail-on {text}` is not a severity", f"choose one of {', '.join(severities)}"
+            )
+        return Severity(text)
+
+
+def run(
+    common: Common,
+    request: CheckOptions,
+    references: list[str],
+    file: str | None,
+    policy: str | None,
+    *,
+    index_only: bool = False,
+) -> None:
+    """Check the images, print the findings, and exit with the resulting status."""
+    from resolver.cli.inputs import gather
+    from resolver.cli.run import open_session
+    from resolver.core.check.check import Requirements
+
+    named: list[str] = []
+    if not references and file is None and policy is None:
+        raise Usage(
+            "no reference to check",
+            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
+        )
+    if references or file is not None:
+        named = list(dict.fromkeys(gather(references, file, "check")))
+    with open_session(common) as (session, output):
+        if policy is None:
+            found = session.check(
+                named, request.over(Requirements(), session.table), index_only=index_only
+            )
+        else:
+            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+            found = session.check_policy(rules, named, index_only=index_only)
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        passed = all(image.passed for image in found.looked_at)
+        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
+
+
+def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:
+    from resolver.cli.inputs import split_platforms
+    from resolver.core.platforms.platform import Platform
+
+    texts = split_platforms(list(values), option)
+    return tuple(Platform.parse(text, table=table) for text in texts)
+
+
+def _rule(name: str) -> str:
+    """Check that a rule can occur in the findings of `check`."""
+    from resolver.core.check.policy import known_rules
+    from resolver.core.parse.document import similar
+
+    known = known_rules()
+    if name not in known:
+        meant = similar(name, tuple(sorted(known)))
+        hint = f"did you mean `{meant}`?" if meant else "see `resolver lint --rules`"
+        raise Usage(f"unknown rule `{name}`", hint)
+    return name

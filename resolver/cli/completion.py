@@ -1,6 +1,7 @@
-"""Shell completion: what a shell offers after TAB for platforms and for references.
+"""Shell completion of platforms and references.
 
-Runs at every TAB: it asks nobody, loads no client, and never fails, whatever is in the store.
+Runs at every TAB: it sends no request, loads no HTTP client, and never fails, whatever is in the
+store.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from resolver.errors import ResolverError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Names that the store may have at most for all of them to be offered.
-_MOST = 1_000
+#: Names offered at most.
+_MAX_NAMES = 1_000
 
-#: What people ask for most, beside the words that stand for a platform.
+#: The keywords and the most common platforms.
 _PLATFORMS = (
     "local",
     "all",
@@ -35,49 +36,49 @@ _PLATFORMS = (
 )
 
 
-def offer_help_as_it_is() -> None:
-    """Keep Typer from reading help texts as rich's markup while it completes.
+def disable_help_markup() -> None:
+    """Stop Typer from parsing help texts as rich markup during completion.
 
-    It does so whenever rich is installed, whatever `rich_markup_mode` says: that fails on
+    It does so whenever rich is installed, whatever `rich_markup_mode` is: that fails on
     `os/arch[/variant]`, and loads all of rich at every TAB. Source: Typer 0.28,
     `_completion_classes.py`, `_sanitize_help_text`.
     """
     from typer import _completion_classes
 
     if hasattr(_completion_classes, "_sanitize_help_text"):
-        _completion_classes._sanitize_help_text = _as_it_is  # noqa: SLF001 - no other switch
+        _completion_classes._sanitize_help_text = _unchanged  # noqa: SLF001 - no other switch
 
 
-def _as_it_is(text: str) -> str:
+def _unchanged(text: str) -> str:
     return text
 
 
 def platforms(incomplete: str) -> list[str]:
-    """Offer platforms; in a list with commas, for its last element."""
+    """Complete a platform; in a list with commas, its last element."""
     before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{each}" for each in _PLATFORMS if each.startswith(last)]
+    return [f"{before}{comma}{name}" for name in _PLATFORMS if name.startswith(last)]
 
 
 def references(incomplete: str, store: str | None = None) -> list[str]:
-    """Offer the names in the store, as canonical or as short as people write them."""
+    """Complete a name in the store, in its short or its canonical form."""
     found: dict[str, None] = {}
     prefix = "store:" if incomplete.startswith("store:") else ""
     start = incomplete.removeprefix(prefix)
     with suppress(ResolverError, OSError, ValueError):
-        for canonical, familiar in _held(store):
-            # The short form first: it is what people type.
+        for canonical, familiar in _stored_names(store):
+            # The short form first: users type it more often.
             for form in (familiar, canonical):
                 if form.startswith(start):
                     found[f"{prefix}{form}"] = None
                     break
-            if len(found) >= _MOST:
+            if len(found) >= _MAX_NAMES:
                 break
     return sorted(found)
 
 
-def _held(folder: str | None) -> Iterator[tuple[str, str]]:
-    """Give every name of the store, canonical and familiar."""
-    from resolver.core.reference import Reference
+def _stored_names(folder: str | None) -> Iterator[tuple[str, str]]:
+    """Yield every name in the store, canonical and familiar."""
+    from resolver.core.oci.reference import Reference
     from resolver.settings import Flags, Settings
     from resolver.store import LocalStore
 

@@ -1,4 +1,4 @@
-"""`resolver doctor`: what this machine is set up with, and what to do about it."""
+"""`resolver doctor`: check how this machine is configured."""
 
 from typing import TYPE_CHECKING, Annotated, Optional, TextIO
 
@@ -9,7 +9,7 @@ from resolver.cli import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.checkup import Console
+    from resolver.core.results.doctor import Console
 
 
 @options.command
@@ -20,12 +20,12 @@ def doctor(
         typer.Argument(metavar="[HOST]...", show_default=False),
     ] = None,
 ) -> None:
-    """Say what this machine is set up with, and what to do.
+    """Check the configuration of this machine.
 
-    Looks at the installation, the store, logins (names and places alone), mirrors and which file
-    decides, authorities, proxies, the clock, tools and variables. Nobody is asked over the network
-    but each HOST, once and without a login. Status 1 if something keeps a command from working;
-    warnings and notes are status 0.
+    Checks the installation, the store, logins (names and files only), mirrors and which file
+    configures them, certificate authorities, proxies, the clock, tools and variables. Sends no
+    request except to each HOST, once and without a login. The status is 1 if something keeps a
+    command from working; warnings and notes leave it 0.
 
     \b
       resolver doctor
@@ -35,34 +35,34 @@ def doctor(
     import os
 
     from resolver.cli.output import Output
-    from resolver.cli.work import work
-    from resolver.core.checkup import State
-    from resolver.flow.doctor import look_at_installation, set_aside
+    from resolver.cli.run import open_session
+    from resolver.core.results.doctor import CheckupState
+    from resolver.verbs.doctor.doctor import check_installation, set_aside
 
     environment = dict(os.environ)
     usable, rows = set_aside(environment)
     try:
-        with work(common, usable) as (session, output):
+        with open_session(common, usable) as (session, output):
             found = session.doctor(
                 hosts or (), environment=environment, console=_console(environment), set_aside=rows
             )
-            output.tell(found, common.form)
+            output.show(found, common.form)
     except ImportError as error:
-        # There can be no session without it: what is missing is all that there is to tell.
+        # Without this module there is no session: report only what is missing.
         output = Output(quiet=common.quiet)
-        output.hand = common.hand
-        found = look_at_installation(error)
-        output.tell(found, common.form)
-    if found.state is State.ERROR:
+        output.recorder = common.recorder
+        found = check_installation(error)
+        output.show(found, common.form)
+    if found.state is CheckupState.ERROR:
         raise typer.Exit(1)
 
 
 def _console(environment: "Mapping[str, str]") -> "Console":
-    """Look at our streams, and for a CI system that `--emit auto` knows."""
+    """Inspect the standard streams, and detect the CI system as `--emit auto` does."""
     import sys
 
-    from resolver.core.checkup import Console
-    from resolver.render.handing import EMITTERS
+    from resolver.core.results.doctor import Console
+    from resolver.render.ci.emit import EMITTERS
 
     found = (
         row.name for row in EMITTERS.values() if row.detected and environment.get(row.detected)
@@ -76,7 +76,7 @@ def _console(environment: "Mapping[str, str]") -> "Console":
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal; one that is closed is none."""
+    """Return whether a stream is a terminal; a closed one is not."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:

@@ -1,4 +1,4 @@
-"""`resolver export`: an image handed to whatever runs it."""
+"""`resolver export`: export images from the store."""
 
 from typing import Annotated, Optional
 
@@ -16,7 +16,7 @@ def export(
         typer.Option(
             "--to",
             metavar="WHERE",
-            help="A folder, FILE.tar, `-` (stdout), `docker`, `podman` or `containerd`.",
+            help="A folder, FILE.tar, `-` (stdout), docker, podman or containerd.",
             show_default=False,
         ),
     ],
@@ -25,27 +25,25 @@ def export(
     no_attestations: options.NoAttestations = False,
     namespace: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--namespace", metavar="NAME", help="Of containerd; by default `ctr` decides."
-        ),
+        typer.Option("--namespace", metavar="NAME", help="Set the containerd namespace."),
     ] = None,
     link: Annotated[
         bool,
         typer.Option(
             "--link",
-            help="Hard links to the store instead of copies; do not change such files.",
+            help="Hard-link files of the store instead of copying; do not modify them.",
             show_default=False,
         ),
     ] = False,
 ) -> None:
-    """Hand images of the store to something else.
+    """Export images from the store.
 
-    A folder becomes an OCI layout, or gains in one; FILE.tar is what `docker load`, `podman load`,
-    `ctr images import` and skopeo all read; docker, podman and containerd get that tar at once,
-    and `-` writes it to standard output. A layout has files of its own: clones where the file
-    system makes them, else copies. Without -p everything that is held goes: the original index
-    where all of it is held, else an index of what is, with a digest of its own. `-p all` refuses to
-    leave anything behind. A folder named like a tool is `./docker`.
+    A folder becomes an OCI layout, or is added to if it is one. `docker load`, `podman load`,
+    `ctr images import` and skopeo can read FILE.tar; docker, podman and containerd load that tar
+    directly, and `-` writes it to standard output. Files of a layout are clones if the file system
+    supports them, else copies. Without -p, exports all that is stored: the original index if it is
+    complete, else a new index of the stored part. `-p all` fails if anything is missing. To export
+    to a folder with the name of a tool, write `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
@@ -55,12 +53,12 @@ def export(
     """
     from resolver.cli.inputs import split_platforms
     from resolver.cli.output import takes_stdout
-    from resolver.cli.work import work
-    from resolver.render.report_plan import left_out_words
+    from resolver.cli.run import open_session
+    from resolver.render.answers.plan import left_out_words
 
     platforms = split_platforms(platform or [])
     is_stream = takes_stdout(to, common.form)
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         found = session.export(
             references,
             to,
@@ -73,8 +71,8 @@ def export(
         )
         if is_stream:
             output.keep(found)
-            left_out = [each for image in found.images for each in image.left_out]
+            left_out = [item for image in found.images for item in image.left_out]
             if left_out:
                 output.note(f"left out: {left_out_words(left_out)}")
         else:
-            output.tell(found, common.form)
+            output.show(found, common.form)

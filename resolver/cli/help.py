@@ -1,18 +1,18 @@
-"""`resolver help`: pages to read, from files inside the package."""
+"""`resolver help` and `resolver options`: help topics, from files inside the package."""
 
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-#: Every page, in the order they are listed; its first line says in a few words what it is about.
-#: To add one, write `resolver/topics/<name>.txt` and add a row.
+#: Every topic, in the order listed; the first line of a page is its summary. To add one,
+#: write `resolver/topics/<name>.txt` and add a row.
 TOPICS = ("references", "platforms", "store", "configuration", "ci", "exit-status")
 _FOLDER = Path(__file__).parent.parent / "topics"
 
 
 def offer_topics(incomplete: str) -> list[str]:
-    """Complete the name of a page, or of a command."""
+    """Complete the name of a topic or of a command."""
     from resolver.cli.app import COMMANDS
 
     names = (*TOPICS, *(name for _group, name, _module in COMMANDS))
@@ -25,7 +25,7 @@ def help(  # noqa: A001 - the name of the command
         typer.Argument(metavar="[TOPIC]", show_default=False, autocompletion=offer_topics),
     ] = None,
 ) -> None:
-    """Explain a TOPIC, or a command; without one, list the topics.
+    """Show help on a topic or a command, or list the topics.
 
     \b
       resolver help
@@ -47,24 +47,57 @@ def help(  # noqa: A001 - the name of the command
 
 
 def read(topic: str) -> str:
-    """Read a page."""
+    """Read the page of a topic."""
     return (_FOLDER / f"{topic}.txt").read_text("utf-8")
 
 
 def _list() -> str:
     width = max(map(len, TOPICS))
     rows = [f"  {name:<{width}}  {read(name).partition(chr(10))[0]}" for name in TOPICS]
-    lines = ["Topics, each a page to read with `resolver help TOPIC`:", "", *rows, ""]
-    lines.append("A command explains itself: resolver COMMAND --help, or resolver help COMMAND")
+    lines = ["Topics; read one with `resolver help TOPIC`:", "", *rows, ""]
+    lines.append("Help for a command: resolver COMMAND --help, or resolver help COMMAND")
     return "\n".join(lines) + "\n"
 
 
 def _unknown(topic: str, names: set[str]) -> Exception:
-    from resolver.core.marked import similar
+    from resolver.core.parse.document import similar
     from resolver.errors import Usage
 
     meant = similar(topic, (*TOPICS, *sorted(names)))
     hint = (
         f"did you mean `resolver help {meant}`?" if meant else f"choose one of {', '.join(TOPICS)}"
     )
-    return Usage(f"there is no topic `{topic}`", hint)
+    return Usage(f"unknown topic `{topic}`", hint)
+
+
+def options() -> None:
+    """List the options that all commands accept."""
+    from textwrap import wrap
+
+    from resolver.cli.options import SHARED, emitter_usage
+    from resolver.cli.output import Output
+    from resolver.render import RENDERERS
+    from resolver.render.ci.emit import EMITTERS, REPORTS
+
+    rows = []
+    for shared in SHARED:
+        names = ", ".join(shared.names)
+        text = f"{names} {shared.metavar}" if shared.metavar else names
+        help_text = shared.help
+        if shared.variable:
+            help_text = f"{help_text.rstrip('.')} [{shared.variable}]."
+        rows.append((text, help_text))
+    width = max(len(name) for name, _help in rows)
+    lines = ["Every command accepts these options; the variables in brackets set the same.", ""]
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    lines += [
+        "",
+        f"Systems: {', '.join(map(emitter_usage, EMITTERS.values()))}, auto.",
+        f"Reports: {', '.join(REPORTS)}. Both options can be repeated.",
+        *wrap(f"Formats: {', '.join(RENDERERS)}; the default is table.", 80),
+        "Also read: DOCKER_DEFAULT_PLATFORM, DOCKER_CONFIG, DOCKER_AUTH_CONFIG,",
+        "REGISTRY_AUTH_FILE, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY.",
+        "Mirrors come from --mirror, else config.yaml (RESOLVER_CONFIG), else",
+        "containerd's certs.d (RESOLVER_CERTS_D), else CONTAINERS_REGISTRIES_CONF.",
+    ]
+    Output().answer("\n".join(lines) + "\n")

@@ -1,26 +1,35 @@
-"""Inputs: lists of references, platforms and a password, read before anybody is asked."""
+"""Inputs: references, platforms, sizes and a password, parsed before any request."""
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import TYPE_CHECKING
 
-from resolver.errors import Usage
-from resolver.files import read_given
+import typer
 
-#: A list of references may have this many bytes; a thousand references have some 60 kB.
+from resolver.errors import ResolverError, Usage
+from resolver.files.read import read_given
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resolver.cli.output import Output
+
+
+#: Bytes of a list of references; a thousand references take about 60 kB.
 MAX_LIST = 4 * 1024 * 1024
 MAX_PASSWORD = 64 * 1024
 
 
 def read_references(place: str) -> list[tuple[str, str]]:
-    """Read references, one a line; blank lines and what follows `#` at a line's start are skipped.
+    """Read references, one per line; skip blank lines and lines that begin with `#`.
 
     Returns:
-        Pairs of where it stands (`images.txt:3`) and the text.
+        Pairs of the position (`images.txt:3`) and the text.
 
     Raises:
-        Usage: the file cannot be read, is no text, or names nothing.
-
+        Usage: the file cannot be read, is not text, or is empty.
     """
     name = "standard input" if place == "-" else place
     text = _decode(_bytes(place, MAX_LIST, name), name)
@@ -30,7 +39,7 @@ def read_references(place: str) -> list[tuple[str, str]]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not found:
-        raise Usage(f"`{name}` names no reference", "write one reference a line")
+        raise Usage(f"`{name}` contains no reference", "write one reference per line")
     return found
 
 
@@ -38,33 +47,30 @@ def read_rules(place: str) -> list[str]:
     """Read the lines of a file of rules; `-` is standard input.
 
     Raises:
-        Usage: the file cannot be read, or is no text.
-
+        Usage: the file cannot be read, or is not text.
     """
     name = "standard input" if place == "-" else place
     return _decode(_bytes(place, MAX_LIST, name), name).splitlines()
 
 
 def read_password() -> str:
-    """Read a password from standard input; one line break at its end is not part of it.
+    """Read a password from standard input, without the line break at its end.
 
     Raises:
-        Usage: nothing came.
-
+        Usage: standard input is empty.
     """
     name = "standard input"
     text = _decode(_bytes("-", MAX_PASSWORD, name), name).removesuffix("\n").removesuffix("\r")
     if not text:
-        raise Usage("there is no password on standard input", "pipe it in: `… < password.txt`")
+        raise Usage("standard input contains no password", "pipe it in: `… < password.txt`")
     return text
 
 
 def split_platforms(values: list[str], option: str = "--platform") -> list[str]:
-    """Take comma lists apart; `,osver=` of regctl's spelling belongs to the platform before it.
+    """Split comma lists; `,osver=` (regctl's spelling) belongs to the platform before it.
 
     Raises:
         Usage: an element is empty.
-
     """
     found: list[str] = []
     for value in values:
@@ -87,13 +93,13 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
     try:
         body = sys.stdin.buffer.read(limit + 1) if place == "-" else read_given(place, limit)
     except ValueError as error:
-        raise Usage(f"`{name}` is no path", "name a file that can be read") from error
+        raise Usage(f"`{name}` is not a valid path", "name a readable file") from error
     except OSError as error:
         raise Usage(
-            f"cannot read `{name}`: {error.strerror or error}", "name a file that can be read"
+            f"cannot read `{name}`: {error.strerror or error}", "name a readable file"
         ) from error
     if len(body) > limit:
-        raise Usage(f"`{name}` has more than {limit} bytes", "split it")
+        raise Usage(f"`{name}` is larger than {limit} bytes", "split it")
     return body
 
 
@@ -101,4 +107,107 @@ def _decode(body: bytes, name: str) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Usage(f"`{name}` is no UTF-8 text", "save it as UTF-8") from error
+        raise Usage(f"`{name}` is not UTF-8 text", "save it as UTF-8") from error
+
+
+#: Decimal units as in Docker; with an `i`, binary.
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "k": 10**3, "kb": 10**3, "kib": 2**10,
+    "m": 10**6, "mb": 10**6, "mib": 2**20,
+    "g": 10**9, "gb": 10**9, "gib": 2**30,
+    "t": 10**12, "tb": 10**12, "tib": 2**40,
+}  # fmt: skip
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
+_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
+#: Characters of a size or a duration at most; checked before it is parsed.
+_LONGEST = 32
+
+
+def size(text: str, option: str) -> int:
+    """Parse a size in bytes: `500MB`, `1.5 GiB`, `1048576`.
+
+    Raises:
+        Usage: the text is not a size.
+    """
+    match = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
+    factor = _UNITS.get(match[3].lower()) if match else None
+    if match is None or factor is None or (match[2] and factor == 1):
+        raise Usage(
+            f"`{option} {text}` is not a size",
+            "write a number and a unit: `500MB`, `2GiB`, `1048576`",
+        )
+    fraction = match[2] or ""
+    scale = int("1" + "0" * len(fraction))
+    return int(match[1]) * factor + int(fraction or "0") * factor // scale
+
+
+def span(text: str, option: str) -> float:
+    """Parse a duration (`90s`, `30m`, `12h`, `7d`, `2w`) and return seconds.
+
+    Raises:
+        Usage: the text is not a duration.
+    """
+    match = _SPAN.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        raise Usage(f"`{option} {text}` is not a duration", "write it as `30m`, `12h` or `7d`")
+    return float(int(match[1]) * _SPANS[match[2]])
+
+
+def for_each(
+    output: Output, form: str, items: Sequence[str], action: Callable[[str], object]
+) -> None:
+    """Run an action for each item and print each answer; continue after a failure."""
+    from resolver.cli.output import page_width, presentable
+    from resolver.core.results.resolve import Failure
+    from resolver.render import render, render_values, renderer
+    from resolver.render.to_dict import SCHEMA, cleaned, to_dict
+
+    row = renderer(form)
+    collected = []
+    worst = 0
+    for item in dict.fromkeys(items):
+        try:
+            answer = action(item)
+        except ResolverError as error:
+            output.failed(error)
+            worst = max(worst, error.kind.status)
+            answer = Failure(item, None, error)
+        output.keep(answer)
+        if row.collects:
+            collected.append(cleaned(to_dict(answer), presentable))
+        elif row.is_lines or not isinstance(answer, Failure):
+            output.answer(render(answer, form, width=page_width(), clean=presentable))
+    if collected:
+        one = len(items) == 1
+        value = collected[0] if one else {"schema": SCHEMA, "results": collected}
+        output.answer(render_values(value, form))
+    if worst:
+        raise typer.Exit(worst)
+
+
+def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
+    """Return the references given as arguments and in a file, checked before any request.
+
+    Raises:
+        Malformed: one is not a reference; for a file, the message names its line.
+    """
+    from resolver.cli.inputs import read_references
+    from resolver.core.oci.target import parse_target
+
+    found = list(references)
+    if file is not None:
+        for place, text in read_references(file):
+            try:
+                parse_target(text)
+            except ResolverError as error:
+                raise Usage(f"{place}: {error}", *error.hints()) from error
+            found.append(text)
+    if not found:
+        raise Usage(
+            f"no reference to {verb}",
+            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
+        )
+    return found

@@ -1,10 +1,17 @@
-"""`resolver inspect`: the documents behind a reference."""
+"""`resolver inspect` and `resolver platforms`: show an index, its platforms, or an image."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import PlatformUnknown, Usage
+from resolver.render import DEFAULT_FORMAT
+
+if TYPE_CHECKING:
+    from resolver.core.results.resolve import Inspection
 
 
 @options.command
@@ -17,25 +24,29 @@ def inspect(
             "--platform",
             "-p",
             metavar="PLATFORM",
-            help="Show this platform's image; without it an index is shown as it is.",
+            help="Show the image for this platform instead of the index.",
             show_default=False,
         ),
     ] = None,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="The exact bytes of the document.", show_default=False),
+        typer.Option(
+            "--raw", help="Print the exact bytes of the manifest or index.", show_default=False
+        ),
     ] = False,
     config: Annotated[
         bool,
-        typer.Option("--config", help="The exact bytes of the image's config.", show_default=False),
+        typer.Option(
+            "--config", help="Print the exact bytes of the image config.", show_default=False
+        ),
     ] = False,
     exact: options.Exact = False,
     strict: options.Strict = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Show an index, or one image.
+    """Show an index or an image.
 
-    Manifest, config, layers with their sizes, history and annotations.
+    Shows the manifest, config, layers with their sizes, history and annotations.
 
     \b
       resolver inspect ubuntu:24.04
@@ -43,11 +54,10 @@ def inspect(
       resolver inspect --raw ubuntu:24.04 | sha256sum
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
-    from resolver.cli.inspecting import check, exact_bytes
-    from resolver.cli.work import asking
+    from resolver.cli.run import open_session
 
     check(platform, common.form, raw=raw, config=config)
-    with asking(common) as (session, output):
+    with open_session(common) as (session, output):
         found = session.inspect(
             reference, platform, config=not raw, choose=config, exact=exact, strict=strict
         )
@@ -56,4 +66,77 @@ def inspect(
             output.keep(found)
             output.raw(exact_bytes(found, config=config))
         else:
-            output.tell(found, common.form, full=no_trunc)
+            output.show(found, common.form, full=no_trunc)
+
+
+def check(platform: str | None, form: str, *, raw: bool, config: bool) -> None:
+    """Refuse options that exclude each other, before any request."""
+    if raw and config:
+        raise Usage("`--raw` and `--config` each print one document", "choose one of them")
+    if (raw or config) and form != DEFAULT_FORMAT:
+        option = "--raw" if raw else "--config"
+        raise Usage(
+            f"`{option}` prints exact bytes, so `--format {form}` cannot apply",
+            f"leave one of them out; the bytes of `{option}` are JSON already",
+        )
+    if platform is not None and ("," in platform and ",osver=" not in platform):
+        raise Usage("`inspect` shows one platform at a time", "name one platform")
+    if platform == "all":
+        raise Usage(
+            "`inspect` shows one platform at a time", "list all platforms with `resolver platforms`"
+        )
+
+
+def exact_bytes(found: Inspection, *, config: bool) -> bytes:
+    """Return the bytes for `--raw` or `--config`.
+
+    Raises:
+        PlatformUnknown: the image has no config.
+    """
+    if not config:
+        return found.body
+    if found.config_body is None:
+        raise PlatformUnknown(
+            f"`{found.reference}` has no image config",
+            "show its manifest: `resolver inspect --raw`",
+        )
+    return found.config_body
+
+
+@options.command
+def platforms(
+    common: options.Common,
+    reference: options.Reference,
+    attestations: Annotated[
+        bool,
+        typer.Option("--attestations", help="Also list attestations.", show_default=False),
+    ] = False,
+    index_only: Annotated[
+        bool,
+        typer.Option(
+            "--index-only",
+            help="Read only the index: one request, no sizes.",
+            show_default=False,
+        ),
+    ] = False,
+    no_trunc: options.NoTrunc = False,
+) -> None:
+    """List the platforms of an image.
+
+    Shows the digest, layers and compressed size of each. Lists attestations only on request, and
+    artifacts separately. Manifests are read once and kept in the store; on Docker Hub, each counts
+    as a pull the first time.
+
+    \b
+      resolver platforms ubuntu:24.04
+      resolver platforms --format json --index-only ghcr.io/owner/app:1
+    """
+    from dataclasses import replace
+
+    from resolver.cli.run import open_session
+
+    with open_session(common) as (session, output):
+        found = session.platforms(reference, sizes=not index_only)
+        output.warnings(found.warnings)
+        shown = found if attestations else replace(found, attestations=())
+        output.show(shown, common.form, full=no_trunc)

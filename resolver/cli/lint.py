@@ -1,10 +1,18 @@
-"""`resolver lint`: find the images that lie about themselves."""
+"""`resolver lint`: find images whose metadata is wrong."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import ErrorKind, Usage
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from resolver.cli.options import Common
+    from resolver.core.lint.findings import Severity
 
 
 @options.command
@@ -15,7 +23,9 @@ def lint(
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="Look at the programs too, in few bytes of layers.", show_default=False
+            "--deep",
+            help="Also check programs, reading a few bytes of the layers.",
+            show_default=False,
         ),
     ] = False,
     max_bytes: Annotated[
@@ -25,17 +35,17 @@ def lint(
             metavar="SIZE",
             envvar="RESOLVER_LINT_MAX_BYTES",
             show_envvar=False,
-            help="With --deep, for each platform  [default: 32MiB]",
+            help="Limit what --deep reads per platform  [default: 32MiB]",
         ),
     ] = None,
     fail_on: Annotated[
         str,
         typer.Option(
             "--fail-on",
-            metavar="WEIGHT",
+            metavar="SEVERITY",
             envvar="RESOLVER_LINT_FAIL_ON",
             show_envvar=False,
-            help="Status 1 from this weight on: error, warning, note; or never.",
+            help="Exit with status 1 from this severity: error, warning, note; or never.",
         ),
     ] = "error",
     ignore: Annotated[
@@ -45,22 +55,22 @@ def lint(
             metavar="RULE",
             envvar="RESOLVER_LINT_IGNORE",
             show_envvar=False,
-            help="Leave a rule out; repeat it for more.",
+            help="Ignore a rule; repeatable.",
         ),
     ] = None,
     explain: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--explain", metavar="RULE", help="Explain a rule, or `all`, and stop."),
+        typer.Option("--explain", metavar="RULE", help="Explain a rule or `all`, then exit."),
     ] = None,
     rules: Annotated[
-        bool, typer.Option("--rules", help="List the rules and stop.", show_default=False)
+        bool, typer.Option("--rules", help="List the rules, then exit.", show_default=False)
     ] = False,
 ) -> None:
-    """Find what is wrong with REF on some platform.
+    """Find problems in multi-platform images.
 
-    Entries that say one platform and hold another, that are listed twice, missing, misspelt.
-    Reads every manifest and config once, and no layer but with --deep: then as
-    few bytes as tell what machine the programs inside are made for.
+    Finds index entries whose image is for another platform, duplicate, missing and misspelt
+    entries. Reads every manifest and config once; reads layers only with --deep, and then just
+    enough bytes to see which machine the programs are built for.
 
     \b
       resolver lint ubuntu:24.04
@@ -68,11 +78,120 @@ def lint(
       resolver lint -f images.txt --fail-on warning
       resolver lint --explain identical-layers
     """
-    from resolver.cli.linting import Asked, Depth, tell_findings, tell_rules
-
     if explain is not None or rules:
-        tell_rules(common, explain)
+        show_rules(common, explain)
         return
-    depth = Depth.read(max_bytes, deep=deep)
-    asked = Asked.gather(references, file, fail_on, ignore)
-    tell_findings(common, asked, depth)
+    depth = LintDepth.read(max_bytes, deep=deep)
+    request = LintOptions.gather(references, file, fail_on, ignore)
+    run(common, request, depth)
+
+
+_NEVER = "never"
+_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class LintDepth:
+    """How deep to check; `most` is bytes of layers per platform, None for the default."""
+
+    deep: bool
+    most: int | None
+
+    @classmethod
+    def read(cls, most: str | None, *, deep: bool) -> LintDepth:
+        """Parse the options before any request.
+
+        Raises:
+            Usage: the size is invalid, or given without `--deep`.
+        """
+        from resolver.cli.inputs import size
+
+        if most is None:
+            return cls(deep, None)
+        if not deep:
+            raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
+        count = size(most, "--max-bytes")
+        if not count:
+            raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
+        return cls(deep, count)
+
+
+@dataclass(frozen=True, slots=True)
+class LintOptions:
+    """What to lint, and which findings fail.
+
+    Attributes:
+        fail_on: the lowest severity that fails; None for none.
+    """
+
+    references: tuple[str, ...]
+    fail_on: Severity | None
+    ignored: tuple[str, ...]
+
+    @classmethod
+    def gather(
+        cls,
+        references: list[str] | None,
+        file: str | None,
+        fail_on: str,
+        ignored: list[str] | None,
+    ) -> LintOptions:
+        """Parse the options before any request.
+
+        Raises:
+            Malformed: the value of an option is invalid.
+        """
+        from resolver.cli.inputs import gather
+        from resolver.core.lint.lint import rule
+
+        severity = _severity(fail_on)
+        left_out = tuple(rule(name).id for name in ignored or ())
+        named = gather(references or [], file, "lint")
+        return cls(tuple(dict.fromkeys(named)), severity, left_out)
+
+
+def show_rules(common: Common, name: str | None) -> None:
+    """Print one rule, all rules, or their list."""
+    from resolver.cli.output import Output
+    from resolver.core.lint.lint import RULES, Explained, rule
+    from resolver.render import prepare
+
+    prepare(common.form)
+    chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)
+    Output().show(Explained(chosen, whole=name is not None), common.form)
+
+
+def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
+    """Lint the images, print the findings, and exit with the resulting status."""
+    from resolver.cli.run import open_session
+    from resolver.settings import LINT_MAX_BYTES
+
+    with open_session(common) as (session, output):
+        found = session.lint(
+            request.references,
+            deep=depth.deep,
+            max_bytes=depth.most or LINT_MAX_BYTES,
+            ignore=request.ignored,
+        )
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        status = output.failures(found.failures)
+        if request.fail_on is not None and found.reaches(request.fail_on):
+            status = max(status, ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
+
+
+def _severity(text: str) -> Severity | None:
+    from resolver.core.lint.findings import Severity
+
+    severities = [severity.value for severity in reversed(Severity)]
+    if text == _NEVER:
+        return None
+    if text not in severities:
+        raise Usage(
+            f"`--fail-on {text}` is not a severity",
+            f"choose one of {', '.join(severities)}, {_NEVER}",
+        )
+    return Severity(text)

@@ -1,10 +1,18 @@
-"""`resolver login`: a login, checked and kept."""
+"""`resolver login` and `resolver logout`: store and remove credentials."""
 
-from typing import Annotated
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import Usage
+
+if TYPE_CHECKING:
+    from resolver.cli.options import Common
 
 
 @options.command
@@ -16,20 +24,85 @@ def login(
 ) -> None:
     """Log in to a registry, by default Docker Hub.
 
-    The registry is asked first; what it does not take is not kept. A login is kept where Docker
-    keeps it: in the credential helper that ~/.docker/config.json names, else in that file. On a
-    terminal, what is missing is asked for; a password is never an argument.
+    Checks the credentials with the registry, then stores them where Docker does: in the credential
+    helper that ~/.docker/config.json names, else in that file. Prompts for a missing user name or
+    password on a terminal; a password is never an argument.
 
     \b
       resolver login ghcr.io --username me --password-stdin < token.txt
       resolver login registry.corp:5000 --ca-file corp.pem
     """
-    from resolver.cli.asking import with_login
-    from resolver.cli.work import work
+    from resolver.cli.run import open_session
 
-    asked = with_login(common, registry)
-    with work(asked) as (session, output):
+    request = with_login(common, registry)
+    with open_session(request) as (session, output):
         done = session.login(registry)
         if not done.verified:
-            output.note(f"`{done.registry}` wants no login now, so this one is not checked")
-        output.tell(done, common.form)
+            output.note(f"`{done.registry}` does not require a login, so this one was not checked")
+        output.show(done, common.form)
+
+
+@options.command
+def logout(
+    common: options.Common,
+    registry: Annotated[
+        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
+    ] = "docker.io",
+) -> None:
+    """Log out of a registry, by default Docker Hub.
+
+    Removes the login from the credential helper and from ~/.docker/config.json; sends no request.
+
+    \b
+      resolver logout ghcr.io
+    """
+    from resolver.cli.run import open_session
+
+    with open_session(common) as (session, output):
+        output.show(session.logout(registry), common.form)
+
+
+def with_login(common: Common, registry: str) -> Common:
+    """Add a user name and a password to the options, from variables or a prompt.
+
+    Raises:
+        Usage: one is missing, and there is no terminal.
+    """
+    import os
+
+    flags = common.flags
+    username = flags.username or os.environ.get("RESOLVER_USERNAME")
+    password = flags.password or os.environ.get("RESOLVER_PASSWORD")
+    if username and password:
+        return common
+    if not _is_interactive():
+        missing = "password" if username else "user name"
+        raise Usage(
+            f"no {missing} given, and no terminal to prompt for it",
+            f"`resolver login {registry} --username NAME --password-stdin < password.txt`",
+        )
+    username = username or _ask("User name: ")
+    password = password or _ask_hidden(f"Password for {username} at {registry}: ")
+    return replace(common, flags=replace(flags, username=username, password=password))
+
+
+def _is_interactive() -> bool:
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
+
+
+def _ask(question: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip()
+    if not answer:
+        raise Usage("no user name given", "type one, or use `--username`")
+    return answer
+
+
+def _ask_hidden(question: str) -> str:
+    from getpass import getpass
+
+    answer = getpass(question, sys.stderr)
+    if not answer:
+        raise Usage("no password given", "type one, or pipe it in with `--password-stdin`")
+    return answer

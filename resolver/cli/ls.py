@@ -1,10 +1,18 @@
-"""`resolver ls`: the images that are here."""
+"""`resolver ls`: list the images in the store."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.output import page_width, presentable
+from resolver.render import DEFAULT_FORMAT, render, renderer
+
+if TYPE_CHECKING:
+    from resolver.cli.output import Output
+    from resolver.core.results.store import ImageListing
 
 
 @options.command
@@ -26,32 +34,50 @@ def ls(
     ] = None,
     dangling: Annotated[
         bool,
-        typer.Option("--dangling", help="Only what no pulled name leads to.", show_default=False),
+        typer.Option("--dangling", help="List only images without a name.", show_default=False),
     ] = False,
     digests: Annotated[
-        bool, typer.Option("--digests", help="Show digests too.", show_default=False)
+        bool, typer.Option("--digests", help="Also show digests.", show_default=False)
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """List the images that were pulled.
+    """List the images in the store.
 
-    PLATFORMS is how many of the offered ones are held; SHARED is what other images need as well.
-    What `compare --files` fetched and nobody pulled is listed apart. A NAME may have `*` and `?`.
-    With -q, image ids alone.
+    PLATFORMS counts the stored platforms of those offered; SHARED is the size that other images
+    need as well. Content that only `compare --files` fetched is listed separately. NAME may contain
+    `*` and `?`. With -q, prints only image ids.
 
     \b
       resolver ls
       resolver ls 'ghcr.io/*' --digests
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.listing import tell_listing
-    from resolver.cli.work import work
-    from resolver.core.listing import Filters
+    from resolver.cli.run import open_session
+    from resolver.core.results.store import ListFilters
 
-    wanted = Filters.parse([*(filters or []), *(["dangling=true"] * dangling)], patterns or [])
+    wanted = ListFilters.parse([*(filters or []), *(["dangling=true"] * dangling)], patterns or [])
     source = context.get_parameter_source("quiet")
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         found = wanted.take(session.images())
-        ids = source is not None and source.name == "COMMANDLINE" and common.form == "table"
+        ids = source is not None and source.name == "COMMANDLINE" and common.form == DEFAULT_FORMAT
         output.keep(found)
-        tell_listing(output, found, common.form, digests=digests, ids=ids, full=no_trunc)
+        show_listing(output, found, common.form, digests=digests, ids=ids, full=no_trunc)
+
+
+def show_listing(
+    output: Output, found: ImageListing, form: str, *, digests: bool, ids: bool, full: bool
+) -> None:
+    """Print a listing; with JSON lines, one line per image."""
+    if renderer(form).is_lines:
+        for image in found.images:
+            output.answer(render(image, form, clean=presentable))
+    elif ids:
+        from resolver.render.answers.store import identity
+
+        for image_id in dict.fromkeys(identity(image, full=full) for image in found.images):
+            output.answer(f"{image_id}\n")
+    else:
+        text = render(
+            found, form, explain=digests, full=full, width=page_width(), clean=presentable
+        )
+        output.answer(text)

@@ -1,10 +1,19 @@
-"""`resolver matrix`: which jobs does an image fan out to?"""
+"""`resolver matrix`: print a CI job matrix for the platforms of an image."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import Usage
+from resolver.render import DEFAULT_FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.options import Common
 
 
 @options.command
@@ -14,35 +23,41 @@ def matrix(
     platform: options.Platforms = None,
     system: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--for", metavar="SYSTEM", help="github (the default), gitlab or json."),
+        typer.Option(
+            "--for", metavar="SYSTEM", help="Set the CI system: github (default), gitlab or json."
+        ),
     ] = None,
     runner: Annotated[
         Optional[list[str]],  # noqa: UP045 - as above
-        typer.Option("--runner", metavar="PLATFORM=LABEL", help="The machine for it; repeatable."),
+        typer.Option(
+            "--runner", metavar="PLATFORM=LABEL", help="Set the runner for a platform; repeatable."
+        ),
     ] = None,
     require_runner: Annotated[
         bool,
-        typer.Option("--require-runner", help="Status 1 if a job has none.", show_default=False),
+        typer.Option(
+            "--require-runner",
+            help="Exit with status 1 if a job has no runner.",
+            show_default=False,
+        ),
     ] = False,
     index_only: options.IndexOnly = False,
 ) -> None:
-    """Print a job for each platform that REF is offered for.
+    """Print a CI job matrix for the platforms of an image.
 
-    For GitHub one line of JSON, for `matrix: ${{ fromJSON(...) }}`. For
-    GitLab a hidden job to include, then `extends: .resolver-matrix`. Each
-    job has platform, os, arch, variant, os_version, digest, ref, runner.
-    Runners are the system's own; where none runs a platform natively it is
-    null: `runs-on: ${{ matrix.runner || 'ubuntu-24.04' }}`.
-    The manifest of each job is read, one request each: an SBOM listed as
-    an image makes none. --index-only does not see that.
+    For GitHub, prints one line of JSON, for `matrix: ${{ fromJSON(...) }}`.
+    For GitLab, prints a hidden job to include, then `extends:
+    .resolver-matrix`. Each job has platform, os, arch, variant, os_version,
+    digest, ref and runner. The runner is one that the CI system hosts, null
+    if none runs the platform natively: `runs-on: ${{ matrix.runner ||
+    'ubuntu-24.04' }}`. Reads the manifest of each job, one request each, to
+    skip an SBOM listed as an image; --index-only does not.
 
     \b
       echo "matrix=$(resolver matrix ubuntu:24.04)" >> "$GITHUB_OUTPUT"
       resolver matrix app:2 --for gitlab --runner linux/s390x=big-iron
     """
-    from resolver.cli.matrices import tell_jobs
-
-    tell_jobs(
+    run(
         common,
         reference,
         platform or [],
@@ -51,3 +66,44 @@ def matrix(
         require_runner=require_runner,
         index_only=index_only,
     )
+
+
+_DEFAULT_SYSTEM = "github"
+
+
+def run(
+    common: Common,
+    reference: str,
+    platforms: Sequence[str],
+    system: str | None,
+    runners: Sequence[str],
+    *,
+    require_runner: bool,
+    index_only: bool,
+) -> None:
+    """Print the matrix, for a CI system with `--for`, or in a format with `--format`."""
+    from resolver.cli.inputs import split_platforms
+    from resolver.cli.run import open_session
+    from resolver.render.answers.matrix import matrix_text
+
+    if system is not None and common.form != DEFAULT_FORMAT:
+        raise Usage(
+            f"`--for {system}` and `--format {common.form}` exclude each other",
+            "leave out one of them",
+        )
+    wanted = [text for text in split_platforms(list(platforms)) if text != "all"]
+    with open_session(common) as (session, output):
+        found = session.matrix(
+            reference,
+            wanted,
+            system=system or _DEFAULT_SYSTEM,
+            runners=runners,
+            require_runner=require_runner,
+            index_only=index_only,
+        )
+        output.warnings(found.warnings)
+        if common.form != DEFAULT_FORMAT:
+            output.show(found, common.form)
+            return
+        output.keep(found)
+        output.answer(matrix_text(found))

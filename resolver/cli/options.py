@@ -1,9 +1,11 @@
-"""Options that several commands share, each written down once.
+"""Options that several commands share, each defined once.
 
-A command takes `common: Common`; the decorator `command` puts the shared options into its
-signature, where Typer reads them. They are hidden in each command's help, which stays on one
-screen, and shown by `resolver options`.
+A command takes `common: Common`; the decorator `command` adds the shared options to its
+signature, where Typer reads them. They are hidden in the help of each command, which stays on
+one screen, and shown by `resolver options`.
 """
+
+from __future__ import annotations
 
 import inspect
 import os
@@ -13,23 +15,25 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
+from resolver.render import DEFAULT_FORMAT
 from resolver.settings import Flags
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.cli.handover import HandOver
+    from resolver.cli.ci import CiOutput
+    from resolver.render.ci.emit import Emitter
 
 
 def is_completing() -> bool:
-    """Whether a shell asks for completions: it is offered the shared options too.
+    """Return whether a shell asks for completions, which include the shared options.
 
-    Source: click, "Shell Completion", of the variable.
+    Source: click, "Shell Completion" (the variable).
     """
     return "_RESOLVER_COMPLETE" in os.environ
 
 
 def offer_references(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete a reference by the names in the store."""
+    """Complete a reference from the names in the store."""
     from resolver.cli import completion
 
     return completion.references(incomplete, ctx.params.get("store"))
@@ -65,9 +69,7 @@ NoTrunc = Annotated[
 ]
 IndexOnly = Annotated[
     bool,
-    typer.Option(
-        "--index-only", help="Read the index alone, and no manifests.", show_default=False
-    ),
+    typer.Option("--index-only", help="Read only the index, no manifests.", show_default=False),
 ]
 Exact = Annotated[
     bool,
@@ -75,7 +77,7 @@ Exact = Annotated[
         "--exact",
         envvar="RESOLVER_EXACT",
         show_envvar=False,
-        help="Refuse every fallback to a platform that would only run.",
+        help="Refuse fallback to another platform that would run.",
         show_default=False,
     ),
 ]
@@ -85,7 +87,7 @@ Strict = Annotated[
         "--strict",
         envvar="RESOLVER_STRICT",
         show_envvar=False,
-        help="Fail where index and image config disagree; reads both.",
+        help="Fail if the index and the image config disagree; reads both.",
         show_default=False,
     ),
 ]
@@ -96,7 +98,10 @@ ManyReferences = Annotated[
 File = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads this at run time
     typer.Option(
-        "--file", "-f", metavar="FILE", help="References from FILE, one a line; `-` is stdin."
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="Read references from FILE, one per line; `-` is stdin.",
     ),
 ]
 From = Annotated[
@@ -106,7 +111,7 @@ From = Annotated[
         metavar="PLACE",
         envvar="RESOLVER_FROM",
         show_envvar=False,
-        help="Take what is held there: a store, a layout, an archive, containerd's folder.",
+        help="Copy content from a local store, layout, archive or containerd root first.",
         show_default=False,
     ),
 ]
@@ -116,7 +121,7 @@ Foreign = Annotated[
         "--foreign",
         envvar="RESOLVER_FOREIGN",
         show_envvar=False,
-        help="Fetch layers that live elsewhere too, without credentials.",
+        help="Also fetch foreign layers, without credentials.",
         show_default=False,
     ),
 ]
@@ -126,7 +131,7 @@ NoAttestations = Annotated[
         "--no-attestations",
         envvar="RESOLVER_NO_ATTESTATIONS",
         show_envvar=False,
-        help="Leave out the SBOMs and provenance that the index lists.",
+        help="Skip the SBOMs and provenance that the index lists.",
         show_default=False,
     ),
 ]
@@ -136,7 +141,7 @@ Referrers = Annotated[
         "--referrers",
         envvar="RESOLVER_REFERRERS",
         show_envvar=False,
-        help="Fetch what refers to the image too: signatures and other referrers.",
+        help="Also fetch signatures and other referrers of the image.",
         show_default=False,
     ),
 ]
@@ -147,7 +152,7 @@ MaxDownload = Annotated[
         metavar="SIZE",
         envvar="RESOLVER_MAX_DOWNLOAD",
         show_envvar=False,
-        help="Status 1 if more is to be fetched; `500MB`, `2GiB`.",
+        help="Exit with status 1 if more must be fetched: `500MB`, `2GiB`.",
         show_default=False,
     ),
 ]
@@ -158,7 +163,7 @@ Locked = Annotated[
         "--locked",
         envvar="RESOLVER_LOCKED",
         show_envvar=False,
-        help="Take what the lock file says; ask nobody what REF means.",
+        help="Resolve REF from the lock file, not from a registry.",
         show_default=False,
     ),
 ]
@@ -169,7 +174,7 @@ LockFile = Annotated[
         metavar="FILE",
         envvar="RESOLVER_LOCK_FILE",
         show_envvar=False,
-        help="The lock file; resolver.lock by default.",
+        help="Path of the lock file; by default resolver.lock.",
         show_default=False,
     ),
 ]
@@ -177,11 +182,10 @@ LockFile = Annotated[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Common:
-    """What the shared options said.
+    """Values of the shared options.
 
     Attributes:
-        hand: who is told besides stdout; None where nobody is.
-
+        recorder: collects answers for `--emit` and `--report`; None without them.
     """
 
     form: str
@@ -189,11 +193,11 @@ class Common:
     verbose: int
     progress: bool
     flags: Flags
-    hand: "HandOver | None" = None
+    recorder: CiOutput | None = None
 
 
 class Shared(NamedTuple):
-    """One shared option: its place in `Common` or `Flags`, its names, its type and its help."""
+    """One shared option: its field in `Common` or `Flags`, its names, its type and its help."""
 
     field: str
     names: tuple[str, ...]
@@ -210,22 +214,28 @@ SHARED = (
         "form",
         ("--format",),
         str,
-        "table",
-        "Form of the answer, see below.",
+        DEFAULT_FORMAT,
+        "Output format, see below.",
         "FORMAT",
         "RESOLVER_FORMAT",
     ),
     Shared("json", ("--json",), bool, False, "Short for `--format json`."),
     Shared(
-        "quiet", ("--quiet", "-q"), bool, False, "No warnings on stderr.", None, "RESOLVER_QUIET"
+        "quiet",
+        ("--quiet", "-q"),
+        bool,
+        False,
+        "Print no warnings or notes.",
+        None,
+        "RESOLVER_QUIET",
     ),
-    Shared("verbose", ("--verbose", "-v"), int, 0, "Say what happens; twice: every request."),
+    Shared("verbose", ("--verbose", "-v"), int, 0, "Log what happens; twice: every request."),
     Shared(
         "no_progress",
         ("--no-progress",),
         bool,
         False,
-        "Nothing about layers on stderr.",
+        "Show no progress.",
         None,
         "RESOLVER_NO_PROGRESS",
     ),
@@ -242,7 +252,7 @@ SHARED = (
         ("--offline",),
         bool | None,
         None,
-        "Ask nobody; answer from the store [RESOLVER_OFFLINE].",
+        "Use only the store, no network [RESOLVER_OFFLINE].",
     ),
     Shared(
         "no_fsync",
@@ -256,31 +266,31 @@ SHARED = (
         ("--unsafe-no-lock",),
         bool | None,
         None,
-        "Nobody else uses it [RESOLVER_UNSAFE_NO_LOCK].",
+        "Do not lock the store [RESOLVER_UNSAFE_NO_LOCK].",
     ),
     Shared(
         "shared_store",
         ("--shared-store",),
         bool | None,
         None,
-        "Trust who else may write to it [RESOLVER_SHARED_STORE].",
+        "Trust a shared store [RESOLVER_SHARED_STORE].",
     ),
     Shared(
-        "jobs", ("--jobs",), str | None, None, "Questions at once, 1 to 256 [RESOLVER_JOBS].", "N"
+        "jobs", ("--jobs",), str | None, None, "Concurrent requests, 1 to 256 [RESOLVER_JOBS].", "N"
     ),
     Shared(
         "plain_http",
         ("--plain-http",),
         bool | None,
         None,
-        "Speak HTTP without TLS [RESOLVER_PLAIN_HTTP].",
+        "Use HTTP without TLS [RESOLVER_PLAIN_HTTP].",
     ),
     Shared(
         "ca_file",
         ("--ca-file",),
         str | None,
         None,
-        "Trust these certificates too [RESOLVER_CA_FILE].",
+        "Also trust these certificates [RESOLVER_CA_FILE].",
         "FILE",
     ),
     Shared(
@@ -288,14 +298,14 @@ SHARED = (
         ("--tls-skip-verify",),
         bool | None,
         None,
-        "Do not check who answers [RESOLVER_TLS_SKIP_VERIFY].",
+        "Skip TLS verification [RESOLVER_TLS_SKIP_VERIFY].",
     ),
     Shared(
         "mirrors",
         ("--mirror",),
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         None,
-        "Ask there first; `#tags`: tags too [RESOLVER_MIRROR].",
+        "Try URL first; `#tags`: for tags too [RESOLVER_MIRROR].",
         "HOST=URL",
     ),
     Shared(
@@ -303,7 +313,7 @@ SHARED = (
         ("--auth-file",),
         str | None,
         None,
-        "Credentials from here only [RESOLVER_AUTH_FILE].",
+        "Read credentials only from FILE [RESOLVER_AUTH_FILE].",
         "FILE",
     ),
     Shared(
@@ -311,7 +321,7 @@ SHARED = (
         ("--anonymous",),
         bool | None,
         None,
-        "Use no credentials at all [RESOLVER_ANONYMOUS].",
+        "Use no credentials [RESOLVER_ANONYMOUS].",
     ),
     Shared("username", ("--username",), str | None, None, "User name [RESOLVER_USERNAME].", "NAME"),
     Shared(
@@ -326,7 +336,7 @@ SHARED = (
         ("--platforms-file",),
         str | None,
         None,
-        "More platform facts [RESOLVER_PLATFORMS].",
+        "Add platform facts [RESOLVER_PLATFORMS].",
         "FILE",
     ),
     Shared(
@@ -334,7 +344,7 @@ SHARED = (
         ("--emit",),
         list[str] | None,
         None,
-        "Hand the answer to a CI system too.",
+        "Also pass the answer to a CI system.",
         "SYSTEM",
         "RESOLVER_EMIT",
     ),
@@ -343,7 +353,7 @@ SHARED = (
         ("--report",),
         list[str] | None,
         None,
-        "Write it to a file too, as FORM=FILE.",
+        "Also write a report to FILE.",
         "FORM=FILE",
         "RESOLVER_REPORT",
     ),
@@ -356,40 +366,40 @@ EPILOG = "Shared options (--format, --json, --store, --offline, ...): resolver o
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Add the shared options to a command that takes `common: Common`.
 
-    An option of the command's own hides a shared one of the same name; its variable still counts.
+    A command's own option hides a shared one of the same name; the variable still applies.
     """
-    own = inspect.signature(function)
+    own = inspect.signature(function, eval_str=True)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
-    taken = {name for parameter in kept for name in _names(parameter)}
-    added = [_parameter(shared) for shared in SHARED if not taken & {*shared.names}]
+    own_names = {name for parameter in kept for name in _names(parameter)}
+    added = [_parameter(shared) for shared in SHARED if not own_names & {*shared.names}]
 
     def run(**values: Any) -> None:
-        shared = {each.field: values.pop(each.field, each.default) for each in SHARED}
+        shared = {row.field: values.pop(row.field, row.default) for row in SHARED}
         if not (shared["emit"] or shared["report"]):
             function(**values, common=_common(shared, None))
             return
-        from resolver.cli.handover import HandOver, handing_over
+        from resolver.cli.ci import CiOutput, deliver_on_exit
         from resolver.cli.output import Output
 
         emit, report = shared["emit"] or (), shared["report"] or ()
-        hand = HandOver.read(function.__name__.replace("_", "-"), emit, report, values)
-        with handing_over(hand, Output(quiet=shared["quiet"])):
-            function(**values, common=_common(shared, hand))
+        recorder = CiOutput.read(function.__name__.replace("_", "-"), emit, report, values)
+        with deliver_on_exit(recorder, Output(quiet=shared["quiet"])):
+            function(**values, common=_common(shared, recorder))
 
     run.__name__ = function.__name__
     run.__doc__ = function.__doc__
     run.__module__ = function.__module__
-    run.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
+    run.__annotations__ = {option.name: option.annotation for option in (*kept, *added)}
     run.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]  # read by inspect
     return run
 
 
 def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
-    """List the names of an option as they are typed."""
+    """List the names of an option as typed on the command line."""
     found: list[object] = []
-    for each in getattr(parameter.annotation, "__metadata__", ()):
-        # Typer takes the first name for a default until it has seen that this is an annotation.
-        found += [getattr(each, "default", None), *(getattr(each, "param_decls", None) or ())]
+    for option in getattr(parameter.annotation, "__metadata__", ()):
+        # Typer stores the first name as the default until it processes the annotation.
+        found += [getattr(option, "default", None), *(getattr(option, "param_decls", None) or ())]
     return tuple(name for name in found if isinstance(name, str) and name.startswith("-"))
 
 
@@ -412,7 +422,7 @@ def _parameter(shared: Shared) -> inspect.Parameter:
     )
 
 
-def _common(values: dict[str, Any], hand: "HandOver | None") -> Common:
+def _common(values: dict[str, Any], recorder: CiOutput | None) -> Common:
     password = None
     if values["password_stdin"]:
         from resolver.cli.inputs import read_password
@@ -423,4 +433,9 @@ def _common(values: dict[str, Any], hand: "HandOver | None") -> Common:
     flags = Flags(**given, password=password)
     form = "json" if values["json"] else values["form"]
     progress = not (values["quiet"] or values["no_progress"])
-    return Common(form, values["quiet"], values["verbose"], progress, flags, hand)
+    return Common(form, values["quiet"], values["verbose"], progress, flags, recorder)
+
+
+def emitter_usage(row: Emitter) -> str:
+    """Return how an emitter is named on the command line: `env=FILE`."""
+    return f"{row.name}={row.takes}" if row.takes else row.name

@@ -1,118 +1,129 @@
-"""Output: the answer on stdout, everything else on stderr, and nothing unescaped on either."""
+"""Output: the answer on stdout, everything else on stderr, both escaped."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from resolver.core.events import Event, Noted, Observer, Warned, ignore
+from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
-from resolver.render.escape import escape
+from resolver.render import DEFAULT_FORMAT
+from resolver.render.text import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.cli.handover import HandOver
+    from resolver.core.results.resolve import Failure
 
 _STDERR = 2
-#: Characters of one message; what a server or a program said may be of any length.
+#: Characters of one message; the text of a server or a program can have any length.
 MAX_MESSAGE = 4096
-#: Takes secrets out of text: the redactors of the sessions that this process has opened.
+#: Remove secrets from text: the redactors of all sessions opened in this process.
 _redactors: list[Callable[[str], str]] = []
 
 
-def redact_with(*redactors: Callable[[str], str]) -> None:
-    """Have these take secrets out of every message from now on, after the ones before.
+def add_redactors(*redactors: Callable[[str], str]) -> None:
+    """Remove secrets from every later message with these functions too.
 
-    They outlive their sessions: most errors are told after the session is closed.
+    They outlive their sessions: most errors are printed after the session is closed.
     """
     _redactors.extend(redactors)
 
 
 def presentable(text: str) -> str:
-    """Prepare a message that may hold outside text: without secrets, and not endless.
+    """Redact and shorten a message that may contain remote text.
 
-    Every message goes through this on its way to a stream, a document or a report.
+    Apply it to every message before it goes to a stream, a document or a report.
     """
     for redact in _redactors:
         text = redact(text)
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
 
 
+class Recorder(Protocol):
+    """Collects what a command prints, for `--emit` and `--report`."""
+
+    def keep(self, answer: object) -> None:
+        """Record an answer."""
+
+    def warned(self, warning: Warned) -> None:
+        """Record a warning."""
+
+    def failed(self, error: ResolverError) -> None:
+        """Record a failure."""
+
+
 class Output:
-    """Both streams of one command."""
+    """The output streams of one command."""
 
     def __init__(self, *, quiet: bool = False, verbose: int = 0) -> None:
         self._quiet = quiet
         self._verbose = verbose
-        self._told: set[str] = set()
-        #: Hears of everything but warnings and notes; a command that shows progress sets it.
+        self._shown: set[str] = set()
+        #: Receives all events but warnings and notes; set by commands that show progress.
         self.progress: Observer = ignore
-        #: Puts text on stderr; live progress sets it, so that lines and bars keep apart.
+        #: Writes text to stderr; live progress replaces it to keep lines and bars apart.
         self.write: Callable[[str], None] = _write
-        #: Who else is told, where `--emit` or `--report` asked for it.
-        self.hand: HandOver | None = None
+        #: Collects answers and failures for `--emit` and `--report`.
+        self.recorder: Recorder | None = None
 
-    def tell(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
-        """Write an answer in the form asked for, and keep it for whoever else is told."""
-        from resolver.render import tell_pieces
+    def show(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
+        """Write an answer in a format, and record it for `--emit` and `--report`."""
+        from resolver.render import render_chunks
 
         self.keep(answer)
-        for piece in tell_pieces(
+        for chunk in render_chunks(
             answer, form, explain=explain, full=full, width=page_width(), clean=presentable
         ):
-            self.answer(piece)
+            self.answer(chunk)
 
     def keep(self, answer: object) -> None:
-        """Keep an answer for whoever else is told; a command that writes it otherwise calls this.
-
-        It costs nothing where nobody is.
-        """
-        if self.hand is not None:
-            self.hand.keep(answer)
+        """Record an answer that the command itself writes."""
+        if self.recorder is not None:
+            self.recorder.keep(answer)
 
     def answer(self, text: str) -> None:
-        """Write a piece of the answer.
+        """Write a chunk of the answer.
 
         Raises:
-            OutputFault: it cannot be written (a full disk); a closed pipe passes as it is.
-
+            OutputFault: it cannot be written, for example to a full disk.
+            ReaderGone: the reader closed the pipe.
         """
-        with _told():
+        with _stdout_errors():
             sys.stdout.write(text)
             sys.stdout.flush()
 
     def raw(self, body: bytes) -> None:
-        """Write exact bytes, as `inspect --raw` promises."""
-        with _told():
+        """Write bytes unchanged, as for `inspect --raw`."""
+        with _stdout_errors():
             sys.stdout.flush()
             sys.stdout.buffer.write(body)
             sys.stdout.buffer.flush()
 
     def observe(self, event: Event) -> None:
-        """Tell a warning once, a note only to those who asked, and progress where it is shown."""
+        """Print a warning once and, with `--verbose`, a note; pass the rest to progress."""
         if isinstance(event, Warned):
-            if self.hand is not None:
-                self.hand.warned(event)
-            if not self._quiet and event.message not in self._told:
-                self._told.add(event.message)
+            if self.recorder is not None:
+                self.recorder.warned(event)
+            if not self._quiet and event.message not in self._shown:
+                self._shown.add(event.message)
                 self._line("warning", event.message)
         elif not isinstance(event, Noted):
             self.progress(event)
-            self._summed_up(event)
+            self._note_transfer(event)
         elif self._verbose:
             self._line("note", event.message)
 
-    def _summed_up(self, event: Event) -> None:
-        """Say what transfers leave in the store, where that is not what was asked for."""
-        from resolver.core.transfers import Brought, Kept
-        from resolver.render.units import megabytes
+    def _note_transfer(self, event: Event) -> None:
+        """Note what a transfer left in the store besides the requested images."""
+        from resolver.core.results.pull_events import Brought, Kept
+        from resolver.render.report import megabytes
 
         match event:
             case Kept(size=0):
-                self.note("nothing was fetched yet; the same command begins again")
+                self.note("nothing was fetched yet; run the same command to start again")
             case Kept():
                 of = f"{event.pieces} of {event.wanted} pieces complete"
                 self.note(
@@ -129,27 +140,37 @@ class Output:
                 return
 
     def warnings(self, warnings: tuple[Warned, ...]) -> None:
-        """Tell the warnings of an answer that were not told while it was found."""
+        """Print the warnings of an answer that were not printed before."""
         for warning in warnings:
             self.observe(warning)
 
     def note(self, text: str) -> None:
-        """Say something in passing."""
+        """Print a note."""
         if not self._quiet:
             self._line("note", text)
 
     def hint(self, text: str) -> None:
-        """Say what to type next, after an answer that calls for it."""
+        """Print a hint: the next command to run."""
         if not self._quiet:
             self._line("hint", text)
 
     def failed(self, error: ResolverError, *, where: str = "") -> None:
-        """Say what happened, with the lines that it happened at, and what to type next."""
-        if self.hand is not None:
-            self.hand.failed(error)
+        """Print an error, where it happened, and its hints."""
+        if self.recorder is not None:
+            self.recorder.failed(error)
         self._line("error", f"{where}: {error}" if where else str(error))
         for hint in error.hints():
             self._line("hint", hint)
+
+    def failures(self, failures: Iterable[Failure]) -> int:
+        """Print the failures of an answer; return the highest exit status, or 0."""
+        worst = 0
+        for failure in failures:
+            if not isinstance(failure.error, ResolverError):
+                raise failure.error
+            self.failed(failure.error)
+            worst = max(worst, failure.error.kind.status)
+        return worst
 
     def _line(self, label: str, text: str) -> None:
         self.write(f"{label}: {escape(presentable(text))}\n")
@@ -160,29 +181,29 @@ def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except (OSError, AttributeError):
-        # Nobody can be told that nobody can be told; the exit status still says it.
+        # stderr is gone; the exit status still reports the failure.
         return
 
 
 def takes_stdout(to: str, form: str) -> bool:
-    """Say whether an export goes to standard output, so that nothing else may.
+    """Return whether an export goes to standard output, which then carries nothing else.
 
     Raises:
-        Usage: standard output is a terminal, or is to hold an answer in another format too.
+        Usage: standard output is a terminal, or `--format` would write to it as well.
         OutputFault: standard output is closed.
 
     """
-    from resolver.core.exported import parse_destination
+    from resolver.core.results.export import parse_destination
 
     if not parse_destination(to).is_stream:
         return False
     check_stdout()
     if sys.stdout.isatty():
         raise Usage(
-            "standard output is a terminal, and an archive is not for reading",
-            f"send it to a program or a file: `--to {to} | docker load`, `--to image.tar`",
+            "refusing to write an archive to a terminal",
+            f"pipe it to a program, or name a file: `--to {to} | docker load`, `--to image.tar`",
         )
-    if form != "table":
+    if form != DEFAULT_FORMAT:
         raise Usage(
             f"`--format {form}` and `--to {to}` both write to standard output",
             "leave one of them out, or name a file: `--to image.tar`",
@@ -191,30 +212,30 @@ def takes_stdout(to: str, form: str) -> bool:
 
 
 def page_width() -> int | None:
-    """Columns of the terminal that stdout is; None for a pipe or a file, where nothing is cut."""
+    """Return the columns of the terminal on stdout; None for a pipe or a file."""
     from shutil import get_terminal_size
 
     return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
-#: Bytes that put a terminal right again when the process ends in the middle of live progress.
-_parting: list[bytes] = []
+#: Bytes that restore the terminal if the process exits during live progress.
+_exit_bytes: list[bytes] = []
 
 
-def part_with(words: bytes) -> None:
-    """Have these bytes written to stderr if the process leaves early; none to take it back."""
-    _parting[:] = [words] if words else []
+def write_at_exit(restore: bytes) -> None:
+    """Write these bytes to stderr if the process exits early; empty bytes cancel that."""
+    _exit_bytes[:] = [restore] if restore else []
 
 
-def leave(status: int) -> NoReturn:
-    """End at once, without waiting for threads that wait for a registry.
+def exit_now(status: int) -> NoReturn:
+    """Exit at once, without waiting for threads that are blocked on a registry.
 
-    Everything written is flushed before; locks are the kernel's to drop; partial files stay for
-    the next run. A normal exit would join worker threads, up to a read timeout later (R52).
+    Flush the streams first; the kernel releases locks, and partial files stay for the next run.
+    A normal exit would join worker threads, which can take up to a read timeout.
     """
-    for words in _parting:
+    for restore in _exit_bytes:
         with suppress(OSError):
-            os.write(2, words)
+            os.write(_STDERR, restore)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -223,41 +244,37 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-class HungUp(Exception):
-    """Nobody reads the answer any more, as after `| head -1`; that is no failure."""
+class ReaderGone(Exception):
+    """The reader of the answer closed the pipe, as `| head -1` does; not a failure."""
 
 
 def guard_streams() -> None:
-    """Occupy the places of closed streams, so that no file or socket is opened in them.
+    """Open `/dev/null` in place of closed standard streams.
 
-    What would be written to a closed stream would else end up in whatever took its number.
+    Otherwise a file or socket could take their number, and receive what is written to them.
     """
     while True:
-        place = os.open(os.devnull, os.O_RDWR)
-        if place > _STDERR:
-            os.close(place)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > _STDERR:
+            os.close(descriptor)
             return
 
 
 def check_stdout() -> None:
-    """Make sure that there is somewhere to put an answer.
-
-    Raises:
-        OutputFault: standard output is closed.
-    """
+    """Check that standard output is open; raise `OutputFault` if it is not."""
     if sys.stdout is None:
         raise OutputFault("standard output is closed", "open it, for example with `> answer.txt`")
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn what happens to standard output into what a command line can end with."""
+def _stdout_errors() -> Iterator[None]:
+    """Turn errors of standard output into ours."""
     check_stdout()
     try:
         yield
     except BrokenPipeError as error:
-        raise HungUp from error
+        raise ReaderGone from error
     except OSError as error:
         raise OutputFault(
-            f"cannot write the answer: {error.strerror or error}", "make room, then try again"
+            f"cannot write the answer: {error.strerror or error}", "free some space, then try again"
         ) from error

@@ -1,10 +1,23 @@
-"""`resolver pin`: digests written into the files that name images."""
+"""`resolver pin`: write digests into files that name images."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.errors import ErrorKind, ResolverError, Usage
+from resolver.render import DEFAULT_FORMAT, renderer
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.output import Output
+    from resolver.core.pin.result import Pinned, PinnedFile
+    from resolver.session import Session
 
 
 @options.command
@@ -13,17 +26,19 @@ def pin(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", show_default=False)],
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing; status 1 if anything is unpinned."),
+        typer.Option(
+            "--check", help="Write nothing; exit with status 1 if an image is not pinned."
+        ),
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; show what would change as a patch.")
+        bool, typer.Option("--diff", help="Write nothing; print the changes as a patch.")
     ] = False,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Look the tags of pinned references up again too."),
+        typer.Option("--update", help="Also resolve the tags of pinned references again."),
     ] = False,
     unpin: Annotated[
-        bool, typer.Option("--unpin", help="Take digests away where a tag remains.")
+        bool, typer.Option("--unpin", help="Remove digests from references that have a tag.")
     ] = False,
     platform: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads this at run time
@@ -31,7 +46,7 @@ def pin(
             "--platform",
             "-p",
             metavar="PLATFORM",
-            help="Pin this platform's image; the file is then for it only.",
+            help="Pin the image for this platform only, not the index.",
             show_default=False,
         ),
     ] = None,
@@ -40,7 +55,7 @@ def pin(
         typer.Option(
             "--require",
             metavar="PLATFORM",
-            help="Status 1 if an image lacks it; repeat it or use commas.",
+            help="Exit with status 1 if an image lacks a platform; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -49,14 +64,14 @@ def pin(
     """Write digests into files that name images.
 
     Each `name:tag` becomes `name:tag@sha256:…`, the digest of its index; no other byte changes.
-    Reads Dockerfiles, compose and bake files, Kubernetes manifests with custom resources,
-    kustomizations, Helm values, `devcontainer.json`, and the pipelines of GitHub, GitLab, Azure,
-    CircleCI, Woodpecker, Drone, Bitbucket and Google Cloud Build. A folder means the files of
-    these kinds in it; others are skipped.
+    Supports Dockerfiles, compose and bake files, Kubernetes manifests with custom resources,
+    kustomizations, Helm values, `devcontainer.json`, and pipelines of GitHub, GitLab, Azure,
+    CircleCI, Woodpecker, Drone, Bitbucket and Google Cloud Build. For a folder, pins all files of
+    these kinds in it.
 
-    What looks like an image under a key that is not known is listed, and fails --check.
-    What has `# resolver: ignore` on its line, or above it, stays. With --update, --check also
-    says which digests are out of date.
+    Reports values under unknown keys that look like images, and fails --check for them. Skips
+    references with `# resolver: ignore` on or above their line. With --update, --check also
+    reports outdated digests.
 
     \b
       resolver pin Dockerfile compose.yaml
@@ -64,11 +79,146 @@ def pin(
       resolver pin --update --diff Dockerfile | git apply
     """
     from resolver.cli.inputs import split_platforms
-    from resolver.cli.pinning import Asked, run
-    from resolver.cli.work import work
+    from resolver.cli.run import open_session
 
     needed = split_platforms(require or [])
-    asked = Asked(check, diff, update, unpin, platform, tuple(needed))
-    asked.check_options(common.form)
-    with work(common) as (session, output):
-        run(session, output, files, asked, common.form, full=no_trunc)
+    request = PinOptions(check, diff, update, unpin, platform, tuple(needed))
+    request.check_options(common.form)
+    with open_session(common) as (session, output):
+        run(session, output, files, request, common.form, full=no_trunc)
+
+
+#: Files or lines named in one message.
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PinOptions:
+    """The options of `pin`; see `Session.pin`."""
+
+    check: bool
+    diff: bool
+    update: bool
+    unpin: bool
+    platform: str | None
+    require: tuple[str, ...]
+
+    def check_options(self, form: str) -> None:
+        """Refuse options that exclude each other, before any file is read."""
+        for name in ("check", "update", "platform", "require"):
+            if self.unpin and getattr(self, name):
+                raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
+        if self.diff and form != DEFAULT_FORMAT:
+            raise Usage(
+                f"`--diff` and `--format {form}` exclude each other", "leave out one of them"
+            )
+        if renderer(form).draws == "word":
+            raise Usage(
+                f"`pin` does not support `--format {form}`", "choose table, markdown, json or yaml"
+            )
+        if self.check and self.diff:
+            raise Usage(
+                "`--check` and `--diff` exclude each other",
+                "`--check` reports what is not pinned, `--diff` shows the changes",
+            )
+
+
+def run(
+    session: Session,
+    output: Output,
+    files: Sequence[str],
+    request: PinOptions,
+    form: str,
+    *,
+    full: bool,
+) -> None:
+    """Pin files, print the results, and exit with the highest status."""
+    found = session.pin(
+        files,
+        check=request.check,
+        update=request.update,
+        unpin=request.unpin,
+        platform=request.platform,
+        require=request.require,
+    )
+    output.warnings(found.warnings)
+    if request.diff:
+        from resolver.core.pin.result import diff as unified_diff
+
+        for file in found.files:
+            output.raw(unified_diff(file.path, file.text, file.after).encode())
+    else:
+        if not request.check:
+            found = replace(found, files=tuple(_written(session, file) for file in found.files))
+        output.show(found, form, full=full)
+    for failure in found.failures:
+        output.failed(failure, where=_where(found, failure))
+    _note_skipped(output, found)
+    _print_hints(output, found)
+    worst = max((failure.kind.status for failure in found.failures), default=0)
+    if not worst and _is_negative(found, request):
+        worst = ErrorKind.NEGATIVE.status
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _written(session: Session, file: PinnedFile) -> PinnedFile:
+    """Write a file; on failure, return it with the error, so that the others are still written."""
+    from resolver.core.pin.result import Pinned, PinState
+
+    try:
+        session.write_pins(Pinned((file,)))
+    except ResolverError as error:
+        pins = tuple(
+            replace(pin, state=PinState.FAILED, digest=pin.before)
+            if pin.digest != pin.before
+            else pin
+            for pin in file.pins
+        )
+        return replace(file, pins=pins, edits=(), failure=error)
+    return file
+
+
+def _where(found: Pinned, failure: ResolverError) -> str:
+    """Name the lines of the references that failed."""
+    places = [f"{place.path}:{place.line}" for place in found.places_of(failure)]
+    named = ", ".join(f"`{place}`" for place in places[:_NAMED])
+    more = len(places) - _NAMED
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _note_skipped(output: Output, found: Pinned) -> None:
+    """Note which files were skipped, one line per reason."""
+    reasons: dict[str, list[str]] = {}
+    for file in found.skipped:
+        reasons.setdefault(file.reason, []).append(file.path)
+    for reason, paths in reasons.items():
+        named = ", ".join(f"`{path}`" for path in paths[:_NAMED])
+        more = len(paths) - _NAMED
+        words = f"{named} and {more} more" if more > 0 else named
+        output.note(f"skipped {words}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
+
+
+def _print_hints(output: Output, found: Pinned) -> None:
+    """Print the hints of findings, each once; the answer lists the findings themselves."""
+    printed = {hint for failure in found.failures for hint in failure.hints()}
+    hints: dict[str, dict[str, None]] = {}
+    for finding in found.findings:
+        if finding.hint and finding.hint not in printed:
+            hints.setdefault(finding.rule, {})[finding.hint] = None
+    # A folder can have one for each file.
+    shown = [hint for of_rule in hints.values() for hint in [*of_rule][:_NAMED]]
+    for hint in dict.fromkeys(shown):
+        output.hint(hint)
+    more = len({hint for of_rule in hints.values() for hint in of_rule}) - len({*shown})
+    if more > 0:
+        output.hint(f"{more} more like these; `--json` lists all of them")
+
+
+def _is_negative(found: Pinned, request: PinOptions) -> bool:
+    """Return whether `--check` or `--require` failed."""
+    from resolver.core.pin.decide import PLATFORM_MISSING
+
+    if request.check:
+        return not found.is_sound
+    return any(finding.rule == PLATFORM_MISSING.id for finding in found.findings)

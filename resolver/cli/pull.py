@@ -1,11 +1,24 @@
-"""`resolver pull`: an image brought here, by what is missing of it."""
+"""`resolver pull` and `resolver plan`: fetch the missing content of images."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import size, split_platforms
 from resolver.settings import LOCK_FILE
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resolver.cli.output import Output
+    from resolver.core.results.plan import Plan
+    from resolver.core.results.pull import Pulled
+    from resolver.core.results.resolve import Resolution
+    from resolver.session import Session
 
 
 @options.command
@@ -29,30 +42,29 @@ def pull(
             metavar="FORM",
             envvar="RESOLVER_PROGRESS",
             show_envvar=False,
-            help="auto, tty, plain, json or none; plain where CI is set.",
+            help="Set the form of progress: auto, tty, plain, json or none.",
         ),
     ] = "auto",
 ) -> None:
-    """Fetch what is missing of REF into the store.
+    """Pull images into the store.
 
-    Nothing is visible before it is verified, and the name comes last. Whatever ends a pull early,
-    the next one fetches the rest alone. `-p all` is every entry of the index; a platform comes
-    with the attestations that the index lists about it. Progress goes to stderr.
+    Fetches only missing content, verifies it, and sets the name last. After an interruption, the
+    next pull resumes. `-p all` pulls every entry of the index; a platform includes the attestations
+    that the index lists for it. Progress goes to stderr.
 
     \b
       resolver pull ubuntu:24.04 -p linux/arm64
       resolver pull -p all ghcr.io/owner/app:1
       IMAGE=$(resolver pull app:1 --format ref)
     """
-    from resolver.cli.locking import named
-    from resolver.cli.pulling import Asked, limit, make_plan, tell_failures, too_large
-    from resolver.cli.showing import showing
-    from resolver.cli.work import work
+    from resolver.cli.lock import named
+    from resolver.cli.run import open_session, show_progress
+    from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
-    asked = Asked.of(
+    request = PullOptions.of(
         names,
         platform,
         places,
@@ -61,12 +73,175 @@ def pull(
         attestations=not no_attestations,
         referrers=referrers,
     )
-    with work(common) as (session, output):
-        with showing(output, common, progress):
-            found = make_plan(session, output, asked, lock)
-            refusal = too_large(found, most)
+    with open_session(common) as (session, output):
+        with show_progress(output, common, progress):
+            found = make_plan(session, output, request, lock)
+            refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
             done = session.pull(found, foreign=foreign)
-        output.tell(done, common.form)
-        tell_failures(output, done)
+        output.show(done, common.form)
+        report_failures(output, done)
+
+
+@options.command
+def plan(
+    common: options.Common,
+    references: options.ManyReferences = None,
+    platform: options.Platforms = None,
+    file: options.File = None,
+    places: options.From = None,
+    max_download: options.MaxDownload = None,
+    foreign: options.Foreign = False,
+    no_attestations: options.NoAttestations = False,
+    referrers: options.Referrers = False,
+    exact: options.Exact = False,
+    locked: options.Locked = False,
+    lock_file: options.LockFile = None,
+    no_trunc: options.NoTrunc = False,
+) -> None:
+    """Show what a pull would fetch.
+
+    Lists every piece of content as held, partial, missing or foreign, and counts the bytes and
+    requests of a pull. Content that several images share counts once. Fetches no layer;
+    `resolver pull` runs the same plan.
+
+    \b
+      resolver plan ubuntu:24.04 -p linux/arm64
+      resolver plan -f images.txt --max-download 500MB
+      resolver plan app:2 --from oci:./mirror
+    """
+    from resolver.cli.lock import named
+    from resolver.cli.run import open_session
+    from resolver.core.results.plan import over_limit
+
+    most = limit(max_download)
+    lock = (lock_file or LOCK_FILE) if locked else None
+    names = named(references, file, "plan", lock)
+    request = PullOptions.of(
+        names,
+        platform,
+        places,
+        exact=exact,
+        foreign=foreign,
+        attestations=not no_attestations,
+        referrers=referrers,
+    )
+    with open_session(common) as (session, output):
+        found = make_plan(session, output, request, lock)
+        note_unpacked(session, output, found)
+        output.show(found, common.form, full=no_trunc)
+        refusal = over_limit(found.bytes_missing, most)
+        if refusal is not None:
+            output.failed(refusal)
+            raise typer.Exit(refusal.kind.status)
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """The images and platforms to pull, and other sources of content.
+
+    Attributes:
+        platforms: as typed, comma lists split; empty if not given.
+    """
+
+    references: tuple[str, ...]
+    platforms: tuple[str, ...]
+    places: tuple[str, ...]
+    exact: bool
+    foreign: bool
+    attestations: bool = True
+    referrers: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        references: list[str],
+        platforms: list[str] | None,
+        places: list[str] | None,
+        *,
+        exact: bool,
+        foreign: bool,
+        attestations: bool = True,
+        referrers: bool = False,
+    ) -> Self:
+        """Parse the options before any request.
+
+        Raises:
+            Malformed: a list of platforms is invalid.
+        """
+        return cls(
+            tuple(dict.fromkeys(references)),
+            tuple(split_platforms(platforms or [])),
+            tuple(places or ()),
+            exact,
+            foreign,
+            attestations,
+            referrers,
+        )
+
+
+def make_plan(
+    session: Session, output: Output, request: PullOptions, lock_file: str | None = None
+) -> Plan:
+    """Plan the pull, with a lock file from its digests, and print the warnings."""
+    typed = list(request.platforms)
+    if not typed and session.settings.platform:
+        typed = split_platforms([session.settings.platform])
+    references: Sequence[str | Resolution] = request.references
+    if lock_file is not None:
+        references = _locked(session, output, request, typed, lock_file)
+    found = session.plan(
+        references,
+        typed or (None,),
+        exact=request.exact,
+        places=request.places,
+        foreign=request.foreign,
+        attestations=request.attestations,
+        referrers=request.referrers,
+    )
+    for image in found.entries:
+        output.warnings(image.warnings)
+    return found
+
+
+def _locked(
+    session: Session, output: Output, request: PullOptions, typed: list[str], lock_file: str
+) -> list[Resolution]:
+    """Resolve the references from a lock file; raise `NotLocked` for a missing one."""
+    from resolver.core.results.resolve import Failure
+
+    found: list[Resolution] = []
+    answers = session.by_lock(lock_file)
+    for answer in answers.resolve_each(request.references, typed or (None,), exact=request.exact):
+        if isinstance(answer, Failure):
+            raise answer.error
+        output.warnings(answer.warnings)
+        found.append(answer)
+    # With `all`, one resolution of an index stands for every entry of it.
+    return list({image.reference: image for image in found}.values()) if "all" in typed else found
+
+
+def report_failures(output: Output, done: Pulled) -> None:
+    """Print which images could not be pulled, and exit with the highest status."""
+    status = output.failures(done.failures)
+    if status:
+        raise typer.Exit(status)
+
+
+def limit(max_download: str | None) -> int | None:
+    """Parse `--max-download`, in bytes."""
+    return size(max_download, "--max-download") if max_download is not None else None
+
+
+def note_unpacked(session: Session, output: Output, plan: Plan) -> None:
+    """Note which layers of a plan the local Docker engine has unpacked already."""
+    from resolver.render.report import megabytes
+
+    layers = session.unpacked(plan)
+    if layers:
+        size = megabytes(sum(layer.size for layer in layers))
+        output.note(
+            f"Docker on this machine has {len(layers)} of these layers unpacked ({size}), "
+            "but cannot export them compressed, so they are fetched as well"
+        )

@@ -1,4 +1,4 @@
-"""`resolver rm`: names taken away, and what nothing else needs."""
+"""`resolver rm`: remove images from the store."""
 
 from typing import Annotated, Optional
 
@@ -22,7 +22,7 @@ def rm(
             "--platform",
             "-p",
             metavar="PLATFORM",
-            help="Only this platform of it; the others stay.",
+            help="Remove only this platform of the image.",
             show_default=False,
         ),
     ] = None,
@@ -30,17 +30,17 @@ def rm(
         bool,
         typer.Option(
             "--force",
-            help="Also an id with several names, or what is in use right now.",
+            help="Also remove an image with several names or in use.",
             show_default=False,
         ),
     ] = False,
 ) -> None:
     """Remove images from the store.
 
-    Takes the name away, then deletes what no other image needs. IMAGE is a reference, also with a
-    digest, or an id that `resolver ls` shows, or the start of one. An id with several names, and an
-    image that a pull, an export or a server is using, are refused with status 1; the start of
-    several ids with status 2.
+    Removes the name, then deletes what no other image needs. IMAGE is a reference, with or without
+    a digest, or an id from `resolver ls`, or its prefix. Refuses an id with several names, and an
+    image that a pull, an export or a server is using, with status 1; an ambiguous prefix with
+    status 2.
 
     \b
       resolver rm ubuntu:24.04
@@ -48,11 +48,11 @@ def rm(
       resolver rm --force 8d3661f10977
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.several import several
-    from resolver.cli.work import work
+    from resolver.cli.inputs import for_each
+    from resolver.cli.run import open_session
 
-    with work(common) as (session, output):
-        several(
+    with open_session(common) as (session, output):
+        for_each(
             output,
             common.form,
             images,

@@ -1,4 +1,6 @@
-"""`resolver search`: images by words."""
+"""`resolver search` and `resolver quota`: search a registry, and show its pull quota."""
+
+from __future__ import annotations
 
 from typing import Annotated, Optional
 
@@ -12,32 +14,57 @@ def search(
     common: options.Common,
     term: Annotated[str, typer.Argument(metavar="TERM", show_default=False)],
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=100, help="Hits to ask for.")
+        int, typer.Option("--limit", metavar="N", min=1, max=100, help="Set the number of results.")
     ] = 25,
     filters: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         typer.Option(
             "--filter",
             metavar="WHAT",
-            help="`stars=10`, `is-official=true`; repeat it.",
+            help="Filter by `stars=10` or `is-official=true`; repeatable.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Search Docker Hub, or another registry.
+    """Search Docker Hub or another registry.
 
-    TERM for Docker Hub, HOST/TERM for another one, HOST for all it has. A registry without a
-    search is asked for the list of its repositories, if it gives that out. A TERM with `.` or `:`
-    is a HOST; write `docker.io/TERM` to search Docker Hub for it.
+    Use TERM for Docker Hub, HOST/TERM for another registry, HOST for all its repositories. If a
+    registry has no search, uses its repository catalog. A TERM with `.` or `:` is a HOST; write
+    `docker.io/TERM` to search Docker Hub for it.
 
     \b
       resolver search nginx --limit 5
       resolver search --filter is-official=true --filter stars=100 python
       resolver search registry.corp:5000/team
     """
-    from resolver.cli.work import work
-    from resolver.core.found import Filters
+    from resolver.cli.run import open_session
+    from resolver.core.results.account import SearchFilters
 
-    wanted = Filters.parse(filters or [])
-    with work(common) as (session, output):
-        output.tell(session.search(term, limit=limit, filters=wanted), common.form)
+    wanted = SearchFilters.parse(filters or [])
+    with open_session(common) as (session, output):
+        output.show(session.search(term, limit=limit, filters=wanted), common.form)
+
+
+@options.command
+def quota(
+    common: options.Common,
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REF]", show_default=False, autocompletion=options.offer_references
+        ),
+    ] = "docker.io/ratelimitpreview/test:latest",
+) -> None:
+    """Show how many pulls are left.
+
+    Shows the quota of Docker Hub, or of the registry of REF, with a HEAD request, which does not
+    count as a pull. Each login has its own quota.
+
+    \b
+      resolver quota
+      resolver quota --anonymous --json
+    """
+    from resolver.cli.run import open_session
+
+    with open_session(common) as (session, output):
+        output.show(session.quota(reference), common.form)

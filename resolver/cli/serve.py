@@ -1,10 +1,14 @@
-"""`resolver serve`: the store, or a layout, as a registry to pull from; or a mirror of others."""
+"""`resolver serve` and `resolver mirror-config`: a local registry or mirror, and its clients."""
+
+from __future__ import annotations
 
 from typing import Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import span
+from resolver.errors import Usage
 
 
 @options.command
@@ -21,19 +25,17 @@ def serve(
             metavar="HOST:PORT",
             envvar="RESOLVER_LISTEN",
             show_envvar=False,
-            help="Where to listen; port 0 is any free one.",
+            help="Listen on this address; port 0 is any free port.",
         ),
     ] = "127.0.0.1:5000",
     names: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--name", metavar="HOST", help="Also answer to this name of the machine; repeat it."
-        ),
+        typer.Option("--name", metavar="HOST", help="Also accept this host name; repeatable."),
     ] = None,
     mirror: Annotated[
         bool,
         typer.Option(
-            "--mirror", help="Fetch what is not here, once, and keep it.", show_default=False
+            "--mirror", help="Fetch missing content from upstream, and keep it.", show_default=False
         ),
     ] = False,
     upstream: Annotated[
@@ -41,29 +43,26 @@ def serve(
         typer.Option(
             "--upstream",
             metavar="HOST",
-            help="Meant where a client names none; by default `docker.io`.",
+            help="Set the default registry; by default docker.io.",
             show_default=False,
         ),
     ] = None,
     allow: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--allow", metavar="HOST", help="Ask this registry too; repeat it or use commas."
-        ),
+        typer.Option("--allow", metavar="HOST", help="Also mirror this registry; repeatable."),
     ] = None,
     fresh: Annotated[
         str,
-        typer.Option("--fresh", metavar="AGE", help="Ask again what a tag means after this."),
+        typer.Option("--fresh", metavar="AGE", help="Resolve a tag again after this time."),
     ] = "60s",
 ) -> None:
-    """Serve the store as a read-only registry.
+    """Serve the store or an OCI layout as a registry.
 
-    Or an OCI layout. Plain HTTP without credentials, so on this machine only, unless told
-    otherwise. Prints its address, then runs until interrupted. Images go by their repository,
-    with their registry before it or without. A tag of which a part is held is served as an index
-    of that part; the digest of the original gives the original. With `--mirror` what is missing
-    comes from upstream, with your credentials: see `resolver mirror-config` for what makes other
-    tools ask here.
+    The registry is read-only and uses plain HTTP without credentials, so by default it listens on
+    this machine only. Prints its address and runs until interrupted. Images have the name of their
+    repository, with or without the registry. A partly stored image is served by tag as an index of
+    the stored part, and by digest as the original. With `--mirror`, fetches missing content from
+    upstream with your credentials; `resolver mirror-config` configures other tools to use it.
 
     \b
       resolver serve
@@ -71,12 +70,11 @@ def serve(
       resolver serve oci:./layout --listen 127.0.0.1:0
       resolver serve --mirror --allow ghcr.io,quay.io -v
     """
-    from resolver.cli.serving import address, mirrored
-    from resolver.cli.work import work
+    from resolver.cli.run import open_session
 
     host, port = address(listen)
     through = mirrored(place, upstream, allow, fresh, mirror=mirror)
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         if through is None:
             serving = session.serve(place, host, port, names=names or ())
         else:
@@ -86,6 +84,110 @@ def serve(
             )
         with serving as server:
             output.answer(f"{server.address}\n")
-            what = "read-only" if through is None else "and fetching what is missing"
+            what = "read-only" if through is None else "and fetching missing content"
             output.note(f"serving, {what}; interrupt to stop")
             server.wait()
+
+
+_MAX_PORT = 65_535
+
+
+def address(text: str) -> tuple[str, int]:
+    """Parse `HOST:PORT`, `[HOST]:PORT` or `:PORT` (this machine).
+
+    Raises:
+        Usage: the address is invalid.
+    """
+    host, colon, digits = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    usable = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(_MAX_PORT))
+    if not colon or not usable or int(digits) > _MAX_PORT or (":" in host and not bracketed):
+        raise Usage(
+            f"`--listen {text}` is not an address",
+            "write `127.0.0.1:5000`, `[::1]:5000` or `:5000`",
+        )
+    return (host[1:-1] if bracketed else host) or "127.0.0.1", int(digits)
+
+
+def mirrored(
+    place: str | None, upstream: str | None, allow: list[str] | None, fresh: str, *, mirror: bool
+) -> tuple[str, tuple[str, ...], float] | None:
+    """Parse the mirror options: the default registry, the others, and seconds that a tag is fresh.
+
+    Return None without `--mirror`.
+
+    Raises:
+        Usage: options exclude each other.
+    """
+    others = tuple(name for hosts in allow or () for name in hosts.split(",") if name)
+    if not mirror:
+        if upstream or others:
+            raise Usage("`--upstream` and `--allow` require `--mirror`", "add `--mirror`")
+        return None
+    if place is not None:
+        raise Usage("`--mirror` serves the store, not a layout", f"leave out `{place}`")
+    return upstream or "docker.io", others, span(fresh, "--fresh")
+
+
+@options.command
+def mirror_config(
+    common: options.Common,
+    tool: Annotated[str, typer.Argument(metavar="TOOL", show_default=False)],
+    hosts: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Argument(metavar="[HOST]...", show_default=False),
+    ] = None,
+    mirror: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--mirror",
+            metavar="URL",
+            help="Use this mirror instead of `resolver serve`.",
+            show_default=False,
+        ),
+    ] = None,
+    at: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--at",
+            metavar="URL",
+            help="Address of `resolver serve`; by default http://127.0.0.1:5000.",
+            show_default=False,
+        ),
+    ] = None,
+    tags: Annotated[
+        bool,
+        typer.Option("--tags", help="Also resolve tags through --mirror.", show_default=False),
+    ] = False,
+) -> None:
+    """Print a mirror configuration for another tool.
+
+    TOOL is containerd, docker, podman (also for buildah and skopeo) or buildkit; each HOST is a
+    registry to mirror, by default docker.io. Names the path of each file, and writes none.
+
+    \b
+      resolver mirror-config docker
+      resolver mirror-config containerd docker.io ghcr.io
+      resolver mirror-config podman --at http://cache.lan:5000 docker.io quay.io
+      resolver mirror-config buildkit --mirror https://mirror.example.com
+    """
+    from resolver.cli.output import Output
+    from resolver.render import prepare, render_values, renderer
+    from resolver.render.to_dict import SCHEMA
+    from resolver.verbs.serve.tool_config import mirror_config as written
+
+    prepare(common.form)
+    output = Output(quiet=common.quiet, verbose=common.verbose)
+    files = written(tool, hosts or (), mirror, at, tags=tags)
+    if renderer(common.form).draws == "plain":
+        listed: object = [{"path": file.path, "content": file.content} for file in files]
+        value = {"schema": SCHEMA, "tool": tool, "files": listed}
+        output.answer(render_values(value, common.form))
+        return
+    for position, file in enumerate(files):
+        output.note(f"put this into `{file.path}`")
+        # JSON has no comments; one file needs none.
+        head = f"# {file.path}\n" if len(files) > 1 else ""
+        output.answer(("\n" if position else "") + head + file.content)
+    for advice in dict.fromkeys(line for file in files for line in file.advice):
+        output.note(advice)

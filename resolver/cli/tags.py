@@ -1,10 +1,17 @@
-"""`resolver tags`: the names a repository has."""
+"""`resolver tags`: list the tags of a repository."""
 
-from typing import Annotated, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from resolver.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resolver.cli.output import Output
 
 
 @options.command
@@ -17,7 +24,7 @@ def tags(
             "--platform",
             "-p",
             metavar="PLATFORM",
-            help="Only tags that are offered for it.",
+            help="List only tags with this platform.",
             show_default=False,
         ),
     ] = None,
@@ -26,7 +33,7 @@ def tags(
         typer.Option(
             "--semver",
             metavar="RANGE",
-            help="Only versions in a range: `>=1.25`, `^1.2`, `1.x`, `>=1 <3`.",
+            help="List only versions in a range: `>=1.25`, `^1.2`, `1.x`, `>=1 <3`.",
             show_default=False,
         ),
     ] = None,
@@ -35,7 +42,7 @@ def tags(
         typer.Option(
             "--suffix",
             metavar="TEXT",
-            help="Only tags of a flavour: `-alpine`, `-debian-12`; builds of it count.",
+            help="List only tags of a flavour and its builds: `-alpine`, `-debian-12`.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +51,7 @@ def tags(
         typer.Option(
             "--include",
             metavar="GLOB",
-            help="Only tags that match: `app-*`; repeat it.",
+            help="List only matching tags: `app-*`; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -53,14 +60,16 @@ def tags(
         typer.Option(
             "--exclude",
             metavar="GLOB",
-            help="No tags that match: `*-rc*`; repeat it.",
+            help="Leave out matching tags: `*-rc*`; repeatable.",
             show_default=False,
         ),
     ] = None,
     newest: Annotated[
         bool,
         typer.Option(
-            "--newest", help="Newest first: versions, then dates, then names.", show_default=False
+            "--newest",
+            help="Sort newest first: versions, then dates, then names.",
+            show_default=False,
         ),
     ] = False,
     limit: Annotated[
@@ -75,31 +84,34 @@ def tags(
             min=1,
             envvar="RESOLVER_MAX_REQUESTS",
             show_envvar=False,
-            help="Documents to ask for with --platform.",
+            help="Limit the documents read with --platform.",
         ),
     ] = 200,
     exact: options.Exact = False,
 ) -> None:
-    """List the tags of REPO.
+    """List the tags of a repository.
 
-    In the registry's own order, page by page. With --platform every tag costs a request, and
-    one that is offered another, which shows that it is an image, until N are found; what was looked
-    at once is kept. Status 1 if --max-requests do not suffice.
-    --semver counts builds as their version (`1.2.3-r2`, `1.2.3_1`), and flavours only if --suffix
-    or --include asks for them. What these leave out costs no request.
+    Lists them page by page, in the order of the registry. With --platform, every tag costs a
+    request, and a match another to check that it is an image, until N are found; results are
+    cached. The status is 1 if --max-requests is reached.
+    --semver matches builds by their version (`1.2.3-r2`, `1.2.3_1`), and flavours only with
+    --suffix or --include. Filtered tags cost no request.
 
     \b
       resolver tags ubuntu --limit 20
       resolver tags nginx --suffix -alpine --semver '>=1.25' --newest --limit 1
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
-    from resolver.cli.listing import tell_tags
-    from resolver.cli.work import asking
+    from resolver.cli.run import open_session
     from resolver.errors import Usage
+    from resolver.render import renderer
 
-    if common.form in {"digest", "ref", "markdown"}:
-        raise Usage(f"tags have no `{common.form}` form", "choose table, json, jsonl or yaml")
-    with asking(common) as (session, output):
+    row = renderer(common.form)
+    if row.draws == "word" or (row.draws == "report" and not row.fits_width):
+        raise Usage(
+            f"`tags` does not support `--format {common.form}`", "choose table, json, jsonl or yaml"
+        )
+    with open_session(common) as (session, output):
         found = session.tags(
             repository,
             platform=platform,
@@ -112,4 +124,27 @@ def tags(
             limit=limit,
             max_requests=max_requests,
         )
-        tell_tags(output, repository, found, common.form)
+        show_tags(output, repository, found, common.form)
+
+
+def show_tags(output: Output, repository: str, tags: Iterable[str], form: str) -> None:
+    """Print tags as they arrive, or as one document.
+
+    After an error, the tags before it are printed, except in JSON and YAML.
+    """
+    from resolver.core.registry.tags import Tags
+    from resolver.render import render_values, renderer
+    from resolver.render.text import line
+
+    row = renderer(form)
+    if row.collects:
+        output.show(Tags(repository, tuple(tags)), form)
+        return
+    recorded = []
+    try:
+        for tag in tags:
+            output.answer(render_values({"tag": tag}, form) if row.is_lines else f"{line(tag)}\n")
+            if output.recorder is not None:
+                recorded.append(tag)
+    finally:
+        output.keep(Tags(repository, tuple(recorded)))

@@ -1,4 +1,6 @@
-"""`resolver verify`: is everything in the store what it should be?"""
+"""`resolver verify` and `resolver du`: check the store, and show its disk usage."""
+
+from __future__ import annotations
 
 from typing import Annotated
 
@@ -12,28 +14,44 @@ def verify(
     common: options.Common,
     full: Annotated[
         bool,
-        typer.Option("--full", help="Read and hash every byte.", show_default=False),
+        typer.Option("--full", help="Hash every byte, of layers too.", show_default=False),
     ] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Fetch again what is damaged or missing."),
+        typer.Option("--repair", help="Fetch damaged and missing content again."),
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Check the store, and mend it.
+    """Verify the content of the store.
 
-    Every name must lead to content that is here, whole and of the right size; documents are
-    hashed always, layers with --full. What is damaged is set aside. Status 1 if anything is wrong
-    and stays so.
+    Checks that the content of every name is present, complete and of the right size; hashes
+    manifests and configs always, layers with --full. Moves damaged content aside. The status is 1
+    if damage remains.
 
     \b
       resolver verify
       resolver verify --full --repair
     """
-    from resolver.cli.work import work
+    from resolver.cli.run import open_session
 
-    with work(common) as (session, output):
+    with open_session(common) as (session, output):
         found = session.verify(full=full, repair=repair)
-        output.tell(found, common.form, full=no_trunc)
+        output.show(found, common.form, full=no_trunc)
         if not found.is_sound:
             raise typer.Exit(1)
+
+
+@options.command
+def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
+    """Show the disk usage of each image.
+
+    OWN is what removing the image would free; SHARED is also needed by other images.
+
+    \b
+      resolver du
+      resolver du --json
+    """
+    from resolver.cli.run import open_session
+
+    with open_session(common) as (session, output):
+        output.show(session.usage(), common.form, full=no_trunc)

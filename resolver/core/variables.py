@@ -1,26 +1,26 @@
-"""Every variable of ours, and those of others that are honoured: one row each, in a few words.
+"""The environment variables of resolver, one row each.
 
-`doctor` tells an unknown name from a known one by this table, and `resolver help configuration`
-says the same; a test compares it with what the code reads.
+`doctor` recognises unknown names by this table. A test compares it with the code and with
+`resolver help configuration`.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: What all of our own begin with.
+#: The prefix of all names.
 PREFIX = "RESOLVER_"
 
 
 class Variable(NamedTuple):
-    """One variable; `is_secret`: its value is never shown, not even in part."""
+    """One variable; the value of an `is_secret` one is never shown, not even in part."""
 
     name: str
     option: str
     is_secret: bool = False
 
 
-#: Our own, with the option that says the same; empty where there is none.
+#: Each with its option; empty if there is none.
 VARIABLES = {
     row.name: row
     for row in (
@@ -36,7 +36,7 @@ VARIABLES = {
         Variable("RESOLVER_FORMAT", "--format"),
         Variable("RESOLVER_FROM", "--from"),
         Variable("RESOLVER_JOBS", "--jobs"),
-        # Of `scripts/ci/gitlab.yml`: what it installs.
+        # Read by `scripts/ci/gitlab.yml`: the package to install.
         Variable("RESOLVER_INSTALL", ""),
         Variable("RESOLVER_JOB_STARTED", "gc --ci"),
         Variable("RESOLVER_LINT_FAIL_ON", "lint --fail-on"),

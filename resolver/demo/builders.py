@@ -1,16 +1,20 @@
-"""Makes any image in memory: configs, manifests, indexes and attestations.
+"""Build any image in memory: configs, manifests, indexes and attestations.
 
-The same input gives the same digests on every machine. The tests build theirs with these too.
+The same input gives the same digests on every machine. The tests build their images here too.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import struct
+import tarfile
+import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import (
+from resolver.core.oci.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -19,12 +23,45 @@ from resolver.core.descriptor import (
     OCI_MANIFEST,
     Descriptor,
 )
-from resolver.core.digest import Digest
-from resolver.demo.layers import GZIP_MAGIC
+from resolver.core.oci.digest import Digest
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+
+GZIP_MAGIC = b"\x1f\x8b"
+#: Deflate, no flags, time 0, system unknown. Source: RFC 1952, 2.3.1.
+_GZIP_HEAD = GZIP_MAGIC + b"\x08\x00\x00\x00\x00\x00\x00\xff"
+#: Bytes in one stored block. Source: RFC 1951, 3.2.4.
+_STORED = 0xFFFF
+
+
+def build_layer(files: Mapping[str, bytes]) -> bytes:
+    """Pack files into a gzip tar layer; paths as they are, mode 0755, owner and time 0."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o755
+            archive.addfile(member, io.BytesIO(content))
+    return compress(plain.getvalue())
+
+
+def compress(content: bytes) -> bytes:
+    """Write gzip without compressing: zlib and its successors deflate differently.
+
+    Source: RFC 1951, 3.2.4 (stored blocks); RFC 1952, 2.3 (header and trailer).
+    """
+    blocks = [content[at : at + _STORED] for at in range(0, len(content), _STORED)] or [b""]
+    written = [_GZIP_HEAD]
+    for number, block in enumerate(blocks, start=1):
+        size = len(block)
+        written.append(struct.pack("<BHH", number == len(blocks), size, size ^ 0xFFFF) + block)
+    written.append(struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF))
+    return b"".join(written)
+
 
 # Source: OCI image-spec v1.1.1, layer.md; distribution docs, spec/manifest-v2-2.md.
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -127,7 +164,7 @@ def build_manifest(
     platform: str = "",
     layer_annotations: Mapping[str, str] | None = None,
 ) -> Built:
-    """Make a manifest of given descriptors; Docker's when the config is Docker's."""
+    """Build a manifest of descriptors; Docker's when the config is Docker's."""
     media_type = DOCKER_MANIFEST if config.media_type == DOCKER_CONFIG else OCI_MANIFEST
     said = {"annotations": dict(layer_annotations)} if layer_annotations else {}
     body = write_json(
@@ -167,7 +204,7 @@ def build_index(
     annotations: Mapping[str, str] | None = None,
     docker: bool = False,
 ) -> Built:
-    """Make an index of given entries; `parts` are what its content consists of."""
+    """Build an index of entries; `parts` are the images and documents it lists."""
     media_type = DOCKER_LIST if docker else OCI_INDEX
     document: dict[str, object] = {"schemaVersion": 2, "mediaType": media_type}
     document["manifests"] = list(entries)
@@ -184,7 +221,7 @@ def build_index(
 
 
 def build_attestation(subject: Built) -> Built:
-    """Make the manifest that BuildKit adds beside an image to say how it was built."""
+    """Build the attestation manifest that BuildKit adds beside an image."""
     statement = write_json(
         {
             "_type": "https://in-toto.io/Statement/v0.1",
@@ -214,7 +251,7 @@ def build_attestation(subject: Built) -> Built:
 
 
 def attestation_entry(attestation: Built, subject: Built) -> dict[str, object]:
-    """Write the entry of an attestation, which points at the image it speaks of."""
+    """Build the index entry of an attestation, which points at its image."""
     return index_entry(
         attestation,
         annotations={

@@ -14,16 +14,16 @@ from resolver.demo.builders import (
     build_attestation,
     build_image,
     build_index,
+    build_layer,
     index_entry,
 )
-from resolver.demo.layers import build_layer
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
 
 #: ELF class (1 = 32, 2 = 64 bits) and machine. Source: System V ABI, "ELF Header"; elf.h.
 _ELF = {"amd64": (2, 62), "arm64": (2, 183), "arm": (1, 40)}
@@ -103,7 +103,7 @@ def _linux_layers(version: str, platform: str) -> list[bytes]:
 
 
 def _linux_config(version: str) -> dict[str, object]:
-    """Say how the program runs, and where it comes from."""
+    """Return the config's settings for running the program, with its labels."""
     return {
         "config": {
             "User": "65532",
@@ -142,7 +142,7 @@ def _step(command: str) -> dict[str, object]:
 
 
 def _program(architecture: str, seed: str, size: int) -> bytes:
-    """Make a file whose head says ELF for this architecture, and that runs nowhere."""
+    """Build a file with an ELF header for this architecture; it cannot run."""
     bits, machine = _ELF[architecture]
     head = b"\x7fELF" + bytes((bits, 1, 1)) + bytes(9) + struct.pack("<HHI", 2, machine, 1)
     return head + _filler(f"{architecture} {seed}", size)

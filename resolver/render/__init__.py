@@ -1,6 +1,6 @@
-"""How results are told: answer to report to text; answer to plain values to JSON.
+"""Output formats: answers as reports (text, markdown, HTML) and as values (JSON, YAML).
 
-To add a format, write `render/<format>.py` and give it a row in `RENDERERS`.
+To add a format, write `render/<format>.py` and add a row to `RENDERERS`.
 """
 
 from __future__ import annotations
@@ -13,68 +13,77 @@ from resolver.errors import Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
 
 class Renderer(NamedTuple):
     """One output format.
 
     Attributes:
-        place: `module:function`, imported when this format is asked for.
-        draws: `report` (facts and tables), `plain` (values), `word` (a digest, a reference), or
+        place: `module:function`, imported when this format is used.
+        draws: `report` (facts and tables), `plain` (values), `word` (a digest or a reference) or
             `answer` (the answer itself).
-
+        fits_width: tables are narrowed to the terminal; other formats show all values in full.
+        collects: several answers become one document.
+        is_lines: several answers are a document each, one per line.
     """
 
     name: str
     place: str
     draws: str
+    fits_width: bool = False
+    collects: bool = False
+    is_lines: bool = False
 
 
-#: Every format there is, by its name on the command line.
+#: The format without `--format`.
+DEFAULT_FORMAT = "table"
+
+#: Every format, by its name on the command line.
 RENDERERS = {
     row.name: row
     for row in (
-        Renderer("table", "resolver.render.text:text", "report"),
+        Renderer(DEFAULT_FORMAT, "resolver.render.text:text", "report", fits_width=True),
         Renderer("markdown", "resolver.render.markdown:markdown", "report"),
-        Renderer("html", "resolver.render.html:html", "answer"),
-        Renderer("json", "resolver.render.json:json", "plain"),
-        Renderer("jsonl", "resolver.render.json:jsonl", "plain"),
-        Renderer("yaml", "resolver.render.json:yaml", "plain"),
-        Renderer("digest", "resolver.render.words:digest", "word"),
-        Renderer("ref", "resolver.render.words:ref", "word"),
+        Renderer("html", "resolver.render.html.compare:html", "answer"),
+        Renderer("json", "resolver.render.json:json", "plain", collects=True),
+        Renderer("jsonl", "resolver.render.json:jsonl", "plain", is_lines=True),
+        Renderer("yaml", "resolver.render.json:yaml", "plain", collects=True),
+        Renderer("digest", "resolver.render.single_values:digest", "word"),
+        Renderer("ref", "resolver.render.single_values:ref", "word"),
     )
 }
 
 
 def renderer(name: str) -> Renderer:
-    """Look a format up.
+    """Return the row of a format.
 
     Raises:
-        Usage: there is no such format.
-
+        Usage: the format is unknown.
     """
     row = RENDERERS.get(name)
     if row is None:
-        raise Usage(f"there is no format `{name}`", f"choose one of {', '.join(RENDERERS)}")
+        raise Usage(f"unknown format `{name}`", f"choose one of {', '.join(RENDERERS)}")
     return row
 
 
 def prepare(name: str) -> None:
-    """Load what a format needs, before anything is asked of anybody.
+    """Import the modules of a format before any work.
 
-    A process that may open few files might not be able to load it later.
+    Later, a process near its limit of open files might fail to import them.
 
     Raises:
-        Usage: there is no such format.
+        Usage: the format is unknown.
     """
     row = renderer(name)
     _load(row)
     if row.draws in {"report", "plain"}:
-        import_module(f"resolver.render.{row.draws}")
+        import_module(
+            "resolver.render.report" if row.draws == "report" else "resolver.render.to_dict"
+        )
 
 
-def tell(
+def render(
     answer: object,
     form: str,
     *,
@@ -83,15 +92,22 @@ def tell(
     width: int | None = None,
     clean: Callable[[str], str] = str,
 ) -> str:
-    """Tell one answer in one format; ends with a line break.
+    """Render an answer in a format; the text ends with a line break.
 
-    Tables are fitted to `width` columns, that of a terminal; None shows every cell whole. What
-    errors, warnings and tools said goes through `clean`.
+    Args:
+        answer: any result of a session.
+        form: a name in `RENDERERS`.
+        explain: show more detail, for example why each entry was or was not chosen.
+        full: do not shorten digests and values.
+        width: columns of the terminal to fit tables to; None does not shorten cells.
+        clean: redacts the text of errors, warnings and tools.
     """
-    return "".join(tell_pieces(answer, form, explain=explain, full=full, width=width, clean=clean))
+    return "".join(
+        render_chunks(answer, form, explain=explain, full=full, width=width, clean=clean)
+    )
 
 
-def tell_pieces(
+def render_chunks(
     answer: object,
     form: str,
     *,
@@ -100,13 +116,13 @@ def tell_pieces(
     width: int | None = None,
     clean: Callable[[str], str] = str,
 ) -> Iterator[str]:
-    """Tell an answer as `tell` does; a long document comes in pieces, and never is whole."""
+    """Render like `render`, but yield a long document in chunks to save memory."""
     row = renderer(form)
     if row.draws == "plain":
-        from resolver.render.json import pieces  # noqa: PLC0415 - for these formats alone
-        from resolver.render.plain import cleaned, plain  # noqa: PLC0415
+        from resolver.render.json import chunks  # noqa: PLC0415 - for these formats alone
+        from resolver.render.to_dict import cleaned, to_dict  # noqa: PLC0415
 
-        yield from pieces(cleaned(plain(answer, explain=explain), clean), form)
+        yield from chunks(cleaned(to_dict(answer, explain=explain), clean), form)
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":
@@ -114,15 +130,15 @@ def tell_pieces(
     else:
         from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
-        drawn = report(answer, explain=explain, full=full or form == "markdown", clean=clean)
-        if form == "markdown":
-            yield _load(row)(drawn)
-        else:
+        drawn = report(answer, explain=explain, full=full or not row.fits_width, clean=clean)
+        if row.fits_width:
             yield _load(row)(drawn, width=None if full else width)
+        else:
+            yield _load(row)(drawn)
 
 
-def tell_values(value: Plain, form: str) -> str:
-    """Tell plain values in JSON, JSON lines or YAML."""
+def render_values(value: Plain, form: str) -> str:
+    """Render plain values as JSON, JSON lines or YAML."""
     return _load(renderer(form))(value)
 
 

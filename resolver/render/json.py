@@ -1,4 +1,4 @@
-"""JSON, JSON lines and YAML: answers for machines, ASCII only, in a stable order."""
+"""JSON, JSON lines and YAML: plain values as ASCII text, in a stable order."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resolver.render.plain import Rows
+from resolver.render.to_dict import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
-#: What GitHub and Azure take as a command wherever it stands (`render.escape`).
+#: The start of a GitHub or Azure command, recognised anywhere in a line (`render.text.escape`).
 _COMMAND = re.compile(r"#(?=#(?:vso)?\[)")
-#: Strings that YAML would write so that a line of theirs could be a command.
+#: Strings that YAML could write so that one of their lines is a CI command.
 _CAREFUL = re.compile(r"#(?=#(?:vso)?\[)|^[ \t]*::|[\n\r\x85\u2028\u2029]")
 
-#: Of a line of YAML: none is ever folded.
+#: Columns of a line of YAML: never fold one.
 _WIDTH = 2**30
-#: Characters of one piece, about.
-_PIECE = 64 << 10
-#: Rows that YAML is made of at once: the library takes 10 KB for each.
+#: Approximate characters of one chunk.
+_CHUNK = 64 << 10
+#: Rows converted to YAML at once: the library uses 10 KB for each.
 _AT_ONCE = 100
 
 
 def json(value: Plain) -> str:
-    """One document, indented."""
-    return "".join(pieces(value, "json"))
+    """Return one indented document."""
+    return "".join(chunks(value, "json"))
 
 
 def jsonl(value: Plain) -> str:
-    """One document on one line."""
-    return "".join(pieces(value, "jsonl"))
+    """Return one document on one line."""
+    return "".join(chunks(value, "jsonl"))
 
 
 def yaml(value: Plain) -> str:
-    """One document that starts with `---`, so that several can follow one another.
+    """Return one document that starts with `---`, so that several can be concatenated.
 
-    Strings stay on their line, so that none of theirs begins one.
+    Strings stay on one line, so that none of them can begin a line.
     """
-    return "".join(pieces(value, "yaml"))
+    return "".join(chunks(value, "yaml"))
 
 
-def pieces(value: Plain, form: str) -> Iterator[str]:
-    """Write a document in pieces of some size: one with many rows is never in memory as a whole."""
+def chunks(value: Plain, form: str) -> Iterator[str]:
+    """Yield a document in chunks, so that one with many rows is never in memory as a whole."""
     if form == "yaml":
-        yield from _gathered(_yaml(value))
+        yield from _chunked(_yaml(value))
         return
     style = _LINE if form == "jsonl" else _INDENTED
-    for piece in _gathered(chain(_json(value, "\n", style), "\n")):
-        # No string is in two pieces, so that none hides a command.
-        yield _disarmed(piece)
+    for chunk in _chunked(chain(_json(value, "\n", style), "\n")):
+        # No string is split between chunks, so none can hide a command.
+        yield _disarmed(chunk)
 
 
-def _gathered(written: Iterable[str]) -> Iterator[str]:
+def _chunked(written: Iterable[str]) -> Iterator[str]:
     waiting: list[str] = []
     size = 0
-    for piece in written:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= _PIECE:
+    for text in written:
+        waiting.append(text)
+        size += len(text)
+        if size >= _CHUNK:
             yield "".join(waiting)
             waiting.clear()
             size = 0
@@ -72,7 +72,7 @@ def _gathered(written: Iterable[str]) -> Iterator[str]:
 
 
 class _Style(NamedTuple):
-    """How JSON is laid out: spaces that a level is further in, and what is after a colon."""
+    """The layout of JSON: spaces per level, and the separator after a name."""
 
     indent: int | None
     colon: str
@@ -82,7 +82,7 @@ _INDENTED, _LINE = _Style(2, ": "), _Style(None, ":")
 
 
 def _json(value: object, line: str, style: _Style) -> Iterator[str]:
-    """Write JSON; what has rows part by part, and the rest as the library does."""
+    """Write JSON; values with rows member by member, others with the library."""
     if not _has_rows(value):
         yield from _whole(value, line, style)
         return
@@ -96,35 +96,33 @@ def _json(value: object, line: str, style: _Style) -> Iterator[str]:
             before = ","
         yield f"{end}}}"
     elif isinstance(value, list | Rows):
-        for part in value:
+        for member in value:
             yield f"{before or '['}{inner}"
             if isinstance(value, list):
-                yield from _json(part, inner, style)
+                yield from _json(member, inner, style)
             elif style.indent is None:
-                yield from _whole(part, inner, style)
+                yield from _whole(member, inner, style)
             else:
-                yield _indented(part, inner)
+                yield _indented(member, inner)
             before = ","
         yield f"{end}]" if before else "[]"
 
 
 def _whole(value: object, line: str, style: _Style) -> Iterator[str]:
     if style.indent is None:
-        # The library has this in C, all at once.
+        # The library does this in C.
         yield standard.dumps(value, ensure_ascii=True, separators=(",", style.colon))
         return
-    # `dumps` would keep the pieces of it all at once, each a string of its own.
-    for piece in standard.JSONEncoder(indent=style.indent, ensure_ascii=True).iterencode(value):
-        # A line break in a string is an escape.
-        yield piece.replace("\n", line)
+    # `dumps` would keep all fragments in memory, each a string of its own.
+    for text in standard.JSONEncoder(indent=style.indent, ensure_ascii=True).iterencode(value):
+        # A line break inside a string is escaped.
+        yield text.replace("\n", line)
 
 
 def _indented(value: object, line: str) -> str:
-    """Write a part that is not large; three times as fast as the library, which has this in Python.
+    """Write a small value without rows, three times as fast as the library (in Python there).
 
-    Args:
-        value: without rows.
-        line: a line break, and the spaces that a line of this level begins with.
+    `line` is a line break and the indentation of this level.
     """
     inner = f"{line}  "
     match value:
@@ -134,12 +132,14 @@ def _indented(value: object, line: str) -> str:
             return str(value)
         case dict() if value:
             members = [
-                f"{encode_basestring_ascii(name)}: {_indented(part, inner)}"
-                for name, part in value.items()
+                f"{encode_basestring_ascii(name)}: {_indented(member, inner)}"
+                for name, member in value.items()
             ]
             return f"{{{inner}{f',{inner}'.join(members)}{line}}}"
         case list() if value:
-            return f"[{inner}{f',{inner}'.join([_indented(part, inner) for part in value])}{line}]"
+            return (
+                f"[{inner}{f',{inner}'.join([_indented(member, inner) for member in value])}{line}]"
+            )
         case _:
             return standard.dumps(value)
 
@@ -155,14 +155,14 @@ def _has_rows(value: object) -> bool:
 
 
 def _yaml(value: Plain) -> Iterator[str]:
-    """Write YAML; rows are written one by one, in the places that were kept for them."""
-    import yaml as library  # noqa: PLC0415 - 15 ms, for this format alone
+    """Write YAML; a placeholder stands for rows, which are then written in batches."""
+    import yaml as library  # noqa: PLC0415 - 15 ms, only for this format
 
     base: Any = getattr(library, "CSafeDumper", library.SafeDumper)
     careful: Any = type("Careful", (base,), {})
     careful.add_representer(str, _quoted)
     kept: list[Rows] = []
-    # What no remote text can be: it is made when all of that is known.
+    # Random, so that no remote text can contain it.
     word = f"rows-{secrets.token_hex(16)}-"
 
     def keep(dumper: Any, rows: Rows) -> Any:
@@ -187,19 +187,19 @@ def _yaml(value: Plain) -> Iterator[str]:
             yield f"{start} []\n"
         else:
             yield f"{start}\n"
-            # A list stands as far in as the name of its member, which may follow a dash.
+            # A list is indented like the name of its member, which may follow a dash.
             indent = " " * (len(start) - len(start.lstrip(" -")))
             waiting = iter(rows)
-            while some := list(islice(waiting, _AT_ONCE)):
-                yield "".join(f"{indent}{each}\n" for each in dumped(some).splitlines())
+            while batch := list(islice(waiting, _AT_ONCE)):
+                yield "".join(f"{indent}{text}\n" for text in dumped(batch).splitlines())
 
 
 def _quoted(dumper: Any, text: str) -> Any:
-    """Write a string that could speak to a CI system in double quotes, where all can be escaped."""
+    """Write a string that could be a CI command in double quotes, where it can be escaped."""
     style = '"' if _CAREFUL.search(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _disarmed(text: str) -> str:
-    """Write the sign that begins a command as an escape; it can only stand in a string."""
+    """Escape the character that begins a CI command; it can only occur in a string."""
     return _COMMAND.sub(r"\\u0023", text)

@@ -1,4 +1,4 @@
-"""Live progress on a terminal: lines that move below lines that stay. The only user of rich."""
+"""Live progress on a terminal, drawn with rich; the only module that imports it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from rich.console import Console, Group
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from resolver.render.bars import Board
+from resolver.render.progress import Board
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
-#: Frames a second; more only flickers.
+
+#: Frames per second; more would only flicker.
 _FRAMES = 8
-#: Columns of a terminal that does not say how many it has.
+#: Columns assumed if the terminal does not report its width.
 _WIDTH = 80
 
 
 class Live:
-    """Draws a pull while a `with` block lasts; what has ended stays above, nothing else remains.
+    """Draws the progress of a pull during a `with` block.
 
-    A layer that ends becomes a plain line; layers that move are redrawn below, never more of them
-    than the terminal has room for. No colours, so that `NO_COLOR` has nothing to turn off.
+    A finished layer becomes a plain line; active layers are redrawn below, as many as fit the
+    terminal. There are no colours, so `NO_COLOR` has no effect.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -63,14 +64,14 @@ class Live:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Take one event in."""
+        """Process an event."""
         with self._guard:
             stays = self._board.note(event)
         if stays is not None:
             self.write(f"{stays}\n")
 
     def write(self, text: str) -> None:
-        """Write a line that stays, above what moves; it is escaped already."""
+        """Write a permanent line above the bars; it must be escaped."""
         self._console.print(Text(text.rstrip("\n")), soft_wrap=True)
 
     def _frame(self) -> Group:

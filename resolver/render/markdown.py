@@ -1,22 +1,22 @@
-"""Markdown: reports for a merge request or a step summary."""
+"""Markdown: reports for merge requests and step summaries."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from resolver.render.escape import escape
+from resolver.render.text import escape
 
 if TYPE_CHECKING:
-    from resolver.render.report import Report, Table
+    from resolver.render.report import Report, ReportTable
 
-#: What Markdown or HTML would take as markup inside a table cell.
+#: Characters that are markup in Markdown or HTML inside a table cell.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
-#: Characters of platforms, digests, references and paths: none ends a code span, a cell or a line.
+#: Characters of platforms, digests, references and paths; none ends a code span, cell or line.
 _PLAIN = r"[A-Za-z0-9._:/@%+()=~-]"
-#: What people paste: it has a letter and one of the separators of such names.
+#: Text worth copying: it has a letter and a separator of such names.
 _LITERAL = re.compile(rf"(?=[^A-Za-z]*[A-Za-z])(?=[^/:@]*[/:@])[A-Za-z0-9./]{_PLAIN}*", re.ASCII)
-#: The parts of a text: a literal in backticks, a word with its punctuation, other markup.
+#: Tokens of a text: a literal in backticks, a word with its punctuation, other markup.
 _PARTS = re.compile(
     rf"(?<![`\\])`(?P<quoted>{_PLAIN}+)`(?!`)"
     rf"|(?<!\S)(?P<word>{_PLAIN}+?)(?P<after>[,;:.]?)(?!\S)"
@@ -26,7 +26,7 @@ _PARTS = re.compile(
 
 
 def markdown(report: Report) -> str:
-    """Draw a report as GitHub-flavoured Markdown; no line starts with `##` or `::`."""
+    """Render a report as GitHub-flavoured Markdown; no line starts with `##` or `::`."""
     parts = [f"**{cell(report.title)}**"]
     if report.lines:
         parts.append("\n".join(f"- {cell(words)}" for words in report.lines))
@@ -36,25 +36,25 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     if not table.rows:
         return f"**{table.title}**: none"
     return f"**{table.title}**\n\n{grid(table.columns, table.rows)}"
 
 
 def grid(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
-    """Draw rows under headings; every cell is escaped, so no line begins with remote text."""
+    """Render a table; every cell is escaped, so no line begins with remote text."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def cell(text: str) -> str:
-    """Escape text for a cell, or for a place within a line.
+    """Escape text for a cell or the inside of a line.
 
     Platforms, digests and references become code spans, in which nothing is escaped, so that they
-    can be pasted from the source as well. Only characters that cannot end a code span or a cell get
-    into one, whoever wrote the text.
+    can be copied from the source. Code spans contain only characters that cannot end a span or a
+    cell, also in remote text.
     """
     words = escape(text).split(", ")
     if all(map(_LITERAL.fullmatch, words)):

@@ -1,19 +1,21 @@
-"""Progress: what a pull says while it goes on, in the words that Docker's users know.
+"""Progress of a pull, in the words of Docker.
 
-Here as lines for logs (`Lines`) and for machines (`json_line`); `render.live` draws on a terminal.
+As lines for logs (`LineProgress`), as JSON (`JsonLines`), and as bars (`Board`), which
+`render.live` shows on a terminal.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections import deque
+from dataclasses import field, fields
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from resolver.core.digest import Digest
-from resolver.core.plan import Piece
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.core.transfers import (
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.plan import Piece
+from resolver.core.results.pull_events import (
     Advanced,
     Finished,
     PieceStarted,
@@ -26,30 +28,31 @@ from resolver.core.transfers import (
     Waiting,
 )
 from resolver.errors import ResolverError
-from resolver.render.escape import line
+from resolver.render.answers.plan import piece
 from resolver.render.json import jsonl
-from resolver.render.plain_plan import piece
-from resolver.render.report import SHORT_HEX
-from resolver.render.units import megabytes
+from resolver.render.report import SHORT_HEX, megabytes
+from resolver.render.text import line
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.events import Event
+    from resolver.core.results.events import Event
 
-#: What is said of a piece that another process fetches.
+
+#: State of a piece that another process fetches.
 WAITING = "Waiting for another process"
-#: Seconds after which a log hears of a piece again: a job without output gets killed.
+#: Seconds between log lines about a piece: CI systems kill jobs without output.
 QUIET = 30.0
 
 
 def short_name(digest: Digest) -> str:
-    """Name a layer as Docker does: the first twelve digits of its digest."""
+    """Return the name of a layer as in Docker: the first twelve digits of its digest."""
     return digest.hex[:SHORT_HEX]
 
 
 def pulling_from(event: Started) -> str:
-    """Say which image is pulled: `24.04: Pulling from docker.io/library/ubuntu (linux/amd64)`."""
+    """Return the first line: `24.04: Pulling from docker.io/library/ubuntu (linux/amd64)`."""
     platform = f" ({event.platform})" if event.platform is not None else ""
     try:
         reference = Reference.parse(event.image)
@@ -58,8 +61,8 @@ def pulling_from(event: Started) -> str:
     return f"{reference.name}: Pulling from {reference.identity}{platform}"
 
 
-def ending(event: Event) -> tuple[Digest, str] | None:
-    """Say how a piece ended, in Docker's words; None for an event that ends none."""
+def outcome(event: Event) -> tuple[Digest, str] | None:
+    """Return how a piece ended, in the words of Docker; None for other events."""
     match event:
         case Reused():
             place = f" in {event.place}" if event.place else ""
@@ -67,28 +70,28 @@ def ending(event: Event) -> tuple[Digest, str] | None:
         case Finished():
             return event.digest, "Pull complete"
         case Skipped():
-            return event.digest, f"Left out, {megabytes(event.size)} kept elsewhere"
+            return event.digest, f"Skipped foreign layer, {megabytes(event.size)}"
         case _:
             return None
 
 
 class Layers:
-    """Which pieces are layers: people hear of those alone, as Docker tells it."""
+    """The pieces that are layers: like Docker, show only those."""
 
     def __init__(self) -> None:
         self._layers: dict[Digest, bool] = {}
 
     def add(self, event: Started) -> None:
-        """Note the pieces of one more image."""
-        for each in event.pieces:
-            self._layers[each.descriptor.digest] = each.role == "layer"
+        """Add the pieces of an image."""
+        for item in event.pieces:
+            self._layers[item.descriptor.digest] = item.role == "layer"
 
     def __contains__(self, digest: Digest) -> bool:
         return self._layers.get(digest, True)
 
 
-class Lines:
-    """Progress for logs: a line per event, and no bars."""
+class LineProgress:
+    """Progress for logs: a line per event."""
 
     def __init__(
         self, write: Callable[[str], None], clock: Callable[[], float] = monotonic
@@ -96,10 +99,10 @@ class Lines:
         self._write = write
         self._clock = clock
         self._layers = Layers()
-        self._told: dict[Digest, float] = {}
+        self._last: dict[Digest, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Tell one event."""
+        """Write an event."""
         for words in self._lines(event):
             self._write(f"{line(words)}\n")
 
@@ -115,24 +118,24 @@ class Lines:
                 yield f"{short_name(digest)}: {words}"
 
     def _words(self, event: Event, digest: Digest) -> str:
-        ended = ending(event)
+        ended = outcome(event)
         if ended is not None:
             return ended[1]
         now = self._clock()
-        if isinstance(event, Advanced) and now - self._told.get(digest, now) < QUIET:
+        if isinstance(event, Advanced) and now - self._last.get(digest, now) < QUIET:
             return ""
-        self._told[digest] = now
+        self._last[digest] = now
         return _passing(event)
 
 
 def _passing(event: Event) -> str:
-    """Say what goes on with a piece; empty for what is not worth a line."""
+    """Return what happens to a piece; empty if it is not worth a line."""
     match event:
         case PieceStarted():
             size = megabytes(event.size)
             return f"Copying {size} from {event.place}" if event.place else f"Downloading {size}"
         case Resumed():
-            return f"Resuming, {megabytes(event.have)} are here"
+            return f"Resuming, {megabytes(event.have)} already here"
         case Restarted():
             return f"Downloading from the start again: {event.reason}"
         case PieceVerifying() | Waiting():
@@ -144,7 +147,7 @@ def _passing(event: Event) -> str:
 
 
 class JsonLines:
-    """Progress for machines: an object a line. Bytes are told ten times a second and piece."""
+    """Progress as JSON, an object per line; at most ten updates per second and piece."""
 
     _EVERY = 0.1
 
@@ -153,16 +156,16 @@ class JsonLines:
     ) -> None:
         self._write = write
         self._clock = clock
-        self._told: dict[Digest, float] = {}
+        self._last: dict[Digest, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Tell one event."""
+        """Write an event."""
         if isinstance(event, Advanced):
             now = self._clock()
             last = event.done == event.total
-            if not last and now - self._told.get(event.digest, float("-inf")) < self._EVERY:
+            if not last and now - self._last.get(event.digest, float("-inf")) < self._EVERY:
                 return
-            self._told[event.digest] = now
+            self._last[event.digest] = now
         self._write(json_line(event))
 
 
@@ -171,7 +174,7 @@ def json_line(event: Event) -> str:
     kind = type(event).__name__
     name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind)
     value: dict[str, object] = {"event": name.removeprefix("-")}
-    value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}
+    value |= {_key(field.name): _value(getattr(event, field.name)) for field in fields(event)}  # type: ignore[arg-type]  # every event is a dataclass
     return jsonl(value)
 
 
@@ -181,13 +184,160 @@ def _key(name: str) -> str:
 
 
 def _value(value: object) -> object:
-    """Write a value of an event: digests and platforms as text, pieces as objects."""
+    """Convert a value of an event: digests and platforms to text, pieces to objects."""
     match value:
         case Digest() | Platform():
             return str(value)
         case tuple():
-            return [_value(each) for each in value]
+            return [_value(item) for item in value]
         case Piece():
             return piece(value)
         case _:
             return value
+
+
+#: Seconds over which speed is measured.
+_WINDOW = 5.0
+#: Columns beside the bar, and the smallest bar worth drawing.
+_REST = 64
+_SMALLEST = 5
+
+
+_MINUTE = 60
+_HOUR = 3600
+
+
+_DAY = 86_400
+
+
+@dataclass(slots=True)
+class Speed:
+    """Transfer speed over the last seconds."""
+
+    clock: Callable[[], float]
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, count: int) -> None:
+        """Add bytes that have just arrived."""
+        now = self.clock()
+        self._seen.append((now, count))
+        while self._seen and now - self._seen[0][0] > _WINDOW:
+            self._seen.popleft()
+
+    def rate(self) -> float | None:
+        """Return bytes per second; None if it is too early or nothing arrives."""
+        if not self._seen:
+            return None
+        start = self._seen[0][0]
+        elapsed = self.clock() - start
+        # The first update only starts the clock: its bytes arrived before.
+        count = sum(size for moment, size in self._seen if moment > start)
+        return count / elapsed if elapsed > 0 and count else None
+
+
+@dataclass(slots=True)
+class _Moving:
+    """A layer in transfer."""
+
+    total: int
+    speed: Speed
+    done: int = 0
+    verifying: bool = False
+    waiting: bool = False
+
+
+class Board:
+    """The layers in transfer, and the number of finished ones.
+
+    The caller serialises `note` and `lines`, which different threads call.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._layers = Layers()
+        self._moving: dict[Digest, _Moving] = {}
+        self._counted: set[Digest] = set()
+        self._ended = 0
+
+    def note(self, event: Event) -> str | None:
+        """Process an event; return a permanent line if it finishes something."""
+        if isinstance(event, Started):
+            self._layers.add(event)
+            layers = (piece for piece in event.pieces if piece.role == "layer")
+            self._counted |= {piece.descriptor.digest for piece in layers}
+            return line(pulling_from(event))
+        digest: Digest | None = getattr(event, "digest", None)
+        if digest is None or digest not in self._layers:
+            return None
+        ended = outcome(event)
+        if ended is not None:
+            self._moving.pop(digest, None)
+            self._ended += 1
+            return line(f"{short_name(digest)}: {ended[1]}")
+        self._move(event, digest)
+        return None
+
+    def _move(self, event: Event, digest: Digest) -> None:
+        if isinstance(event, Waiting):
+            self._moving[digest] = _Moving(0, Speed(self._clock), waiting=True)
+            return
+        if isinstance(event, PieceStarted):
+            self._moving[digest] = _Moving(event.size, Speed(self._clock))
+            return
+        moving = self._moving.get(digest)
+        if moving is None:
+            return
+        match event:
+            case Resumed():
+                moving.done = event.have
+            case Advanced():
+                moving.done = event.done
+                moving.speed.add(event.size)
+            case Restarted():
+                moving.done, moving.verifying = 0, False
+            case PieceVerifying():
+                moving.verifying = True
+            case _:
+                return
+
+    def lines(self, width: int) -> list[str]:
+        """Draw the active layers, at most `width` columns wide; the last line counts the layers."""
+        moving = list(self._moving.items())
+        drawn = [_row(short_name(digest), item, width) for digest, item in moving]
+        if drawn and len(self._counted) > 1:
+            drawn.append(f"{self._ended} of {len(self._counted)} layers done")
+        return [text[:width] for text in drawn]
+
+
+def _row(name: str, moving: _Moving, width: int) -> str:
+    if moving.waiting:
+        return f"{name}: {WAITING}"
+    if moving.verifying:
+        return f"{name}: Verifying"
+    amount = f"{megabytes(moving.done)}/{megabytes(moving.total)}"
+    rate = moving.speed.rate()
+    speed = f"{megabytes(int(rate))}/s" if rate is not None else ""
+    left = _span((moving.total - moving.done) / rate) if rate is not None else ""
+    bar = _bar(moving.done, moving.total, width - _REST)
+    return f"{name}: Downloading {bar}{amount:>15}  {speed:>9}  {left:>6}".rstrip()
+
+
+def _bar(done: int, total: int, width: int) -> str:
+    """Draw a bar as Docker does; nothing if it does not fit."""
+    if width < _SMALLEST:
+        return ""
+    filled = width if not total else min(width, width * done // total)
+    head = "=" * filled if filled == width else f"{'=' * filled}>"
+    return f"[{head:<{width}}]  "
+
+
+def _span(seconds: float) -> str:
+    """Format a duration in at most six characters."""
+    whole = int(seconds + 0.5)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+    return "> 1 d"

@@ -1,37 +1,58 @@
-"""Reports: any answer as facts and tables, once; each format draws reports."""
+"""Reports: an answer as facts and tables, which each format draws."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resolver.core.answer import Failure, Resolution
-from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import EntryKind
-from resolver.render.units import megabytes
+from resolver.core.oci.descriptor import EntryKind
+from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
+from resolver.render.answers import renderer_of
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.image_config import HistoryEntry, ImageConfig
-    from resolver.core.manifest import Index, Manifest
-    from resolver.core.platform import Platform
+    from resolver.core.oci.config import HistoryEntry, ImageConfig
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.platforms.platform import Platform
+
+
+_STEP = 1000.0
+
+
+def megabytes(count: int) -> str:
+    """Format a number of bytes as Docker does: decimal units, three digits.
+
+    Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
+    """
+    if count < _STEP:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= _STEP
+        if value < 9.995:  # noqa: PLR2004 - where rounding to two decimals leaves one digit
+            return f"{value:.2f} {unit}"
+        if value < 99.95:  # noqa: PLR2004 - the same for one decimal
+            return f"{value:.1f} {unit}"
+        if value < 999.5:  # noqa: PLR2004 - the same for none
+            return f"{value:.0f} {unit}"
+    return f"{value:.0f} PB"
+
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
 SHORT_HEX = 12
 
-#: Label of a fact that a tool said.
+#: Label of a fact with output of a tool.
 SAID = "said"
-#: Headings of columns that hold names; a name that is cut finds nothing.
+#: Headings of columns with names, which are never cut: a part of a name is useless.
 NAMES = frozenset(
     {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
      "repository", "tag", "where"}
 )  # fmt: skip
 
-#: Words for the media types that tables are full of.
+#: Short names of common media types, for tables.
 _KINDS = {
     "application/vnd.oci.image.index.v1+json": "oci index",
     "application/vnd.oci.image.manifest.v1+json": "oci manifest",
@@ -48,16 +69,15 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Rows under headings.
 
     Attributes:
-        right: columns that hold numbers; never narrowed.
-        whole: columns that are never narrowed, since a part of their text is of no use.
-        tail: columns that hold names: where a terminal is too narrow they wrap. So do the
-            columns headed by one of `NAMES`; all others are cut, and narrowed first.
-        is_wide: it may be wider than the terminal.
-
+        right: columns with numbers; never narrowed.
+        whole: columns that are never narrowed.
+        tail: columns with names, which wrap on a narrow terminal, like those headed by one of
+            `NAMES`; all others are narrowed first, and cut.
+        is_wide: the table may be wider than the terminal.
     """
 
     title: str
@@ -71,34 +91,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answer, ready to be drawn: lines of words, then labelled facts, then tables."""
+    """One answer, ready to draw: lines of text, then labelled facts, then tables."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
     lines: tuple[str, ...] = ()
-
-
-#: Answers whose reports are made elsewhere, by the module that defines the answer; imported when
-#: there is one, since most commands have none of them.
-ELSEWHERE = {
-    "resolver.core.checkup": "resolver.render.report_doctor",
-    "resolver.core.checked": "resolver.render.report_check",
-    "resolver.core.comparison": "resolver.render.report_compare",
-    "resolver.core.exported": "resolver.render.report_export",
-    "resolver.core.linted": "resolver.render.report_lint",
-    "resolver.core.found": "resolver.render.report_home",
-    "resolver.core.login": "resolver.render.report_home",
-    "resolver.core.listing": "resolver.render.report_store",
-    "resolver.core.matrix": "resolver.render.report_matrix",
-    "resolver.core.lock_check": "resolver.render.report_lock",
-    "resolver.core.lock": "resolver.render.report_lock",
-    "resolver.core.pinned": "resolver.render.report_pin",
-    "resolver.core.plan": "resolver.render.report_plan",
-    "resolver.core.pulled": "resolver.render.report_plan",
-    "resolver.core.stored": "resolver.render.report_store",
-    "resolver.core.tagged": "resolver.render.tagged",
-}
 
 
 def report(
@@ -110,8 +108,8 @@ def report(
 ) -> Report:
     """Turn an answer into a report.
 
-    With `explain`, a resolution lists every entry and why it lost; with `full` (`--no-trunc`),
-    tables show digests whole. What an error or a tool said goes through `clean`.
+    With `explain`, a resolution lists every entry and why it was not chosen; with `full`
+    (`--no-trunc`), tables show whole digests. `clean` redacts the text of errors and tools.
     """
     match answer:
         case Resolution():
@@ -123,33 +121,32 @@ def report(
         case Inspection():
             return _inspection(answer, full=full)
         case _:
-            place = import_module(ELSEWHERE[type(answer).__module__])
-            made: Report = place.report(answer, explain=explain, full=full)
-            facts = ((label, clean(text) if label == SAID else text) for label, text in made.facts)
-            return replace(made, facts=tuple(facts))
+            drawn: Report = renderer_of(answer).report(answer, explain=explain, full=full)
+            facts = ((label, clean(text) if label == SAID else text) for label, text in drawn.facts)
+            return replace(drawn, facts=tuple(facts))
 
 
 def short(digest: object, *, full: bool) -> str:
-    """Cut a digest for a table, unless whole ones are wanted."""
+    """Shorten a digest for a table, unless `full`."""
     text = str(digest)
     algorithm, _, digits = text.partition(":")
     return text if full else f"{algorithm}:{digits[:SHORT_HEX]}"
 
 
 def kind(media_type: str) -> str:
-    """Say a media type in a few words, for tables; one we have no words for stays whole."""
+    """Return the short name of a media type, or the media type itself."""
     return _KINDS.get(media_type, media_type)
 
 
 def resolution_line(answer: Resolution) -> str:
-    """One resolution on one line, digest first, so that columns line up unseen."""
+    """Return a resolution as one line, digest first, so that columns line up."""
     platform = str(answer.platform) if answer.platform is not None else "-"
     grade = answer.grade.value if answer.grade is not None else "-"
     return f"{answer.manifest.digest}  {platform:<16}  {grade:<10}  {answer.reference}"
 
 
 def failure_line(answer: Failure) -> str:
-    """One failure on one line, in the place of its answer."""
+    """Return a failure as one line, in place of an answer."""
     code = getattr(answer.error, "code", "error")
     return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
 
@@ -177,16 +174,16 @@ def _resolution(answer: Resolution, *, explain: bool, full: bool) -> Report:
 
 def _platform_words(answer: Resolution) -> str:
     if answer.platform is None:
-        return "none: this is no image"
-    asked = " or ".join(str(platform) for platform in answer.wanted)
-    grade = answer.grade.value if answer.grade is not None else "not what this machine is"
+        return "none: not an image"
+    requested = " or ".join(str(platform) for platform in answer.wanted)
+    grade = answer.grade.value if answer.grade is not None else "not the platform of this machine"
     source = "asked for" if answer.explicit else "default"
-    if str(answer.platform) == asked:
+    if str(answer.platform) == requested:
         return f"{answer.platform} ({grade})"
-    return f"{answer.platform} ({grade}; {source} {asked})"
+    return f"{answer.platform} ({grade}; {source} {requested})"
 
 
-def _considered(answer: Resolution, *, full: bool) -> Table:
+def _considered(answer: Resolution, *, full: bool) -> ReportTable:
     rows = []
     for entry in answer.considered:
         number = ".".join(str(position + 1) for position in entry.path) or "-"
@@ -194,7 +191,7 @@ def _considered(answer: Resolution, *, full: bool) -> Table:
         why = "chosen" if entry.chosen else entry.reason
         rows.append((number, platform, short(entry.descriptor.digest, full=full), why))
     columns = ("#", "platform", "digest", "why")
-    return Table("entries", columns, tuple(rows))
+    return ReportTable("entries", columns, tuple(rows))
 
 
 def _offers(answer: Offers, *, full: bool) -> Report:
@@ -211,7 +208,7 @@ def _offers(answer: Offers, *, full: bool) -> Report:
         )
         for offer in answer.offers
     )
-    tables = [Table("platforms", columns, rows, frozenset({"layers", "size"}))]
+    tables = [ReportTable("platforms", columns, rows, frozenset({"layers", "size"}))]
     if answer.attestations:
         tables.append(_attestations(answer.attestations, full=full))
     if answer.artifacts:
@@ -223,7 +220,7 @@ def _platform(platform: Platform | None) -> str:
     return str(platform) if platform is not None else "-"
 
 
-def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
+def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> ReportTable:
     rows = tuple(
         (
             short(offer.descriptor.digest, full=full),
@@ -232,10 +229,10 @@ def _attestations(attestations: tuple[Offer, ...], *, full: bool) -> Table:
         )
         for offer in attestations
     )
-    return Table("attestations", ("digest", "speaks about", "bytes"), rows, frozenset({"bytes"}))
+    return ReportTable("attestations", ("digest", "refers to", "bytes"), rows, frozenset({"bytes"}))
 
 
-def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
+def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> ReportTable:
     rows = tuple(
         (
             _platform(offer.platform),
@@ -246,7 +243,7 @@ def _artifacts(artifacts: tuple[Offer, ...], *, full: bool) -> Table:
         for offer in artifacts
     )
     columns = ("listed for", "digest", "type", "bytes")
-    return Table("artifacts", columns, rows, frozenset({"bytes"}))
+    return ReportTable("artifacts", columns, rows, frozenset({"bytes"}))
 
 
 def _inspection(answer: Inspection, *, full: bool) -> Report:
@@ -260,11 +257,11 @@ def _inspection(answer: Inspection, *, full: bool) -> Report:
         tables = _image_tables(answer, full=full)
         annotations = answer.manifest.annotations if answer.manifest is not None else ()
     if annotations:
-        tables.append(Table("annotations", ("key", "value"), tuple(annotations)))
+        tables.append(ReportTable("annotations", ("key", "value"), tuple(annotations)))
     return Report(answer.reference, tuple(facts), tuple(tables))
 
 
-def _entries(index: Index, *, full: bool) -> Table:
+def _entries(index: Index, *, full: bool) -> ReportTable:
     rows = tuple(
         (
             _entry_kind(entry),
@@ -274,7 +271,9 @@ def _entries(index: Index, *, full: bool) -> Table:
         )
         for entry in index.manifests
     )
-    return Table("entries", ("platform", "digest", "bytes", "type"), rows, frozenset({"bytes"}))
+    return ReportTable(
+        "entries", ("platform", "digest", "bytes", "type"), rows, frozenset({"bytes"})
+    )
 
 
 def _entry_kind(entry: Descriptor) -> str:
@@ -318,7 +317,7 @@ def _command(words: tuple[str, ...] | None) -> str:
     return " ".join(word if word and " " not in word else repr(word) for word in words or ())
 
 
-def _image_tables(answer: Inspection, *, full: bool) -> list[Table]:
+def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
     tables = []
     if answer.manifest is not None:
         tables.append(_layers(answer.manifest, full=full))
@@ -327,7 +326,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[Table]:
     return tables
 
 
-def _layers(manifest: Manifest, *, full: bool) -> Table:
+def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     rows = tuple(
         (
             str(number),
@@ -337,19 +336,19 @@ def _layers(manifest: Manifest, *, full: bool) -> Table:
         )
         for number, layer in enumerate(manifest.layers, 1)
     )
-    return Table("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
+    return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
 
 
-def _config_tables(config: ImageConfig) -> list[Table]:
+def _config_tables(config: ImageConfig) -> list[ReportTable]:
     tables = []
     if config.env:
         pairs = tuple((name, value) for name, _, value in (e.partition("=") for e in config.env))
-        tables.append(Table("environment", ("name", "value"), pairs))
+        tables.append(ReportTable("environment", ("name", "value"), pairs))
     if config.labels:
-        tables.append(Table("labels", ("key", "value"), config.labels))
+        tables.append(ReportTable("labels", ("key", "value"), config.labels))
     if config.history:
         rows = tuple(_step(number, step) for number, step in enumerate(config.history, 1))
-        tables.append(Table("history", ("#", "layer", "step"), rows, frozenset({"#"})))
+        tables.append(ReportTable("history", ("#", "layer", "step"), rows, frozenset({"#"})))
     return tables
 
 

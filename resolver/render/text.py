@@ -1,29 +1,63 @@
-"""Text: reports for people; tables fit a terminal, and are whole in a pipe or a file."""
+"""Text: reports with tables that fit a terminal, or unshortened for a pipe or a file."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from resolver.render.escape import escape, line
-from resolver.render.report import NAMES
-
 if TYPE_CHECKING:
-    from resolver.render.report import Report, Table
+    from resolver.render.report import Report, ReportTable
 
-#: Columns of prose on a page of its own: `lint --explain`.
+
+#: C0, DEL, C1, bidirectional controls, line and paragraph separators, surrogates; characters
+#: without width, which readers can overlook; and the first `#` of `##[` and `##vso[`, which
+#: GitHub and Azure recognise as commands anywhere in a line.
+#: Source: Unicode 15, "Bidi_Control" and chapter 23.1; actions/runner,
+#: ActionCommand.cs, TryParse; azure-pipelines-agent, Command.cs, TryParse.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+    r"\ud800-\udfff]|#(?=#(?:vso)?\[)"
+)
+
+
+def escape(text: str) -> str:
+    r"""Make text safe for a terminal and a log, on one line: controls become `\xNN` or `\uNNNN`."""
+    return _UNSAFE.sub(_code, text)
+
+
+def _code(match: re.Match[str]) -> str:
+    number = ord(match.group())
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"  # noqa: PLR2004 - one byte
+
+
+def line(text: str) -> str:
+    """Escape a whole line; one that a CI system would take as a command does not begin with it.
+
+    GitHub reads `::command::` at the start of a line, behind white space too; Azure, and GitHub of
+    old, `##vso[…]` and `##[…]`. What we print begins with our own words; this is for lines that
+    are all remote text. Source: actions/runner, ActionCommand.cs, TryParseV2.
+    """
+    safe = escape(text)
+    rest = safe.lstrip()
+    if not rest.startswith(("::", "##")):
+        return safe
+    return f"{safe[: len(safe) - len(rest)]}\\x{ord(rest[0]):02x}{rest[1:]}"
+
+
+#: Columns of running text, as in `lint --explain`.
 WIDTH = 80
 #: "manifest " and a sha256 digest fill 80 columns exactly.
 LABEL = 9
 _GAP = "  "
-#: Columns that are cut, and columns that wrap, are not made narrower than this.
+#: Minimum width of columns that are cut, and of columns that wrap.
 _LEAST_CUT = 10
 _LEAST_NAME = 10
-#: A name is broken behind one of these where it can be.
+#: Characters after which a name can be broken.
 _BREAKS = "/:@,-. "
 
 
 def text(report: Report, *, width: int | None = None) -> str:
-    """Draw a report; tables fit `width` columns as far as they can, None cuts nothing."""
+    """Render a report; tables are fitted to `width` columns, None does not shorten them."""
     parts = []
     if report.lines:
         parts.append("\n".join(line(words) for words in report.lines))
@@ -40,8 +74,8 @@ def _fact(label: str, value: str) -> str:
     return f"{label:<{LABEL}}{escape(value)}"
 
 
-def _table(table: Table, width: int | None) -> str:
-    """Line the columns up."""
+def _table(table: ReportTable, width: int | None) -> str:
+    """Align the columns."""
     if not table.rows:
         return f"{table.title}: none"
     rows = [tuple(escape(cell) for cell in row) for row in table.rows]
@@ -57,10 +91,10 @@ def _table(table: Table, width: int | None) -> str:
     return "\n".join(lines)
 
 
-def _fit(widths: list[int], table: Table, width: int) -> list[int]:
-    """Narrow the widest columns until the table fits: those that are cut, then names.
+def _fit(widths: list[int], table: ReportTable, width: int) -> list[int]:
+    """Narrow the widest columns until the table fits: first those that are cut, then names.
 
-    Numbers and what is useless in part stay as they are: then the table is wider than the room.
+    Numbers and `whole` columns keep their width, so the table can still be too wide.
     """
     room = width - len(_GAP) * (len(widths) - 1)
     fitted = list(widths)
@@ -76,12 +110,14 @@ def _fit(widths: list[int], table: Table, width: int) -> list[int]:
     return fitted
 
 
-def _is_name(column: str, table: Table) -> bool:
+def _is_name(column: str, table: ReportTable) -> bool:
+    from resolver.render.report import NAMES  # noqa: PLC0415 - `escape` is needed without tables
+
     return column in NAMES or column in table.tail
 
 
-def _row(row: tuple[str, ...], widths: list[int], table: Table) -> list[str]:
-    """Draw a row: a line, and one more for each further part of its longest name."""
+def _row(row: tuple[str, ...], widths: list[int], table: ReportTable) -> list[str]:
+    """Render a row: one line, and more if a name wraps."""
     cells = []
     for name, cell, width in zip(table.columns, row, widths, strict=True):
         if _is_name(name, table):
@@ -100,12 +136,12 @@ def _row(row: tuple[str, ...], widths: list[int], table: Table) -> list[str]:
 
 
 def _wrapped(cell: str, width: int) -> list[str]:
-    """Break a name into parts of at most `width` characters; joined they are the name."""
+    """Split a name into lines of at most `width` characters."""
     parts = []
     while len(cell) > width:
         at = max(cell.rfind(sign, 0, width) for sign in _BREAKS) + 1
         if at * 2 < width:
-            # Too little would stand on this line.
+            # The line would be less than half full.
             at = width
         parts.append(cell[:at])
         cell = cell[at:]

@@ -1,4 +1,4 @@
-"""WHERE BYTES COME FROM: registries, layouts, archives. All are `core.content.Source`."""
+"""Sources of content, each a `core.oci.content.Source`: registries, OCI layouts and archives."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from resolver.core.events import Noted
+from resolver.core.results.events import Noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.content import Source
-    from resolver.core.events import Observer
-    from resolver.core.reference import Reference
-    from resolver.core.target import LayoutTarget
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.reference import Reference
+    from resolver.core.oci.target import LayoutTarget
+    from resolver.core.results.events import Observer
     from resolver.settings import Settings
-    from resolver.sources.hosts import Hosts
-    from resolver.sources.transport import Transport
+    from resolver.sources.http.client import Transport
+    from resolver.sources.mirrors.hosts import Hosts
 
-#: Every kind of local place there is: the prefix of its references, and `module:factory`, where
-#: the factory takes a `LayoutTarget`. To add one, write its file and add a row: the module is
-#: imported when a reference asks for it, and `tests/contract/test_sources.py` runs over the rows.
+#: Local sources: the prefix of their references, and `module:factory`, where the factory takes a
+#: `LayoutTarget`. To add one, write its file and add a row: the module is imported on first use,
+#: and `tests/contract/test_sources.py` runs over the rows.
 SOURCES: dict[str, str] = {
-    "oci": "resolver.sources.layout:open_folder",
-    "oci-archive": "resolver.sources.archive:open_oci_archive",
-    "docker-archive": "resolver.sources.archive:open_docker_archive",
+    "oci": "resolver.sources.local.layout:open_folder",
+    "oci-archive": "resolver.sources.local.archive:open_oci_archive",
+    "docker-archive": "resolver.sources.local.archive:open_docker_archive",
 }
 
 
 def settle(target: LayoutTarget) -> LayoutTarget:
-    """Split a target into path and name by what exists; see `LayoutTarget.settled`."""
+    """Split a target into path and name by the files that exist; see `LayoutTarget.settled`."""
     return target.settled(os.path.exists)
 
 
 def open_local(target: LayoutTarget) -> Source:
-    """Open the local place that a reference such as `oci:DIR:TAG` names.
+    """Open the local source that a reference such as `oci:DIR:TAG` names.
 
-    The name in the target, None for "the only one there is", is for the source's `resolve`, which
-    takes the empty text for None.
+    The target's name, None for the only image, is passed to the source's `resolve`, which takes
+    empty text for None.
 
     Raises:
-        NotFound: there is nothing at the path.
+        NotFound: the path does not exist.
         Unavailable: it cannot be read.
-        Untrusted: it is something else, or malformed.
+        Untrusted: it is of another kind, or malformed.
 
     """
     module, _, factory = SOURCES[target.kind].partition(":")
@@ -52,24 +52,24 @@ def open_local(target: LayoutTarget) -> Source:
 
 
 def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> Source:
-    """Open the repository that a reference names; nothing is asked of it yet.
+    """Open the repository that a reference names; nothing is requested yet.
 
     Raises:
-        InvalidConfiguration: a credential file that concerns it, or a file that says where it is
-            to be asked, cannot be used. That is said before the first request, also where no
-            credentials turn out to be needed.
-        RegistryBlocked: the user's own configuration forbids it.
+        InvalidConfiguration: a credential file or a mirror file for it cannot be used. This is
+            raised before the first request, even if no credentials turn out to be needed.
+        RegistryBlocked: the user's configuration blocks it.
     """
-    from resolver.core.hosts import Pulls, used_for  # noqa: PLC0415 - likewise
-    from resolver.sources.registry import RegistrySource  # noqa: PLC0415 - when it is needed
+    from resolver.core.registry.endpoints import Pulls, used_for  # noqa: PLC0415 - likewise
+    from resolver.sources.registry.repository import RegistrySource  # noqa: PLC0415 - when it is needed
 
     registry, repository = reference.registry, reference.repository
     choice = hosts.open(registry, repository)
     transport.credentials.check(registry, repository)
     if choice.source:
-        transport.observe(Noted(f"`{reference.identity}` is asked for as `{choice.source}` says"))
-    # What a mirror does not do at once, the next place is asked for (protocol.md 10); of those
-    # that are used for one form of reference the last one is tried again.
+        where = f"`{reference.identity}` is requested as configured in `{choice.source}`"
+        transport.observe(Noted(where))
+    # A failing mirror is not retried but followed by the next endpoint; the last endpoint for each
+    # form of reference is retried (docs/wire-protocol.md, "Mirrors").
     used = [used_for(choice.endpoints, by_digest=each) for each in (False, True)]
     lasts = [each[-1] for each in used if each]
     sources = [
@@ -84,7 +84,7 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
     ]
     if len(sources) == 1 and choice.endpoints[0].pulls is Pulls.ALL:
         return sources[0]
-    from resolver.sources.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
+    from resolver.sources.registry.mirrored import MirroredSource  # noqa: PLC0415 - only with mirrors
 
     return MirroredSource(
         reference.identity, sources, transport.health, transport.observe, choice.source
@@ -92,7 +92,7 @@ def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> S
 
 
 def as_given(source: Source, reference: Reference) -> Source:
-    """Leave out the mirrors that are not used for a reference of this form.
+    """Return the source with only the endpoints for a reference of this form.
 
     Raises:
         RegistryBlocked: none is left.
@@ -102,8 +102,8 @@ def as_given(source: Source, reference: Reference) -> Source:
 
 
 def open_hosts(settings: Settings, observe: Observer) -> Hosts:
-    """Make what knows where registries are asked; it reads files when it is first asked."""
-    from resolver.sources.hosts import Hosts  # noqa: PLC0415 - when a request is to be made
+    """Return the mirror configuration; files are read on first use."""
+    from resolver.sources.mirrors.hosts import Hosts  # noqa: PLC0415 - when a request is to be made
 
     return Hosts(settings.environment, settings.home, settings.mirrors, observe)
 
@@ -111,15 +111,15 @@ def open_hosts(settings: Settings, observe: Observer) -> Hosts:
 def open_transport(
     settings: Settings, hosts: frozenset[str], observe: Observer, via: str = ""
 ) -> Transport:
-    """Build the client that all registries of a session share; it connects when first asked.
+    """Build the client that all registries of a session share; it connects on first use.
 
-    `hosts` are the registries that somebody named: an explicit user name and password go there,
-    and nowhere else. By `via` a mirror knows its own requests again.
+    An explicit user name and password are sent to the registries in `hosts` only. `via` identifies
+    the requests of a mirror.
     """
     from resolver.settings import DEFAULT_JOBS  # noqa: PLC0415
-    from resolver.sources.credentials import Credential, CredentialChain, Secret  # noqa: PLC0415
-    from resolver.sources.questions import JOBS_PER_HOST  # noqa: PLC0415
-    from resolver.sources.transport import Transport, TransportOptions  # noqa: PLC0415
+    from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
+    from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
+    from resolver.sources.http.messages import JOBS_PER_HOST  # noqa: PLC0415
 
     explicit = None
     if settings.username is not None and settings.password is not None:
@@ -137,7 +137,7 @@ def open_transport(
         ca_file=settings.ca_file,
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
-        # Who asks for more than the default means it; nobody else is to press a registry harder.
+        # Only an explicit `--jobs` above the default raises the limit per host.
         jobs_per_host=settings.jobs if settings.jobs > DEFAULT_JOBS else JOBS_PER_HOST,
         environment=settings.environment,
         via=via,

@@ -1,8 +1,7 @@
-"""WHERE CONTENT IS KEPT: verified, by digest, and under the names it was asked for by."""
+"""The local store: verified content by digest, and the references that name it."""
 
-from resolver.store.local import LocalStore
-from resolver.store.lock import Patience
-from resolver.store.names import NameRecord
-from resolver.store.records import BadName
+from resolver.store.files import Patience
+from resolver.store.names import BadName, NameRecord
+from resolver.store.store import LocalStore
 
 __all__ = ["BadName", "LocalStore", "NameRecord", "Patience"]

@@ -1,4 +1,4 @@
-"""Content by digest: taken in verified or not at all, and hashed again whenever it is read."""
+"""Content by digest, verified when it is added and when it is read."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.digest import Verifier
-from resolver.core.events import Warned
+from resolver.core.oci.digest import Verifier
+from resolver.core.results.events import Warned
 from resolver.errors import BlobNotFound, LimitExceeded, SizeMismatch, StoreFault
-from resolver.store.temporary import aside, temporary
+from resolver.store.files import aside, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.core.events import Observer
-    from resolver.store.files import File, Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Observer
+    from resolver.store.files import File, StoreFolder
+    from resolver.store.folder import Home
 
-#: Largest document, in bytes. Source: protocol.md 4.4.
+#: Largest document, in bytes (docs/wire-protocol.md, "Manifest verification").
 MAX_DOCUMENT = 4_194_304
-#: Seconds that a reader waits for the right to put a damaged file aside.
+#: Seconds a reader waits for the lock to set a damaged file aside.
 _BRIEFLY = 2.0
 
 
 class Blobs:
     """The `blobs` folder of a store.
 
-    A file that is not what its name says counts as absent everywhere, and is put aside as soon as
-    somebody may write. Whatever is no regular file is not opened at all.
+    A file that does not match its digest counts as absent and is set aside as soon as the store can
+    be written. Only regular files are opened.
     """
 
     def __init__(self, home: Home, observe: Observer) -> None:
@@ -41,16 +41,17 @@ class Blobs:
         self._proven: set[tuple[Digest, int, int]] = set()
 
     def load(self, digest: Digest, size: int | None, limit: int = MAX_DOCUMENT) -> bytes | None:
-        """Read content whole and verified; None if it is not here, or damaged.
+        """Return verified content; None if it is absent or damaged.
 
         Args:
-            digest: its name.
-            size: what a descriptor states, in bytes; None when nobody did.
-            limit: the most bytes to hold in memory.
+            digest: of the content.
+            size: stated by a descriptor, in bytes; None if unknown.
+            limit: most bytes to hold in memory.
 
         Raises:
-            SizeMismatch: the content is here, and the stated size is wrong (R9).
-            LimitExceeded: it is here, and larger than `limit`.
+            SizeMismatch: the stated size is wrong (docs/store-and-reliability.md, "One digest one
+                size").
+            LimitExceeded: it is larger than `limit`.
             StoreFault: it cannot be read.
 
         """
@@ -70,7 +71,7 @@ class Blobs:
         return body
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether there is a regular file of the right size; nothing is read."""
+        """Whether a regular file of the right size is present; nothing is read."""
         with self._folder(descriptor.digest) as folder:
             status = folder.look(descriptor.digest.hex) if folder is not None else None
         if status is None or not stat.S_ISREG(status.st_mode):
@@ -78,10 +79,10 @@ class Blobs:
         return status.st_size == descriptor.size
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
-        """Whether what is here may be used: documents are hashed, big blobs by who reads them.
+        """Whether content can be used: documents are hashed here, large blobs when they are read.
 
-        Where nothing is synced a power cut leaves files of the right size with other bytes, so
-        there big blobs are hashed too, once (reliability.md 8).
+        Without fsync a power cut may leave files of the right size with wrong bytes, so large blobs
+        are hashed too, once (docs/store-and-reliability.md, "fsync and --no-fsync").
 
         Raises:
             StoreFault: it cannot be read.
@@ -104,10 +105,10 @@ class Blobs:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content whose file has the right size; whoever consumes it verifies.
+        """Stream content whose file has the right size; the caller must verify it.
 
         Raises:
-            BlobNotFound: it is not here.
+            BlobNotFound: it is absent.
             StoreFault: it cannot be read.
 
         """
@@ -119,15 +120,15 @@ class Blobs:
     def add(
         self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
     ) -> None:
-        """Take in content, all of it and verified, or nothing; what is held is not asked for.
+        """Add verified content, or nothing; `chunks` is not read if the content is present.
 
         Args:
-            descriptor: what it must be.
-            chunks: its bytes, from start to end.
-            seconds: to wait for the store's lock, when less than usual is worth it.
+            descriptor: of the content.
+            chunks: its bytes, in order.
+            seconds: to wait for the store's lock; None for the default.
 
         Raises:
-            Untrusted: other bytes came.
+            Untrusted: the bytes do not match the descriptor.
             StoreFault: they cannot be written.
 
         """
@@ -146,16 +147,16 @@ class Blobs:
                     file.publish(folder, digest.hex, mode=0o444)
 
     def put_aside(self, digest: Digest, status: os.stat_result) -> None:
-        """Move a damaged file to `tmp`, if the store may be written; it is absent in any case.
+        """Move a damaged file to `tmp` if the store can be written.
 
         Args:
-            digest: its name.
-            status: of the very file that was found damaged.
+            digest: of the content.
+            status: of the damaged file.
 
         """
         where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
         self._observe(
-            Warned("store-damaged", f"`{where}` is damaged and counts as absent; it is read anew")
+            Warned("store-damaged", f"`{where}` is damaged and treated as absent; it is read again")
         )
         try:
             with (
@@ -168,8 +169,8 @@ class Blobs:
             return
 
     @contextmanager
-    def _folder(self, digest: Digest) -> Iterator[Folder | None]:
-        # Nothing whose bytes cannot be verified is ever kept.
+    def _folder(self, digest: Digest) -> Iterator[StoreFolder | None]:
+        # Content that cannot be verified is never stored.
         root = self._home.open() if digest.is_verifiable else None
         if root is None:
             yield None
@@ -184,7 +185,7 @@ class Blobs:
 
     @contextmanager
     def _file(self, digest: Digest) -> Iterator[File | None]:
-        """Open a blob; what lies there and is no regular file is said, and counts as absent."""
+        """Open a blob; warn about anything that is not a regular file, and treat it as absent."""
         with self._folder(digest) as folder:
             file = folder.open(digest.hex) if folder is not None else None
             if file is None and folder is not None and folder.look(digest.hex) is not None:
@@ -200,7 +201,7 @@ class Blobs:
 
 
 def _may_be_used(
-    folder: Folder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
+    folder: StoreFolder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
 ) -> bool:
     file = folder.open(descriptor.digest.hex)
     if file is None:
@@ -217,7 +218,7 @@ def _may_be_used(
 
 
 def examine(file: File, digest: Digest, limit: int) -> tuple[bool, bytes | None]:
-    """Hash a file to its end: whether it is what its name says, and its bytes up to `limit`."""
+    """Hash a file; return whether it matches, and its bytes if no more than `limit`."""
     hasher = hashlib.new(digest.algorithm)
     kept: list[bytes] | None = [] if file.status.st_size <= limit else None
     count = 0
@@ -232,8 +233,8 @@ def examine(file: File, digest: Digest, limit: int) -> tuple[bool, bytes | None]
     return intact, b"".join(kept) if kept is not None and intact else None
 
 
-def _move_only(folder: Folder, name: str, tmp: Folder, status: os.stat_result) -> None:
-    """Move the very file that was found damaged, not a good one that has taken its place."""
+def _move_only(folder: StoreFolder, name: str, tmp: StoreFolder, status: os.stat_result) -> None:
+    """Move the damaged file, but not a good one that has replaced it."""
     current = folder.look(name)
     if current is None or not os.path.samestat(current, status):
         return

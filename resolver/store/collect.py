@@ -1,6 +1,7 @@
-"""Collection: what no name and no living process needs goes (R37).
+"""Collection: remove content that no name and no active lease needs.
 
-Everything is looked at before anything is removed, and the dry run is the same code up to there.
+Everything is decided before anything is removed; a dry run stops at that point
+(docs/store-and-reliability.md, "Collection").
 """
 
 from __future__ import annotations
@@ -8,41 +9,234 @@ from __future__ import annotations
 import stat
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from resolver.core.stored import Collected, Item, Retention, Stay
-from resolver.store import census
-from resolver.store.ground import Ground
+from resolver.core.results.store import Collected, Item, Retention, Stay
+from resolver.errors import StoreFault
+from resolver.store import reachable
+from resolver.store.files import is_aside
+from resolver.store.images import current, notes
+from resolver.store.index import LEAST, Files
+from resolver.store.leases import active_leases, read_leases
+from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
-from resolver.store.temporary import is_aside
+from resolver.store.reachable import Need, Reach, blob_files
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Iterable, Mapping
 
-    from resolver.core.digest import Digest
-    from resolver.core.pulled_name import PulledName
-    from resolver.store.census import Loose
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.pull import PulledName
+    from resolver.core.results.store import ActiveLease, Unread
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
     from resolver.store.names import NameRecord
-    from resolver.store.records import Records
+    from resolver.store.reachable import Loose
+
+
+#: Parents are removed before the content they reference.
+_ORDER = ("index", "manifest", "config", "layer", "blob")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GcSnapshot:
+    """An exclusively locked store, and everything that protects content.
+
+    Attributes:
+        files: in `blobs`.
+        names: pulled names.
+        seen: names recorded by a resolve.
+        leases: active leases.
+        others: digests, as text, needed by names that are not in `names`.
+        fault: why `others` is incomplete; None if it is complete.
+        unread: active leases that cannot be read.
+
+    """
+
+    root: StoreFolder
+    files: Mapping[Digest, os.stat_result]
+    names: tuple[PulledName, ...]
+    seen: tuple[NameRecord, ...]
+    leases: tuple[ActiveLease, ...]
+    reach: Reach
+    others: frozenset[str] = frozenset()
+    fault: StoreFault | None = None
+    unread: tuple[Unread, ...] = ()
+    _closures: dict[str, dict[Digest, Need]] = field(default_factory=dict)
+
+    @classmethod
+    def take(
+        cls,
+        root: StoreFolder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        *,
+        lenient: bool = False,
+    ) -> GcSnapshot:
+        """Read the whole store once.
+
+        Args:
+            root: of the store.
+            pulled: pulled names.
+            seen: names recorded by a resolve.
+            lenient: list unreadable leases in `unread` instead of raising.
+
+        Raises:
+            StoreFault: a name or lease cannot be read, so the content it needs is unknown.
+
+        """
+        files = blob_files(root)
+        names: list[PulledName] = []
+        for entry in pulled.entries_in(root):
+            if isinstance(entry, BadName):
+                raise _unknown(entry)
+            names.append(entry)
+        noted = tuple(e for e in seen.entries_in(root) if not isinstance(e, BadName))
+        leases, unread = read_leases(root) if lenient else (active_leases(root), ())
+        return cls(root, files, tuple(names), noted, leases, Reach(root, files), unread=unread)
+
+    @classmethod
+    def around(
+        cls,
+        root: StoreFolder,
+        pulled: Records[PulledName],
+        seen: Records[NameRecord],
+        reference: str,
+    ) -> GcSnapshot | None:
+        """Read one name, and of the other names only the digests they need.
+
+        In a large store this uses the index of names instead of reading all documents.
+
+        Returns:
+            None if the store is small or the name does not exist.
+
+        Raises:
+            StoreFault: as `take`.
+
+        """
+        own = file_name(reference)
+        status = pulled.look_in(root, own)
+        record = pulled.read_in(root, own)
+        if status is None or record is None or isinstance(record, BadName):
+            return None
+        if len(pulled.files_in(root)) < LEAST:
+            return None
+        files = Files(root)
+        reach = Reach(root, files)
+        entries, bad = current(root, files, pulled)
+        if bad:
+            raise _unknown(bad[0])
+        entries.pop(own, None)
+        fault = None
+        needed = {piece for entry in entries.values() for piece in entry.pieces}
+        for name in [name for name, entry in entries.items() if not entry.pieces]:
+            # Damaged, or unreadable a moment ago: read it again.
+            other = pulled.read_in(root, name)
+            if isinstance(other, BadName):
+                raise _unknown(other)
+            try:
+                needed.update(map(str, () if other is None else reach.of_name(other)))
+            except StoreFault as error:
+                fault = error
+        noted = notes(root, seen)
+        others = frozenset(needed)
+        return cls(root, files, (record,), noted, active_leases(root), reach, others, fault)
+
+    def closure(self, record: PulledName) -> dict[Digest, Need]:
+        """Return the content that a name needs.
+
+        Raises:
+            StoreFault: a document of it is damaged.
+
+        """
+        known = self._closures.get(record.reference)
+        if known is None:
+            known = self._closures[record.reference] = self.reach.of_name(record)
+        return known
+
+    def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
+        """Return the content that several names need.
+
+        Raises:
+            StoreFault: a document of one of them, or of another name, is damaged.
+
+        """
+        if self.fault is not None:
+            raise self.fault
+        needs: dict[Digest, Need] = {}
+        for record in names:
+            needs.update(self.closure(record))
+        return needs
+
+    def users(self) -> dict[Digest, ActiveLease]:
+        """Return a lease for each digest that active leases protect."""
+        found: dict[Digest, ActiveLease] = {}
+        for lease in self.leases:
+            for digest in lease.digests:
+                found.setdefault(digest, lease)
+                descriptor = self.reach.document_like(digest)
+                if descriptor is not None:
+                    for need in self.reach.as_far_as_known(descriptor):
+                        found.setdefault(need.descriptor.digest, lease)
+        return found
+
+    def size_of(self, digests: Iterable[Digest]) -> int:
+        """Return the total size on disk, in bytes."""
+        return sum(self.files[digest].st_size for digest in digests if digest in self.files)
+
+    def items(self, digests: Iterable[Digest], known: Mapping[Digest, Need]) -> tuple[Item, ...]:
+        """Return items with their kinds, parents first; content of unknown kind is read."""
+        kinds = {digest: need.kind for digest, need in known.items()}
+        wanted = sorted(digests)
+        for digest in wanted:
+            descriptor = None if digest in kinds else self.reach.document_like(digest)
+            if descriptor is not None:
+                for need in self.reach.as_far_as_known(descriptor):
+                    kinds.setdefault(need.descriptor.digest, need.kind)
+        rows = [Item(str(d), self.files[d].st_size, kinds.get(d, "blob")) for d in wanted]
+        return tuple(sorted(rows, key=lambda item: _ORDER.index(item.kind)))
+
+    def delete(self, items: Iterable[Item], *, sync: bool) -> None:
+        """Remove blobs in the given order.
+
+        Raises:
+            StoreFault: a blob cannot be removed.
+
+        """
+        for item in items:
+            algorithm, _, name = item.name.partition(":")
+            with self.root.need("blobs", algorithm) as folder:
+                folder.remove(name)
+        if sync:
+            with self.root.need("blobs", "sha256") as folder:
+                folder.sync()
+
+
+def _unknown(bad: BadName) -> StoreFault:
+    return StoreFault(
+        bad.path,
+        f"the content that this name needs is unknown: {bad.reason}",
+        "set it aside with `resolver verify --repair`; nothing was removed",
+    )
+
 
 _KINDS = {"partial": "partial", "tmp": "temporary", "leases": "lease"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Choice:
-    """What goes, decided.
+    """The decision of what to remove.
 
     Attributes:
-        pulled, seen: references that lose their meaning.
-        blobs: parents first.
-        loose: what was left behind.
-        missing: what kept names need and the store does not hold.
-        stays: why something stays that no name needs.
-        loose_size: bytes of transfers and of what was set aside that stay.
+        pulled, seen: references to remove.
+        blobs: to remove, parents first.
+        loose: leftover files to remove.
+        missing: content that kept names need and the store lacks.
+        stays: reasons why unneeded content stays.
+        loose_size: bytes of partials and set-aside files that stay.
 
     """
 
@@ -63,84 +257,83 @@ def collect(
     *,
     dry_run: bool,
 ) -> Collected:
-    """Remove what is not needed; see `LocalStore.collect`."""
+    """Remove unneeded content; see `LocalStore.collect`."""
     if not home.exists():
         return Collected((), 0, 0, 0, dry_run=dry_run, limit=rules.max_size)
     with home.writing(exclusive=True) as root:
         if not dry_run:
-            # Also where there is nothing to remove: a job whose collections do nothing should know.
+            # Also if nothing is to be removed: a scheduled job must fail rather than do nothing.
             root.refuse_read_only()
-        ground = Ground.take(root, pulled, seen, lenient=True)
-        # Files carry the time of day, so this is compared with the time of day.
-        choose = _choose_of_the_dead if ground.unread else _choose
-        choice = choose(ground, rules, time.time())
+        snapshot = GcSnapshot.take(root, pulled, seen, lenient=True)
+        # File times are wall-clock times.
+        choose = _choose_without_leases if snapshot.unread else _choose
+        choice = choose(snapshot, rules, time.time())
         if not dry_run:
             pulled.drop_in(root, choice.pulled)
             seen.drop_in(root, choice.seen)
-            ground.delete(choice.blobs, sync=home.sync and bool(choice.blobs))
+            snapshot.delete(choice.blobs, sync=home.sync and bool(choice.blobs))
             for loose in choice.loose:
                 _discard(root, loose)
-        return _report(ground, choice, rules, dry_run=dry_run)
+        return _report(snapshot, choice, rules, dry_run=dry_run)
 
 
-def _choose(ground: Ground, rules: Retention, now: float) -> _Choice:
-    stay = _names_to_keep(ground, rules)
-    leased = set(ground.users())
-    recent = _recent(ground)
-    young = recent | _young(ground, now - max(rules.grace, rules.keep_newer or 0))
-    notes = [record for record in ground.seen if _is_kept(record, rules)]
+def _choose(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
+    stay = _names_to_keep(snapshot, rules)
+    leased = set(snapshot.users())
+    recent = _recent(snapshot)
+    young = recent | _young(snapshot, now - max(rules.grace, rules.keep_newer or 0))
+    notes = [record for record in snapshot.seen if _is_kept(record, rules)]
     left: list[Loose] = []
     loose_left: list[Loose] = []
-    for loose in _loose(ground.root):
+    for loose in _loose(snapshot.root):
         is_left = _is_left_behind(loose, now - rules.grace)
         (left if is_left else loose_left).append(loose)
     kept: list[Stay] = []
     if rules.max_size is not None:
-        squeeze = _Squeeze(ground, stay, notes, (leased | recent, young), loose_left)
-        squeeze.run(rules, now)
-        stay, notes, loose_left, kept = squeeze.stay, squeeze.notes, squeeze.loose, squeeze.kept
-        left += squeeze.given_up
-    needs = ground.needed_by(stay)
+        limiter = _SizeLimiter(snapshot, stay, notes, (leased | recent, young), loose_left)
+        limiter.run(rules, now)
+        stay, notes, loose_left, kept = limiter.stay, limiter.notes, limiter.loose, limiter.kept
+        left += limiter.dropped
+    needs = snapshot.needed_by(stay)
     staying = {record.reference for record in stay}
-    gone_names = tuple(record for record in ground.names if record.reference not in staying)
+    gone_names = tuple(record for record in snapshot.names if record.reference not in staying)
     noted = {record.root.digest for record in notes}
-    # What a dropped name needed was whole and in use; its age says nothing about a writer.
-    released = set(ground.needed_by(gone_names)) - leased - noted - recent
+    # Content of a dropped name was complete; its age does not indicate an active writer.
+    released = set(snapshot.needed_by(gone_names)) - leased - noted - recent
     always = leased | young | noted
     garbage: list[Digest] = []
     spared: list[Digest] = []
-    for digest, status in ground.files.items():
+    for digest, status in snapshot.files.items():
         if digest in needs or stat.S_ISDIR(status.st_mode):
             continue
         (spared if digest in always and digest not in released else garbage).append(digest)
     missing = tuple(
         digest
         for digest, need in needs.items()
-        if not need.is_optional and digest not in ground.files
+        if not need.is_optional and digest not in snapshot.files
     )
     remembered = {record.reference for record in notes}
     return _Choice(
         tuple(record.reference for record in gone_names),
-        tuple(record.reference for record in ground.seen if record.reference not in remembered),
-        ground.items(garbage, ground.needed_by(gone_names)),
+        tuple(record.reference for record in snapshot.seen if record.reference not in remembered),
+        snapshot.items(garbage, snapshot.needed_by(gone_names)),
         tuple(left),
         missing,
-        (*kept, *_stays(ground, spared, noted, loose_left, rules, now)),
+        (*kept, *_stays(snapshot, spared, noted, loose_left, rules, now)),
         sum(loose.size for loose in loose_left),
     )
 
 
-def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice:
-    """Choose what no living process can need, although it is not known what one of them needs.
+def _choose_without_leases(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
+    """Choose what can be removed although an active lease cannot be read.
 
-    It may use any blob that was here before it began, and has listed that in a lease that cannot
-    be read. It needs no transfer and no lease that nobody holds, and no temporary file that is
-    older than itself.
+    The lease may protect any blob that was present before it began. It needs no unlocked partial or
+    lease, and no temporary file older than itself.
     """
-    begun = min(each.since if each.since is not None else 0.0 for each in ground.unread)
+    begun = min(each.since if each.since is not None else 0.0 for each in snapshot.unread)
     left: list[Loose] = []
     staying = 0
-    for loose in _loose(ground.root):
+    for loose in _loose(snapshot.root):
         is_left = _is_left_behind(loose, now - rules.grace)
         if is_left and (loose.folder != "tmp" or loose.changed < begun):
             left.append(loose)
@@ -149,14 +342,14 @@ def _choose_of_the_dead(ground: Ground, rules: Retention, now: float) -> _Choice
     return _Choice((), (), (), tuple(left), (), (), staying)
 
 
-def _names_to_keep(ground: Ground, rules: Retention) -> list[PulledName]:
-    """Choose names by what this job used; all of them if nobody says."""
+def _names_to_keep(snapshot: GcSnapshot, rules: Retention) -> list[PulledName]:
+    """Return the names to keep; all of them without a rule."""
     if rules.keep is None and rules.used_since is None:
-        return list(ground.names)
+        return list(snapshot.names)
     keep, since = rules.keep or frozenset(), rules.used_since
     return [
         record
-        for record in ground.names
+        for record in snapshot.names
         if record.reference in keep or (since is not None and record.pulled_at >= since)
     ]
 
@@ -165,45 +358,45 @@ def _is_kept(record: NameRecord, rules: Retention) -> bool:
     return rules.keep is None or record.reference in rules.keep
 
 
-class _Squeeze:
-    """Brings a store below a size: what was set aside goes first, then the longest unused names.
+class _SizeLimiter:
+    """Brings a store below a size: drops set-aside files first, then the least recently used names.
 
     Args:
         stay, notes, loose: what would stay without a limit.
-        fixed: what stays whichever names go; and what stays unless a name that goes needed it.
+        fixed: digests that always stay, and digests that stay unless a dropped name needed them.
 
     """
 
     def __init__(
         self,
-        ground: Ground,
+        snapshot: GcSnapshot,
         stay: list[PulledName],
         notes: list[NameRecord],
         fixed: tuple[set[Digest], set[Digest]],
         loose: list[Loose],
     ) -> None:
-        self._ground = ground
+        self._ground = snapshot
         self.stay = stay
         self.notes = notes
         self.loose = loose
-        self.given_up: list[Loose] = []
+        self.dropped: list[Loose] = []
         self.kept: list[Stay] = []
         always, young = fixed
         self._users: Counter[Digest] = Counter(always)
-        # What is young because it belongs to a name that goes would go with it.
-        self._users.update(young - always - set(ground.needed_by(ground.names)))
+        # Young content of a dropped name would be removed with it.
+        self._users.update(young - always - set(snapshot.needed_by(snapshot.names)))
         for record in stay:
-            self._users.update(ground.closure(record).keys())
+            self._users.update(snapshot.closure(record).keys())
         self._users.update(note.root.digest for note in notes)
-        self._size = ground.size_of(self._users) + sum(each.size for each in loose)
+        self._size = snapshot.size_of(self._users) + sum(each.size for each in loose)
 
     def run(self, rules: Retention, now: float) -> None:
-        """Let go of one thing after the other until the rest fits."""
+        """Drop one candidate after another until the rest fits."""
         limit = rules.max_size or 0
         loose, self.loose = self.loose, []
         for each in loose:
             goes = self._size > limit and is_aside(each.name)
-            (self.given_up if goes else self.loose).append(each)
+            (self.dropped if goes else self.loose).append(each)
             self._size -= each.size if goes else 0
         shield = now - rules.keep_newer if rules.keep_newer is not None else None
         notes = {note.reference: note for note in self.notes}
@@ -220,7 +413,7 @@ class _Squeeze:
                 self._drop(() if note is None else (note.root.digest,))
         kept = {record.reference for record in staying}
         for reference, note in list(notes.items()):
-            # An answer for `--offline` weighs little: it goes when nothing else is left to go.
+            # Records for `--offline` are small and are dropped last.
             if self._size > limit and reference not in kept:
                 self._drop((note.root.digest,))
                 del notes[reference]
@@ -234,7 +427,7 @@ class _Squeeze:
                 self._size -= self._ground.size_of((digest,))
 
     def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
-        """Say why a name must stay; None if it may go."""
+        """Return why a name must stay; None if it can be dropped."""
         size = self._ground.size_of(self._ground.closure(record))
         core = {record.root.digest, *(image.manifest.digest for image in record.images)}
         for lease in self._ground.leases:
@@ -246,19 +439,19 @@ class _Squeeze:
 
 
 def _stays(
-    ground: Ground,
+    snapshot: GcSnapshot,
     spared: Iterable[Digest],
     noted: set[Digest],
     loose: Iterable[Loose],
     rules: Retention,
     now: float,
 ) -> list[Stay]:
-    """Say why each piece stays that no name needs; what has the same reason is added up."""
-    users = ground.users()
-    first = min(ground.leases, key=lambda lease: lease.since, default=None)
+    """Return why unneeded content stays, summed by reason."""
+    users = snapshot.users()
+    first = min(snapshot.leases, key=lambda lease: lease.since, default=None)
     found: list[Stay] = []
     for digest in spared:
-        status = ground.files[digest]
+        status = snapshot.files[digest]
         size = status.st_size
         if digest in users:
             found.append(Stay("lease", 1, size, users[digest].purpose, users[digest].process))
@@ -269,7 +462,7 @@ def _stays(
         else:
             found.append(_too_young(size, now - status.st_mtime, rules))
     for each in loose:
-        if each.folder == "partial" and each.is_living:
+        if each.folder == "partial" and each.is_active:
             found.append(Stay("transfer", 1, each.size))
         elif each.folder != "leases":
             found.append(_too_young(each.size, now - each.changed, rules))
@@ -291,30 +484,30 @@ def _too_young(size: int, age: float, rules: Retention) -> Stay:
     )
 
 
-def _young(ground: Ground, before: float) -> set[Digest]:
-    """Find what was written lately, or in the future: a clock that was wrong proves no age."""
-    return {digest for digest, status in ground.files.items() if status.st_mtime > before}
+def _young(snapshot: GcSnapshot, before: float) -> set[Digest]:
+    """Return content written recently, or in the future: a wrong clock proves no age."""
+    return {digest for digest, status in snapshot.files.items() if status.st_mtime > before}
 
 
-def _recent(ground: Ground) -> set[Digest]:
-    """Find what was written since the first of the living began: it may be theirs."""
-    if not ground.leases:
+def _recent(snapshot: GcSnapshot) -> set[Digest]:
+    """Return content written since the oldest active lease began; it may be needed by it."""
+    if not snapshot.leases:
         return set()
-    since = min(lease.since for lease in ground.leases)
-    return {d for d, status in ground.files.items() if status.st_mtime >= since}
+    since = min(lease.since for lease in snapshot.leases)
+    return {d for d, status in snapshot.files.items() if status.st_mtime >= since}
 
 
-def _loose(root: Folder) -> list[Loose]:
-    """List everything but blobs and names, transfers first, since they are large."""
-    return [*census.partials(root), *census.temporaries(root), *census.leases(root)]
+def _loose(root: StoreFolder) -> list[Loose]:
+    """List partials, temporary files and leases; partials first, since they are large."""
+    return [*reachable.partials(root), *reachable.temporaries(root), *reachable.leases(root)]
 
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
-    """Whether the dead left it, and long enough ago."""
-    return not loose.is_living and loose.changed <= before
+    """Whether it is unlocked and old enough."""
+    return not loose.is_active and loose.changed <= before
 
 
-def _discard(root: Folder, loose: Loose) -> None:
+def _discard(root: StoreFolder, loose: Loose) -> None:
     with root.need(loose.folder) as folder:
         if loose.folder == "partial":
             discard(folder, loose.name)
@@ -322,13 +515,13 @@ def _discard(root: Folder, loose: Loose) -> None:
             folder.discard(loose.name)
 
 
-def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
+def _report(snapshot: GcSnapshot, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
     names = tuple(Item(reference, 0, "name") for reference in (*choice.pulled, *choice.seen))
     loose = tuple(Item(f"{x.folder}/{x.name}", x.size, _KINDS[x.folder]) for x in choice.loose)
     removed = (*names, *choice.blobs, *loose)
     gone = {item.name for item in choice.blobs}
-    kept = [digest for digest in ground.files if str(digest) not in gone]
-    kept_size = ground.size_of(kept)
+    kept = [digest for digest in snapshot.files if str(digest) not in gone]
+    kept_size = snapshot.size_of(kept)
     return Collected(
         removed,
         sum(item.size for item in removed),
@@ -339,5 +532,5 @@ def _report(ground: Ground, choice: _Choice, rules: Retention, *, dry_run: bool)
         choice.stays,
         kept_size + choice.loose_size,
         rules.max_size,
-        ground.unread,
+        snapshot.unread,
     )

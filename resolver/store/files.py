@@ -1,30 +1,37 @@
-"""The store's only way to the operating system: folders held open, files reached by name in them.
+"""File access for the store: open folders, files by name within them, and locks.
 
-Every path below the root is walked one name at a time, relative to a folder that is already open,
-and no link is ever followed, so that a planted link cannot lead a read or a write astray (R31).
-What the operating system refuses leaves here as a `StoreFault` that names the path.
+Every path below the root is opened one name at a time, relative to an open folder, and links are
+never followed, so that a planted link cannot redirect a read or a write
+(docs/store-and-reliability.md, "Opening files"). Every `OSError` becomes a `StoreFault` with the
+path.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import stat
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import StoreFault
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Never blocks on a FIFO, never follows a link, never leaks into a credential helper.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK = _READ | os.O_CREAT
 
-#: Why a folder is not removed, and no harm done.
+#: Harmless reasons why a folder is not removed.
 _STAYS = frozenset({errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST})
 
 _ELSEWHERE = "name another folder with `--store` or `RESOLVER_STORE`"
@@ -38,7 +45,7 @@ _HINTS = {
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
     errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
-    errno.EXDEV: "a store must lie on one file system: leave its folders where they were made, or "
+    errno.EXDEV: "a store must be on one file system: leave its folders where they were made, or "
     "name another folder with `--store`",
     errno.EIO: "the disk reports a fault: look at the system's log, and name a folder on another "
     "disk with `--store`",
@@ -48,20 +55,20 @@ _HINTS = {
 
 
 def fault(path: str, error: OSError) -> StoreFault:
-    """Put a failure of the operating system into words, with what helps against it."""
+    """Convert an `OSError`, with a hint that helps against it."""
     reason = (error.strerror or str(error)).lower()
     return StoreFault(path, reason, _HINTS.get(error.errno or 0, _ELSEWHERE))
 
 
 def close(descriptor: int) -> None:
-    """Close what was only read or locked: nothing can be lost by it, so no failure matters."""
+    """Close a file that was only read or locked; a failure loses nothing and is ignored."""
     with suppress(OSError):
         os.close(descriptor)
 
 
 @contextmanager
 def faults(path: str) -> Iterator[None]:
-    """Turn whatever the operating system refuses into a `StoreFault` about `path`."""
+    """Raise `OSError` as a `StoreFault` about `path`."""
     try:
         yield
     except OSError as error:
@@ -69,7 +76,7 @@ def faults(path: str) -> Iterator[None]:
 
 
 class File:
-    """An open regular file of the store, for reading."""
+    """A regular file of the store, open for reading."""
 
     __slots__ = ("descriptor", "path", "status")
 
@@ -87,7 +94,7 @@ class File:
         close(self.descriptor)
 
     def freshen(self) -> None:
-        """Make it young: somebody needs it from now on, so that collection gives it time."""
+        """Update its time, so that the grace period of collection starts again."""
         with suppress(OSError):
             os.utime(self.descriptor)
 
@@ -99,11 +106,11 @@ class File:
                 yield chunk
 
 
-class Folder:
+class StoreFolder:
     """An open folder of the store.
 
     Raises:
-        StoreFault: from every method, when the operating system refuses.
+        StoreFault: from every method, for an `OSError`.
 
     """
 
@@ -123,14 +130,14 @@ class Folder:
 
     @classmethod
     def at(cls, path: str) -> Self | None:
-        """Open the folder a person named, through links if they chose so; None if absent."""
+        """Open the folder named by the user, following links; None if absent."""
         with faults(path):
             try:
                 return cls(os.open(path, _FOLDER), path)
             except FileNotFoundError:
                 return None
 
-    def enter(self, *names: str) -> Folder | None:
+    def enter(self, *names: str) -> StoreFolder | None:
         """Open a folder below this one; None if it, or one on the way to it, is absent."""
         here = self
         for name in names:
@@ -145,22 +152,22 @@ class Folder:
             finally:
                 if here is not self:
                     close(here.descriptor)
-            here = Folder(inner, path)
+            here = StoreFolder(inner, path)
         return here
 
-    def need(self, *names: str) -> Folder:
-        """Open a folder below this one that must be there."""
+    def need(self, *names: str) -> StoreFolder:
+        """Open a folder below this one that must exist."""
         folder = self.enter(*names)
         if folder is None:
             raise StoreFault(self.where(*names), "it was removed while it was in use")
         return folder
 
     def where(self, *names: str) -> str:
-        """Give the path of something in here, for messages."""
+        """Return the path of something in here, for messages."""
         return "/".join((self.path.rstrip("/"), *names))
 
     def look(self, name: str) -> os.stat_result | None:
-        """Say what is there, following nothing; None if there is nothing."""
+        """Return the status of a name without following links; None if absent."""
         with faults(self.where(name)):
             try:
                 return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
@@ -184,12 +191,12 @@ class Folder:
                 descriptor = os.open(name, _READ, dir_fd=self.descriptor)
             except FileNotFoundError:
                 return None
-        # What was looked at may have been replaced before it was opened.
+        # It may have been replaced between `look` and `open`.
         status = _regular(descriptor, path)
         return None if status is None else File(descriptor, path, status)
 
     def make(self, name: str) -> None:
-        """Make a folder for this user only, unless there is one; the caller syncs."""
+        """Create a folder for this user only, if absent; the caller syncs."""
         with faults(self.where(name)):
             try:
                 os.mkdir(name, 0o700, dir_fd=self.descriptor)
@@ -204,23 +211,23 @@ class Folder:
             raise StoreFault(self.where(name), "it is not a regular file", "remove it")
         return descriptor
 
-    def move(self, name: str, folder: Folder, target: str) -> None:
+    def move(self, name: str, folder: StoreFolder, target: str) -> None:
         """Rename a file or link, never following either; a file at the target is replaced.
 
-        By whole paths, so that whoever traces the store (strace, fault injection) sees which file
-        it is. Nobody else can swap a folder in between: they are this user's alone (R30).
+        By whole paths, so that a trace (strace, fault injection) shows the file. Other users cannot
+        replace a folder in between (docs/store-and-reliability.md, "Store ownership").
         """
         with faults(folder.where(target)):
             os.rename(self.where(name), folder.where(target))  # noqa: PTH104 - all are text here
 
-    def put_back(self, name: str, folder: Folder, target: str) -> None:
-        """Rename a file unless there is something at the target by now."""
+    def put_back(self, name: str, folder: StoreFolder, target: str) -> None:
+        """Rename a file unless the target exists."""
         with faults(folder.where(target)), suppress(FileExistsError):
             os.link(name, target, src_dir_fd=self.descriptor, dst_dir_fd=folder.descriptor)
         self.remove(name)
 
     def remove(self, name: str) -> bool:
-        """Remove a file or a link, not what it leads to; False if there was none."""
+        """Remove a file or link without following it; False if there was none."""
         with faults(self.where(name)):
             try:
                 os.unlink(name, dir_fd=self.descriptor)
@@ -229,7 +236,7 @@ class Folder:
         return True
 
     def remove_folder(self, name: str) -> bool:
-        """Remove a folder with nothing in it; False if there was none, or something is in it."""
+        """Remove an empty folder; False if it is absent or not empty."""
         with faults(self.where(name)):
             try:
                 os.rmdir(name, dir_fd=self.descriptor)
@@ -247,7 +254,7 @@ class Folder:
         return self.remove(name)
 
     def refuse_read_only(self) -> None:
-        """Refuse to go on where nothing could be written or removed."""
+        """Raise unless files can be written and removed here."""
         if os.access(".", os.W_OK, dir_fd=self.descriptor, effective_ids=True):
             return
         is_mounted_so = os.fstatvfs(self.descriptor).f_flag & os.ST_RDONLY
@@ -256,13 +263,13 @@ class Folder:
             raise OSError(number, os.strerror(number))
 
     def sync(self) -> None:
-        """Make the names in here outlive a power cut."""
+        """Flush the folder to disk, so that its names survive a power cut."""
         with faults(self.path):
             os.fsync(self.descriptor)
 
 
 def _regular(descriptor: int, path: str) -> os.stat_result | None:
-    """Give the status of an open regular file; anything else is closed, and is None."""
+    """Return the status of an open regular file; close anything else and return None."""
     try:
         with faults(path):
             status = os.fstat(descriptor)
@@ -273,3 +280,281 @@ def _regular(descriptor: int, path: str) -> os.stat_result | None:
         return status
     close(descriptor)
     return None
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Our own names in `tmp`; nothing else there is ever touched.
+TEMPORARY = re.compile(r"(?:new|bad)-[0-9a-f]{32}")
+
+
+def aside() -> str:
+    """Make a name in `tmp` for a damaged file; collection removes it."""
+    return f"bad-{os.urandom(16).hex()}"
+
+
+def is_aside(name: str) -> bool:
+    """Whether this is the name of a file that was set aside."""
+    return name.startswith("bad-") and TEMPORARY.fullmatch(name) is not None
+
+
+def settle(
+    source: StoreFolder, name: str, folder: StoreFolder, target: str, *, tmp: StoreFolder
+) -> None:
+    """Move a finished file to its final name, replacing what is there."""
+    status = folder.look(target)
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        # A rename cannot replace a folder.
+        folder.move(target, tmp, aside())
+    source.move(name, folder, target)
+
+
+class Temporary:
+    """A file being written under a temporary name until it is published."""
+
+    def __init__(self, folder: StoreFolder, *, sync: bool) -> None:
+        self.name = f"new-{os.urandom(16).hex()}"
+        self._folder = folder
+        self._sync = sync
+        self._path = folder.where(self.name)
+        self._published = False
+        self._open = False
+        with faults(self._path):
+            self._descriptor = os.open(self.name, _NEW, 0o600, dir_fd=folder.descriptor)
+        self._open = True
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes, all of them."""
+        rest = memoryview(chunk)
+        with faults(self._path):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+    def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
+        """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.
+
+        A failed sync is final: the kernel marks the lost pages clean, and a second sync would
+            succeed without writing them. The file is dropped instead
+            (docs/store-and-reliability.md, "Write order").
+        """
+        with faults(self._path):
+            if self._sync:
+                os.fsync(self._descriptor)
+            os.fchmod(self._descriptor, mode)
+            self._open = False
+            os.close(self._descriptor)
+        settle(self._folder, self.name, folder, name, tmp=self._folder)
+        self._published = True
+        if self._sync:
+            folder.sync()
+
+    def discard(self) -> None:
+        """Remove an unpublished file; a failure here must not hide an earlier one."""
+        if self._open:
+            self._open = False
+            close(self._descriptor)
+        if not self._published:
+            with suppress(StoreFault):
+                self._folder.remove(self.name)
+
+
+@contextmanager
+def temporary(folder: StoreFolder, *, sync: bool) -> Iterator[Temporary]:
+    """Write a file that is removed unless it is published."""
+    file = Temporary(folder, sync=sync)
+    try:
+        yield file
+    finally:
+        file.discard()
+
+
+#: Mounted file systems. Source: proc_pid_mountinfo(5).
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+_BUSY = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN})
+
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+#: Seconds between two attempts.
+_STEP = 0.05
+
+
+#: File systems whose locks other machines may not see (docs/store-and-reliability.md, "Network file
+#: systems"); names as in /proc/self/mountinfo (proc_pid_mountinfo(5)).
+REMOTE = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "ceph",
+        "9p",
+        "glusterfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "fuse",
+        "fuseblk",
+    ]
+)
+
+
+#: A local FUSE file system: the root of a rootless container.
+_LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs"})
+
+
+_ADVICE = (
+    "name a folder on a local disk with `--store`, or, if no other process uses this one, "
+    "`--unsafe-no-lock`"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patience:
+    """How long to wait for a lock.
+
+    Attributes:
+        seconds: of a monotonic clock (docs/store-and-reliability.md, "Locks").
+
+    """
+
+    seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def locked(
+    root: StoreFolder, *, exclusive: bool, patience: Patience, name: str = "lock"
+) -> Iterator[None]:
+    """Hold a lock on a store for the duration of the context; the kernel frees it on exit.
+
+    `flock`, because an `fcntl` lock is lost as soon as any thread closes any descriptor of the
+    file; and never in its blocking form, because that hangs beyond the reach of signals on NFS.
+
+    Raises:
+        StoreFault: it was not freed in time, or the file system has no reliable locks.
+
+    """
+    descriptor = _acquire(root, name, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, patience)
+    try:
+        yield
+    finally:
+        close(descriptor)
+
+
+@contextmanager
+def through(
+    root: StoreFolder, gate: str, name: str, *, exclusive: bool, patience: Patience
+) -> Iterator[None]:
+    """Hold a lock like `locked`, without starving the process that needs it exclusively.
+
+    An exclusive holder locks the gate first: present holders finish, and no new ones enter. Shared
+        holders hold the gate only while they enter.
+    """
+    if exclusive:
+        with (
+            locked(root, exclusive=True, patience=patience, name=gate),
+            locked(root, exclusive=True, patience=patience, name=name),
+        ):
+            yield
+        return
+    with ExitStack() as passing:
+        passing.enter_context(locked(root, exclusive=False, patience=patience, name=gate))
+        descriptor = _acquire(root, name, fcntl.LOCK_SH, patience)
+    try:
+        yield
+    finally:
+        close(descriptor)
+
+
+def _acquire(root: StoreFolder, name: str, kind: int, patience: Patience) -> int:
+    deadline = patience.clock() + patience.seconds
+    while True:
+        descriptor = root.lock_file(name)
+        kept = False
+        try:
+            # A lock file removed meanwhile does not exclude later processes.
+            kept = try_lock(descriptor, kind, root.where(name)) and same_file(
+                root, name, descriptor
+            )
+        finally:
+            if not kept:
+                close(descriptor)
+        if kept:
+            return descriptor
+        if patience.clock() >= deadline:
+            raise StoreFault(
+                root.where(name),
+                f"another process has held the lock for {patience.seconds:.0f} s",
+                f"find the process with `fuser {root.where(name)}`, then wait for it or end it",
+            )
+        patience.sleep(_STEP)
+
+
+def try_lock(descriptor: int, kind: int, path: str) -> bool:
+    """Try once to lock an open file; False while another process holds it.
+
+    Raises:
+        StoreFault: the file system has no reliable locks.
+
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        if error.errno in _NO_LOCKS:
+            raise StoreFault(path, "this file system has no locks", _ADVICE) from error
+        raise fault(path, error) from error
+    return True
+
+
+def same_file(root: StoreFolder, name: str, descriptor: int) -> bool:
+    """Whether a name still refers to the file that was opened."""
+    current = root.look(name)
+    with faults(root.where(name)):
+        return current is not None and os.path.samestat(current, os.fstat(descriptor))
+
+
+def refuse_remote(root: StoreFolder, mounts: Path = MOUNTS) -> None:
+    """Refuse a folder on a network file system, whose locks may hold on this machine only.
+
+    Where mounts cannot be listed (macOS), the folder counts as local.
+
+    Raises:
+        StoreFault: it is on one.
+
+    """
+    with faults(root.path):
+        device = os.fstat(root.descriptor).st_dev
+    for kind in file_systems(device, mounts):
+        if is_remote(kind):
+            reason = f"it is on a network file system ({kind}), where locks are not reliable"
+            raise StoreFault(root.path, reason, _ADVICE)
+
+
+def file_systems(device: int, mounts: Path = MOUNTS) -> tuple[str, ...]:
+    """Name the types of file system mounted from a device; empty if unknown."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > 2 and fields[2] == wanted:  # noqa: PLR2004 - its column
+            found.append(after.split(" ", 1)[0])
+    return tuple(dict.fromkeys(found))
+
+
+def is_remote(kind: str) -> bool:
+    """Whether locks on this type of file system may hold on this machine only."""
+    return kind in REMOTE or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)

@@ -1,9 +1,8 @@
-"""An index of what each name needs, so that a large store need not be read for every list.
+"""Cached index of the content each name needs, so that listing a large store stays fast.
 
-It is never the truth. An entry counts only while the file of its name, and every piece of content
-that was looked at for it, is the very file it was (inode, size and times), and what was absent is
-absent still; anything else is read anew. The file may be removed at any time. It appears whole or
-not at all, and one that is damaged counts as none.
+It is only a cache. An entry is valid while its name file and all content read for it are unchanged
+(inode, size and times) and absent content is still absent; otherwise it is read again. The file may
+be removed at any time. It is written atomically, and a damaged one is ignored.
 """
 
 from __future__ import annotations
@@ -15,45 +14,44 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.attached import Attached
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import HEX_DIGITS, Digest
-from resolver.core.stored import StoredImage
+from resolver.core.oci.attached import Attached
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.errors import ResolverError, StoreFault
-from resolver.store.files import faults
-from resolver.store.temporary import temporary
+from resolver.store.files import faults, temporary
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.store.files import Folder
+    from resolver.core.results.store import StoredImage
+    from resolver.store.files import StoreFolder
 
-#: Its file, in the folder of the store.
+#: File in the root of the store.
 INDEX = "names.index"
-#: Likewise, of what the files of `seen` say.
+#: The same for the files in `seen`.
 NOTES = "seen.index"
-#: Names from which on it is kept; fewer are read as fast.
+#: Fewest names for which the index is used; fewer are read as fast.
 LEAST = 256
 _SCHEMA = 2
-#: Entries that must have been read anew before it is written again.
+#: Entries read again after which the index is rewritten.
 _STALE = 64
 #: Largest index that is read, in bytes; a name takes about 1,000.
 _MOST = 256 << 20
-#: Nanoseconds after a change in which the next one might leave the same times.
+#: Nanoseconds after a change within which another may leave the same times.
 _BLURRED = 2_000_000_000
 
-#: What tells whether a file is the one that was read: inode, size, and both times of change.
+#: Identity of a file: inode, size, mtime and ctime.
 Signature = tuple[int, int, int, int]
 
 
 def signature(status: os.stat_result) -> Signature:
-    """Give what changes whenever a file is written or replaced."""
+    """Return values that change whenever a file is written or replaced."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def stats_in(root: Folder, *names: str) -> dict[str, os.stat_result]:
-    """Look at everything in a folder at once, following nothing; empty where it is absent.
+def stats_in(root: StoreFolder, *names: str) -> dict[str, os.stat_result]:
+    """Return the status of every file in a folder without following links; empty if absent.
 
     Raises:
         StoreFault: it cannot be listed.
@@ -73,15 +71,15 @@ def stats_in(root: Folder, *names: str) -> dict[str, os.stat_result]:
 
 
 class Files(Mapping[Digest, os.stat_result]):
-    """What lies in `blobs`, as it was at one time; remembers what was asked for.
+    """The files in `blobs` at one time; records which were looked up.
 
     Attributes:
-        by_text: by the text of a digest.
-        looked: digests that were asked for since somebody emptied this.
+        by_text: by digest as text.
+        looked: digests looked up since it was last emptied.
 
     """
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: StoreFolder) -> None:
         self.by_text = {
             f"{algorithm}:{name}": status
             for algorithm, digits in HEX_DIGITS.items()
@@ -102,21 +100,21 @@ class Files(Mapping[Digest, os.stat_result]):
         return len(self.by_text)
 
     def signature(self, text: str) -> Signature | None:
-        """Give the signature of a file; None where there is none."""
+        """Return the signature of a file; None where there is none."""
         status = self.by_text.get(text)
         return None if status is None else signature(status)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """What one name needs, and what a list says of it.
+    """A cached name: its listing and the content it needs.
 
     Attributes:
         name: signature of its file.
-        image: its row, with nothing in `shared_size`.
-        pieces: digests of all that it needs, as text.
-        looked: digests of everything that this follows from, present or absent.
-        is_lasting: nothing failed to be read, so that it may be kept.
+        image: its listing, without `shared_size`.
+        pieces: digests of the content it needs, as text.
+        looked: digests that were looked up for it, present or absent.
+        is_lasting: all reads succeeded, so that it can be cached.
 
     """
 
@@ -127,10 +125,10 @@ class Entry:
     is_lasting: bool = True
 
 
-def read_index(root: Folder, files: Files) -> dict[str, Entry]:
-    """Read the entries that hold still, by the names of their files.
+def read_index(root: StoreFolder, files: Files) -> dict[str, Entry]:
+    """Return the entries that are still valid, by name file.
 
-    Whether the file of the name is as it was is left to the caller. None where there is no index.
+    The caller must check the name file itself. Empty if there is no index.
     """
     text = _unsealed(root, INDEX)
     if text is None:
@@ -138,18 +136,18 @@ def read_index(root: Folder, files: Files) -> dict[str, Entry]:
     try:
         return _read(json.loads(text), files)
     except (ValueError, TypeError, KeyError, IndexError, ResolverError):
-        # Sealed by a version that writes something else.
+        # Written by another version.
         return {}
 
 
-def write_index(root: Folder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
-    """Keep the entries where that is worth it; a store that cannot be written keeps none.
+def write_index(root: StoreFolder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
+    """Write the index if worthwhile; ignored for a store that cannot be written.
 
     Args:
         root: of the store.
-        files: that the entries were made with.
-        entries: by the names of their files.
-        fresh: how many of them were read anew.
+        files: used to build the entries.
+        entries: by name file.
+        fresh: number of entries that were read again.
 
     """
     if len(entries) < LEAST or fresh < _STALE:
@@ -157,14 +155,14 @@ def write_index(root: Folder, files: Files, entries: Mapping[str, Entry], fresh:
     _put_sealed(root, INDEX, _write(entries, files, time.time_ns() - _BLURRED))
 
 
-#: What a reference pointed at when somebody asked: reference, media type, digest and size.
+#: What a reference resolved to: reference, media type, digest and size.
 Note = tuple[str, str, str, int]
 
 
-def read_notes(root: Folder) -> dict[str, tuple[Signature, Note]]:
-    """Read what the files of `seen` say, by their names; none where there is no index of use.
+def read_notes(root: StoreFolder) -> dict[str, tuple[Signature, Note]]:
+    """Return the cached contents of `seen`, by file name; empty without a valid index.
 
-    Whether a file is as it was is left to the caller.
+    The caller must check the files themselves.
     """
     text = _unsealed(root, NOTES)
     if text is None:
@@ -178,8 +176,8 @@ def read_notes(root: Folder) -> dict[str, tuple[Signature, Note]]:
         return {}
 
 
-def write_notes(root: Folder, notes: Mapping[str, tuple[Signature, Note]], fresh: int) -> None:
-    """Keep what the files of `seen` say, as `write_index`."""
+def write_notes(root: StoreFolder, notes: Mapping[str, tuple[Signature, Note]], fresh: int) -> None:
+    """Cache the contents of `seen`; see `write_index`."""
     if len(notes) < LEAST or fresh < _STALE:
         return
     before = time.time_ns() - _BLURRED
@@ -187,8 +185,8 @@ def write_notes(root: Folder, notes: Mapping[str, tuple[Signature, Note]], fresh
     _put_sealed(root, NOTES, {"schema": _SCHEMA, "notes": settled})
 
 
-def _unsealed(root: Folder, name: str) -> bytes | None:
-    """Read a file that was written whole; None where there is none, or something else."""
+def _unsealed(root: StoreFolder, name: str) -> bytes | None:
+    """Return the contents of a sealed file; None if absent or damaged."""
     try:
         file = root.open(name)
         if file is None:
@@ -201,7 +199,7 @@ def _unsealed(root: Folder, name: str) -> bytes | None:
     return text if head == _seal(text) else None
 
 
-def _put_sealed(root: Folder, name: str, value: object) -> None:
+def _put_sealed(root: StoreFolder, name: str, value: object) -> None:
     text = json.dumps(value).encode()
     try:
         with root.need("tmp") as tmp, temporary(tmp, sync=False) as file:
@@ -216,9 +214,9 @@ def _seal(text: bytes) -> bytes:
 
 
 def _write(entries: Mapping[str, Entry], files: Files, before: int) -> dict[str, object]:
-    """Turn entries into JSON, digests written once and numbered.
+    """Return entries as JSON, with numbered digests.
 
-    What changed after `before`, in nanoseconds since 1970, might change again unseen.
+    Files changed after `before`, in nanoseconds since 1970, could change again unnoticed.
     """
     numbers: dict[str, int] = {}
     signatures: list[Signature | None] = []
@@ -232,7 +230,7 @@ def _write(entries: Mapping[str, Entry], files: Files, before: int) -> dict[str,
                 if (known := signatures[-1]) is not None and max(known[2:]) > before:
                     blurred.add(digest)
         image = _write_image(entry.image)
-        # What is incomplete is looked at again; what JSON loses something of stays out.
+        # Incomplete entries are read again; entries that JSON cannot represent are left out.
         if (
             entry.is_lasting
             and max(entry.name[2:]) <= before
@@ -296,6 +294,8 @@ def _read_attached(value: list[Any]) -> Attached:
 
 
 def _read_image(value: list[Any]) -> StoredImage:
+    from resolver.core.results.store import StoredImage  # noqa: PLC0415 - only for this
+
     reference, image_id, media_type, digest, size, platforms, offered, created, held, beside = value
     return StoredImage(
         reference,

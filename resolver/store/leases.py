@@ -1,7 +1,9 @@
-"""Who is using what: a file per process at work, that speaks while its lock is held (R36).
+"""Leases: one file per running operation, valid while its process holds the file's lock.
 
-leases/<random>   one JSON object per line: first what is being done and by which process, then the
-                  digests that are needed for it, more lines as they become known
+leases/<random>   one JSON object per line: first the purpose and the process, then the needed
+digests, with more lines as they become known
+
+See docs/store-and-reliability.md, "Leases".
 """
 
 from __future__ import annotations
@@ -13,38 +15,36 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.fields import Fields
-from resolver.core.fields import digest as read_digest
-from resolver.core.stored import Living, Unread
-from resolver.core.strict_json import read_object
+from resolver.core.parse.json import Fields, read_object
+from resolver.core.parse.json import digest as read_digest
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
-from resolver.store.files import close, faults
-from resolver.store.lock import try_lock
+from resolver.store.files import close, faults, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from resolver.core.digest import Digest
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.store import ActiveLease, Unread
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
 
-#: What may be lying in `leases`; nothing else there is ever touched.
+#: Our own names in `leases`; nothing else there is ever touched.
 LEASE = re.compile(r"[0-9a-f]{32}")
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "purpose", "since", "process"})
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Digests per line: 20,000 of them stay below the limit of the JSON reader.
 _PER_LINE = 1_000
-#: Seconds between two tries.
+#: Seconds between two attempts.
 _STEP = 0.01
-#: Longest line of a lease, in bytes, and the largest one of which everything is remembered.
+#: Longest line of a lease, and the largest lease that is kept whole in memory, in bytes.
 _MAX_LINE, _LARGE = 1 << 20, 64 << 20
-#: Where a line of `/proc/locks` names the file.
+#: Field of the file in a line of `/proc/locks`.
 _INODE = 5
 
 
 class Lease:
-    """Keeps what it lists from being collected, and all that comes after it began."""
+    """Protects the listed digests, and content added after it began, from collection."""
 
     def __init__(self, home: Home, descriptor: int | None, path: str) -> None:
         self._home = home
@@ -52,7 +52,7 @@ class Lease:
         self._path = path
 
     def add(self, digests: Iterable[Digest]) -> None:
-        """List more of what is needed; to be called before looking whether it is there.
+        """Protect more digests; call it before checking whether they are present.
 
         Raises:
             StoreFault: it cannot be written.
@@ -64,7 +64,7 @@ class Lease:
         lines = [
             _line({"digests": texts[at : at + _PER_LINE]}) for at in range(0, len(texts), _PER_LINE)
         ]
-        # Under the lock, so that a collection sees all of it or comes before all of it.
+        # Under the lock, so that a collection sees all of the lines or none.
         with self._home.writing():
             _append(self._descriptor, b"".join(lines), self._path)
 
@@ -77,7 +77,7 @@ class Leases:
 
     @contextmanager
     def hold(self, digests: Iterable[Digest], purpose: str, *, needed: bool) -> Iterator[Lease]:
-        """Hold a lease for the length of a block; the kernel ends it if we die."""
+        """Hold a lease for the duration of the context; the kernel ends it if the process dies."""
         name = os.urandom(16).hex()
         descriptor: int | None = None
         path = f"{self._home.root}/leases/{name}"
@@ -85,7 +85,7 @@ class Leases:
             try:
                 descriptor = self._begin(name, purpose)
             except StoreFault:
-                # A store that cannot be written cannot be collected either, not by this user.
+                # A store that this user cannot write cannot be collected by this user either.
                 if needed:
                     raise
             lease = Lease(self._home, descriptor, path)
@@ -118,12 +118,12 @@ class Leases:
             return descriptor
 
     def _lock(self, descriptor: int, path: str) -> None:
-        """Lock a lease of our own; whoever is just looking at it lets go again at once."""
+        """Lock our own lease; a process that only inspects it releases it at once."""
         while self._home.lock and not try_lock(descriptor, fcntl.LOCK_EX, path):
             self._home.patience.sleep(_STEP)
 
     def _end(self, name: str, descriptor: int) -> None:
-        """Remove the file while it still counts, then let go of it."""
+        """Remove the file while it is still locked, then release it."""
         try:
             root = self._home.open()
             if root is not None:
@@ -133,60 +133,62 @@ class Leases:
                         with leases:
                             self._remove(leases, name)
         except StoreFault:
-            # Without its lock it is dead, and the next collection removes it.
+            # Without its lock it has expired, and the next collection removes it.
             pass
         finally:
             close(descriptor)
 
-    def _remove(self, leases: Folder, name: str) -> None:
+    def _remove(self, leases: StoreFolder, name: str) -> None:
         try:
             leases.remove(name)
         except StoreFault:
             return
 
 
-def living(root: Folder) -> tuple[Living, ...]:
-    """Read the leases whose owners live.
+def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
+    """Return the active leases.
 
     Raises:
-        StoreFault: one cannot be read, so what it keeps is not known.
+        StoreFault: one cannot be read, so the content it protects is unknown.
 
     """
-    found, unread = living_and_unread(root)
+    found, unread = read_leases(root)
     for each in unread:
         advice = (
             f"wait until process {each.pid} has ended, or end it"
             if each.pid is not None
-            else f"see which process that is with `fuser {each.path}`, and end it"
+            else f"find its process with `fuser {each.path}`, and end it"
         )
         raise StoreFault(each.path, str(each), advice)
     return found
 
 
-def living_and_unread(root: Folder) -> tuple[tuple[Living, ...], tuple[Unread, ...]]:
-    """Read the leases whose owners live, and list those that cannot be read.
+def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
+    """Return the active leases, and those that cannot be read.
 
     Raises:
         StoreFault: they cannot be listed.
 
     """
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+
     leases = root.enter("leases")
     if leases is None:
         return (), ()
     held = _Held(root)
     with leases:
         names = [name for name in leases.entries() if LEASE.fullmatch(name)]
-        found = [_read_if_living(leases, name, held) for name in names]
+        found = [_read_if_active(leases, name, held) for name in names]
     return (
-        tuple(each for each in found if isinstance(each, Living)),
+        tuple(each for each in found if isinstance(each, ActiveLease)),
         tuple(each for each in found if isinstance(each, Unread)),
     )
 
 
 class _Held:
-    """What is in the store; looked up when a lease is read."""
+    """Digests in the store, listed on first use."""
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: StoreFolder) -> None:
         self._root = root
         self._names: dict[str, frozenset[str]] = {}
 
@@ -208,8 +210,8 @@ class _Held:
                 return list(folder.entries())
 
 
-def is_living(leases: Folder, name: str) -> bool:
-    """Whether somebody holds the lock of this lease, or may: it is another user's."""
+def is_active(leases: StoreFolder, name: str) -> bool:
+    """Whether a process holds this lock; assumed for another user's file."""
     try:
         file = leases.open(name)
     except StoreFault as error:
@@ -219,11 +221,13 @@ def is_living(leases: Folder, name: str) -> bool:
     if file is None:
         return False
     with file:
-        # Shared, so that two who look do not take each other for the owner.
+        # Shared, so that two readers do not take each other for the owner.
         return not try_lock(file.descriptor, fcntl.LOCK_SH, file.path)
 
 
-def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread | None:
+def _read_if_active(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+
     try:
         file = leases.open(name)
     except StoreFault as error:
@@ -243,15 +247,15 @@ def _read_if_living(leases: Folder, name: str, held: _Held) -> Living | Unread |
             purpose, since, process = _read_head(next(lines, b""), f"`{file.path}`")
             known = held if file.status.st_size > _LARGE else None
             digests = _read_digests(lines, f"`{file.path}`", known)
-            return Living(purpose, digests, since, process)
+            return ActiveLease(purpose, digests, since, process)
         except Untrusted as error:
-            # The lease names the process as its own PID namespace does, the kernel as ours.
+            # The lease has the PID in its own namespace, the kernel the PID in ours.
             pid = _owner(file.status) or process
             return Unread(file.path, str(error), purpose, pid, since)
 
 
 def _owner(status: os.stat_result) -> int | None:
-    """Find out who holds a lock; None where the kernel does not say, or names nobody here.
+    """Return the PID of the lock's holder; None if unknown or outside our PID namespace.
 
     Source: proc_locks(5): `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`, the device in hex.
     """
@@ -269,12 +273,7 @@ def _owner(status: os.stat_result) -> int | None:
 
 
 def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    """Split a lease of any length.
-
-    Raises:
-        LimitExceeded: a line has no end in sight.
-
-    """
+    """Split a lease of any length into lines."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -286,24 +285,14 @@ def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 def _read_head(line: bytes, what: str) -> tuple[str, float, int | None]:
-    """Read the purpose, since when, and the process, which leases of older versions do not say.
-
-    Raises:
-        Untrusted: it is not what it must be.
-
-    """
+    """Return purpose, start time and process; older versions did not record the process."""
     first = Fields.of(read_object(line, what), what, "", _MEMBERS)
     process = first.integer("process") if first.has("process") else None
     return first.text("purpose") or "", first.integer("since") / 1e9, process
 
 
 def _read_digests(lines: Iterable[bytes], what: str, held: _Held | None) -> frozenset[Digest]:
-    """Read what is needed; with `held` without what is not here, which cannot be removed.
-
-    Raises:
-        Untrusted: it is not what it must be.
-
-    """
+    """Return the protected digests; with `held` only those that are in the store."""
     digests: set[Digest] = set()
     for line in lines:
         fields = Fields.of(read_object(line, what), what, "", frozenset({"digests"}))

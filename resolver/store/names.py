@@ -1,27 +1,317 @@
-"""What references pointed at when somebody asked, and what was pulled under them.
+"""Name records: what references resolved to, and what was pulled under them.
 
-Two folders, because they are two things: a resolve that finds a moved tag must not change what a
-name that was pulled means.
+They are kept apart: a resolve that finds a moved tag must not change a pulled name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import re
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from resolver.core.attached import Attached
-from resolver.core.descriptor_reader import PLATFORM_NAMES, read_platform
-from resolver.core.fields import Fields
-from resolver.core.pulled_name import PulledImage, PulledName
-from resolver.core.reference_grammar import is_tag
-from resolver.store.records import Form, read_identity, write_descriptor
+from resolver.core.oci.attached import Attached
+from resolver.core.oci.descriptor import PLATFORM_NAMES, Descriptor, read_platform
+from resolver.core.oci.reference import is_tag
+from resolver.core.parse.json import Fields, read_object
+from resolver.core.results.events import Warned
+from resolver.core.results.pull import PulledImage, PulledName
+from resolver.errors import Untrusted
+from resolver.store.files import aside, locked, temporary
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from resolver.core.attached import AttachedKind
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.platform import Platform
+    from resolver.core.oci.attached import AttachedKind
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
+
+
+#: Largest file, in bytes; a record with a thousand platforms has some 100 KiB.
+MAX_NAME = 1_048_576
+#: Held while a name is changed, so that concurrent additions are not lost.
+_LOCK = "names.lock"
+_FILE = re.compile(r"[0-9a-f]{64}\.json")
+_ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BadName:
+    """A name file that cannot be used; the content it needs is unknown."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form(Generic[Record]):
+    """Format of the name files in one folder.
+
+    Attributes:
+        folder: its name in the store.
+        reference: returns the reference of a record.
+        write: returns the JSON members of a record.
+        read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
+
+    """
+
+    folder: str
+    reference: Callable[[Record], str]
+    write: Callable[[Record], Mapping[str, object]]
+    read: Callable[[dict[str, object], str], Record]
+
+
+class Records(Generic[Record]):
+    """A folder of name files. Readers need no lock, since a rename is atomic."""
+
+    def __init__(self, home: Home, form: Form[Record], observe: Observer) -> None:
+        self._home = home
+        self._form = form
+        self._observe = observe
+
+    def put(
+        self,
+        record: Record,
+        *,
+        merge: Callable[[Record | None, Record], Record] | None = None,
+        check: Callable[[StoreFolder, Record], None] | None = None,
+        seconds: float | None = None,
+    ) -> Record:
+        """Write a record durably and return it.
+
+        Args:
+            record: its content must already be in the store.
+            merge: combines the present record, if any, with the new one.
+            check: raises if the record must not be written; called under the store's lock.
+            seconds: to wait for the store's lock; None for the default.
+
+        Raises:
+            StoreFault: it cannot be written.
+
+        """
+        name = file_name(self._form.reference(record))
+        with self._home.writing(seconds=seconds) as root:
+            if check is not None:
+                check(root, record)
+            if merge is None:
+                self._put(root, name, record)
+                return record
+            with self._changing(root):
+                with root.need(self._form.folder) as folder:
+                    known = self._entry(folder, name)
+                record = merge(None if isinstance(known, BadName) else known, record)
+                self._put(root, name, record)
+            return record
+
+    def get(self, reference: str) -> Record | None:
+        """Return the record of a reference; warn about an unusable file and return None.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        root = self._home.open()
+        if root is None:
+            return None
+        with root:
+            folder = root.enter(self._form.folder)
+            if folder is None:
+                return None
+            with folder:
+                entry = self._entry(folder, file_name(reference))
+        if isinstance(entry, BadName):
+            self._warn(entry)
+            return None
+        return entry
+
+    def entries(self) -> Iterator[Record | BadName]:
+        """Iterate over all records, including unusable ones; other files are ignored."""
+        root = self._home.open_store()
+        if root is None:
+            return
+        with root:
+            yield from self.entries_in(root)
+
+    def entries_in(self, root: StoreFolder) -> Iterator[Record | BadName]:
+        """Iterate over all records of an open store."""
+        folder = root.enter(self._form.folder)
+        if folder is None:
+            return
+        with folder:
+            for name in folder.entries():
+                entry = self._entry(folder, name) if _FILE.fullmatch(name) else None
+                if entry is not None:
+                    yield entry
+
+    def read_in(self, root: StoreFolder, name: str) -> Record | BadName | None:
+        """Read one file of an open store by its name; None if absent.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        folder = root.enter(self._form.folder)
+        if folder is None:
+            return None
+        with folder:
+            return self._entry(folder, name)
+
+    def look_in(self, root: StoreFolder, name: str) -> os.stat_result | None:
+        """Return the status of one file of an open store; None if absent."""
+        folder = root.enter(self._form.folder)
+        if folder is None:
+            return None
+        with folder:
+            return folder.look(name)
+
+    def files_in(self, root: StoreFolder) -> dict[str, os.stat_result]:
+        """Return the status of all name files of an open store.
+
+        Raises:
+            StoreFault: they cannot be listed.
+
+        """
+        from resolver.store.index import stats_in  # noqa: PLC0415 - only for this
+
+        found = stats_in(root, self._form.folder)
+        return {name: status for name, status in found.items() if _FILE.fullmatch(name)}
+
+    def usable(self) -> Iterator[Record]:
+        """Iterate over the usable records; warn about the others."""
+        for entry in self.entries():
+            if isinstance(entry, BadName):
+                self._warn(entry)
+            else:
+                yield entry
+
+    def drop(self, reference: str) -> bool:
+        """Remove a record but not its content; False if there was none.
+
+        Raises:
+            StoreFault: it cannot be removed.
+
+        """
+        # Do not create a store only to remove a name from it.
+        if not self._home.exists():
+            return False
+        with self._home.writing() as root:
+            return self.drop_in(root, (reference,)) > 0
+
+    def drop_in(self, root: StoreFolder, references: Iterable[str]) -> int:
+        """Remove records durably from a store locked for writing; return their number.
+
+        Raises:
+            StoreFault: a record cannot be removed.
+
+        """
+        with root.need(self._form.folder) as folder:
+            count = sum([folder.remove(file_name(reference)) for reference in references])
+            if count and self._home.sync:
+                folder.sync()
+            return count
+
+    def put_in(self, root: StoreFolder, record: Record) -> None:
+        """Write a record durably to a store locked for writing.
+
+        Raises:
+            StoreFault: it cannot be written.
+
+        """
+        self._put(root, file_name(self._form.reference(record)), record)
+
+    def put_aside(self, bad: BadName) -> bool:
+        """Move an unusable file to `tmp`; False if it is absent by now.
+
+        Raises:
+            StoreFault: it cannot be moved.
+
+        """
+        name = bad.path.rpartition("/")[2]
+        with (
+            self._home.writing() as root,
+            root.need("tmp") as tmp,
+            root.need(self._form.folder) as folder,
+        ):
+            if not isinstance(self._entry(folder, name), BadName):
+                return False
+            folder.move(name, tmp, aside())
+            return True
+
+    def _changing(self, root: StoreFolder) -> AbstractContextManager[None]:
+        if not self._home.lock:
+            return nullcontext()
+        return locked(root, exclusive=True, patience=self._home.patience, name=_LOCK)
+
+    def _put(self, root: StoreFolder, name: str, record: Record) -> None:
+        text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
+        with (
+            root.need("tmp") as tmp,
+            root.need(self._form.folder) as folder,
+            temporary(tmp, sync=self._home.sync) as file,
+        ):
+            file.write(text.encode())
+            file.publish(folder, name, mode=0o600)
+
+    def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
+        path = folder.where(name)
+        file = folder.open(name)
+        if file is None:
+            missing = folder.look(name) is None
+            return None if missing else BadName(path, "it is not a regular file")
+        with file:
+            if file.status.st_size > MAX_NAME:
+                return BadName(path, f"it has more than {MAX_NAME} bytes")
+            body = b"".join(file.chunks())
+        try:
+            what = f"`{path}`"
+            record = self._form.read(read_object(body, what), what)
+        except Untrusted as error:
+            return BadName(path, str(error))
+        if file_name(self._form.reference(record)) != name:
+            return BadName(path, "its reference does not match its file name")
+        return record
+
+    def _warn(self, bad: BadName) -> None:
+        self._observe(
+            Warned("store-bad-name", f"`{bad.path}` cannot be used and is skipped: {bad.reason}")
+        )
+
+
+def file_name(reference: str) -> str:
+    """Return the file name for a reference (docs/store-and-reliability.md, "File names")."""
+    return hashlib.sha256(reference.encode("utf-8", "surrogatepass")).hexdigest() + ".json"
+
+
+def write_descriptor(descriptor: Descriptor) -> dict[str, object]:
+    """Return the JSON members that identify content."""
+    return {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+
+
+def read_identity(fields: Fields, name: str) -> Descriptor:
+    """Parse the output of `write_descriptor`.
+
+    Raises:
+        Untrusted: it is malformed.
+
+    """
+    fields.required(name)
+    root = fields.child(name, _ROOT_MEMBERS)
+    if root is None:
+        raise fields.bad(name, "required, but null")
+    return Descriptor(root.required_text("mediaType"), root.digest("digest"), root.integer("size"))
+
 
 #: Format of a file in `seen`, and of one in `names`.
 SCHEMA = 1
@@ -38,11 +328,11 @@ _ATTACHED_KINDS: dict[str, AttachedKind] = {
 
 @dataclass(frozen=True, slots=True)
 class NameRecord:
-    """What a reference pointed at when it was last asked about.
+    """What a reference pointed at when it was last resolved.
 
     Attributes:
         reference: canonical.
-        root: type, digest and size only; the type is the decided one.
+        root: media type, digest and size only; the media type is the verified one.
 
     """
 
@@ -51,7 +341,7 @@ class NameRecord:
 
 
 def merged(known: PulledName | None, new: PulledName) -> PulledName:
-    """Join what was pulled before and now; what belongs to another root is let go."""
+    """Merge an earlier pull with a new one; images of another root are dropped."""
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
     if known is not None and known.root.digest == new.root.digest:
@@ -119,7 +409,7 @@ def _read_attached(fields: Fields) -> Attached:
     about = fields.digest("about") if fields.has("about") else None
     tag = fields.text("tag") or ""
     if tag and not is_tag(tag):
-        raise fields.bad("tag", "it is no tag")
+        raise fields.bad("tag", "it is not a tag")
     return Attached(kind, read_identity(fields, "manifest"), about, tag)
 
 

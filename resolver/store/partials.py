@@ -1,10 +1,11 @@
-"""Transfers under way: one folder per digest, and a lock that says who works on it (R35, R38).
+"""Partial blobs: one folder per digest, with a lock held by the process that writes.
 
-partial/<alg>-<hex>/lock       held by the one process that writes
+partial/<alg>-<hex>/lock       held by the process that writes
                     data       the bytes, with gaps
-                    meta.json  which bytes are there; written behind them, never before, and in
-                               place: it is no name that a power cut may not lose, only a hint,
-                               and what it says is hashed again
+                    meta.json  received ranges; written after the bytes, in place, since it is only
+                    a hint: the bytes are hashed again
+
+                    See docs/store-and-reliability.md, "Locks" and "Recovery".
 """
 
 from __future__ import annotations
@@ -16,27 +17,69 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from resolver.core.fields import Fields
-from resolver.core.strict_json import read_object
+from resolver.core.parse.json import Fields, read_object
 from resolver.errors import BadDocument, ResolverError, StoreFault
-from resolver.store.files import close, faults
-from resolver.store.lock import same_file, try_lock
-from resolver.store.ranges import Range, Ranges
-from resolver.store.temporary import aside
+from resolver.store.files import aside, close, faults, same_file, try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.store.files import Folder
-    from resolver.store.home import Home
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.store.files import StoreFolder
+    from resolver.store.folder import Home
+
+
+#: Start and exclusive end, in bytes.
+Range = tuple[int, int]
+
+
+class Ranges:
+    """A set of byte positions, as few merged ranges."""
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._ranges: list[Range] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def add(self, start: int, end: int) -> bool:
+        """Add the bytes from `start` up to `end`; True if any was already included."""
+        if start >= end:
+            return False
+        overlaps = False
+        rest: list[Range] = []
+        for low, high in self._ranges:
+            if high < start or low > end:
+                rest.append((low, high))
+                continue
+            overlaps = overlaps or (low < end and start < high)
+            start, end = min(start, low), max(end, high)
+        rest.append((start, end))
+        self._ranges = sorted(rest)
+        return overlaps
+
+    @property
+    def prefix(self) -> int:
+        """Number of bytes from the start without a gap."""
+        if not self._ranges or self._ranges[0][0] > 0:
+            return 0
+        return self._ranges[0][1]
+
+    @property
+    def total(self) -> int:
+        """Number of bytes."""
+        return sum(end - start for start, end in self._ranges)
+
+    def pieces(self) -> tuple[Range, ...]:
+        """Return the ranges in order."""
+        return tuple(self._ranges)
+
 
 DATA = "data"
 META = "meta.json"
 LOCK = "lock"
-#: Everything that may be in such a folder; the lock last, since it keeps others out. Earlier
-#: versions wrote `meta.new` first.
+#: All files of a partial; the lock last, since it excludes other processes. Earlier versions wrote
+#: `meta.new` first.
 _FILES = (DATA, META, "meta.new", LOCK)
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "size", "ranges"})
@@ -45,21 +88,23 @@ _MAX_META = 1_048_576
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = _READ_WRITE | os.O_CREAT | os.O_EXCL
-#: Seconds between two looks at another process's transfer.
+#: Seconds between two checks of another process's transfer.
 STEP = 0.05
 
 
 def folder_name(digest: Digest) -> str:
-    """Name the folder of a transfer."""
+    """Return the folder name of a partial."""
     return f"{digest.algorithm}-{digest.hex}"
 
 
-class Claim:
-    """The right to write one partial: nobody else has it while this process lives."""
+class PartialLock:
+    """An exclusive lock on one partial, until `release` or the end of the process."""
 
     __slots__ = ("_is_released", "_lock", "_name", "_parent", "folder")
 
-    def __init__(self, parent: Folder, name: str, folder: Folder, lock: int | None) -> None:
+    def __init__(
+        self, parent: StoreFolder, name: str, folder: StoreFolder, lock: int | None
+    ) -> None:
         self._parent = parent
         self._name = name
         self.folder = folder
@@ -67,7 +112,7 @@ class Claim:
         self._is_released = False
 
     def release(self) -> None:
-        """Let others have it; what is there stays. A second time does nothing."""
+        """Release the lock and keep the partial; further calls do nothing."""
         if self._is_released:
             return
         self._is_released = True
@@ -77,24 +122,24 @@ class Claim:
         close(self._parent.descriptor)
 
     def remove(self) -> None:
-        """Remove everything that is ours to remove; the claim stays held."""
+        """Remove the partial's files; the lock stays held."""
         _empty(self.folder)
         self._parent.remove_folder(self._name)
 
     def ranges(self, size: int) -> tuple[Range, ...]:
-        """Read which bytes are said to be there; none if that cannot be used."""
-        return said(self.folder, size)
+        """Return the recorded ranges; none if the record cannot be used."""
+        return recorded_ranges(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
-        """Note which bytes are there, in one write, so that a kill leaves the old or the new.
+        """Record the received ranges in one write, so that a kill leaves the old or the new record.
 
-        Padded to the length of what was there, since cutting it would be a second step.
+        Padded to the old length, since truncation would be a second step.
         """
         value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
         body = json.dumps(value).encode()
         status = self.folder.look(META)
         if status is not None and not (_is_ours(status) and status.st_size <= _MAX_META):
-            # Planted, or something else under a second name: its bytes must not change.
+            # Planted, or a hard link to another file: its bytes must not change.
             self.folder.remove(META)
             status = None
         flags = _WRITE if status is not None else _WRITE | os.O_CREAT | os.O_EXCL
@@ -106,10 +151,10 @@ class Claim:
                 os.close(descriptor)
 
     def open_data(self) -> tuple[int, int]:
-        """Open the file for reading and writing, and give it with its present size."""
+        """Open the data for reading and writing; return the descriptor and its size."""
         status = self.folder.look(DATA)
         if status is not None and not _is_ours(status):
-            # Planted, or a blob under a second name: its bytes must not change.
+            # Planted, or a hard link to a blob: its bytes must not change.
             self.folder.remove(DATA)
             status = None
         with faults(self.folder.where(DATA)):
@@ -122,7 +167,7 @@ class Claim:
             return descriptor, os.fstat(descriptor).st_size
 
     def _make_writable(self) -> None:
-        """Undo the last step before publishing, after which somebody died."""
+        """Undo the chmod before publishing, left by a process that died after it."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(DATA, flags, dir_fd=self.folder.descriptor)
         try:
@@ -138,13 +183,13 @@ class Partials:
         self._home = home
 
     def had(self, descriptor: Descriptor) -> int:
-        """Count the bytes that a transfer could go on from."""
+        """Count the bytes that a transfer can resume from."""
         with self._look(descriptor.digest) as folder:
-            pieces = said(folder, descriptor.size) if folder is not None else ()
+            pieces = recorded_ranges(folder, descriptor.size) if folder is not None else ()
         return sum(end - start for start, end in pieces)
 
     def trace(self, digest: Digest) -> tuple[int, ...]:
-        """Give something that changes while another process makes progress."""
+        """Return values that change while another process makes progress."""
         with self._look(digest) as folder:
             if folder is None:
                 return ()
@@ -157,14 +202,14 @@ class Partials:
         )
 
     def where(self, digest: Digest) -> str:
-        """Give the path of a transfer's lock, for messages."""
+        """Return the path of a partial's lock, for messages."""
         return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
 
-    def claim(self, digest: Digest) -> Claim | None:
-        """Try once to get the right to write a partial; None while another process has it.
+    def claim(self, digest: Digest) -> PartialLock | None:
+        """Try once to lock a partial; None while another process holds it.
 
         Raises:
-            StoreFault: the store cannot be written, or must not be.
+            StoreFault: the store cannot be written or is not trusted.
 
         """
         name = folder_name(digest)
@@ -179,7 +224,7 @@ class Partials:
             return claim
 
     @contextmanager
-    def _look(self, digest: Digest) -> Iterator[Folder | None]:
+    def _look(self, digest: Digest) -> Iterator[StoreFolder | None]:
         root = self._home.open()
         if root is None:
             yield None
@@ -195,8 +240,8 @@ class Partials:
                 yield folder
 
 
-def discard(parent: Folder, name: str) -> None:
-    """Remove a transfer that nobody works on, while nobody can begin to.
+def discard(parent: StoreFolder, name: str) -> None:
+    """Remove an unused partial while the store is locked exclusively.
 
     Raises:
         StoreFault: it cannot be removed.
@@ -209,14 +254,14 @@ def discard(parent: Folder, name: str) -> None:
         parent.remove_folder(name)
 
 
-def _empty(folder: Folder) -> None:
+def _empty(folder: StoreFolder) -> None:
     for name in _FILES:
         status = folder.look(name)
         if status is not None and not stat.S_ISDIR(status.st_mode):
             folder.remove(name)
 
 
-def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | None:
+def _claim(root: StoreFolder, parent: StoreFolder, name: str, *, lock: bool) -> PartialLock | None:
     status = parent.look(name)
     if status is not None and not stat.S_ISDIR(status.st_mode):
         with root.need("tmp") as tmp:
@@ -234,11 +279,11 @@ def _claim(root: Folder, parent: Folder, name: str, *, lock: bool) -> Claim | No
     finally:
         if not kept:
             close(folder.descriptor)
-    return Claim(parent, name, folder, descriptor) if kept else None
+    return PartialLock(parent, name, folder, descriptor) if kept else None
 
 
-def _lock(parent: Folder, name: str, folder: Folder) -> int | None:
-    """Lock a partial's folder; None if another has it, or it was removed meanwhile."""
+def _lock(parent: StoreFolder, name: str, folder: StoreFolder) -> int | None:
+    """Lock a partial's folder; None if another process holds it or it was removed meanwhile."""
     try:
         descriptor = folder.lock_file(LOCK)
     except StoreFault as error:
@@ -262,8 +307,8 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
-def said(folder: Folder, size: int) -> tuple[Range, ...]:
-    """Read which bytes of a partial are said to be there, as far as the file itself goes."""
+def recorded_ranges(folder: StoreFolder, size: int) -> tuple[Range, ...]:
+    """Return the recorded ranges of a partial, cut to the size of its data."""
     data = folder.look(DATA)
     if data is None or not _is_ours(data):
         return ()
@@ -277,27 +322,22 @@ def said(folder: Folder, size: int) -> tuple[Range, ...]:
     try:
         ranges = _read(body, size, f"`{file.path}`")
     except ResolverError:
-        # It only saves work; what it says is hashed again anyway.
+        # The record only saves work; the bytes are hashed again.
         return ()
     there = min(size, data.st_size)
     return Ranges((start, min(end, there)) for start, end in ranges).pieces()
 
 
 def _read(body: bytes, size: int, what: str) -> list[Range]:
-    """Read `meta.json`.
-
-    Raises:
-        Untrusted: it is not what it must be, or about another size.
-
-    """
+    """Read `meta.json`."""
     fields = Fields.of(read_object(body, what), what, "", _MEMBERS)
     if fields.integer("schema") != _SCHEMA or fields.integer("size") != size:
-        raise BadDocument(what, "size", "it is about something else")
+        raise BadDocument(what, "size", "it does not match the blob")
     ranges: list[Range] = []
     for value in fields.array("ranges"):
         match value:
             case [int(start), int(end)] if 0 <= start <= end <= size:
                 ranges.append((start, end))
             case _:
-                raise BadDocument(what, "ranges", "it is no pair of positions")
+                raise BadDocument(what, "ranges", "it is not a pair of positions")
     return ranges

@@ -1,4 +1,4 @@
-"""Removing images by name or id: untag first, then delete what nothing else needs."""
+"""Remove images by name or ID: untag first, then delete unneeded content."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.events import Warned, ignore
-from resolver.core.manifest import Manifest
-from resolver.core.reference import Reference
-from resolver.core.stored import Removed, Trimmed
-from resolver.errors import AmbiguousId, ImageNotHeld, InUse, InvalidReference, StoreFault
-from resolver.store.ground import Ground
-from resolver.store.reach import Need
+from resolver.core.oci.manifest import Manifest
+from resolver.core.oci.reference import Reference
+from resolver.core.results.events import Warned, ignore
+from resolver.core.results.store import Removed, Trimmed
+from resolver.errors import (
+    ImageNotHeld,
+    InvalidReference,
+    Malformed,
+    Negative,
+    StoreFault,
+    shortened,
+)
+from resolver.store.collect import GcSnapshot
+from resolver.store.reachable import Need
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.attached import Attached
-    from resolver.core.descriptor import Descriptor
-    from resolver.core.digest import Digest
-    from resolver.core.events import Observer
-    from resolver.core.platform import Platform
-    from resolver.core.pulled_name import PulledImage, PulledName
-    from resolver.store.home import Home
-    from resolver.store.names import NameRecord
-    from resolver.store.records import Records
+    from resolver.core.oci.attached import Attached
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
+    from resolver.core.results.pull import PulledImage, PulledName
+    from resolver.store.folder import Home
+    from resolver.store.names import NameRecord, Records
 
-#: An image id or its start, of any length as Docker takes it; a name of that spelling goes first.
+#: An image ID or a prefix of one, of any length as in Docker; a name of that spelling wins.
 #: Source: moby, pkg/truncindex.
 _ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 _DOCUMENTS = frozenset({"index", "manifest", "config"})
@@ -36,10 +42,11 @@ _DOCUMENTS = frozenset({"index", "manifest", "config"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Change:
-    """What happens to one name.
+    """The change to one name.
 
     Attributes:
-        images: that go; all of them takes the name along, and an image takes what is about it.
+        images: to remove. Removing all of them removes the name; attached artifacts go with their
+            image.
 
     """
 
@@ -48,7 +55,7 @@ class _Change:
 
     @property
     def rest(self) -> PulledName | None:
-        """What is left of the name."""
+        """The remaining record; None if the name is removed."""
         left = tuple(image for image in self.record.images if image not in self.images)
         if not left:
             return None
@@ -58,13 +65,13 @@ class _Change:
 
     @property
     def attached(self) -> tuple[Attached, ...]:
-        """What goes with the images."""
+        """Attached artifacts that are removed with the images."""
         rest = self.rest
         stays = rest.attached if rest is not None else ()
         return tuple(each for each in self.record.attached if each not in stays)
 
     def _gone(self) -> set[Digest]:
-        """Give the images that go, and all that is about them, directly or not."""
+        """Return the removed images and everything attached to them, directly or not."""
         gone = {image.manifest.digest for image in self.images}
         while True:
             more = {each.manifest.digest for each in self.record.attached if each.about in gone}
@@ -74,7 +81,7 @@ class _Change:
 
     @property
     def trimmed(self) -> Trimmed | None:
-        """What the name loses, where it stays."""
+        """What a name that stays loses."""
         rest = self.rest
         if rest is None or not self.images:
             return None
@@ -99,25 +106,27 @@ def remove(
     if not home.exists():
         raise ImageNotHeld(target, str(home.root))
     with home.writing(exclusive=True) as root:
-        ground = Ground.around(root, pulled, seen, target) or Ground.take(root, pulled, seen)
-        changes, loose = _changes(ground, target, platform, str(home.root))
+        snapshot = GcSnapshot.around(root, pulled, seen, target) or GcSnapshot.take(
+            root, pulled, seen
+        )
+        changes, loose = _changes(snapshot, target, platform, str(home.root))
         if not force:
-            _refuse_in_use(ground, target, changes, loose)
+            _refuse_in_use(snapshot, target, changes, loose)
         gone = [change.record.reference for change in changes if change.rest is None]
-        needs = _released(ground, changes, loose)
+        needs = _released(snapshot, changes, loose)
         try:
-            items = ground.items(_deletable(ground, changes, needs, gone), needs)
+            items = snapshot.items(_deletable(snapshot, changes, needs, gone), needs)
         except StoreFault as error:
-            # What another image needs is not known; this one can be untagged all the same.
-            observe(Warned("store-damaged", f"only untagged, and nothing deleted: {error}"))
+            # The needs of another image are unknown; this one can still be untagged.
+            observe(Warned("store-damaged", f"untagged, but nothing deleted: {error}"))
             items = ()
-        # The name first and for good: a name that comes back after a power cut must be whole.
+        # Remove the name durably first: a name that survives a power cut must be complete.
         pulled.drop_in(root, gone)
         seen.drop_in(root, gone)
         for rest in (change.rest for change in changes):
             if rest is not None:
                 pulled.put_in(root, rest)
-        ground.delete(items, sync=home.sync)
+        snapshot.delete(items, sync=home.sync)
         return Removed(
             tuple(gone),
             tuple(digest for item in items for digest in needs if str(digest) == item.name),
@@ -127,16 +136,16 @@ def remove(
 
 
 def _changes(
-    ground: Ground, target: str, platform: Platform | None, store: str
+    snapshot: GcSnapshot, target: str, platform: Platform | None, store: str
 ) -> tuple[list[_Change], tuple[Descriptor, ...]]:
-    """Find what a text means: names that change, or manifests that no name leads to."""
-    record = next((r for r in ground.names if r.reference == target), None)
+    """Find the names to change, or the unnamed manifests, that a target means."""
+    record = next((r for r in snapshot.names if r.reference == target), None)
     if record is not None:
         return [_Change(record, _of_platform(record, platform, store))], ()
-    changes = _by_digest(ground, target)
+    changes = _by_digest(snapshot, target)
     loose: tuple[Descriptor, ...] = ()
     if not changes and _ID.fullmatch(target):
-        changes, loose = _by_start(ground, target)
+        changes, loose = _by_start(snapshot, target)
     if not changes and not loose:
         raise ImageNotHeld(target, store)
     if platform is not None:
@@ -150,8 +159,8 @@ def _changes(
     return changes, loose
 
 
-def _by_digest(ground: Ground, target: str) -> list[_Change]:
-    """Find `NAME[:TAG]@DIGEST`: what was pulled in that repository and has this digest."""
+def _by_digest(snapshot: GcSnapshot, target: str) -> list[_Change]:
+    """Find `NAME[:TAG]@DIGEST` among the pulled names of that repository."""
     try:
         wanted = Reference.parse(target)
     except InvalidReference:
@@ -159,20 +168,20 @@ def _by_digest(ground: Ground, target: str) -> list[_Change]:
     if wanted.digest is None:
         return []
     found: list[_Change] = []
-    for record in ground.names:
+    for record in snapshot.names:
         name = Reference.parse(record.reference)
         if name.identity == wanted.identity and wanted.tag in {None, name.tag}:
-            images = _by_id(ground, record, wanted.digest)
+            images = _by_id(snapshot, record, wanted.digest)
             is_alone = not record.images and record.root.digest == wanted.digest
             found += [_Change(record, images)] if images or is_alone else []
     return found
 
 
-def _by_start(ground: Ground, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
     """Find an id by its start: of a named image, else of one that nothing names.
 
     Raises:
-        AmbiguousId: it is the start of ids of several images.
+        Malformed: it is the start of ids of several images.
 
     """
     ids, needed = _ids(ground)
@@ -185,48 +194,55 @@ def _by_start(ground: Ground, target: str) -> tuple[list[_Change], tuple[Descrip
         *(frozenset(images) for images in loose.values()),
     }
     if len(meanings) > 1:
-        raise AmbiguousId(target, sorted(str(digest) for digest in (*named, *loose)))
+        digests = tuple(sorted(str(digest) for digest in (*named, *loose)))
+        raise Malformed(
+            f"`{shortened(target)}` is the start of {len(digests)} image ids",
+            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
+            code="ambiguous-id",
+            text=target,
+            digests=digests,
+        )
     return next(iter(named.values()), []), next(iter(loose.values()), ())
 
 
-def _naming(ground: Ground, digest: Digest) -> list[_Change]:
+def _naming(snapshot: GcSnapshot, digest: Digest) -> list[_Change]:
     return [
         _Change(record, images)
-        for record in ground.names
-        if (images := _by_id(ground, record, digest))
-        # An index of artifacts alone has no images to go.
+        for record in snapshot.names
+        if (images := _by_id(snapshot, record, digest))
+        # An index of only artifacts has no images.
         or (not record.images and record.root.digest == digest)
     ]
 
 
-def _unnamed(ground: Ground, digest: Digest, needed: set[Digest]) -> tuple[Descriptor, ...]:
-    """Give the manifest of this digest, or those whose config it is; empty for anything else."""
-    descriptor = ground.document_like(digest)
+def _unnamed(snapshot: GcSnapshot, digest: Digest, needed: set[Digest]) -> tuple[Descriptor, ...]:
+    """Return the manifest of this digest, or those with this config; empty for anything else."""
+    descriptor = snapshot.reach.document_like(digest)
     if descriptor is not None:
         return (descriptor,)
-    if not ground.starts_like_a_document(digest):
+    if not snapshot.reach.looks_like_json(digest):
         return ()
     owners: list[Descriptor] = []
-    for other in sorted(set(ground.files) - needed - {digest}):
-        manifest = ground.document_like(other)
-        document = None if manifest is None else ground.reach.document(manifest)
+    for other in sorted(set(snapshot.files) - needed - {digest}):
+        manifest = snapshot.reach.document_like(other)
+        document = None if manifest is None else snapshot.reach.document(manifest)
         config = document.config if isinstance(document, Manifest) else None
         if manifest is not None and config is not None and config.digest == digest:
             owners.append(manifest)
     return tuple(owners)
 
 
-def _ids(ground: Ground) -> tuple[set[Digest], set[Digest]]:
-    """List what images of some name go by, and all content that these images need."""
-    ids = {record.root.digest for record in ground.names}
+def _ids(snapshot: GcSnapshot) -> tuple[set[Digest], set[Digest]]:
+    """Return the IDs of all named images, and the content they need."""
+    ids = {record.root.digest for record in snapshot.names}
     needed = set(ids)
-    for record in ground.names:
+    for record in snapshot.names:
         for image in record.images:
-            needs = ground.reach.as_far_as_known(image.manifest)
+            needs = snapshot.reach.as_far_as_known(image.manifest)
             needed |= {need.descriptor.digest for need in needs}
             ids |= _ids_of(image, needs)
         for each in record.attached:
-            needed |= {n.descriptor.digest for n in ground.reach.as_far_as_known(each.manifest)}
+            needed |= {n.descriptor.digest for n in snapshot.reach.as_far_as_known(each.manifest)}
     return ids, needed
 
 
@@ -235,13 +251,13 @@ def _ids_of(image: PulledImage, needs: Iterable[Need]) -> set[Digest]:
     return {image.manifest.digest} | configs
 
 
-def _by_id(ground: Ground, record: PulledName, digest: Digest) -> tuple[PulledImage, ...]:
+def _by_id(snapshot: GcSnapshot, record: PulledName, digest: Digest) -> tuple[PulledImage, ...]:
     if record.root.digest == digest:
         return record.images
     return tuple(
         image
         for image in record.images
-        if digest in _ids_of(image, ground.reach.as_far_as_known(image.manifest))
+        if digest in _ids_of(image, snapshot.reach.as_far_as_known(image.manifest))
     )
 
 
@@ -265,19 +281,19 @@ def _fits(digest: Digest, text: str) -> bool:
 
 
 def _refuse_in_use(
-    ground: Ground, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
+    snapshot: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
     """Refuse what somebody uses, and an id that would take several names along.
 
     Raises:
-        InUse: it is.
+        Negative: it is.
 
     """
     names = sorted(change.record.reference for change in changes)
     if len(names) > 1:
-        raise InUse(
+        raise _in_use(
             target,
-            "it goes by several names:",
+            "it has several names:",
             names,
             "remove them one by one, or all of them with `--force`",
         )
@@ -286,9 +302,9 @@ def _refuse_in_use(
         core.update(image.manifest.digest for image in change.images)
         if change.rest is None:
             core.add(change.record.root.digest)
-    users = sorted({lease.purpose for lease in ground.leases if lease.digests & core})
+    users = sorted({lease.purpose for lease in snapshot.leases if lease.digests & core})
     if users:
-        raise InUse(
+        raise _in_use(
             target,
             "it is in use by",
             [user or "another process" for user in users],
@@ -296,20 +312,32 @@ def _refuse_in_use(
         )
 
 
+def _in_use(target: str, reason: str, users: list[str], hint: str) -> Negative:
+    listing = ", ".join(f"`{user}`" for user in users)
+    return Negative(
+        f"`{shortened(target)}` is kept: {reason} {listing}",
+        hint,
+        code="in-use",
+        target=target,
+        reason=reason,
+        users=tuple(users),
+    )
+
+
 def _released(
-    ground: Ground, changes: list[_Change], loose: tuple[Descriptor, ...]
+    snapshot: GcSnapshot, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> dict[Digest, Need]:
-    """Give what was needed for what goes."""
+    """Return the content of what is removed."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
     roots += [each.manifest for change in changes for each in change.attached]
     found: list[Need] = []
     for root in roots:
-        # A damaged document goes too, though nothing is known of what it points at.
+        # A damaged document is removed too, although its references are unknown.
         found += [Need(root, "index" if root.is_index else "manifest")]
-        found += ground.reach.as_far_as_known(root)
+        found += snapshot.reach.as_far_as_known(root)
     for descriptor in loose:
-        found += ground.reach.as_far_as_known(descriptor)
+        found += snapshot.reach.as_far_as_known(descriptor)
     needs: dict[Digest, Need] = {}
     for need in found:
         needs.setdefault(need.descriptor.digest, need)
@@ -317,22 +345,26 @@ def _released(
 
 
 def _deletable(
-    ground: Ground, changes: list[_Change], needs: dict[Digest, Need], gone: list[str]
+    snapshot: GcSnapshot, changes: list[_Change], needs: dict[Digest, Need], gone: list[str]
 ) -> list[Digest]:
     changed = {change.record.reference for change in changes}
-    stay = ground.needed_by(record for record in ground.names if record.reference not in changed)
+    stay = snapshot.needed_by(
+        record for record in snapshot.names if record.reference not in changed
+    )
     for change in changes:
         if change.rest is not None:
-            stay |= ground.reach.of_name(change.rest)
-    noted = {record.root.digest for record in ground.seen if record.reference not in gone}
-    spared = set(stay) | ground.users().keys() | noted
-    since = min((lease.since for lease in ground.leases), default=None)
+            stay |= snapshot.reach.of_name(change.rest)
+    noted = {record.root.digest for record in snapshot.seen if record.reference not in gone}
+    spared = set(stay) | snapshot.users().keys() | noted
+    since = min((lease.since for lease in snapshot.leases), default=None)
     return [
         digest
         for digest, need in needs.items()
-        if digest in ground.files
+        if digest in snapshot.files
         and digest not in spared
-        and str(digest) not in ground.others
-        # A document may have been read by a pull that has not listed it yet.
-        and (since is None or need.kind not in _DOCUMENTS or ground.files[digest].st_mtime < since)
+        and str(digest) not in snapshot.others
+        # An active pull may have read the document and not listed it yet.
+        and (
+            since is None or need.kind not in _DOCUMENTS or snapshot.files[digest].st_mtime < since
+        )
     ]

@@ -12,7 +12,7 @@ from store import SIZES, store
 
 
 def main() -> None:
-    """Read the knobs and measure."""
+    """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
         dest="verb", required=True, metavar="startup|resolve|batch|pull|compare|store"
@@ -39,7 +39,9 @@ def main() -> None:
         help="one part; repeat it (default: all)",
     )
     third.add_argument(
-        "--huge", action="store_true", help="also the memory for a layer of 2 GB; wants 5 GB free"
+        "--huge",
+        action="store_true",
+        help="also the memory for a layer of 2 GB; needs 5 GB of free space",
     )
     fourth = verbs.add_parser("compare", help="the files of two platforms, against gzip and tar")
     fourth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")

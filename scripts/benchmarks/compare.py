@@ -25,9 +25,10 @@ from servers import layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What product.md wants: at most so much of the time of `gzip -dc | tar -t`.
+#: At most this multiple of the time of `gzip -dc | tar -t`.
+#: Source: docs/store-and-reliability.md, "Performance targets".
 _AT_MOST = 1.3
-#: Bytes of one platform, and of the layer that both have.
+#: Bytes of one platform, and of the layer that both share.
 PLATFORM, SHARED = 500 << 20, 120 << 20
 #: Sizes of files: as in a Debian image, most are small and few have most of the bytes.
 _SIZES = ((0.30, 1_000), (0.35, 6_000), (0.20, 30_000), (0.12, 150_000), (0.03, 1_500_000))
@@ -37,11 +38,11 @@ _REPOSITORY = "bench/app"
 
 
 def compare(runs: int) -> None:
-    """Make two platforms and measure."""
+    """Make two platforms, and print the table."""
     with tempfile.TemporaryDirectory(prefix="resolver-bench-compare-") as folder:
         layout = Path(folder, "layout")
         print("making two platforms of 500 MB", file=sys.stderr)
-        # In a process of its own: what it takes would count as the memory of those measured.
+        # In a separate process: its memory would count towards that of the processes measured.
         with ProcessPoolExecutor(1) as pool:
             size, files, lying, blobs = pool.submit(_make, layout).result()
         packed = sum(blob.stat().st_size for blob in blobs)
@@ -63,7 +64,7 @@ def compare(runs: int) -> None:
                 "compare --files --offline", lambda _: comparing, at_most=_AT_MOST, moved=size
             )
             linting = [*resolver(), "lint", f"{name}:liar", "--deep", "--plain-http"]
-            # It finds something, which is status 1.
+            # Status 1: there are findings.
             liar = Row(
                 f"lint --deep of a liar of {lying / 1e6:.0f} MB",
                 lambda _: ["bash", "-c", '"$@"; test $? = 1', "bash", *linting],
@@ -81,19 +82,21 @@ def compare(runs: int) -> None:
 def _make(folder: Path) -> tuple[int, int, int, list[Path]]:
     """Write the layout.
 
-    Gives the bytes of all tars, the number of files, the bytes of the layers of the image that
-    lies, and the layers' files.
+    Returns the bytes of all tars, the number of files, the bytes of the layers of the mislabelled
+    image, and the files of the layers.
     """
     layout = Layout(folder)
-    chance = random.Random(1)  # noqa: S311 - the same files every time
-    stuff = _Stuff(chance)
+    rng = random.Random(1)  # noqa: S311 - reproducible files
+    contents = _Contents(rng)
     total = count = 0
     made: dict[str, list[Layer]] = {name: [] for name in _MACHINES}
     plan: list[tuple[tuple[str, ...], int]] = [(("amd64", "arm64"), SHARED)]
     plan += [((name,), (PLATFORM - SHARED) // 2) for name in _MACHINES for _ in range(2)]
     for number, (names, size) in enumerate(plan):
         program = _PROGRAM if len(names) == 1 else ""
-        body, files = _tar(stuff, f"usr/share/{number // 3}", size, _MACHINES[names[-1]], program)
+        body, files = _tar(
+            contents, f"usr/share/{number // 3}", size, _MACHINES[names[-1]], program
+        )
         layer = layout.packed(gzip.compress(body, 6), hashlib.sha256(body).hexdigest())
         total += len(body)
         count += files
@@ -106,52 +109,52 @@ def _make(folder: Path) -> tuple[int, int, int, list[Path]]:
     return total, count, sum(layer.size for layer in made["amd64"]), blobs
 
 
-class _Stuff:
+class _Contents:
     """Bytes like those of an image: half of them text, the rest less and less compressible."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        words = [chance.randbytes(chance.randrange(2, 9)).hex().encode() for _ in range(4000)]
-        self._text = b" ".join(chance.choices(words, k=1_000_000))
-        self._noise = chance.randbytes(4 << 20)
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        words = [rng.randbytes(rng.randrange(2, 9)).hex().encode() for _ in range(4000)]
+        self._text = b" ".join(rng.choices(words, k=1_000_000))
+        self._noise = rng.randbytes(4 << 20)
         self._code = b"".join(
-            struct.pack(
-                "<HHI", chance.randrange(300), chance.randrange(3000), chance.getrandbits(24)
-            )
+            struct.pack("<HHI", rng.randrange(300), rng.randrange(3000), rng.getrandbits(24))
             for _ in range(500_000)
         )
 
     def body(self, size: int) -> bytes:
-        """Give so many of them."""
-        kind = self.chance.random()
+        """Return `size` bytes."""
+        kind = self.rng.random()
         pool = self._text if kind < 0.5 else self._code if kind < 0.85 else self._noise  # noqa: PLR2004
-        at = self.chance.randrange(max(1, len(pool) - size))
+        at = self.rng.randrange(max(1, len(pool) - size))
         return pool[at : at + size]
 
 
-def _sizes(chance: random.Random, total: int) -> Iterator[int]:
+def _sizes(rng: random.Random, total: int) -> Iterator[int]:
     left = total
     while left > 0:
-        draw = chance.random()
+        draw = rng.random()
         for share, mean in _SIZES:
             draw -= share
             if draw < 0:
-                size = min(left, int(chance.expovariate(1 / mean)))
+                size = min(left, int(rng.expovariate(1 / mean)))
                 yield size
                 left -= size + 1024
                 break
 
 
-def _tar(stuff: _Stuff, prefix: str, size: int, number: int, program: str) -> tuple[bytes, int]:
-    """Make a tar archive of about so many bytes; gives it and the number of its files.
+def _tar(
+    contents: _Contents, prefix: str, size: int, number: int, program: str
+) -> tuple[bytes, int]:
+    """Make a tar archive of about `size` bytes; return it and the number of its files.
 
     A program, if it has a name, comes first.
     """
     out = io.BytesIO()
     count = 0
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for count, length in enumerate(_sizes(stuff.chance, size), 1):
-            body = stuff.body(length)
+        for count, length in enumerate(_sizes(contents.rng, size), 1):
+            body = contents.body(length)
             is_program = count == 1 and program
             if is_program or count % 20 == 0:
                 body = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 2, number) + body

@@ -1,4 +1,4 @@
-"""Distance: a TCP proxy that makes a server on this machine as far away as one wants.
+"""A TCP proxy that delays and throttles the connections to a server on this machine.
 
     python delay_proxy.py PORT ROUND_TRIP_MS [MB_PER_SECOND]
 
@@ -23,7 +23,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-#: The most that is taken at once, in bytes; also the grain in which a rate is kept.
+#: Bytes read at once, at most; also the granularity of the rate.
 CHUNK = 262_144
 _BACKLOG = 128
 _MEGA = 1_000_000
@@ -31,14 +31,14 @@ _MEGA = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far away, in seconds for a round trip, and how narrow, in bytes per second; 0 = not."""
+    """A round trip in seconds, and a rate in bytes per second; 0 disables either."""
 
     round_trip: float
     rate: float = 0.0
 
 
 class _Way:
-    """One direction of a connection: a thread takes bytes in, another hands them on in time."""
+    """One direction of a connection: one thread reads, another writes on time."""
 
     def __init__(
         self, source: socket.socket, target: socket.socket, distance: Distance, opened: float
@@ -46,12 +46,12 @@ class _Way:
         self._source = source
         self._target = target
         self._distance = distance
-        #: When the last byte that was taken has left the near end; no byte leaves before `opened`.
+        #: When the last byte that was read leaves the near end; no byte leaves before `opened`.
         self._left = opened
         self._due: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Carry until one side ends it."""
+        """Forward bytes until one side closes."""
         giving = threading.Thread(target=self._give, daemon=True)
         giving.start()
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ class _Way:
         was_ready = bool(select.select([self._source], [], [], 0)[0])
         chunk = self._source.recv(CHUNK)
         if not was_ready:
-            # The line was idle; otherwise it goes on where it was, however late this thread is.
+            # Start at now after an idle time; otherwise continue, however late this thread is.
             self._left = max(self._left, time.monotonic())
         if not chunk:
             return False
@@ -84,7 +84,7 @@ class _Way:
                     self._target.shutdown(socket.SHUT_WR)
                     return
                 self._target.sendall(chunk)
-        # Nobody listens any more, so nobody need speak.
+        # The receiver has closed: stop the sender as well.
         with contextlib.suppress(OSError):
             self._source.shutdown(socket.SHUT_RDWR)
 
@@ -96,7 +96,7 @@ def _sleep_until(due: float) -> None:
 
 
 def join(near: socket.socket, port: int, distance: Distance) -> None:
-    """Connect one client to the server, both ways, until it has had enough."""
+    """Forward one connection in both directions until it closes."""
     opened = time.monotonic() + distance.round_trip
     with near, socket.create_connection(("127.0.0.1", port)) as far:
         for one in (near, far):
@@ -108,7 +108,7 @@ def join(near: socket.socket, port: int, distance: Distance) -> None:
 
 
 def main() -> None:
-    """Carry until killed."""
+    """Forward connections until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("round_trip_ms", type=float)

@@ -1,4 +1,4 @@
-"""Images with real layers, made up on the spot: an OCI layout of gzip that nobody can shrink."""
+"""Images with generated layers: an OCI layout of incompressible gzip."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GZIP, _STORED = 16 + zlib.MAX_WBITS, 0
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer that is in the layout; `content` is the digest of the tar file inside."""
+    """A layer of the layout; `content` is the digest of the tar file inside."""
 
     digest: str
     size: int
@@ -36,7 +36,7 @@ class Layer:
 
 
 class Layout:
-    """An OCI layout that images are added to."""
+    """An OCI layout under construction."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "blobs" / "sha256"
@@ -64,19 +64,19 @@ class Layout:
         return Layer(f"sha256:{whole.hexdigest()}", length, f"sha256:{content.hexdigest()}")
 
     def packed(self, blob: bytes, content: str) -> Layer:
-        """Add a layer that is made already; `content` is the hash of the tar file in it."""
+        """Add an existing layer; `content` is the digest of the tar file inside."""
         digest = hashlib.sha256(blob).hexdigest()
         (self._blobs / digest).write_bytes(blob)
         return Layer(f"sha256:{digest}", len(blob), f"sha256:{content}")
 
     def image(self, tag: str, layers: Sequence[Layer]) -> None:
-        """Make an index with an image of these layers for linux/amd64, and one it could be."""
+        """Make an index of an image with these layers for linux/amd64, and an alternative."""
         self.platforms(tag, dict.fromkeys(("amd64", "arm64"), layers))
 
     def platforms(
         self, tag: str, layers: Mapping[str, Sequence[Layer]], entrypoint: str = ""
     ) -> None:
-        """Make an index with an image of its own layers for each architecture."""
+        """Make an index with one image, of separate layers, for each architecture."""
         settings = {"config": {"Entrypoint": [entrypoint]}} if entrypoint else {}
         entries = [self._image(own, one, settings) for one, own in layers.items()]
         index = self._document(
@@ -111,7 +111,7 @@ class Layout:
 
 
 def _tar(size: int) -> Iterator[bytes]:
-    """Give a tar file with one file of chance in it, about `size` bytes together."""
+    """Return a tar file of about `size` bytes that contains one random file."""
     entry = tarfile.TarInfo("data")
     entry.size = max(0, size - 3 * _BLOCK) // _BLOCK * _BLOCK
     yield entry.tobuf(tarfile.USTAR_FORMAT)

@@ -1,4 +1,4 @@
-"""Serves an OCI layout as a registry, as fast as this machine can, and counts what it gives out.
+"""Serve an OCI layout as a registry, as fast as this machine can, and count what is sent.
 
     python layers_process.py FOLDER AUTHORITY
 
@@ -30,11 +30,11 @@ import trustme
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The most that the head of a request may take; a client of ours sends some 400 bytes.
+#: Bytes of a request head, at most; our clients send about 400.
 HEAD_LIMIT = 65_536
 #: The first byte of a TLS connection. Source: RFC 8446, 5.1, "handshake(22)".
 TLS_GREETING = b"\x16"
-#: Bytes handed to TLS at once.
+#: Bytes written to TLS at once.
 _SLICE = 1 << 20
 _BACKLOG = 128
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -43,7 +43,7 @@ _BLOB = "application/octet-stream"
 
 
 class Layout:
-    """What is served, and counts; safe to share between threads."""
+    """The content and the counters; thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "blobs" / "sha256"
@@ -53,19 +53,19 @@ class Layout:
         self._counts: Counter[str] = Counter()
 
     def count(self, **counts: int) -> None:
-        """Count something."""
+        """Increment a counter."""
         with self._lock:
             self._counts.update(counts)
 
     def take_counts(self) -> bytes:
-        """Give the counts since the last time."""
+        """Return and reset the counters."""
         with self._lock:
-            told = json.dumps(dict(self._counts)).encode()
+            counts = json.dumps(dict(self._counts)).encode()
             self._counts.clear()
-        return told
+        return counts
 
     def find(self, path: str) -> tuple[str, str, Path] | None:
-        """Give the media type, digest and file of what a path names."""
+        """Return media type, digest and file for a path."""
         _, _, kind, name = path.rsplit("/", 3) if path.count("/") > 3 else ("", "", "", "")  # noqa: PLR2004 - /v2/NAME/KIND/REFERENCE
         digest = self._tags.get(name, name)
         file = self._blobs / digest.removeprefix("sha256:")
@@ -87,7 +87,7 @@ class Client:
         self._unread = b""
 
     def serve(self) -> None:
-        """Answer until the client has had enough."""
+        """Answer requests until the client closes."""
         with self._link, contextlib.suppress(OSError):
             for head in self._heads():
                 self._answer(head)
@@ -99,8 +99,8 @@ class Client:
                 chunk = self._link.recv(HEAD_LIMIT)
                 self._unread += chunk
                 if self._unread[:1] == TLS_GREETING:
-                    # What a Go server says to it, so that a client which tries TLS first learns
-                    # its lesson as fast as it would elsewhere.
+                    # Answer as a Go server does, so that a client which tries TLS first falls
+                    # back as fast as with a real registry.
                     self._link.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
                     return
                 if not chunk or len(self._unread) > HEAD_LIMIT:
@@ -116,29 +116,29 @@ class Client:
             self._say(200, self._layout.take_counts())
             return
         self._layout.count(requests=1, heads=int(method == "HEAD"))
-        found = self._layout.find(path)
+        blob = self._layout.find(path)
         if path == "/v2/":
             self._say(200, b"{}")
-        elif found is None:
+        elif blob is None:
             self._say(404, b'{"errors": [{"code": "NAME_UNKNOWN"}]}', silent=method == "HEAD")
         else:
             pairs = [line.partition(":") for line in lines]
             headers = {name.lower(): value.strip() for name, _, value in pairs}
-            self._give(found, "" if method == "HEAD" else headers.get("range", ""), method)
+            self._send(blob, "" if method == "HEAD" else headers.get("range", ""), method)
 
     def _say(self, status: int, body: bytes, *, silent: bool = False) -> None:
         head = f"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         self._link.sendall(head.encode() + (b"" if silent else body))
 
-    def _give(self, found: tuple[str, str, Path], wanted: str, method: str) -> None:
-        media_type, digest, file = found
+    def _send(self, blob: tuple[str, str, Path], requested: str, method: str) -> None:
+        media_type, digest, file = blob
         with file.open("rb") as content:
             size = os.fstat(content.fileno()).st_size
             start, end, status, more = 0, size, 200, ""
-            asked = _RANGE.fullmatch(wanted)
-            if asked is not None:
-                start, end = int(asked[1]), min(int(asked[2] or size - 1) + 1, size)
+            span = _RANGE.fullmatch(requested)
+            if span is not None:
+                start, end = int(span[1]), min(int(span[2] or size - 1) + 1, size)
                 status, more = 206, f"Content-Range: bytes {start}-{end - 1}/{size}\r\n"
             head = (
                 f"HTTP/1.1 {status} Answer\r\nContent-Type: {media_type}\r\n{more}"
@@ -162,7 +162,7 @@ class Client:
 
 
 def _certified(authority: Path) -> ssl.SSLContext:
-    """Make a certificate for this machine, and write down who vouches for it."""
+    """Make a certificate for this machine, and write its authority to a file."""
     trust = trustme.CA()
     trust.cert_pem.write_to_path(str(authority))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

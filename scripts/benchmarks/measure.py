@@ -1,4 +1,4 @@
-"""Whole processes against the clock: what is run, how often, and the table of it."""
+"""Measure whole processes: the rows, the runs, and the table."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Given a new empty folder, the words of a command; it may prepare that folder, unmeasured.
+#: Returns the words of a command for a new, empty folder, which it may prepare unmeasured.
 Command = Callable[[Path], "list[str]"]
-#: Seconds after which a run is taken for hung.
+#: Seconds after which a run counts as hung.
 _PATIENCE = 120
-#: What `ru_maxrss` counts in. Source: getrusage(2) of Linux, and of macOS.
+#: The unit of `ru_maxrss`. Source: getrusage(2) of Linux, and of macOS.
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-#: Asks the server what was requested since the last time; name to number.
+#: Returns the requests since the last call: name to number.
 Count = Callable[[], "dict[str, int]"]
 
 
 @dataclass
 class Row:
-    """One thing that is measured.
+    """One row of the table.
 
     Attributes:
-        target: what product.md wants, in milliseconds; None where it wants nothing.
+        target: milliseconds (docs/store-and-reliability.md, "Performance targets"), or None.
         ours: whether this is `resolver`; the others are there to compare with.
-        count: how to ask for requests; None = nobody is asked anything.
-        at_most: what product.md wants as a ratio to the row that others are compared with.
+        count: returns the requests; None where there is no server.
+        at_most: the target as a ratio to the row that others are compared with.
         moved: bytes that a run brings here; 0 = speed is not the point.
         variables: of the environment, besides the few that every run gets.
         seconds: one per run.
-        requests: what one run asked for, in words.
+        requests: the requests of one run, as text.
         memory: the most that a run held, in bytes.
         cpu: seconds of processor time, one per run; other work on the machine changes it little.
         read: bytes that the last run read from files, pipes and sockets; -1 = not known here.
@@ -67,14 +67,14 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Milliseconds of the run in the middle."""
+        """The median in milliseconds."""
         return statistics.median(self.seconds) * 1000
 
 
 @cache
 def resolver() -> list[str]:
-    """Give the words that start ours: what `pip install` puts on the path, where it has."""
-    # An installer compiles what it installs; an editable checkout that was edited is not.
+    """Return the words that start `resolver`: the installed program, if there is one."""
+    # Installers compile packages; an edited checkout is not compiled.
     package = Path(__file__).parents[2] / "resolver"
     compileall.compile_dir(package, quiet=1)
     installed = Path(sys.executable).parent / "resolver"
@@ -82,12 +82,12 @@ def resolver() -> list[str]:
 
 
 def tool(name: str) -> str | None:
-    """Find another tool; None where it is not installed."""
+    """Return the path of another tool, or None if it is not installed."""
     return shutil.which(name)
 
 
 def run(row: Row) -> None:
-    """Run once, in an environment without anybody's settings; keep what it took.
+    """Run once, in an environment without personal settings, and record what it took.
 
     A command that fails ends the measurement: a fast failure would look like a good result.
     """
@@ -96,15 +96,15 @@ def run(row: Row) -> None:
         variables = {"HOME": folder, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
         if row.count:
             row.count()
-        status, said = _watch(row, command, variables | row.variables)
+        status, errors = _watch(row, command, variables | row.variables)
     if status != 0:
-        raise SystemExit(f"error: `{' '.join(command)}` ended with {status}: {said}")
+        raise SystemExit(f"error: `{' '.join(command)}` ended with {status}: {errors}")
     if row.count:
         row.requests = _requests(row.count())
 
 
 def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int, str]:
-    """Run a command to its end; gives its status, and what it said on stderr."""
+    """Run a command to its end; return its status and its stderr."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -112,7 +112,7 @@ def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int
         )
         clock = threading.Timer(_PATIENCE, process.kill)
         clock.start()
-        # It has ended, but its numbers are still there.
+        # The process has ended, but can still be inspected.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         row.seconds.append(time.perf_counter() - start)
         clock.cancel()
@@ -126,13 +126,13 @@ def _watch(row: Row, command: list[str], variables: dict[str, str]) -> tuple[int
 
 
 def _read_by(process: int) -> int:
-    """Count the bytes that a process has asked the system for; only Linux tells."""
+    """Return the bytes that a process has read; Linux only."""
     try:
-        told = Path(f"/proc/{process}/io").read_text("ascii")
+        counters = Path(f"/proc/{process}/io").read_text("ascii")
     except OSError:
         return -1
-    found = re.search(r"^rchar: ([0-9]+)", told, re.MULTILINE)
-    return int(found[1]) if found else -1
+    match = re.search(r"^rchar: ([0-9]+)", counters, re.MULTILINE)
+    return int(match[1]) if match else -1
 
 
 def _requests(counts: dict[str, int]) -> str:
@@ -147,7 +147,7 @@ def _requests(counts: dict[str, int]) -> str:
 
 
 def measure(rows: Sequence[Row], runs: int) -> None:
-    """Run all rows in turn, `runs` times over, so that a slow minute of the machine hits all."""
+    """Run all rows in turn, `runs` times, so that a slow minute affects all of them."""
     for row in rows:
         run(row)
         row.cpu.clear()
@@ -158,7 +158,7 @@ def measure(rows: Sequence[Row], runs: int) -> None:
 
 
 def table(rows: Sequence[Row], base: Row) -> str:
-    """Write the rows down; the ratio is that of the medians to `base`. Empty columns are left out.
+    """Format the rows; ratios are of the medians to `base`. Empty columns are left out.
 
     Memory is the peak of all runs, and never less than this process's own, from which they start.
     """
@@ -192,7 +192,7 @@ def _target(row: Row) -> str:
 
 
 def machine(runs: int) -> str:
-    """Say what the numbers were taken on; without it they mean nothing."""
+    """Describe the machine that the numbers come from."""
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
     return (
         f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "

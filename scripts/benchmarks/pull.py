@@ -1,4 +1,4 @@
-"""Images with their layers, from a registry far away and from one here; other tools beside it."""
+"""`scripts/bench pull`: images with layers from near and far registries, beside other tools."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 PLATFORM = "linux/amd64"
 REPOSITORY = "bench/app"
 MEGA = 1_000_000
-#: Layers of the images, in megabytes. Source: product.md, "How fast".
+#: Layers of the images, in megabytes. Source: docs/store-and-reliability.md, "Performance targets".
 BIG, SMALL, HUGE = (300, 101, 50), (10,), (2_000,)
 TOTAL = sum(BIG) * MEGA
 STEPS, STEP = 14, 5
-#: What a run of everything needs on the disk: what is served, held, and being pulled.
+#: Disk space for a complete run: what is served, stored, and being pulled.
 _ROOM, _ROOM_HUGE = 2_000 * MEGA, 5_000 * MEGA
-#: Targets of product.md: milliseconds, and ratios to the best tool in Go.
+#: Milliseconds, and ratios to the best tool in Go.
+#: Source: docs/store-and-reliability.md, "Performance targets".
 FAR, FSYNC, NO_FSYNC, TLS = 2_500, 1.1, 0.9, 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """To the far registry: milliseconds for a round trip, and MB/s of one connection."""
+    """The far registry: milliseconds of a round trip, and MB/s of one connection."""
 
     round_trip: float
     rate: float
@@ -41,7 +42,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the parts share.
+    """State that the parts share.
 
     Attributes:
         folder: for what is kept between runs.
@@ -62,7 +63,7 @@ class Bench:
         return [*words, "--plain-http", "--quiet", "--store", str(store), *options]
 
     def fresh(self, server: Server, tag: str, *options: str) -> Callable[[Path], list[str]]:
-        """Pull an image into a store that is not there yet."""
+        """Pull an image into a new store."""
         return lambda new: self.ours(server, tag, new / "store", *options)
 
 
@@ -70,9 +71,9 @@ class Bench:
 
 
 def peers(server: Server, tag: str, *, held: Path | None = None, tls: bool = False) -> list[Row]:
-    """List what the other tools on this machine do; into `held`, or a new layout each time.
+    """Return the rows of the other tools; into `held`, or into a new layout each time.
 
-    For TLS, `SSL_CERT_FILE` has to say whom to trust.
+    For TLS, `SSL_CERT_FILE` has to name the authority.
     """
     host = server.guarded if tls else server.host
     name = f"{host}/{REPOSITORY}:{tag}"
@@ -201,13 +202,13 @@ def _memory(bench: Bench) -> list[Row]:
 
 
 def _once(command: list[str]) -> None:
-    """Run a preparation; one that fails ends the benchmark."""
+    """Run a preparation; a failure ends the benchmark."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"error: `{' '.join(command)}`: {done.stderr.strip()}")
 
 
-#: What there is to measure. To add a part, add a row.
+#: The parts. To add one, add a row.
 PARTS: dict[str, tuple[str, Callable[[Bench], list[Row]]]] = {
     "far": (f"{TOTAL // MEGA} MB in {len(BIG)} layers, far away", _far),
     "near": ("the same from this machine", _near),
@@ -218,11 +219,11 @@ PARTS: dict[str, tuple[str, Callable[[Bench], list[Row]]]] = {
 }
 
 
-# --- all of it ---------------------------------------------------------------------------------
+# --- everything -------------------------------------------------------------------------------
 
 
 def _fill(folder: Path, *, huge: bool) -> None:
-    """Make what is served."""
+    """Make the images to serve."""
     layout = Layout(folder)
     steps = [layout.layer(STEP * MEGA) for _ in range(STEPS)]
     layout.image("old", steps[:-1])
@@ -234,12 +235,14 @@ def _fill(folder: Path, *, huge: bool) -> None:
 
 @contextmanager
 def _bench(distance: Distance, *, huge: bool) -> Iterator[Bench]:
-    """Make everything, and remove it again."""
+    """Make all images and stores, and remove them at the end."""
     with tempfile.TemporaryDirectory(prefix="resolver-bench-") as name:
         folder = Path(name)
         room, free = _ROOM_HUGE if huge else _ROOM, shutil.disk_usage(folder).free
         if free < room:
-            raise SystemExit(f"error: {free // MEGA} MB are free in {name}, {room // MEGA} wanted")
+            raise SystemExit(
+                f"error: {name} has {free // MEGA} MB free, and {room // MEGA} MB are needed"
+            )
         _fill(folder / "layout", huge=huge)
         authority, (trip, rate) = folder / "authority.pem", (distance.round_trip, distance.rate)
         with layers(folder / "layout", authority, round_trip_ms=trip, rate=rate) as (near, far):
@@ -247,14 +250,14 @@ def _bench(distance: Distance, *, huge: bool) -> Iterator[Bench]:
 
 
 def pull(runs: int, distance: Distance, parts: Sequence[str], *, huge: bool) -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     print(
         f"pull: far = {distance.round_trip:g} ms round trip, {distance.rate:g} MB/s per "
         f"connection; ratio = to the fastest other tool; {machine(runs)}"
     )
     absent = [name for name in ("skopeo", "crane", "oras", "regctl") if not tool(name)]
     if absent:
-        print(f"not here, and so not beaten: {', '.join(absent)}")
+        print(f"not installed, so not compared: {', '.join(absent)}")
     with _bench(distance, huge=huge) as bench:
         for part in parts:
             title, list_rows = PARTS[part]

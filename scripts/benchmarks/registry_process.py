@@ -1,4 +1,4 @@
-"""A tiny registry in a process of its own: serves one repository and counts what is asked.
+"""A small registry in a separate process: serves one repository and counts requests.
 
     python registry_process.py [--bearer]
 
@@ -17,27 +17,27 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 REPOSITORY = "bench/app"
-#: How many tags there are; each is an index of its own.
+#: The number of tags; each is a separate index.
 TAGS = 1_000
 PLATFORMS = (("linux", "amd64", ""), ("linux", "arm64", "v8"), ("linux", "arm", "v7"))
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-#: The most that the head of a request may take; a client of ours sends some 400 bytes.
+#: Bytes of a request head, at most; our clients send about 400.
 HEAD_LIMIT = 65_536
 #: The first byte of a TLS connection. Source: RFC 8446, 5.1, "handshake(22)".
 TLS_GREETING = b"\x16"
 
 
 def tags() -> list[str]:
-    """Name every tag there is; the first is the one that single questions are about."""
+    """Return every tag; the first is used for single references."""
     return [f"t{number:04}" for number in range(TAGS)]
 
 
 @dataclass
 class Registry:
-    """Documents by path, and counts."""
+    """Documents by path, and counters."""
 
     bearer: bool = False
     answers: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Registry:
         return {"mediaType": media_type, "digest": digest, "size": len(body)}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection until the client has had enough."""
+        """Answer the requests of one connection until the client closes."""
         try:
             first = await reader.readexactly(1)
             while first != TLS_GREETING:
@@ -89,8 +89,8 @@ class Registry:
                 writer.write(self._answer(head.decode("latin-1")))
                 await writer.drain()
                 first = await reader.readexactly(1)
-            # What a Go server says to it, so that a client which tries TLS first learns its
-            # lesson as fast as it would elsewhere.
+            # Answer as a Go server does, so that a client which tries TLS first falls
+            # back as fast as with a real registry.
             writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
             await writer.drain()
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, ConnectionError):
@@ -103,9 +103,9 @@ class Registry:
         lines = head.split("\r\n")[1:]
         headers = {name.lower(): value.strip() for name, _, value in _pairs(lines)}
         if path == "/_count":
-            told = json.dumps(dict(self.counts)).encode()
+            counts = json.dumps(dict(self.counts)).encode()
             self.counts.clear()
-            return _reply(200, "application/json", told)
+            return _reply(200, "application/json", counts)
         self.counts["tokens" if path == "/token" else "requests"] += 1
         self.counts["heads"] += method == "HEAD"
         if path == "/token":
@@ -132,7 +132,7 @@ def _pairs(lines: list[str]) -> list[tuple[str, str, str]]:
 def _reply(
     status: int, media_type: str, body: bytes, more: str = "", *, silent: bool = False
 ) -> bytes:
-    """Build an answer; `silent` leaves the body out, as HEAD wants it."""
+    """Build a response; `silent` leaves out the body, for HEAD."""
     head = (
         f"HTTP/1.1 {status} Answer\r\nContent-Type: {media_type}\r\n"
         f"Content-Length: {len(body)}\r\n{more}\r\n"
@@ -143,7 +143,7 @@ def _reply(
 async def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bearer", action="store_true", help="want a token, and give it out")
+    parser.add_argument("--bearer", action="store_true", help="require a token, and issue it")
     registry = Registry(bearer=parser.parse_args().bearer)
     server = await asyncio.start_server(registry.serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -1,4 +1,4 @@
-"""The other end of a benchmark: a registry far away, each part in a process of its own."""
+"""Registries to measure against: server and proxy, each in a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A registry, and where it is reached.
+    """A registry and its address.
 
     Attributes:
         host: `address:port` to put into references; behind the delay, if there is one.
@@ -33,7 +33,7 @@ class Server:
     guarded: str = ""
 
     def count(self) -> dict[str, int]:
-        """Take the counts since the last time."""
+        """Return and reset the counters."""
         url = f"http://127.0.0.1:{self.direct}/_count"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=10) as answer:
@@ -72,7 +72,7 @@ def registry(*, round_trip_ms: float = 0, bearer: bool = False) -> Iterator[Serv
 def layers(
     folder: Path, authority: Path, *, round_trip_ms: float, rate: float
 ) -> Iterator[tuple[Server, Server]]:
-    """Serve an OCI layout, here and far away.
+    """Serve an OCI layout, directly and through the proxy.
 
     Args:
         folder: the layout.

@@ -1,4 +1,4 @@
-"""What it costs to start: the price of every single run."""
+"""`scripts/bench startup`: the time that every run needs to start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from servers import registry
 
 
 def warm_reference(store: Path) -> str:
-    """Put an image into a store, then stop the registry; give a reference by digest."""
+    """Put an image into a store, stop the registry, and return a reference by digest."""
     with registry() as server:
         name = f"{server.host}/{REPOSITORY}"
         words = ["resolve", f"{name}:{tags()[0]}", "--plain-http", "--store", str(store)]
@@ -27,7 +27,7 @@ def warm_reference(store: Path) -> str:
 
 
 def _index_digest(port: int) -> str:
-    """Ask the registry itself, so that no output of ours need be understood here."""
+    """Return the digest as the registry states it, without parsing our output."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("HEAD", f"/v2/{REPOSITORY}/manifests/{tags()[0]}")
     digest = connection.getresponse().getheader("Docker-Content-Digest")
@@ -38,7 +38,7 @@ def _index_digest(port: int) -> str:
 
 
 def startup(runs: int) -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     with tempfile.TemporaryDirectory(prefix="resolver-bench-") as folder:
         store = str(Path(folder) / "store")
         reference = warm_reference(Path(store))

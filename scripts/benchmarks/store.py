@@ -1,4 +1,4 @@
-"""How a store grows: what it costs to list, weigh, plan, collect and check 100 to 10,000 images."""
+"""`scripts/bench store`: ls, du, plan, gc, rm and verify with 100 to 10,000 images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from measure import Row, machine, resolver, run
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.platform import Platform
-from resolver.core.pulled_name import PulledImage, PulledName
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.pull import PulledImage, PulledName
 from resolver.store import LocalStore, NameRecord
 
 SIZES = (100, 1_000, 4_000, 10_000)
-#: Layers that all images have, and bytes of each layer; only its size matters here.
+#: Layers that all images share, and bytes of each layer.
 _BASE = 3
 _LAYER = 2_048
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -28,7 +28,7 @@ _REGISTRY = "localhost:5000/bench"
 
 
 def fill(store: LocalStore, count: int) -> None:
-    """Put images into a store by its own API: four layers each, of which all share three."""
+    """Put images into a store through its API: four layers each, three of them shared."""
     base = [_blob(store, f"base {number}") for number in range(_BASE)]
     for number in range(count):
         layers = [*base, _blob(store, f"layer {number}")]
@@ -60,7 +60,7 @@ def fill(store: LocalStore, count: int) -> None:
 
 
 def name(number: int) -> str:
-    """Name one of the images."""
+    """Return the reference of one image."""
     return f"{_REGISTRY}/app-{number % 50}:{number}"
 
 
@@ -87,7 +87,7 @@ def _member(descriptor: Descriptor) -> dict[str, object]:
 
 
 def _rows(place: Path, count: int) -> list[Row]:
-    """Make the commands; collection, which changes most of it, gets a copy, unmeasured."""
+    """Make the commands; those that change the store get a copy, unmeasured."""
     known = name(count // 2)
     gone = iter(range(count // 4, count))
 
@@ -97,7 +97,7 @@ def _rows(place: Path, count: int) -> list[Row]:
     def change(title: str, *words: str) -> Row:
         def command(folder: Path) -> list[str]:
             copy = folder / "store"
-            # Files are replaced, never changed, so links do for a copy.
+            # Files are replaced, never changed, so links are enough for a copy.
             shutil.copytree(place, copy, copy_function=os.link)
             return [*resolver(), *words, "--store", str(copy)]
 
@@ -118,7 +118,7 @@ def _rows(place: Path, count: int) -> list[Row]:
 
 
 def store(runs: int, sizes: list[int]) -> None:
-    """Measure and print."""
+    """Run the benchmark and print its table."""
     columns: dict[int, list[Row]] = {}
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="resolver-bench-") as folder:
@@ -128,14 +128,14 @@ def store(runs: int, sizes: list[int]) -> None:
             for row in columns[size]:
                 run(row)
                 row.cpu.clear()
-                row.seconds.clear()  # The first run fills caches, as that of names.
+                row.seconds.clear()  # The first run fills caches.
                 for _ in range(runs):
                     run(row)
     print(f"store: {machine(runs)}\n\n{_table(columns)}")
 
 
 def _table(columns: dict[int, list[Row]]) -> str:
-    """Write a line for each command: seconds, seconds of the processor and peak memory a size."""
+    """Format a line for each command: seconds, CPU seconds and peak memory per size."""
     names = [row.name for row in next(iter(columns.values()))]
     lines = [["what", *(f"{size:,} images" for size in columns)]]
     lines += [

@@ -1,16 +1,12 @@
-"""The catalogue of attacks: its words in ours, and the cases that cannot be shown yet."""
+"""The catalogue of attacks: its verbs as commands, and the cases that have no test yet."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-DATA = Path(__file__).parents[1] / "data"
-#: The areas that this folder answers for; the others need pull or a store.
+#: The areas that this folder tests; `tests/faults` tests the others.
 AREAS = ("manifest", "index", "auth", "redirect", "cli", "config", "tar")
 
-#: Verbs of the catalogue as words of the command line. A verb that does not exist yet is played by
-#: one that reads the same documents: `inspect -p` reads manifest and config, the config as a blob.
+#: Verbs of the catalogue as words of the command line. PULL is `inspect -p`, which reads the same
+#: documents.
 VERBS = {
     "RESOLVE": ("resolve",),
     "RESOLVE --verify": ("resolve", "--verify"),
@@ -24,7 +20,7 @@ VERBS = {
     "LOCKCHECK": ("lock", "--check"),
 }
 
-#: Exit status of each class of failure. Source: architecture.md 2.6, reliability.md R51.
+#: Exit status of each class of failure. Source: docs/architecture.md, "Exit statuses".
 STATUS = {
     "NEGATIVE": 1,
     "USAGE": 2,
@@ -44,13 +40,7 @@ STATUS = {
 #: 128 and the number of SIGINT, and of SIGTERM.
 INTERRUPTED, TERMINATED = 130, 143
 
-#: Cases that cannot be shown, and why; `test_catalogue.py` holds this list complete.
+#: Cases without a test, and why.
 RECORDED = {
     "RED-011": "needs pull: only a resumed layer is asked for by Range; Accept is in RED-018",
 }
-
-
-def cases() -> dict[str, str]:
-    """Give the cases of our areas: id and title."""
-    found: list[dict[str, str]] = json.loads((DATA / "adversarial.json").read_text("utf-8"))
-    return {case["id"]: case["title"] for case in found if case["area"] in AREAS}

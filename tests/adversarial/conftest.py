@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
-    """Give somebody whose home and store are in this test's own folder."""
+    """Run commands with a home and a store in this test's folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -34,14 +34,14 @@ def act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
 
 @pytest.fixture
 def hosts(act: Actor) -> Iterator[Hosts]:
-    """Give a maker of registries and evil hosts."""
+    """Create registries and hostile hosts that end with the test."""
     with ExitStack() as stack:
         yield Hosts(act, stack)
 
 
 @pytest.fixture
 def docker_config(act: Actor, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Path]:
-    """Give a function that writes `$DOCKER_CONFIG/config.json`: bytes as they are, else as JSON."""
+    """Return a function that writes `$DOCKER_CONFIG/config.json` from bytes or from JSON."""
     folder = act.folder / "home" / "docker"
 
     def write(content: object) -> Path:

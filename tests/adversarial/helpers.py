@@ -1,4 +1,4 @@
-"""Credential helpers that a test plants on the PATH."""
+"""Install credential helpers on the PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hosts of a test: registries, and evil ones that remember all they are sent."""
+"""Registries and hostile hosts that record every request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
-from tests.adversarial.kit import PASSWORD, USER
+from tests.fakes.outcomes import PASSWORD, USER
 from tests.fakes.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Hosts:
-    """Makes hosts that end with the test; all of them are watched."""
+    """Creates hosts that end with the test; the requests to all of them are counted."""
 
     def __init__(self, act: Actor, stack: ExitStack) -> None:
         self._act = act
@@ -40,19 +40,19 @@ class Hosts:
         port: int = 0,
         strict: bool = True,
     ) -> FakeRegistry:
-        """Make a registry; at its end, requests that nobody expected fail the test."""
+        """Start a registry; at its end, unexpected requests fail the test."""
         with at_port(port):
             made = FakeRegistry(tls, host, strict=strict)
         self._act.watched.append(made)
         return self._stack.enter_context(made)
 
     def evil(self, **how: Any) -> FakeRegistry:
-        """Make a host that takes whatever it gets."""
+        """Start a host that accepts any request."""
         return self.registry(**how, strict=False)
 
 
 def at_port(port: int) -> Any:
-    """Let the fakes made meanwhile listen on this port instead of a free one."""
+    """Make fakes created meanwhile listen on this port instead of a free one."""
     create = socket.create_server
 
     def created(address: tuple[str, int], **how: Any) -> socket.socket:
@@ -68,13 +68,13 @@ def answer(document: object, status: int = 200, **headers: str) -> Reply:
 
 
 def login(*hosts: str, user: str = USER, password: str = PASSWORD) -> dict[str, object]:
-    """Write the `config.json` of somebody who is logged in to these hosts."""
+    """Return a `config.json` with logins for these hosts."""
     coded = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"auths": {host: {"auth": coded} for host in hosts}}
 
 
 class Recorder:
-    """Takes connections, keeps the first bytes of each, and answers with fixed ones."""
+    """Accepts connections, records the first bytes of each and sends a fixed answer."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, reply: bytes = b"") -> None:
         self._listener = socket.create_server((host, port))

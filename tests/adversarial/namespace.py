@@ -1,4 +1,4 @@
-"""A network of our own: addresses of the world on a loopback that nobody else sees.
+"""Run a scenario in a network namespace where public addresses are on the loopback device.
 
 Started as `python -m tests.adversarial.namespace MODULE:FUNCTION FOLDER` inside a network
 namespace, it runs one scenario, a function that takes an `Actor` and `Hosts` and asserts.
@@ -35,7 +35,7 @@ _TRIAL = "ip link set lo up && ip addr add 8.8.8.8/32 dev lo && mount --bind /et
 
 @functools.cache
 def obstacle() -> str:
-    """Say why no namespace can be had here; empty when one can."""
+    """Return why a namespace cannot be created; empty if it can."""
     try:
         done = subprocess.run([*_ENTER, _TRIAL], check=False, capture_output=True, timeout=20)
     except OSError as error:

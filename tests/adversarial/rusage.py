@@ -1,4 +1,4 @@
-"""What a command costs: seconds, and memory at its peak."""
+"""Measure the time and the peak memory of a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.adversarial.kit import WALL, Outcome
+from tests.fakes.outcomes import WALL, Outcome
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ print(json.dumps([done.returncode, *texts, time.monotonic() - began, used]))
 
 
 def measured(words: tuple[str, ...], store: Path) -> tuple[Outcome, int]:
-    """Run `resolver WORDS…`; the number is its largest resident size, in kilobytes."""
+    """Run `resolver` with these arguments and return its peak resident size in KiB."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(store)}
     done = subprocess.run(
         [sys.executable, "-c", _WATCH, *words],

@@ -12,10 +12,11 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from tests.adversarial.hosts import Recorder, login
-from tests.adversarial.kit import PASSWORD, USER, Actor, nothing_travelled, refused
+from tests.adversarial.kit import Actor, refused
 from tests.fakes.gates import basic_value
 from tests.fakes.gates import refused as challenged
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import PASSWORD, USER, no_credentials_received
 from tests.fakes.registry import Reply
 from tests.fakes.tls import authority, unknown_authority
 
@@ -29,7 +30,7 @@ PUBLIC, PRIVATE, OTHER, METADATA = "8.8.8.8", "10.0.0.5", "10.0.0.6", "169.254.1
 
 
 def logged_in(act: Actor, config: dict[str, object]) -> None:
-    """Write the `config.json` of whoever acts."""
+    """Write the `config.json` of the user."""
     folder = act.folder / "home" / "docker"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
@@ -88,7 +89,7 @@ def private_storage(act: Actor, hosts: Hosts) -> None:
     outcome = act("PULL", f"{registry.host}/app:1", "--plain-http")
     assert outcome.status == 0, outcome
     assert len(storage.log) == 1
-    nothing_travelled(storage)
+    no_credentials_received(storage)
     # The metadata service is not storage, wherever the registry is.
     registry, metadata = _with_storage(hosts, PRIVATE, METADATA)
     refused(_fresh(act)("PULL", f"{registry.host}/app:1", "--plain-http"), "NETWORK")
@@ -105,7 +106,7 @@ def public_registry_private_storage(act: Actor, hosts: Hosts) -> None:
 
 
 def _fresh(act: Actor) -> Actor:
-    """Give somebody with an empty store."""
+    """Return an actor with an empty store."""
     return Actor(Path(mkdtemp(dir=act.folder)), act.watched, act.given)
 
 
@@ -148,7 +149,7 @@ def _beside(port: int) -> tuple[int, ...]:
 
 
 def wildcard_depth(act: Actor, hosts: Hosts) -> None:
-    """A wildcard stands for one label, not for two."""
+    """A wildcard matches one label and not two."""
     registry = hosts.registry(trusted("*.reg.test"), host=PRIVATE, port=443)
     registry.serve("app", "1", IMAGE)
     ca_file = str(authority().ca_file(act.folder))
@@ -164,7 +165,7 @@ HUB_KEYS = {
     "https://index.docker.io/v1/": True,
     "index.docker.io": True,
     "docker.io": True,
-    # Docker does not read this one; we do, by protocol.md 12.2.
+    # Docker does not read this one; we do: docs/wire-protocol.md, "Credential lookup".
     "registry-1.docker.io": True,
 }
 

@@ -1,4 +1,4 @@
-"""Run command lines that must not reach out, and tell what they tried anyway.
+"""Run command lines that must send no request, and report what they attempted.
 
 `python -m tests.adversarial.silence < references.json` resolves each reference and writes a list
 of `[status, stderr, attempts]`. An attempt is an audit event: a socket, a look-up, another program,

@@ -10,19 +10,12 @@ import pytest
 
 from tests.adversarial.helpers import plant_helper
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import (
-    IDENTITY,
-    PASSWORD,
-    SIGNATURE,
-    TOKEN,
-    USER,
-    nothing_travelled,
-    refused,
-)
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.adversarial.rusage import measured
 from tests.fakes.gates import refused as challenged
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
 from tests.fakes.registry import FakeRegistry, Reply, Seen
 from tests.fakes.tls import authority
 
@@ -41,19 +34,19 @@ MANIFEST = "/v2/img-a/manifests/1"
 
 @pytest.fixture
 def registry(hosts: Hosts) -> FakeRegistry:
-    """Give a registry with one image."""
+    """Return a registry with one image."""
     made = hosts.registry()
     made.serve("img-a", "1", IMAGE)
     return made
 
 
 def blob(platform: str) -> str:
-    """Give the path of an image's config."""
+    """Return the path of an image's config."""
     digest = json.loads(IMAGE.child(platform).body)["config"]["digest"]
     return f"/v2/img-a/blobs/{digest}"
 
 
-def test_aut_001_an_anonymous_token_is_fetched_once_and_carried(
+def test_aut_001_anonymous_token_is_fetched_once_and_reused(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     server = hosts.registry()
@@ -75,7 +68,7 @@ def test_aut_002_basic_credentials_go_only_to_their_registry(
     registry.redirect(blob("linux/amd64"), f"{evil.url}/steal?x=1")
     assert act("PULL", f"{registry.host}/img-a:1").status != 0
     assert evil.log
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def test_aut_004_a_realm_over_http_behind_tls_is_refused(
@@ -104,7 +97,7 @@ REALMS = [
 
 
 @pytest.mark.parametrize("realm", REALMS)
-def test_aut_005_an_odd_realm_is_refused(
+def test_aut_005_unusual_realm_is_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, realm: str
 ) -> None:
     evil = hosts.evil()
@@ -143,7 +136,7 @@ def test_aut_010_a_token_server_cannot_send_credentials_on(
     registry.bearer(realm=f"{server.url}/token")
     docker_config(login(registry.host))
     refused(act("PULL", f"{registry.host}/img-a:1"), "AUTH")
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("status", [307, 308])
@@ -155,11 +148,11 @@ def test_aut_010_a_token_server_cannot_send_an_identity_token_on(
     registry.bearer(realm=f"{server.url}/token")
     docker_config({"auths": {registry.host: {"identitytoken": IDENTITY}}})
     refused(act("PULL", f"{registry.host}/img-a:1"), "AUTH")
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def bomb() -> bytes:
-    """Give 64 MiB of spaces in 64 kB."""
+    """Return 64 MiB of spaces compressed to 64 kB."""
     squeezer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return squeezer.compress(b'{"token":"' + b" " * 67_108_864) + squeezer.flush()
 
@@ -189,7 +182,7 @@ def test_aut_011_a_token_answer_has_a_limit(
     assert all(seen.sent < 2_097_152 for seen in server.log)
 
 
-def test_aut_014_a_registry_that_always_refuses_is_given_up(
+def test_aut_014_registry_that_always_refuses_ends_the_request(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     server = hosts.registry()
@@ -202,7 +195,7 @@ def test_aut_014_a_registry_that_always_refuses_is_given_up(
     assert len(tokens.requests) <= 2
 
 
-def test_aut_016_no_secret_is_in_the_most_verbose_log(
+def test_aut_016_debug_log_contains_no_secret(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     server, cdn = hosts.registry(), hosts.registry()
@@ -229,20 +222,18 @@ def _pair(host: str) -> dict[str, object]:
     return found
 
 
-def test_aut_021_a_helper_that_knows_nothing_leaves_it_anonymous(
+def test_aut_021_helper_without_credentials_stays_anonymous(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "echo credentials not found in native keychain; exit 1"
-    plant_helper(act.folder / "bin", "rec", said, monkeypatch)
+    text = "echo credentials not found in native keychain; exit 1"
+    plant_helper(act.folder / "bin", "rec", text, monkeypatch)
     docker_config({"credHelpers": {registry.host: "rec"}})
     registry.bearer()
     assert act("PULL", f"{registry.host}/img-a:1").status == 0
     assert registry.requests("GET", "/token")[0].authorization is None
 
 
-def test_aut_023_a_token_that_ends_midway_is_renewed_once(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_aut_023_expired_token_is_renewed_once(act: Actor, registry: FakeRegistry) -> None:
     # Pull does not exist yet: reading all platforms' documents takes more than three requests.
     tokens = registry.bearer(rotate=True)
     passed: list[str] = []
@@ -262,13 +253,13 @@ def test_aut_023_a_token_that_ends_midway_is_renewed_once(
 
 
 def documents() -> list[str]:
-    """Give the paths of what is read for both platforms."""
+    """Return the paths requested for both platforms."""
     platforms = ("linux/amd64", "linux/arm64/v8")
     manifests = [f"/v2/img-a/manifests/{IMAGE.child(each).digest}" for each in platforms]
     return [*manifests, *(blob(each) for each in platforms)]
 
 
-def test_aut_024_many_that_need_a_token_wait_for_one(act: Actor, hosts: Hosts) -> None:
+def test_aut_024_concurrent_requests_share_one_token(act: Actor, hosts: Hosts) -> None:
     # Pull does not exist yet: 50 names of one repository are asked for side by side.
     registry = hosts.registry()
     for number in range(50):

@@ -1,4 +1,4 @@
-"""Every document of the catalogue of bad inputs, as a registry or a file gives it to the command.
+"""Every document of the catalogue of bad inputs, served by a registry or read from a file.
 
 `tests/core/test_bad_inputs.py` shows the parsers; here it is what a person sees.
 """
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import DATA
 from tests.adversarial.hosts import OCI_INDEX, login
-from tests.adversarial.kit import PASSWORD, USER, Actor, no_secret, refused
+from tests.adversarial.kit import Actor, refused
 from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
+from tests.fakes.outcomes import PASSWORD, USER, no_secret
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.adversarial.hosts import Hosts
 
-FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"
+FOLDER = DATA / "bad_inputs"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
 
 
@@ -35,8 +37,8 @@ def select(*kinds: str, expect: str | None = None) -> list[Any]:
 
 
 def names_field(outcome: Any, field: str) -> bool:
-    """Say whether a failure names the field, in its facts or in its words."""
-    return field == outcome.failure.get("field") or field in outcome.told
+    """Return whether an error names the field, in its facts or its text."""
+    return field == outcome.failure.get("field") or field in outcome.text
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", expect="error"))
@@ -72,7 +74,7 @@ def test_a_legal_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, 
             assert bytes.fromhex(unwanted) not in shown
 
 
-def test_annotations_with_controls_are_shown_escaped(act: Actor, hosts: Hosts) -> None:
+def test_annotations_with_control_characters_are_escaped(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     case = next(each for each in CASES if each["file"].endswith("ok_controls_in_annotations.json"))
     fields = json.loads((FOLDER / case["file"]).read_bytes())
@@ -91,7 +93,7 @@ def test_annotations_with_controls_are_shown_escaped(act: Actor, hosts: Hosts) -
 
 
 @pytest.mark.parametrize("case", select("index", expect="accept"))
-def test_a_legal_index_selects_what_it_should(
+def test_valid_index_selects_the_expected_entry(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -107,7 +109,7 @@ def test_a_legal_index_selects_what_it_should(
 
 
 @pytest.mark.parametrize("case", select("config"))
-def test_a_config_is_refused_by_class_and_field_or_shown_escaped(
+def test_config_is_refused_by_class_and_field_or_escaped(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -133,7 +135,7 @@ def test_a_config_is_refused_by_class_and_field_or_shown_escaped(
 
 
 @pytest.mark.parametrize("case", select("docker-config"))
-def test_a_login_file_is_used_or_refused_without_its_secrets(
+def test_login_file_is_used_or_refused_without_its_secrets(
     act: Actor,
     hosts: Hosts,
     docker_config: Callable[[object], Path],
@@ -158,7 +160,7 @@ def test_a_login_file_is_used_or_refused_without_its_secrets(
 
 
 def gate(registry: FakeRegistry, wanted: dict[str, str]) -> None:
-    """Let the registry want what the file should give; nothing if it should give nothing."""
+    """Require the credentials of the file at the registry, or none if the file holds none."""
     if "password" in wanted:
         registry.basic(wanted["username"], wanted["password"])
     elif "identitytoken" in wanted:
@@ -167,7 +169,7 @@ def gate(registry: FakeRegistry, wanted: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("case", select("www-authenticate", expect="error"))
 @pytest.mark.parametrize("logged_in", [True, False])
-def test_a_bad_challenge_is_refused_and_nobody_is_asked(
+def test_invalid_challenge_is_refused_without_a_request(
     act: Actor,
     hosts: Hosts,
     docker_config: Callable[[object], Path],
@@ -184,12 +186,12 @@ def test_a_bad_challenge_is_refused_and_nobody_is_asked(
     # An address is judged by the one policy for all places; that one is refused as NETWORK.
     metadata = case["reason"] == "link-local address"
     refused(outcome, "NETWORK" if metadata and outcome.status == 5 else word)
-    assert names_field(outcome, case["field"]) or metadata or "token server" in outcome.told
+    assert names_field(outcome, case["field"]) or metadata or "token server" in outcome.text
     assert all(seen.authorization is None for seen in registry.log)
 
 
 @pytest.mark.parametrize("case", select("www-authenticate", expect="accept"))
-def test_a_good_challenge_leads_to_its_realm(
+def test_valid_challenge_is_followed_to_its_realm(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path], case: dict[str, Any]
 ) -> None:
     registry, tokens = hosts.registry(authority().good()), hosts.registry(authority().good())
@@ -213,7 +215,7 @@ def ca_file(act: Actor) -> Path:
 
 
 @pytest.mark.parametrize("case", select("lockfile"))
-def test_a_lock_file_is_read_or_refused_and_nothing_is_done_for_it(
+def test_lock_file_is_read_or_refused_without_side_effects(
     act: Actor, case: dict[str, Any]
 ) -> None:
     place = str(FOLDER / case["file"])
@@ -225,5 +227,5 @@ def test_a_lock_file_is_read_or_refused_and_nothing_is_done_for_it(
             continue
         # A file of the user's is a question that cannot be read, whatever is wrong with it.
         assert (outcome.failure["class"], outcome.status) == (case["error_class"], 2), outcome
-        assert case["field"] in outcome.told or case["reason"] == "alias expansion"
+        assert case["field"] in outcome.text or case["reason"] == "alias expansion"
     assert not Path("/tmp/pwned-yaml").exists()

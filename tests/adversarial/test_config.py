@@ -9,10 +9,11 @@ import pytest
 
 from tests.adversarial.helpers import plant_helper
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import IDENTITY, PASSWORD, USER, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.fakes.gates import basic_value
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import IDENTITY, PASSWORD, USER
 from tests.fakes.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ def registry(hosts: Hosts) -> FakeRegistry:
 
 
 def ask(act: Actor, registry: FakeRegistry, verb: str = "PULL") -> int:
-    """Ask for the image, and give the status."""
+    """Resolve the image and return the exit status."""
     return act(
         verb, f"{registry.host}/app:1", *(() if verb == "PULL" else ("-p", "linux/amd64"))
     ).status
 
 
-def test_cfg_001_docker_hub_is_known_by_its_names(act: Actor) -> None:
+def test_cfg_001_docker_hub_credentials_match_each_of_its_names(act: Actor) -> None:
     inside("tests.adversarial.scenarios:hub_keys", act.folder)
 
 
@@ -65,11 +66,11 @@ def test_cfg_002_a_broken_file_is_named_and_not_quoted(
     refused(outcome, "CONFIG", str(path))
     assert registry.log == []
     if kind == "invalid":
-        assert "line 1" in outcome.told or "byte" in outcome.told or "character" in outcome.told
+        assert "line 1" in outcome.text or "byte" in outcome.text or "character" in outcome.text
 
 
 @pytest.mark.parametrize("content", [b"", b" \n"])
-def test_cfg_002_an_empty_file_is_no_file(
+def test_cfg_002_empty_file_holds_no_credentials(
     act: Actor, registry: FakeRegistry, docker_config: Config, content: bytes
 ) -> None:
     docker_config(content)
@@ -77,7 +78,7 @@ def test_cfg_002_an_empty_file_is_no_file(
 
 
 @pytest.mark.parametrize("password", ["p:w \u00e9:\u4e2d", ":", " x ", "\u202ex", "a" * 4000])
-def test_cfg_004_a_password_may_have_anything(
+def test_cfg_004_password_may_contain_any_character(
     act: Actor, registry: FakeRegistry, docker_config: Config, password: str
 ) -> None:
     registry.basic(USER, password)
@@ -86,19 +87,19 @@ def test_cfg_004_a_password_may_have_anything(
     assert registry.log[-1].authorization == basic_value(USER, password)
 
 
-def test_cfg_005_a_login_is_for_one_port(act: Actor) -> None:
+def test_cfg_005_login_is_limited_to_one_port(act: Actor) -> None:
     inside("tests.adversarial.scenarios:ports_matter", act.folder)
 
 
-def test_cfg_007_a_helper_is_asked_by_name_and_host(
+def test_cfg_007_helper_is_called_with_its_name_and_host(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = act.folder / "record"
     record.mkdir()
-    said = json.dumps({"ServerURL": registry.host, "Username": "<token>", "Secret": IDENTITY})
+    message = json.dumps({"ServerURL": registry.host, "Username": "<token>", "Secret": IDENTITY})
     script = (
         f'printf "%s" "$0 $*" >{record}/argv; cat >{record}/stdin; env >{record}/env;'
-        f"printf '%s' '{said}'"
+        f"printf '%s' '{message}'"
     )
     planted = plant_helper(act.folder / "bin", "rec", script, monkeypatch)
     act.given.add(planted)
@@ -154,7 +155,7 @@ def test_cfg_008_a_helper_has_a_plain_name(
 
 
 @pytest.mark.parametrize("field", ["credsStore", "credHelpers"])
-def test_cfg_008_an_empty_name_is_no_helper(
+def test_cfg_008_empty_helper_name_is_refused(
     act: Actor, registry: FakeRegistry, docker_config: Config, field: str
 ) -> None:
     docker_config({field: "" if field == "credsStore" else {registry.host: ""}})
@@ -183,7 +184,7 @@ BAD_HELPERS = {
 
 
 @pytest.mark.parametrize("kind", BAD_HELPERS)
-def test_cfg_007_a_broken_helper_is_an_error_that_tells_no_secret(
+def test_cfg_007_broken_helper_error_contains_no_secret(
     act: Actor,
     registry: FakeRegistry,
     docker_config: Config,
@@ -196,7 +197,7 @@ def test_cfg_007_a_broken_helper_is_an_error_that_tells_no_secret(
     refused(act("PULL", f"{registry.host}/app:1", "-vv"), "AUTH", "docker-credential-rec")
 
 
-def test_cfg_012_an_identity_token_goes_to_its_token_server_only(
+def test_cfg_012_identity_token_goes_only_to_its_token_server(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     server = hosts.registry()
@@ -214,7 +215,7 @@ def test_cfg_012_an_identity_token_goes_to_its_token_server_only(
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_cfg_012_without_post_the_password_is_used_by_get(
+def test_cfg_012_without_post_the_password_is_sent_by_get(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, status: int
 ) -> None:
     server = hosts.registry()
@@ -228,7 +229,7 @@ def test_cfg_012_without_post_the_password_is_used_by_get(
     assert IDENTITY not in repr(server.log[1])
 
 
-def test_cfg_017_a_docker_config_that_leads_nowhere_hides_the_one_at_home(
+def test_cfg_017_docker_config_without_a_file_hides_the_home_file(
     act: Actor, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = act.folder / "home" / ".docker"
@@ -243,7 +244,7 @@ def test_cfg_017_a_docker_config_that_leads_nowhere_hides_the_one_at_home(
     assert {seen.authorization for seen in registry.log} == {None}
 
 
-def test_cfg_018_one_host_twice_is_refused(
+def test_cfg_018_duplicate_host_is_refused(
     act: Actor, registry: FakeRegistry, docker_config: Config
 ) -> None:
     one = json.dumps(login(registry.host)["auths"])[1:-1]
@@ -254,7 +255,7 @@ def test_cfg_018_one_host_twice_is_refused(
     assert registry.log == []
 
 
-def test_cfg_018_the_exact_host_wins_over_its_url(
+def test_cfg_018_exact_host_wins_over_its_url(
     act: Actor, registry: FakeRegistry, docker_config: Config
 ) -> None:
     wrong = basic_value("wrong", PASSWORD).removeprefix("Basic ")
@@ -268,7 +269,7 @@ def test_cfg_018_the_exact_host_wins_over_its_url(
     assert ask(act, registry) == 0
 
 
-def test_cfg_019_a_file_that_others_can_read_works_with_one_warning(
+def test_cfg_019_readable_credentials_file_works_with_one_warning(
     act: Actor, registry: FakeRegistry, docker_config: Config
 ) -> None:
     path = docker_config(login(registry.host))

@@ -1,4 +1,4 @@
-"""Manifests that lie about themselves (area "manifest" of the catalogue)."""
+"""Manifests with false statements (area "manifest" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONES = "sha256:" + "1" * 64
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """Give the fields of a manifest whose blobs are served nowhere."""
+    """Return the fields of a manifest whose blobs are not served."""
     blob = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": ONES, "size": 2}
     layer = {**blob, "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": blob, "layers": [layer]}
@@ -31,7 +31,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def serve(registry: FakeRegistry, body: bytes, kind: str = OCI_MANIFEST) -> str:
-    """Serve bytes as `app:1`, and say how to ask for them."""
+    """Serve bytes as `app:1` and return its reference."""
     registry.serve("app", "1", raw_document(body, kind))
     return f"{registry.host}/app:1"
 
@@ -41,7 +41,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
     return hosts.registry()
 
 
-def test_man_001_a_pinned_manifest_with_other_bytes_is_refused(
+def test_man_001_pinned_manifest_with_wrong_bytes_is_refused(
     act: Actor, registry: FakeRegistry
 ) -> None:
     # Pull does not exist yet: inspect reads the same manifest, and would read its config.
@@ -58,9 +58,7 @@ def test_man_001_a_pinned_manifest_with_other_bytes_is_refused(
     assert not list((act.store / "names").glob("*.json"))
 
 
-def test_man_002_a_lying_digest_header_never_becomes_the_answer(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_man_002_false_digest_header_is_never_returned(act: Actor, registry: FakeRegistry) -> None:
     image = build_image()
     registry.serve("app", "1", image)
     headers = {"Content-Type": image.media_type, "Docker-Content-Digest": ONES}
@@ -75,7 +73,7 @@ def test_man_002_a_lying_digest_header_never_becomes_the_answer(
 
 
 @pytest.mark.parametrize("kind", [OCI_MANIFEST, OCI_INDEX])
-def test_man_004_a_document_that_is_manifest_and_index_is_refused(
+def test_man_004_document_that_is_manifest_and_index_is_refused(
     act: Actor, registry: FakeRegistry, kind: str
 ) -> None:
     inner = multi_platform("linux/amd64")
@@ -117,7 +115,7 @@ def padded(size: int) -> bytes:
     return frame.replace('"pad": ""', f'"pad": "{"x" * (size - len(frame))}"').encode()
 
 
-def test_man_010_answers_are_asked_for_unencoded_and_with_all_types(
+def test_man_010_requests_accept_all_types_without_compression(
     act: Actor, registry: FakeRegistry
 ) -> None:
     # Pull does not exist yet: inspect asks for index, manifest and config in the same way.
@@ -131,7 +129,7 @@ def test_man_010_answers_are_asked_for_unencoded_and_with_all_types(
         assert accepted >= {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST}
 
 
-def test_man_011_two_fields_of_one_name_are_refused(act: Actor, registry: FakeRegistry) -> None:
+def test_man_011_duplicate_fields_are_refused(act: Actor, registry: FakeRegistry) -> None:
     body = json.dumps(manifest()).encode().removesuffix(b"}") + b',"layers":[]}'
     place = serve(registry, body)
     for verb in ("RESOLVE", "PULL"):
@@ -139,14 +137,14 @@ def test_man_011_two_fields_of_one_name_are_refused(act: Actor, registry: FakeRe
     assert registry.requests(path_contains="/blobs/") == []
 
 
-def test_man_015_deep_nesting_is_refused_by_its_depth(act: Actor, registry: FakeRegistry) -> None:
+def test_man_015_deep_nesting_is_refused(act: Actor, registry: FakeRegistry) -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
     body = json.dumps(manifest()).encode().removesuffix(b"}") + b',"x":' + deep + b"}"
     words = ("resolve", serve(registry, body), "--json")
     outcome, kilobytes = measured(words, act.store)
     act.check(outcome, as_json=True)
     assert outcome.failure["class"] in {"FORMAT", "LIMIT"}
-    assert "nesting" in outcome.told or "depth" in outcome.told or "deep" in outcome.told, outcome
+    assert "nesting" in outcome.text or "depth" in outcome.text or "deep" in outcome.text, outcome
     assert kilobytes < 256 * 1024
 
 
@@ -171,7 +169,7 @@ TRAVERSALS = [
 
 @pytest.mark.parametrize("digest", TRAVERSALS)
 @pytest.mark.parametrize("place", ["config", "layers"])
-def test_man_018_a_digest_that_is_a_path_touches_nothing(
+def test_man_018_digest_that_is_a_path_writes_no_file(
     act: Actor, registry: FakeRegistry, digest: str, place: str
 ) -> None:
     # Pull does not exist yet: inspect keeps documents in the same store.
@@ -206,7 +204,9 @@ BAD_DIGESTS = {
 
 
 @pytest.mark.parametrize("digest", BAD_DIGESTS)
-def test_man_019_no_bad_digest_is_mended(act: Actor, registry: FakeRegistry, digest: str) -> None:
+def test_man_019_invalid_digest_is_never_corrected(
+    act: Actor, registry: FakeRegistry, digest: str
+) -> None:
     document = manifest()
     document["layers"][0] = {**document["layers"][0], "digest": digest}
     outcome = act("RESOLVE", serve(registry, json.dumps(document).encode()))
@@ -214,7 +214,7 @@ def test_man_019_no_bad_digest_is_mended(act: Actor, registry: FakeRegistry, dig
     refused(outcome, BAD_DIGESTS[digest])
 
 
-def test_man_020_a_body_of_another_type_than_its_header_is_refused(
+def test_man_020_body_and_header_with_different_types_are_refused(
     act: Actor, registry: FakeRegistry
 ) -> None:
     place = serve(registry, multi_platform("linux/amd64").body, OCI_MANIFEST)
@@ -236,9 +236,7 @@ def test_man_023_schema_1_is_named_as_unsupported(act: Actor, registry: FakeRegi
     refused(act("RESOLVE", place), "UNSUPPORTED", "schema 1")
 
 
-def test_man_026_embedded_bytes_that_are_others_are_never_used(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_man_026_wrong_embedded_bytes_are_never_used(act: Actor, registry: FakeRegistry) -> None:
     image = build_image("linux/amd64")
     fields = json.loads(image.body)
     # What is embedded would make it an image for arm64.
@@ -250,4 +248,4 @@ def test_man_026_embedded_bytes_that_are_others_are_never_used(
         assert registry.requests("GET", "/blobs/")
     else:
         assert outcome.failure["class"] in {"INTEGRITY", "FORMAT"}
-        assert "config.data" in outcome.told
+        assert "config.data" in outcome.text

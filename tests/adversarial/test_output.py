@@ -14,9 +14,10 @@ import pytest
 
 from tests.adversarial.catalogue import STATUS
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import Outcome, clean_text, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
 from tests.fakes.images import build_image, build_index, from_dict, multi_platform, raw_document
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import ROOT
 
@@ -36,7 +37,7 @@ CONTROLS = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x2
 
 @pytest.fixture
 def evil(hosts: Hosts) -> FakeRegistry:
-    """Give a registry that puts controls wherever a text can stand."""
+    """Return a registry that puts control characters wherever text can be."""
     registry = hosts.registry()
     history = [{"created_by": EVIL, "comment": EVIL, "author": EVIL}]
     settings = {
@@ -84,7 +85,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=" ".join)
-def test_cli_006_no_control_character_comes_out(
+def test_cli_006_output_contains_no_control_characters(
     act: Actor, evil: FakeRegistry, question: tuple[str, ...]
 ) -> None:
     # Tag lists are in CLI-017; comparing does not exist yet.
@@ -95,7 +96,9 @@ def test_cli_006_no_control_character_comes_out(
         assert (r"\e" if "yaml" in words else r"\x1b") in outcome.out
 
 
-def test_cli_006_nor_on_a_terminal(act: Actor, evil: FakeRegistry) -> None:
+def test_cli_006_terminal_output_contains_no_control_characters(
+    act: Actor, evil: FakeRegistry
+) -> None:
     ours, theirs = pty.openpty()
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
     words = ["inspect", f"{evil.host}/app:image", "--store", str(act.store)]
@@ -128,7 +131,7 @@ def drain(terminal: int) -> bytes:
         pieces.append(piece)
 
 
-def test_cli_009_json_is_one_document_whatever_happens(act: Actor, hosts: Hosts) -> None:
+def test_cli_009_json_is_always_one_document(act: Actor, hosts: Hosts) -> None:
     # Pull does not exist yet: resolve and inspect warn, retry, fail and get verbose the same way.
     registry = hosts.registry()
     image = multi_platform("linux/amd64", "linux/arm64")
@@ -152,7 +155,7 @@ def test_cli_009_json_is_one_document_whatever_happens(act: Actor, hosts: Hosts)
     assert [json.loads(line)["error"]["class"] for line in lines.out.splitlines()] == ["NOT_FOUND"]
 
 
-def test_cli_010_a_reader_that_leaves_is_no_failure(act: Actor, hosts: Hosts) -> None:
+def test_cli_010_closed_stdout_is_not_a_failure(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     names = [f"tag-{number}" for number in range(100_000)]
     registry.on("GET", "/v2/app/tags/list", answer({"name": "app", "tags": names}))
@@ -172,7 +175,7 @@ def test_cli_010_a_reader_that_leaves_is_no_failure(act: Actor, hosts: Hosts) ->
     assert outcome.err == ""
 
 
-def test_cli_013_every_class_has_its_status_and_its_name(
+def test_cli_013_every_error_class_has_its_status_and_name(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path]
 ) -> None:
     registry, scenes = hosts.registry(), []
@@ -209,7 +212,7 @@ def test_cli_013_every_class_has_its_status_and_its_name(
     assert len({STATUS[word] for word in ("USAGE", "NOT_FOUND", "AUTH", "NETWORK", "LIMIT")}) == 5
 
 
-def test_cli_013_a_store_that_cannot_be_read_has_its_own_status(act: Actor) -> None:
+def test_cli_013_unreadable_store_has_its_own_status(act: Actor) -> None:
     act.store.write_text("no folder")
     refused(act("RESOLVE", "--offline", "a"), "STORE", str(act.store))
 
@@ -254,7 +257,7 @@ def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, 
         (b'{"tags":[', b"null,", b'"a"]}', 6_000_000),
     ],
 )
-def test_cli_017_a_page_of_tags_costs_no_more_than_any_answer(
+def test_cli_017_page_of_tags_is_limited_like_any_answer(
     act: Actor, hosts: Hosts, start: bytes, unit: bytes, end: bytes, count: int
 ) -> None:
     registry = hosts.registry()
@@ -263,12 +266,12 @@ def test_cli_017_a_page_of_tags_costs_no_more_than_any_answer(
     outcome, kilobytes = measured(("tags", f"{registry.host}/app"), act.store)
     act.check(outcome)
 
-    assert outcome.status == 0 if count < 1_000_000 else "goes past the limit" in outcome.err
+    assert outcome.status == 0 if count < 1_000_000 else "exceeds the limit" in outcome.err
     assert outcome.out.split() == (["a"] if outcome.status == 0 else [])
     assert kilobytes < 256 * 1024
 
 
-def test_cli_017_many_tags_are_told_as_they_arrive(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_tags_are_printed_as_they_arrive(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     body = b",".join(b'"1.%d"' % number for number in range(200_000))
     headers = {"Content-Type": "application/json"}
@@ -308,7 +311,7 @@ def test_cli_017_the_next_page_is_at_the_registry(
     assert len(registry.log) == 1
 
 
-def test_cli_017_pages_that_lead_in_a_circle_end(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_circular_pages_end(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     following = '</v2/app/tags/list?n=1000&last=a>; rel="next"'
     registry.on("GET", "/v2/app/tags/list", answer({"tags": ["a"]}, Link=following))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.adversarial.kit import Outcome, clean_result, clean_text
+from tests.adversarial.kit import clean_result
 from tests.fakes.images import multi_platform
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.processes import ROOT
 
@@ -38,16 +39,16 @@ def registry(hosts: Hosts) -> FakeRegistry:
 def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
     """Start a command whose output is kept."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(act.store)}
-    told = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    text = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [sys.executable, "-m", "resolver", *words], env=variables, **{**told, **how}
+        [sys.executable, "-m", "resolver", *words], env=variables, **{**text, **how}
     )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("path", ["manifests/1", "token"])
-def test_cli_012_a_signal_ends_it_at_once_and_cleanly(
+def test_cli_012_signal_ends_the_command_immediately(
     act: Actor, registry: FakeRegistry, number: signal.Signals, begun: bool, path: str
 ) -> None:
     # Pull and collection do not exist yet: waiting for a document is what can be interrupted.
@@ -79,7 +80,7 @@ def test_cli_012_a_signal_ends_it_at_once_and_cleanly(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_cli_012_a_signal_ends_many_questions_at_once(
+def test_cli_012_signal_ends_concurrent_requests(
     act: Actor, registry: FakeRegistry, number: signal.Signals
 ) -> None:
     never = threading.Event()
@@ -98,7 +99,7 @@ def test_cli_012_a_signal_ends_many_questions_at_once(
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",), ("resolve", "--help")])
-def test_cli_021_help_and_version_need_nothing(words: tuple[str, ...]) -> None:
+def test_cli_021_help_and_version_need_no_environment(words: tuple[str, ...]) -> None:
     began = time.monotonic()
     done = bare(*words)
     assert done.status == 0, done
@@ -107,14 +108,16 @@ def test_cli_021_help_and_version_need_nothing(words: tuple[str, ...]) -> None:
     assert time.monotonic() - began < 5  # the case says 1 s; `tests/test_startup.py` measures
 
 
-def test_cli_021_without_any_variable_it_still_answers(registry: FakeRegistry, act: Actor) -> None:
+def test_cli_021_command_works_without_environment_variables(
+    registry: FakeRegistry, act: Actor
+) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--format", "digest")
     done = bare(*words, "--store", str(act.store))
     assert (done.status, done.out.strip()) == (0, DIGEST), done
 
 
 @pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null", ""])
-def test_cli_021_a_home_that_cannot_be_written_is_no_obstacle_to_an_answer(
+def test_cli_021_unwritable_home_does_not_prevent_an_answer(
     registry: FakeRegistry, home: str
 ) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--format", "digest")
@@ -128,9 +131,7 @@ def test_cli_021_a_home_that_cannot_be_written_is_no_obstacle_to_an_answer(
 
 
 @pytest.mark.parametrize("store", ["/proc/nowhere/store", "/dev/null", "/dev/null/store"])
-def test_a_store_that_cannot_be_written_is_said_once(
-    act: Actor, registry: FakeRegistry, store: str
-) -> None:
+def test_unwritable_store_is_reported_once(act: Actor, registry: FakeRegistry, store: str) -> None:
     words = (f"{registry.host}/app:1", "-p", "linux/amd64", "--store", store)
     done = act.process("resolve", *words)
     assert done.status in (0, 8), done
@@ -202,7 +203,7 @@ def test_a_full_disk_behind_stdout_is_an_error(
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_closed_stdout_is_no_success_and_no_crash(
+def test_closed_stdout_is_an_error_without_a_crash(
     act: Actor, registry: FakeRegistry, question: str
 ) -> None:
     done = shell(act, '"$@" >&-', *questions(registry)[question])
@@ -210,7 +211,7 @@ def test_a_closed_stdout_is_no_success_and_no_crash(
     clean_result(done, batch=False, as_json=False)
 
 
-def test_a_closed_stdin_is_no_obstacle(act: Actor, registry: FakeRegistry) -> None:
+def test_closed_stdin_does_not_matter(act: Actor, registry: FakeRegistry) -> None:
     done = shell(act, '"$@" <&-', *questions(registry)["resolve"])
     assert done.status == 0, done
     for words in (("resolve", "-f", "-"), ("resolve", "--username", "a", "--password-stdin", "b")):
@@ -220,7 +221,9 @@ def test_a_closed_stdin_is_no_obstacle(act: Actor, registry: FakeRegistry) -> No
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
-def test_a_lost_stderr_changes_no_status(act: Actor, registry: FakeRegistry, redirect: str) -> None:
+def test_closed_stderr_does_not_change_the_status(
+    act: Actor, registry: FakeRegistry, redirect: str
+) -> None:
     for more in ((), ("-vv",)):
         good = shell(act, f'"$@" {redirect}', *questions(registry)["resolve"], *more)
         assert good.status == 0, good
@@ -230,7 +233,7 @@ def test_a_lost_stderr_changes_no_status(act: Actor, registry: FakeRegistry, red
     assert shell(act, f'"$@" {redirect}', "resolve", "--nonsense").status == 2
 
 
-def test_all_streams_closed_still_end_with_a_status(act: Actor, registry: FakeRegistry) -> None:
+def test_closing_all_streams_still_gives_a_status(act: Actor, registry: FakeRegistry) -> None:
     done = shell(act, '"$@" <&- >&- 2>&-', *questions(registry)["resolve"])
     assert done.status == 8, done
     assert shell(act, '"$@" <&- >&- 2>&-', "resolve", "a//b").status == 2
@@ -261,7 +264,7 @@ def test_400_megabytes_of_addresses_are_enough(act: Actor, registry: FakeRegistr
     assert DIGEST in done.out
 
 
-def test_20_open_files_are_enough_for_one_question(act: Actor, registry: FakeRegistry) -> None:
+def test_resolve_works_with_20_open_files(act: Actor, registry: FakeRegistry) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--verify")
     done = limited(act, bound(resource.RLIMIT_NOFILE, 20), *words)
     assert done.status == 0, done
@@ -269,7 +272,7 @@ def test_20_open_files_are_enough_for_one_question(act: Actor, registry: FakeReg
 
 
 @pytest.mark.parametrize("count", [6, 8, 10, 12])
-def test_too_few_open_files_are_told_as_an_error(
+def test_too_few_open_files_are_reported_as_an_error(
     act: Actor, registry: FakeRegistry, count: int
 ) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--verify")
@@ -278,7 +281,7 @@ def test_too_few_open_files_are_told_as_an_error(
     clean_result(done, batch=False, as_json=False)
 
 
-def test_many_questions_with_20_open_files_end_cleanly(act: Actor, registry: FakeRegistry) -> None:
+def test_many_references_with_20_open_files_end_cleanly(act: Actor, registry: FakeRegistry) -> None:
     for number in range(40):
         registry.serve("app", f"t{number}", IMAGE)
     words = [f"{registry.host}/app:t{number}" for number in range(40)]

@@ -1,4 +1,4 @@
-"""Redirects to where nobody should go (area "redirect" of the catalogue)."""
+"""Redirects to forbidden places (area "redirect" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.adversarial.hosts import OCI_MANIFEST, login
-from tests.adversarial.kit import PASSWORD, SIGNATURE, USER, nothing_travelled, refused
+from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.fakes.images import build_image, from_dict
+from tests.fakes.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
 
@@ -35,7 +36,7 @@ HEADERS = {"Content-Type": OCI_MANIFEST}
 
 @pytest.fixture
 def registry(hosts: Hosts, docker_config: Config) -> FakeRegistry:
-    """Give a registry with one image, to somebody who is logged in there."""
+    """Return a registry with one image and a login for it."""
     made = hosts.registry()
     made.serve("app", "1", IMAGE)
     made.basic(USER, PASSWORD)
@@ -43,7 +44,7 @@ def registry(hosts: Hosts, docker_config: Config) -> FakeRegistry:
     return made
 
 
-def test_red_001_a_blob_may_come_from_a_storage_host_without_credentials(
+def test_red_001_blob_from_storage_is_fetched_without_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     # Pull does not exist yet: the config is a blob, and inspect shows it once it is verified.
@@ -52,10 +53,10 @@ def test_red_001_a_blob_may_come_from_a_storage_host_without_credentials(
     cdn.on("GET", "/blob", Reply(body=IMAGE.blobs[CONFIG]))
     assert act("PULL", f"{registry.host}/app:1").status == 0
     assert [seen.query for seen in cdn.log] == ["X-Amz-Signature=1"]
-    nothing_travelled(cdn)
+    no_credentials_received(cdn)
 
 
-def test_red_001_a_storage_host_with_other_bytes_is_refused(
+def test_red_001_wrong_bytes_from_storage_are_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     cdn = hosts.registry()
@@ -64,7 +65,7 @@ def test_red_001_a_storage_host_with_other_bytes_is_refused(
     refused(act("PULL", f"{registry.host}/app:1"), "INTEGRITY", CONFIG)
 
 
-def test_red_003_a_circle_and_a_long_chain_end(act: Actor, registry: FakeRegistry) -> None:
+def test_red_003_circular_and_long_redirects_end(act: Actor, registry: FakeRegistry) -> None:
     registry.redirect(TAG, "/b")
     registry.redirect("/b", TAG)
     refused(act("RESOLVE", f"{registry.host}/app:1"), "NETWORK")
@@ -88,7 +89,7 @@ def test_red_003_a_chain_may_have_five_hops(
         assert len(registry.log) <= 11
 
 
-def test_red_004_https_does_not_lead_to_http(
+def test_red_004_redirect_from_https_to_http_is_refused(
     act: Actor, hosts: Hosts, docker_config: Config
 ) -> None:
     registry, evil = hosts.registry(authority().good()), hosts.evil()
@@ -118,7 +119,7 @@ ODD = [
 
 @pytest.mark.parametrize("location", ODD)
 @pytest.mark.parametrize("path", [BLOB, TAG])
-def test_red_005_odd_places_are_refused(
+def test_red_005_invalid_locations_are_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry, path: str, location: str
 ) -> None:
     evil = hosts.evil()
@@ -133,11 +134,11 @@ def test_red_005_odd_places_are_refused(
     assert not [
         held for held in act.store.rglob("*") if held.is_file() and b"C4NARY" in held.read_bytes()
     ]
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_red_005_there_is_exactly_one_location(
+def test_red_005_several_locations_are_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry, count: int
 ) -> None:
     evil = hosts.evil()
@@ -154,7 +155,7 @@ def test_red_007_a_public_registry_may_not(act: Actor) -> None:
     inside("tests.adversarial.scenarios:public_registry_private_storage", act.folder)
 
 
-def test_red_012_cookies_are_not_kept(act: Actor, hosts: Hosts, registry: FakeRegistry) -> None:
+def test_red_012_cookies_are_not_stored(act: Actor, hosts: Hosts, registry: FakeRegistry) -> None:
     # Pull does not exist yet: tag list, manifest and config are asked for, twice.
     cdn = hosts.registry()
     cookie = ("Set-Cookie", f"session={SIGNATURE}; Path=/; Domain=127.0.0.1")
@@ -173,7 +174,7 @@ def test_red_012_cookies_are_not_kept(act: Actor, hosts: Hosts, registry: FakeRe
         assert not path.is_file() or SIGNATURE.encode() not in path.read_bytes()
 
 
-def test_red_016_the_url_of_a_foreign_layer_is_not_asked(
+def test_red_016_foreign_layer_url_is_not_requested(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     # There is no pull and no flag that allows it yet; nothing else may ask for it either.
@@ -187,7 +188,7 @@ def test_red_016_the_url_of_a_foreign_layer_is_not_asked(
     assert evil.connections == 0
 
 
-def test_red_018_a_redirected_tag_takes_accept_along_and_no_credential(
+def test_red_018_redirected_tag_keeps_accept_and_drops_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     # The `Accept` half of RED-011 too.
@@ -197,7 +198,7 @@ def test_red_018_a_redirected_tag_takes_accept_along_and_no_credential(
     outcome = act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/amd64")
     assert outcome.answer["manifest"]["digest"] == IMAGE.digest
     assert OCI_MANIFEST in evil.log[0].headers["accept"]
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 def test_red_018_a_redirected_digest_is_verified(
@@ -209,11 +210,11 @@ def test_red_018_a_redirected_digest_is_verified(
     evil.on("GET", "/manifest", Reply(200, HEADERS, other))
     place = f"{registry.host}/app@{IMAGE.digest}"
     refused(act("RESOLVE", place), "INTEGRITY", IMAGE.digest)
-    nothing_travelled(evil)
+    no_credentials_received(evil)
 
 
 @pytest.mark.parametrize("status", [300, 304, 305, 306, 399])
-def test_red_019_other_3xx_are_no_answers(
+def test_red_019_other_3xx_answers_are_refused(
     act: Actor, hosts: Hosts, registry: FakeRegistry, status: int
 ) -> None:
     evil = hosts.evil()

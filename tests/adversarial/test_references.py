@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from tests.adversarial.kit import refused
 from tests.fakes.images import build_image
 from tests.processes import ROOT
@@ -63,7 +63,7 @@ BAD = [
 ]
 
 
-def test_cli_001_bad_references_reach_nobody(act: Actor) -> None:
+def test_cli_001_invalid_references_send_no_request(act: Actor) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.adversarial.silence"],
         check=True,
@@ -82,9 +82,7 @@ def test_cli_001_bad_references_reach_nobody(act: Actor) -> None:
 
 
 @pytest.mark.parametrize("reference", ["", "a//b", "a:b:c", "h:99999/x", "a@sha256:short"])
-def test_cli_001_a_bad_reference_among_good_ones_stops_all(
-    act: Actor, hosts: Hosts, reference: str
-) -> None:
+def test_cli_001_one_invalid_reference_stops_all(act: Actor, hosts: Hosts, reference: str) -> None:
     registry = hosts.evil()
     refused(act("RESOLVE", f"{registry.host}/app:1", reference), "USAGE")
     for verb in ("INSPECT", "PLATFORMS", "TAGS"):

@@ -1,4 +1,4 @@
-"""Area `tar` of the catalogue: what hostile layers get.
+"""Hostile layers (area "tar" of the catalogue).
 
 Played by the library: the layers of a comparison are read by `flow.files` and compared by
 `core.file_comparison`, whichever command asks. A watch stands over whatever is opened meanwhile.
@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING
 import pytest
 from backports import zstd
 
-from resolver.core.file_comparison import LabelledTree, compare_trees
-from resolver.core.filetree import FileTree
-from resolver.core.image_config import parse_config
-from resolver.core.layer_listing import read_listing
-from resolver.core.platform import BUILTIN, Platform
-from resolver.errors import BadDocument, ContradictoryLayer, LimitExceeded, UnsupportedDocument
-from resolver.flow.files import LayeredImage
+from resolver.core.compare.files import LabelledTree, compare_trees
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import read_listing
+from resolver.core.oci.config import parse_config
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Untrusted
+from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
-from tests.core.test_executable import elf
+from tests.core.layers.test_executable import elf
 from tests.fakes.images import build_image, build_index
 from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
-from tests.flow.test_files import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.processes import ROOT
+from tests.verbs.test_layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resolver.core.file_difference import FileComparison
+    from resolver.core.compare.file_difference import FileComparison
     from tests.adversarial.hosts import Hosts
     from tests.adversarial.kit import Actor
 
@@ -83,7 +83,7 @@ def names(*layers: bytes) -> list[str]:
 
 
 @pytest.mark.usefixtures("untouched")
-def test_tar_001_paths_that_lead_out_stay_inside_the_model() -> None:
+def test_tar_001_paths_outside_the_root_stay_inside() -> None:
     hostile = [b"../x", b"/etc/canary", b"a/../../x", b"..\\x", b"C:\\x", b"./", b""]
     body = b"".join(member(name, b"x") for name in hostile) + END
 
@@ -155,7 +155,7 @@ def test_tar_012_whiteouts_across_layers_give_the_same_tree() -> None:
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("order", [1, -1])
-def test_tar_013_degenerate_whiteouts_remove_nothing_that_they_do_not_name(order: int) -> None:
+def test_tar_013_degenerate_whiteouts_remove_only_what_they_name(order: int) -> None:
     base = archive("d/a", "x", "y")
     odd = [
         ".wh.", "d/.wh.", ".wh...", ".wh..wh.plnk/1", ".wh.../x", "d/.wh.d", "x", ".wh.x",
@@ -170,7 +170,7 @@ def test_tar_013_degenerate_whiteouts_remove_nothing_that_they_do_not_name(order
 
 
 @pytest.mark.usefixtures("untouched")
-def test_tar_014_of_duplicate_entries_the_last_one_wins() -> None:
+def test_tar_014_last_duplicate_entry_wins() -> None:
     file, folder, link = member(b"x", b"1"), header(b"x", 0, b"5"), header(b"x", 0, b"2", link=b"t")
     for last, kind in ((file, "-"), (folder, "d"), (link, "l")):
         others = [part for part in (file, folder, link) if part is not last]
@@ -181,8 +181,8 @@ def test_tar_014_of_duplicate_entries_the_last_one_wins() -> None:
 
 _MANY = """
 import resource, sys
-from resolver.core.filetree import FileTree
-from resolver.core.layer_listing import read_listing
+from resolver.core.layers.filetree import FileTree
+from resolver.core.layers.listing import read_listing
 from tests.fakes.tars import END, header
 def entries():
     for number in range(int(sys.argv[1])):
@@ -235,7 +235,7 @@ def _long(count: int, seed: int) -> bytes:
     ],
     ids=["dpkg", "apk", "long", "empty"],
 )
-def test_tar_024_package_databases_cost_no_more_than_any_answer(
+def test_tar_024_package_databases_are_limited(
     act: Actor, hosts: Hosts, path: bytes, bodies: list[bytes]
 ) -> None:
     registry = hosts.registry()
@@ -308,7 +308,7 @@ def _attributed(count: int, seed: int) -> Iterator[bytes]:
         (_attributed, 45_000, 2, "json", 0),
     ],
 )
-def test_whatever_trees_hold_a_comparison_takes_little_memory_and_time(
+def test_hostile_trees_compare_in_little_memory_and_time(
     act: Actor,
     hosts: Hosts,
     entries: Callable[[int, int], Iterator[bytes]],
@@ -335,7 +335,7 @@ def test_whatever_trees_hold_a_comparison_takes_little_memory_and_time(
     assert kilobytes < 256 * 1024
     assert outcome.seconds < 60
     if status:
-        assert "goes past the limit of" in outcome.out + outcome.err
+        assert "exceeds the limit of" in outcome.out + outcome.err
         assert "-p PLATFORM" in outcome.out + outcome.err
 
 
@@ -351,13 +351,14 @@ def test_tar_018_bytes_decide_and_unknown_types_are_refused() -> None:
         trees_of([image(contents, (contents.add(one, "application/x-foo"), one))])
 
 
-def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
+def test_tar_019_wrong_diff_id_names_the_layer() -> None:
     contents = Contents()
     one, two = archive("a"), archive("b")
     layers = [(contents.add(gzip.compress(one)), one), (contents.add(gzip.compress(two)), one)]
 
-    with pytest.raises(ContradictoryLayer, match="layer 2") as caught:
+    with pytest.raises(Untrusted, match="layer 2") as caught:
         trees_of([image(contents, *layers)])
+    assert caught.value.code == "contradictory-layer"
     assert caught.value.word == "INTEGRITY"
     asked = image(contents, *layers)
     built = build_image("linux/amd64", [b"1", b"2"])
@@ -367,7 +368,7 @@ def test_tar_019_a_diff_id_of_other_bytes_names_the_layer() -> None:
 
 
 @pytest.mark.usefixtures("untouched")
-def test_tar_021_odd_numbers_are_shown_as_they_are() -> None:
+def test_tar_021_unusual_numbers_are_shown_unchanged() -> None:
     parts = [
         header(b"uid", fields={108: base256(2**31, 8)}),
         header(b"gid", fields={116: base256(-1, 8)}),
@@ -392,7 +393,7 @@ def test_tar_021_odd_numbers_are_shown_as_they_are() -> None:
     [b"", ZERO * 2, gzip.compress(b"", mtime=0), header(b"./", 0, b"5") + END],
     ids=["nothing", "zeros", "gzip of nothing", "root folder"],
 )
-def test_tar_022_an_empty_layer_is_no_change(body: bytes) -> None:
+def test_tar_022_empty_layer_changes_nothing(body: bytes) -> None:
     contents = Contents()
     inside = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
     base = archive("a")
@@ -403,7 +404,7 @@ def test_tar_022_an_empty_layer_is_no_change(body: bytes) -> None:
     assert compare_trees(with_empty, [without], BUILTIN).is_same
 
 
-def test_tar_024_the_order_of_entries_and_of_work_changes_nothing() -> None:
+def test_tar_024_result_does_not_depend_on_entry_or_thread_order() -> None:
     contents = Contents()
     words = [f"d/{number}" for number in range(50)]
     bodies = [archive(*words), archive(*reversed(words)), archive(*words[5:], "new")]

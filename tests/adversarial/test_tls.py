@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tests.adversarial.kit import Actor
 
 
-def test_cli_014_nothing_is_sent_in_the_open(act: Actor) -> None:
+def test_cli_014_credentials_are_never_sent_unencrypted(act: Actor) -> None:
     inside("tests.adversarial.scenarios:no_plaintext", act.folder)
 
 
 def only_common_name() -> ssl.SSLContext:
-    """Serve with a certificate whose name stands in its subject alone."""
+    """Serve with a certificate that has its name in the subject only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().ca.issue_cert(common_name="127.0.0.1").configure_cert(context)
     return context
@@ -56,7 +56,7 @@ BAD: dict[str, tuple[Callable[[], ssl.SSLContext], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_cli_015_a_bad_certificate_stops_it_before_the_first_line(
+def test_cli_015_invalid_certificate_stops_before_the_first_request(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path], kind: str
 ) -> None:
     serve, words = BAD[kind]
@@ -70,9 +70,9 @@ def test_cli_015_a_bad_certificate_stops_it_before_the_first_line(
     assert b"\n" not in outcome.failure["message"].encode()
 
 
-def test_cli_015_a_wildcard_is_one_label(act: Actor) -> None:
+def test_cli_015_wildcard_matches_one_label(act: Actor) -> None:
     inside("tests.adversarial.scenarios:wildcard_depth", act.folder)
 
 
-def test_a_machine_without_authorities_is_told_so(act: Actor) -> None:
+def test_machine_without_ca_certificates_is_reported(act: Actor) -> None:
     inside("tests.adversarial.scenarios:no_authorities", act.folder)

@@ -11,8 +11,8 @@ import pytest
 
 from resolver.cli.app import run as run_command_line
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(
     store: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
-    """Run `resolver WORDS…`; ports and folders of this run are replaced by words."""
+    """Run `resolver` with these arguments; ports and folders of this run are replaced by fixed text."""
     del store
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The command on a terminal of its own, and what stands on it."""
+"""Run the command on a pseudo-terminal and read its screen."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Terminal:
         os.write(self._terminal, f"{text}\n".encode())
 
     def end(self) -> tuple[int, str]:
-        """Read to the end; give the status and what went to stdout."""
+        """Read to the end; return the status and stdout."""
         deadline = time.monotonic() + PATIENCE
         while self._read(deadline):
             continue
@@ -74,7 +74,7 @@ class Terminal:
         return self.process.returncode, out.decode()
 
     def _read(self, deadline: float) -> bool:
-        """Take in what has come; False once the other side is closed."""
+        """Read available output; False once the other side is closed."""
         ready, _, _ = select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))
         assert ready, f"nothing more came after:\n{self.raw}"
         try:
@@ -89,7 +89,7 @@ class Terminal:
 
 
 def on_terminal(*words: str, columns: int) -> str:
-    """Run `resolver` with stdout on a terminal of that width; give what it wrote there."""
+    """Run `resolver` with stdout on a terminal of this width; return its output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(

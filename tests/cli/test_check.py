@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver import session_check
-from resolver.core.descriptor import OCI_INDEX
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.verbs import check
 from tests.fakes.images import build_image, build_index, from_dict
 from tests.fakes.images import entry as index_entry
 from tests.fakes.registry import FakeRegistry
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def today(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two months after the samples were made."""
 
-    monkeypatch.setattr(session_check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
+    monkeypatch.setattr(check, "_now", lambda: datetime(2024, 7, 1, tzinfo=UTC))
 
 
-def test_an_image_that_has_everything_passes(run: Run, registry: str) -> None:
+def test_check_passes_when_every_requirement_is_met(run: Run, registry: str) -> None:
     wanted = "linux/amd64,linux/aarch64,windows/amd64:ltsc2022"
     seen = run("check", f"{registry}/demo/app:1.0", "--require", wanted, "--max-age", "90d")
 
@@ -40,7 +40,7 @@ status: 0
 """)
 
 
-def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
+def test_check_prints_a_line_per_missing_requirement(run: Run, registry: str) -> None:
     seen = run(
         "check",
         f"{registry}/demo/app:1.0",
@@ -52,10 +52,10 @@ def test_each_missing_thing_is_a_line(run: Run, registry: str) -> None:
     assert str(seen) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the wanted v6
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the requested v6
 error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
-error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, and forbidden
-error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, and forbidden
+error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, but forbidden
+error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, but forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
 error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; there is `linux/amd64`
 error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; there is `linux/amd64`
@@ -98,7 +98,7 @@ status: 0
 """)
 
 
-def test_a_reference_that_cannot_be_found_has_a_status_of_its_own(run: Run, registry: str) -> None:
+def test_check_of_a_missing_reference_exits_with_not_found(run: Run, registry: str) -> None:
     need = ("--require", "linux/amd64")
     missing = f"{registry}/demo/app:9"
 
@@ -109,26 +109,26 @@ status: 3
 `HOST:PORT/demo/app:9`: error: manifest-not-found
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
     assert run("check", missing, *need).status == 3
     assert run("check", f"{registry}/demo/app:1.0", missing, "--require", "linux/386").status == 3
 
 
-def test_what_is_asked_may_be_malformed(run: Run, registry: str) -> None:
+def test_check_rejects_malformed_requirements(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
     assert str(run("check", name)) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
 error: nothing is required of `HOST:PORT/demo/app:1.0`
-hint: say what: `--require linux/amd64,linux/arm64`
+hint: add requirements: `--require linux/amd64,linux/arm64`
 """)
     assert str(run("check", "--require", "linux/amd64")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to check
+error: no reference to check
 hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
 """)
     for words in (
@@ -150,7 +150,7 @@ hint: name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`
     assert "see `resolver lint --rules`" in run("check", name, "--ignore", "zzz").stderr
 
 
-def test_in_json_there_is_everything(run: Run, registry: str) -> None:
+def test_check_json_contains_every_result(run: Run, registry: str) -> None:
     seen = run("check", f"{registry}/demo/app:1.0", "--require", "linux/386", "--json")
     written = json.loads(seen.stdout)
 
@@ -174,7 +174,7 @@ def test_in_json_there_is_everything(run: Run, registry: str) -> None:
     assert json.loads(missing.stdout)["images"][1]["error"]["class"] == "NOT_FOUND"
 
 
-def test_the_digest_and_the_name_of_what_was_checked(run: Run, registry: str) -> None:
+def test_check_prints_the_digest_and_name_of_the_checked_image(run: Run, registry: str) -> None:
     words = ("check", f"{registry}/demo/app:1.0", f"{registry}/x:1", "--lint")
     digest = run(*words, "--format", "digest").stdout.splitlines()
     ref = run(*words, "--format", "ref").stdout.splitlines()
@@ -206,7 +206,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
     assert f"`{names[2]}`: error: repository-not-found" in table
     assert all(bad in line for line in table if line.startswith("error"))
     for text in (markdown, (tmp_path / "markdown").read_text()):
-        assert "| image | weight | rule | platform | finding |" in text
+        assert "| image | severity | rule | platform | finding |" in text
         assert text.count(f"| `{bad}` | error |") == 2
     assert '<th scope="col">image</th>' in page
     assert page.count(f'<th scope="row">{bad}</th>') == 2
@@ -258,7 +258,7 @@ error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not o
     assert "`HOST:PORT/demo/single:1.0`: failed, 1 error (1 platform)" in more.stdout
 
 
-def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path: Path) -> None:
+def test_check_policy_errors_show_line_and_column(run: Run, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(
         "version: 1\nimages:\n  - image: app:1\n    require: [linux/amd64, linux/arm64/v8/x]\n"
     )
@@ -266,7 +266,7 @@ def test_a_mistake_in_a_policy_is_shown_with_line_and_column(run: Run, tmp_path:
 status: 2
 --- stdout
 --- stderr
-error: policy.yaml:4:28: images[0].require[1]: this is no platform: it has more than three parts
+error: policy.yaml:4:28: images[0].require[1]: this is not a platform: it has more than three parts
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
     (tmp_path / "policy.yaml").write_text("version: 1\nimages:\n  - image: app:1\n    requires: x")
@@ -280,7 +280,7 @@ hint: did you mean `require`?
     assert run("check", "--policy", "none.yaml").status == 2
 
 
-def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
+def test_check_escapes_log_commands_in_image_text(run: Run) -> None:
     hostile = "2024-01-01\n::error::pwned\n##vso[task.complete]\x1b[2J"
     with FakeRegistry() as fake:
         lie = build_image("linux/amd64", config={"created": hostile})
@@ -296,7 +296,7 @@ def test_no_text_from_an_image_becomes_a_command_of_a_log(run: Run) -> None:
             assert "\x1b" not in seen.stdout + seen.stderr
         left_out = run("matrix", f"{fake.host}/app:1")
         assert json.loads(left_out.stdout)["include"][0]["platform"] == "linux/amd64"
-        assert "has characters that no job is made of" in left_out.stderr
+        assert "has characters that jobs cannot contain" in left_out.stderr
         assert "\n::" not in left_out.stderr
 
 
@@ -313,19 +313,19 @@ def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_pa
     seen = run("check", "--policy", "policy.yaml", *words, "--emit", "env=values")
 
     assert seen.status == 1
-    (told,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
-    (result,) = told["results"]
+    (printed,) = json.loads((tmp_path / "r.sarif").read_text())["runs"]
+    (result,) = printed["results"]
     place = result["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "policy.yaml"
     assert place["region"]["startLine"] == 3
-    assert told["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
+    assert printed["tool"]["driver"]["rules"][0]["id"] == "platform-missing"
     assert "platform-missing" in (tmp_path / "r.xml").read_text()
     (found,) = json.loads((tmp_path / "q").read_text())
     assert found["location"] == {"path": "policy.yaml", "lines": {"begin": 3}}
     assert "RESOLVED_ERRORS=1" in (tmp_path / "values").read_text().replace("'", "")
 
 
-def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
+def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
     """The index states a manifest of 5 MB, and 4 MiB are read."""
     small = build_image("linux/amd64", [b"one"])
     large = build_image("linux/arm64", [b"two"])
@@ -336,7 +336,7 @@ def test_an_entry_that_no_pull_takes_is_told_by_every_command(run: Run) -> None:
     with FakeRegistry(strict=False) as registry:
         registry.serve("app", "1", whole)
         name = f"{registry.host}/app:1"
-        limit = "goes past the limit of 4194304 bytes: 5000000"
+        limit = "exceeds the limit of 4194304 bytes: 5000000"
 
         resolved = run("resolve", name, "-p", "linux/arm64", keep=True)
         several = run("resolve", name, "-p", "linux/arm64,linux/amd64", "--json", keep=True)

@@ -34,7 +34,7 @@ def fake() -> Iterator[FakeRegistry]:
         yield made
 
 
-def test_one_image_across_its_platforms(run: Run, registry: str) -> None:
+def test_compare_one_image_across_its_platforms(run: Run, registry: str) -> None:
     assert str(run("compare", f"{registry}/demo/app:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -175,7 +175,7 @@ from     HOST:PORT/demo/app:1.0
 to       HOST:PORT/demo/app:2.0
          sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 result   5 changed
-fetch    136 kB: 4 layers and the documents that are new
+fetch    136 kB: 4 layers and new documents
 
 platforms
 #  PLATFORM                       RESULT     FROM      TO  DELTA    FETCH
@@ -210,7 +210,7 @@ same: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 """)
 
 
-def test_an_image_that_is_not_in_an_index(run: Run, registry: str) -> None:
+def test_compare_an_image_without_an_index(run: Run, registry: str) -> None:
     assert str(run("compare", f"{registry}/demo/single:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -235,7 +235,7 @@ history
 """)
 
 
-def test_an_entry_that_is_another_again(run: Run, registry: str) -> None:
+def test_compare_a_duplicate_build_for_another_platform(run: Run, registry: str) -> None:
     # The arm64 entry of this image is the amd64 build: all is shared, which no true one is.
     assert str(run("compare", f"{registry}/demo/liar:1.0")) == snapshot("""\
 status: 0
@@ -277,7 +277,7 @@ history
 """)
 
 
-def test_what_is_missing_and_what_goes_too_far_is_said_on_stderr(run: Run, registry: str) -> None:
+def test_compare_prints_failed_expectations_on_stderr(run: Run, registry: str) -> None:
     seen = run(
         "compare", f"{registry}/demo/app:1.0", "--expect", "linux/amd64,linux/s390x",
         "--max-size-ratio", "1.5", "--max-size-delta", "50kB", "--fail-on", "config,layers",
@@ -297,19 +297,19 @@ error: the platforms of `HOST:PORT/demo/app:1.0` do not agree on `entrypoint`, `
 """,
         )
     )
-    told = json.loads(seen.stdout)
-    assert [f"error: {each['message']}" for each in told["reasons"]] == seen.stderr.splitlines()
-    assert told["missing"] == ["linux/s390x"]
+    output = json.loads(seen.stdout)
+    assert [f"error: {each['message']}" for each in output["reasons"]] == seen.stderr.splitlines()
+    assert output["missing"] == ["linux/s390x"]
 
 
-def test_what_is_there_and_stays_within_bounds_is_a_yes(run: Run, registry: str) -> None:
+def test_compare_succeeds_within_the_limits(run: Run, registry: str) -> None:
     seen = run(
         "compare", f"{registry}/demo/app:1.0", "--expect", "linux/amd64",
         "--expect-as", f"{registry}/demo/app:2.0", "--max-size-ratio", "2",
     )  # fmt: skip
 
     assert (seen.status, seen.stderr) == (0, "")
-    assert "expected all 5 are there" in seen.stdout
+    assert "expected all 5 offered" in seen.stdout
 
 
 def test_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
     assert run(*words, "--ignore", "env", "--ignore", "labels").status == 0
 
 
-def test_the_size_of_the_terminal_changes_nothing(
+def test_compare_output_does_not_depend_on_terminal_size(
     run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {}
@@ -339,7 +339,7 @@ def test_the_size_of_the_terminal_changes_nothing(
     assert "\x1b" not in seen["80"]
 
 
-def test_nine_platforms_fit_the_page_and_stand_side_by_side_where_there_is_room(
+def test_compare_nine_platforms_fits_the_page_and_uses_columns_when_wide(
     run: Run, fake: FakeRegistry
 ) -> None:
     fake.serve("app", "1", multi_platform(*NINE))
@@ -360,7 +360,7 @@ history
 """)
 
 
-def test_files_of_one_image(run: Run, registry: str) -> None:
+def test_compare_files_of_one_image(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", "--files", "-q")
 
     assert seen.stdout[seen.stdout.index("\nfiles\n") :] == snapshot("""\
@@ -416,7 +416,7 @@ paths that differ
 """)
 
 
-def test_layers_that_come_are_told_on_stderr(run: Run, registry: str) -> None:
+def test_compare_reports_layer_downloads_on_stderr(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/single:1.0", "--files")
 
     lines = seen.stderr.splitlines()
@@ -475,7 +475,7 @@ def test_extended_attributes_in_every_format(run: Run, fake: FakeRegistry) -> No
     assert ignoring.status == 0
 
 
-def test_windows_beside_linux_is_one_line_in_every_format(run: Run, registry: str) -> None:
+def test_compare_windows_with_linux_is_one_line_in_every_format(run: Run, registry: str) -> None:
     words = ("compare", f"{registry}/demo/app:1.0", "--files", "-q")
     why = "not compared file by file: it is for windows, and the base for linux"
 
@@ -518,7 +518,7 @@ def hostile(fake: FakeRegistry) -> str:
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "jsonl", "yaml"])
 @pytest.mark.parametrize("others", [(), ("2",), ("3",)])
-def test_text_that_wants_to_break_out_stays_text(
+def test_compare_escapes_hostile_text(
     run: Run, hostile: str, form: str, others: tuple[str, ...]
 ) -> None:
     names = [f"{hostile}:1", *(f"{hostile}:{other}" for other in others)]
@@ -556,14 +556,14 @@ def test_text_that_wants_to_break_out_stays_text(
         ("--format", "xml"),
     ],
 )
-def test_what_cannot_be_read_is_a_mistake_of_the_question(run: Run, words: tuple[str, ...]) -> None:
+def test_compare_rejects_invalid_options(run: Run, words: tuple[str, ...]) -> None:
     seen = run("compare", "127.0.0.1:9/app", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
     assert seen.stderr.count("error: ") == 1
 
 
-def test_a_comparison_names_no_image(run: Run, registry: str) -> None:
+def test_compare_rejects_the_digest_format(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", "--format", "digest")
 
     assert seen.status == 2
@@ -576,15 +576,15 @@ def test_builds_without_history_for_the_same_reason_share_a_line(
     builds[2] = build_image(NINE[2], config={"history": [{"created_by": "RUN x"}]})
     fake.serve("app", "1", build_index(builds))
 
-    told = run("compare", f"{fake.host}/app:1")
+    output = run("compare", f"{fake.host}/app:1")
 
-    assert [line for line in told.stdout.splitlines() if line.startswith("steps")] == [
+    assert [line for line in output.stdout.splitlines() if line.startswith("steps")] == [
         "steps    1-2, 4-9: its history is empty, and there is 1 layer"
     ]
 
 
-def test_what_was_found_in_the_base_is_told_too(run: Run, fake: FakeRegistry) -> None:
-    """The base may be the one that lies, and its layers may be the odd ones."""
+def test_compare_reports_findings_in_the_base(run: Run, fake: FakeRegistry) -> None:
+    """The base can be the build with the false platform or the warnings."""
     lying = build_layer({"app": elf("arm64"), "../out": b"1"})
     layers = (lying, build_layer({"app": elf("arm64")}))
     images = [
@@ -593,31 +593,29 @@ def test_what_was_found_in_the_base_is_told_too(run: Run, fake: FakeRegistry) ->
     ]
     fake.serve("app", "1", build_index(images))
 
-    told = run("compare", f"{fake.host}/app:1", "--files", "--no-trunc").stdout
+    output = run("compare", f"{fake.host}/app:1", "--files", "--no-trunc").stdout
     page = run("compare", f"{fake.host}/app:1", "--files", "--format", "html").stdout
 
-    assert told[told.index("programs for another") :].splitlines()[:3] == [
+    assert output[output.index("programs for another") :].splitlines()[:3] == [
         "programs for another machine",
         "#     PROGRAM    PATH",
         "base  elf arm64  app",
     ]
-    assert told.splitlines()[-1] == (
+    assert output.splitlines()[-1] == (
         "base  layers  layer 1 of `HOST:PORT/app:1` for linux/amd64: 1 name leads out of the tree, "
         "and is kept inside"
     )
-    found = page[page.index("base: what was found in it") :]
+    found = page[page.index("base: unusual content") :]
     assert "elf arm64" in found
     assert "leads out of the tree" in found
 
 
-def test_the_files_of_the_only_build_are_told_though_nothing_differs(
-    run: Run, fake: FakeRegistry
-) -> None:
+def test_compare_files_lists_a_single_build(run: Run, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64", [build_layer({"app": elf("arm64")})]))
 
-    told = run("compare", f"{fake.host}/app:1", "--files").stdout
+    output = run("compare", f"{fake.host}/app:1", "--files").stdout
 
-    assert told[told.index("files\n") :] == snapshot("""\
+    assert output[output.index("files\n") :] == snapshot("""\
 files
 #  FILES   SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
 1      1  464 B                                          1 elf arm64

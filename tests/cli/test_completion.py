@@ -1,4 +1,4 @@
-"""What shells are offered after TAB; asked as each shell asks."""
+"""Shell completion, requested as each shell does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.completion import platforms, references
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 from tests.processes import command
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_commands_options_and_platforms(shell: str) -> None:
     assert "--platforms-file" in options
 
 
-def test_help_texts_are_no_markup() -> None:
+def test_completion_help_texts_contain_no_markup() -> None:
     assert "os/arch[/variant]" in ask("pull --platform")
 
 
@@ -49,12 +49,12 @@ def test_the_last_of_several_platforms_is_completed() -> None:
     ]
 
 
-def test_every_platform_that_is_offered_is_one() -> None:
+def test_completion_offers_valid_platforms_only() -> None:
     for each in platforms(""):
         assert each in {"local", "all"} or Platform.parse(each).architecture
 
 
-def test_references_come_from_the_store(run: Run, registry: str, store: Path) -> None:
+def test_completion_offers_references_from_the_store(run: Run, registry: str, store: Path) -> None:
     run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
     run("resolve", f"{registry}/demo/single:1.0")
 
@@ -64,9 +64,9 @@ def test_references_come_from_the_store(run: Run, registry: str, store: Path) ->
     assert f"{registry}/demo/app" in ask(f"inspect {registry}", "bash")
 
 
-def test_what_people_type_is_offered_short(store: Path) -> None:
-    from resolver.core.descriptor import OCI_INDEX, Descriptor
-    from resolver.core.digest import Digest
+def test_completion_offers_short_reference_names(store: Path) -> None:
+    from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+    from resolver.core.oci.digest import Digest
     from resolver.store import LocalStore, NameRecord
 
     digest = Digest.of(b"x")
@@ -82,7 +82,7 @@ def test_what_people_type_is_offered_short(store: Path) -> None:
     assert references("nginx") == []
 
 
-def test_a_store_that_is_damaged_offers_nothing_and_breaks_nothing(store: Path) -> None:
+def test_completion_ignores_a_damaged_store(store: Path) -> None:
     store.write_text("no folder")
 
     assert references("x") == []

@@ -14,9 +14,9 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.cli import doctor as command
-from resolver.core.checkup import Checkup, Row, State
-from resolver.render import tell
-from resolver.render.handing import EMITTERS
+from resolver.core.results.doctor import Checkup, CheckupRow, CheckupState
+from resolver.render import render
+from resolver.render.ci.emit import EMITTERS
 from resolver.render.text import WIDTH
 from tests.processes import ROOT
 from tests.processes import command as start
@@ -27,31 +27,38 @@ if TYPE_CHECKING:
 FOUND = Checkup(
     "0.1.0",
     (
-        Row("installation", "python", State.OK, "3.11.7 (/usr/bin/python3)"),
-        Row("store", "folder", State.OK, "/home/me/.cache/resolver/v1"),
-        Row(
+        CheckupRow("installation", "python", CheckupState.OK, "3.11.7 (/usr/bin/python3)"),
+        CheckupRow("store", "folder", CheckupState.OK, "/home/me/.cache/resolver/v1"),
+        CheckupRow(
             "store",
             "file system",
-            State.ERROR,
+            CheckupState.ERROR,
             "nfs4: over a network, where locks cannot be relied on",
             "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or "
-            "`--unsafe-no-lock` if nobody else uses it",
+            "`--unsafe-no-lock` if it is not shared",
             (("kinds", ("nfs4",)), ("remote", True)),
         ),
-        Row(
+        CheckupRow(
             "logins",
             "/home/me/.docker/config.json",
-            State.WARNING,
+            CheckupState.WARNING,
             "ghcr.io; other users may read it",
             "chmod 600 /home/me/.docker/config.json",
         ),
-        Row("tools", "podman", State.NOTE, "`podman` is not on PATH", "", (("present", False),)),
+        CheckupRow(
+            "tools",
+            "podman",
+            CheckupState.NOTE,
+            "`podman` is not on PATH",
+            "",
+            (("present", False),),
+        ),
     ),
 )
 
 
-def test_what_a_person_reads() -> None:
-    assert tell(FOUND, "table") == snapshot("""\
+def test_doctor_text_output() -> None:
+    assert render(FOUND, "table") == snapshot("""\
 installation
   ok       python: 3.11.7 (/usr/bin/python3)
 
@@ -59,7 +66,7 @@ store
   ok       folder: /home/me/.cache/resolver/v1
   error    file system: nfs4: over a network, where locks cannot be relied on
            hint: name another folder with `--store` or `RESOLVER_STORE` on a
-             local disk, or `--unsafe-no-lock` if nobody else uses it
+             local disk, or `--unsafe-no-lock` if it is not shared
 
 logins
   warning  /home/me/.docker/config.json: ghcr.io; other users may read it
@@ -72,25 +79,25 @@ tools
 """)
 
 
-def test_what_a_machine_reads() -> None:
-    told = json.loads(tell(FOUND, "json"))
+def test_doctor_json_output() -> None:
+    output = json.loads(render(FOUND, "json"))
 
-    assert (told["schema"], told["version"], told["state"]) == (1, "0.1.0", "error")
-    assert told["rows"][2] == snapshot(
+    assert (output["schema"], output["version"], output["state"]) == (1, "0.1.0", "error")
+    assert output["rows"][2] == snapshot(
         {
             "group": "store",
             "name": "file system",
             "state": "error",
             "found": "nfs4: over a network, where locks cannot be relied on",
-            "hint": "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it",
+            "hint": "name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if it is not shared",
             "facts": {"kinds": ["nfs4"], "remote": True},
         }
     )
-    assert told["rows"][0]["hint"] is None
+    assert output["rows"][0]["hint"] is None
 
 
-def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
-    assert tell(FOUND, "markdown") == snapshot("""\
+def test_doctor_markdown_has_complete_cells() -> None:
+    assert render(FOUND, "markdown") == snapshot("""\
 **doctor**
 
 |  |  |
@@ -108,7 +115,7 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 | state | what | found | do |
 | --- | --- | --- | --- |
 | ok | folder | `/home/me/.cache/resolver/v1` |  |
-| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if nobody else uses it |
+| error | file system | nfs4: over a network, where locks cannot be relied on | name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if it is not shared |
 
 **logins**
 
@@ -122,43 +129,48 @@ def test_a_page_and_a_comment_of_it_have_whole_cells() -> None:
 | --- | --- | --- | --- |
 | note | podman | `podman` is not on PATH |  |
 """)
-    assert "/home/me/.docker/config.json" in tell(FOUND, "html")
+    assert "/home/me/.docker/config.json" in render(FOUND, "html")
 
 
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        ((), "everything is as it should be"),
-        ((State.NOTE, State.OK), "everything is as it should be"),
-        ((State.WARNING,), "1 warning"),
-        ((State.WARNING, State.ERROR, State.ERROR), "2 errors, 1 warning"),
+        ((), "no problem found"),
+        ((CheckupState.NOTE, CheckupState.OK), "no problem found"),
+        ((CheckupState.WARNING,), "1 warning"),
+        ((CheckupState.WARNING, CheckupState.ERROR, CheckupState.ERROR), "2 errors, 1 warning"),
     ],
 )
-def test_the_last_line_counts(states: tuple[State, ...], words: str) -> None:
-    found = Checkup("1", tuple(Row("store", "x", state, "y") for state in states))
+def test_doctor_counts_results_in_its_last_line(
+    states: tuple[CheckupState, ...], words: str
+) -> None:
+    found = Checkup("1", tuple(CheckupRow("store", "x", state, "y") for state in states))
 
-    assert tell(found, "table").splitlines()[-1] == words
+    assert render(found, "table").splitlines()[-1] == words
 
 
-def test_no_line_is_wider_than_the_page_and_no_path_is_broken() -> None:
+def test_doctor_lines_fit_the_page_and_paths_stay_whole() -> None:
     path = "/a/very/long/path" * 6
-    found = Checkup("1", (Row("store", "folder", State.ERROR, f"it is {path} " * 2, "mend " * 40),))
-    lines = tell(found, "table").splitlines()
+    found = Checkup(
+        "1",
+        (CheckupRow("store", "folder", CheckupState.ERROR, f"it is {path} " * 2, "mend " * 40),),
+    )
+    lines = render(found, "table").splitlines()
 
     assert sum(path in line for line in lines) == 2
     assert all(len(line) <= WIDTH for line in lines if path not in line)
 
 
 @pytest.mark.parametrize("form", ["digest", "ref"])
-def test_a_checkup_is_no_image(run: Run, form: str) -> None:
+def test_doctor_rejects_reference_formats(run: Run, form: str) -> None:
     assert run("doctor", "--format", form).status == 2
 
 
-def test_a_machine_that_is_well_is_status_0_and_no_store_is_made(run: Run, store: Path) -> None:
+def test_doctor_on_a_healthy_machine_exits_0_and_creates_no_store(run: Run, store: Path) -> None:
     seen = run("doctor")
 
     assert (seen.status, seen.stderr) == (0, "")
-    assert "ok folder: FOLDER/store (not there yet" in " ".join(seen.stdout.split())
+    assert "ok folder: FOLDER/store (does not exist yet" in " ".join(seen.stdout.split())
     assert not store.exists()
 
 
@@ -168,10 +180,10 @@ def test_an_error_is_status_1_and_the_answer_is_whole(
     monkeypatch.setenv("RESOLVER_JOBS", "many")
     monkeypatch.setenv("RESOLVER_PLATFORMS", "nowhere.yaml")
     seen = run("doctor", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert (seen.status, seen.stderr) == (1, "")
-    wrong = [row["name"] for row in told["rows"] if row["state"] == "error"]
+    wrong = [row["name"] for row in output["rows"] if row["state"] == "error"]
     assert wrong == ["RESOLVER_JOBS", "RESOLVER_PLATFORMS"]
 
 
@@ -187,7 +199,7 @@ def test_an_error_is_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert "RESOLVED_STATUS='1'" in Path("e").read_text()
 
 
-def test_what_is_typed_wrong_is_status_2(run: Run) -> None:
+def test_doctor_usage_errors_exit_with_status_2(run: Run) -> None:
     assert run("doctor", "no host/at all").status == 2
     assert run("doctor", "--jobs", "many").status == 2
     assert run("doctor", "--ca-file", "nowhere.pem").status == 2
@@ -199,10 +211,10 @@ def test_which_ci_system_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch.delenv(row.detected, raising=False)
     monkeypatch.setenv("GITLAB_CI", "true")
 
-    assert "CI: gitlab; `--emit auto` hands over to it" in run("doctor").stdout
+    assert "CI: gitlab; `--emit auto` passes answers to it" in run("doctor").stdout
 
 
-def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
+def test_closed_stream_is_not_a_terminal(tmp_path: Path) -> None:
     closed = (tmp_path / "x").open("w")
     closed.close()
 
@@ -229,7 +241,9 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
         {"RESOLVER_STORE": "s\udcffx"},
     ],
 )
-def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_path: Path) -> None:
+def test_doctor_reports_every_check_when_parts_fail(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
     done = start("doctor", "--json", "--store", str(tmp_path), environment=variables)
     alone = start("doctor", environment=variables)
 
@@ -241,7 +255,7 @@ def test_whatever_is_broken_the_answer_is_whole(variables: dict[str, str], tmp_p
         assert b"defect" not in text
 
 
-def test_a_package_that_no_session_can_be_made_without(
+def test_doctor_reports_a_missing_required_package(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RESOLVER_STORE")
@@ -258,7 +272,7 @@ def test_a_package_that_no_session_can_be_made_without(
     assert "RESOLVED_STATUS='1'" in Path("e").read_text()
 
 
-def test_a_process_without_its_input() -> None:
+def test_doctor_runs_without_stdin() -> None:
     words = f"exec {shlex.quote(sys.executable)} -m resolver doctor <&-"
     done = subprocess.run(
         ["sh", "-c", words],
@@ -268,4 +282,4 @@ def test_a_process_without_its_input() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"a password is never asked" in done.stdout
+    assert b"a password is not prompted" in done.stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.exported import parse_destination
+from resolver.core.results.export import parse_destination
 from tests.processes import ROOT, command
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ echo "Loaded image: app"
 
 @pytest.fixture
 def pulled(run: Run, registry: str) -> str:
-    """An image that is here for two platforms; gives its name."""
+    """Pull an image for two platforms; return its name."""
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/amd64,linux/arm64", "--no-progress")
     return name
@@ -37,7 +37,7 @@ def pulled(run: Run, registry: str) -> str:
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a `docker` on PATH that keeps what it is given; the folder it stands in."""
+    """Install a `docker` on PATH that stores its input; return its folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "docker").write_text(TOOL)
@@ -59,11 +59,11 @@ left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 NAME                          PLATFORMS       DIGEST
 HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:b3266b58c1b4 (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/arm64/v8 only, so its index has a digest of its own: `sha256:b3266b58c1b403c5ed0c9bec64af1879535d4eee4fbd4037deeb05d59abe3ae4` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/arm64/v8 only, so its index has another digest: `sha256:b3266b58c1b403c5ed0c9bec64af1879535d4eee4fbd4037deeb05d59abe3ae4` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
-def test_several_platforms_have_an_index_of_their_own_and_it_is_said(run: Run, pulled: str) -> None:
+def test_export_several_platforms_notes_the_new_index(run: Run, pulled: str) -> None:
     assert str(run("export", pulled, "--to", "layout")) == snapshot("""\
 status: 0
 --- stdout
@@ -75,11 +75,11 @@ left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 NAME                          PLATFORMS                    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/v8  sha256:9575ce7d607d (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64, linux/arm64/v8 only, so its index has a digest of its own: `sha256:9575ce7d607d6092099091ef9a25b1c945bb0254088aa7b3511fa97e3935210f` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/amd64, linux/arm64/v8 only, so its index has another digest: `sha256:9575ce7d607d6092099091ef9a25b1c945bb0254088aa7b3511fa97e3935210f` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
 
 
-def test_what_was_exported_can_be_read_here(run: Run, pulled: str) -> None:
+def test_export_can_be_resolved_again(run: Run, pulled: str) -> None:
     run("export", pulled, "-p", "linux/arm64", "--to", "layout")
 
     seen = run("resolve", "oci:layout:1.0", "-p", "linux/arm64", "--format", "digest")
@@ -99,7 +99,7 @@ def test_to_a_file_twice_is_the_same_file(run: Run, pulled: str, tmp_path: Path)
         assert {"oci-layout", "index.json", "manifest.json"} <= set(archive.getnames())
 
 
-def test_the_time_of_the_members_is_what_the_environment_says(
+def test_export_uses_source_date_epoch_for_archive_members(
     run: Run, pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
@@ -109,7 +109,7 @@ def test_the_time_of_the_members_is_what_the_environment_says(
         assert {member.mtime for member in archive} == {1_700_000_000}
 
 
-def test_a_time_that_is_none_is_refused(
+def test_export_rejects_an_invalid_source_date_epoch(
     run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "now")
@@ -119,7 +119,7 @@ status: 2
 --- stdout
 --- stderr
 error: cannot use `SOURCE_DATE_EPOCH`: it must be seconds since 1970
-hint: mend or remove `SOURCE_DATE_EPOCH`, then try again
+hint: fix or remove `SOURCE_DATE_EPOCH`, then try again
 """)
 
 
@@ -138,24 +138,28 @@ left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 NAME                          PLATFORMS    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64  sha256:05dc91dfebc1 (new)
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` leaves with linux/amd64 only, so its index has a digest of its own: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
+warning: `HOST:PORT/demo/app:1.0` is exported with linux/amd64 only, so its index has another digest: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
     assert tarfile.is_tarfile(tmp_path / "taken.tar")
 
 
-def test_a_tool_that_is_not_here(run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_reports_a_missing_program(
+    run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert str(run("export", pulled, "--to", "podman")) == snapshot("""\
 status: 8
 --- stdout
 --- stderr
-error: `podman` is not on PATH, so nothing was handed over
+error: `podman` is not on PATH, so nothing was exported
 hint: export to a file with `--to images.tar`, then run `podman load < images.tar` where `podman` is
 """)
 
 
-def test_a_tool_that_does_not_take_them(run: Run, pulled: str, tool: Path) -> None:
+def test_export_reports_a_program_that_rejects_the_archive(
+    run: Run, pulled: str, tool: Path
+) -> None:
     (tool / "docker").write_text("#!/bin/sh\ncat >/dev/null\necho no room >&2\nexit 3\n")
 
     seen = run("export", pulled, "-p", "linux/amd64", "--to", "docker")
@@ -165,7 +169,7 @@ def test_a_tool_that_does_not_take_them(run: Run, pulled: str, tool: Path) -> No
     assert "no room" in seen.stderr
 
 
-def test_an_image_that_was_not_pulled(run: Run) -> None:
+def test_export_of_an_image_that_was_not_pulled(run: Run) -> None:
     assert str(run("export", "example.com/app:1", "--to", "layout")) == snapshot("""\
 status: 3
 --- stdout
@@ -175,7 +179,7 @@ hint: fetch it with `resolver pull example.com/app:1`
 """)
 
 
-def test_a_platform_that_was_not_pulled(run: Run, pulled: str) -> None:
+def test_export_of_a_platform_that_was_not_pulled(run: Run, pulled: str) -> None:
     seen = run("export", pulled, "-p", "linux/arm/v7", "--exact", "--to", "layout")
 
     assert str(seen) == snapshot("""\
@@ -188,13 +192,13 @@ hint: fetch it with `resolver pull HOST:PORT/demo/app:1.0 -p linux/arm/v7`
 
 
 @pytest.mark.parametrize("where", ["a.tar.gz", "", "oci:"])
-def test_a_destination_that_is_none(run: Run, pulled: str, where: str) -> None:
+def test_export_rejects_an_invalid_destination(run: Run, pulled: str, where: str) -> None:
     seen = run("export", pulled, "--to", where)
 
     assert (seen.status, seen.stderr.count("error: ")) == (2, 1)
 
 
-def test_no_destination(run: Run, pulled: str) -> None:
+def test_export_requires_a_destination(run: Run, pulled: str) -> None:
     assert str(run("export", pulled)) == snapshot("""\
 status: 2
 --- stdout
@@ -204,7 +208,7 @@ hint: see `resolver export --help`
 """)
 
 
-def test_a_place_that_cannot_be_written(run: Run, pulled: str, tmp_path: Path) -> None:
+def test_export_reports_an_unwritable_destination(run: Run, pulled: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     assert str(run("export", pulled, "-p", "linux/arm64", "--to", "file/layout")) == snapshot("""\
@@ -218,29 +222,30 @@ hint: something put a file there: remove it, or name another place
 
 def test_an_export_for_machines(run: Run, pulled: str) -> None:
     seen = run("export", f"store:{pulled}", "--to", "layout", "--json", keep=True)
-    told = json.loads(seen.stdout)
+    printed = json.loads(seen.stdout)
 
-    assert told["to"] == {"kind": "layout", "path": "layout"}
-    assert told["images"][0]["filtered"] is True
-    assert [each["architecture"] for each in told["images"][0]["platforms"]] == ["amd64", "arm64"]
-    assert told["present"] + told["linked"] + told["written"] == told["size"]
+    assert printed["to"] == {"kind": "layout", "path": "layout"}
+    assert printed["images"][0]["filtered"] is True
+    assert [each["architecture"] for each in printed["images"][0]["platforms"]] == [
+        "amd64",
+        "arm64",
+    ]
+    assert printed["present"] + printed["linked"] + printed["written"] == printed["size"]
 
 
-def test_an_archive_goes_to_standard_output_and_nothing_else_does(
-    run: Run, pulled: str, tmp_path: Path
-) -> None:
+def test_export_to_stdout_writes_only_the_archive(run: Run, pulled: str, tmp_path: Path) -> None:
     run("export", pulled, "-p", "linux/arm64", "--to", "image.tar")
     done = command("export", pulled, "-p", "linux/arm64", "--to", "-")
 
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "image.tar").read_bytes()
     warning, note = done.stderr.decode().splitlines()
-    assert "has a digest of its own" in warning
+    assert "so its index has another digest" in warning
     assert "left out: 4 images, 2 attestations of the index" in note
     assert not (tmp_path / "-").exists()
 
 
-def test_a_reader_that_stops_ends_the_export_quietly(run: Run, pulled: str) -> None:
+def test_export_exits_quietly_when_the_reader_closes_stdout(run: Run, pulled: str) -> None:
     del run
     line = f"{sys.executable} -m resolver export {pulled} --to - -q | head -c 100"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -260,7 +265,7 @@ def test_an_archive_is_not_written_to_a_terminal(
 
     assert seen.status == 2
     assert seen.stdout == ""
-    assert "standard output is a terminal" in seen.stderr
+    assert "refusing to write an archive to a terminal" in seen.stderr
 
 
 def test_an_archive_and_an_answer_do_not_share_standard_output(run: Run, pulled: str) -> None:
@@ -282,7 +287,7 @@ def test_an_archive_and_an_answer_do_not_share_standard_output(run: Run, pulled:
         ("oci-archive:./-", "archive", "./-"),
     ],
 )
-def test_what_a_dash_is(text: str, kind: str, path: str) -> None:
+def test_export_dash_means_stdout(text: str, kind: str, path: str) -> None:
     parsed = parse_destination(text)
 
     assert (parsed.kind, parsed.path) == (kind, path)

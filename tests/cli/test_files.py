@@ -11,8 +11,8 @@ import pytest
 
 import resolver
 from resolver.errors import InvalidConfiguration
-from resolver.files import NotRegular, read_given, read_regular
-from resolver.sources.trust import load_trust
+from resolver.files.read import NotRegular, read_given, read_regular
+from resolver.sources.http.tls import load_trust
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry
 from tests.processes import command
@@ -88,7 +88,7 @@ def _words(
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_fifo_in_the_place_of_a_file_is_refused_at_once(
+def test_reading_a_fifo_as_a_file_fails_immediately(
     name: str, image: str, clean_environment: Path
 ) -> None:
     file, variables, words, _ = _words(name, image, clean_environment)
@@ -103,7 +103,7 @@ def test_a_fifo_in_the_place_of_a_file_is_refused_at_once(
 
 # What is written to a device is the affair of the device.
 @pytest.mark.parametrize("name", [name for name in PLACES if name != "--report"])
-def test_an_endless_device_in_the_place_of_a_file_is_refused(
+def test_reading_an_endless_device_as_a_file_fails(
     name: str, image: str, clean_environment: Path
 ) -> None:
     file, variables, words, _ = _words(name, image, clean_environment)
@@ -127,7 +127,7 @@ def test_the_doctor_does_not_wait_either(name: str, image: str, clean_environmen
 
 
 @pytest.mark.parametrize(("limit", "body"), [(100, b"app:1\n"), (6, b"app:1\n"), (3, b"app:")])
-def test_a_list_may_come_through_a_pipe(limit: int, body: bytes) -> None:
+def test_reference_list_can_be_read_from_a_pipe(limit: int, body: bytes) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"app:1\n")
     os.close(writing)
@@ -137,7 +137,7 @@ def test_a_list_may_come_through_a_pipe(limit: int, body: bytes) -> None:
         os.close(reading)
 
 
-def test_a_file_is_read_to_its_limit_and_one_byte_past_it(tmp_path: Path) -> None:
+def test_files_are_read_up_to_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 70_000)
     os.mkfifo(tmp_path / "fifo")
@@ -150,7 +150,7 @@ def test_a_file_is_read_to_its_limit_and_one_byte_past_it(tmp_path: Path) -> Non
             read_regular(tmp_path / odd, 10)
 
 
-def test_authorities_that_openssl_reads_itself_are_looked_at_first(
+def test_ca_files_are_checked_before_openssl_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "ca.pem")
@@ -162,26 +162,24 @@ def test_authorities_that_openssl_reads_itself_are_looked_at_first(
 
 #: Modules that open files by themselves: what they read is of our own making, or an image's.
 OPENERS = {
-    "cli/collecting.py",  # /proc
-    "cli/handover.py",  # writes
-    "cli/help.py",  # our own pages
-    "flow/lock_file.py",  # writes
-    "flow/rewrite.py",  # writes
-    "flow/layout_folder.py",
-    "flow/outputs.py",
-    "flow/placing.py",
-    "flow/export.py",
-    "flow/regular.py",
-    "files.py",
-    "platforms.py",  # /proc
-    "cli/output.py",  # /dev/null
     "cli/app.py",  # /dev/null
-    "sources/tree.py",
-    "sources/credential_writer.py",  # writes
+    "cli/ci.py",  # writes
+    "cli/gc.py",  # /proc
+    "cli/help.py",  # our own pages
+    "cli/output.py",  # /dev/null
+    "files/platforms.py",  # /proc
+    "files/read.py",
+    "sources/credentials/login.py",  # writes
+    "sources/local/tree.py",
+    "verbs/export/export.py",
+    "verbs/export/layout.py",
+    "verbs/lock_files.py",  # writes
+    "verbs/output_files.py",  # writes
+    "verbs/serve/shared_fetch.py",
 }
 
 
-def test_every_other_module_reads_files_through_one_function() -> None:
+def test_every_module_opens_files_through_one_function() -> None:
     package = Path(resolver.__file__).parent
     found = set()
     for path in package.rglob("*.py"):

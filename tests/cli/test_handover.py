@@ -16,13 +16,13 @@ from inline_snapshot import snapshot
 
 import resolver.cli
 from resolver.cli.app import COMMANDS
-from resolver.cli.handover import HandOver, handing_over
-from resolver.cli.output import HungUp, Output
-from resolver.core.answer import Failure
-from resolver.core.events import Warned
-from resolver.core.pulled import Pulled
+from resolver.cli.ci import CiOutput, deliver_on_exit
+from resolver.cli.output import Output, ReaderGone
+from resolver.core.results.events import Warned
+from resolver.core.results.pull import Pulled
+from resolver.core.results.resolve import Failure
 from resolver.errors import PlatformNotOffered, Usage
-from resolver.render import emit_github
+from resolver.render.ci import github as emit_github
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ def words(name: str, registry: str) -> list[str]:
 # Every command
 
 
-def test_the_list_of_commands_here_is_whole() -> None:
+def test_handover_table_lists_every_command() -> None:
     assert {name for _group, name, _module in COMMANDS} - set(ASKED) <= SILENT | APART
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
+def test_every_command_writes_its_ci_output_and_the_same_stdout(
     run: Run, registry: str, github: Path, name: str
 ) -> None:
     if name in {"export", "ls", "rm", "verify", "du", "gc"}:
@@ -111,7 +111,7 @@ def test_every_command_hands_its_answer_over_and_says_the_same_on_stdout(
     "name",
     ["resolve", "platforms", "inspect", "tags", "plan", "pull", "check", "lint", "matrix"],
 )
-def test_every_command_that_fails_hands_its_failure_over(
+def test_every_failing_command_writes_its_ci_output(
     run: Run, registry: str, github: Path, name: str
 ) -> None:
     missing = [word.replace("demo/app", "demo/nope") for word in words(name, registry)]
@@ -126,8 +126,8 @@ def test_every_command_that_fails_hands_its_failure_over(
     assert "**error**" in (github / "github_step_summary").read_text()
 
 
-def test_no_command_tells_an_answer_without_handing_it_over() -> None:
-    """`output.answer(tell(…))` shows an answer and keeps it from pipelines: `output.tell(…)`."""
+def test_no_command_prints_an_answer_without_ci_output() -> None:
+    """A command that prints with `output.answer` skips CI output; it must use `output.tell`."""
     for path in Path(resolver.cli.__file__).parent.glob("*.py"):
         assert not re.search(r"\banswer\(\s*tell\(", path.read_text("utf-8")) or path.name in {
             "output.py",  # `tell` itself
@@ -138,7 +138,7 @@ def test_no_command_tells_an_answer_without_handing_it_over() -> None:
         }, path.name
 
 
-def test_nothing_is_written_unless_asked(run: Run, registry: str, github: Path) -> None:
+def test_ci_output_is_written_only_on_request(run: Run, registry: str, github: Path) -> None:
     before = sorted(github.iterdir())
     run(*words("resolve", registry))
 
@@ -177,7 +177,9 @@ sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
     )
 
 
-def test_a_failure_stands_in_the_log_of_github(run: Run, registry: str, github: Path) -> None:
+def test_ci_output_prints_a_failure_as_github_annotation(
+    run: Run, registry: str, github: Path
+) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/s390x", "--emit", "github")
 
     assert str(seen) == snapshot("""\
@@ -191,7 +193,9 @@ hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `window
     assert list(outputs(github)) == ["status", "json"]
 
 
-def test_one_run_tells_everybody(run: Run, registry: str, github: Path) -> None:
+def test_ci_output_supports_several_systems_in_one_run(
+    run: Run, registry: str, github: Path
+) -> None:
     Path("results").mkdir()
     forms = ("sarif=r.sarif", "junit=r.xml", "codequality=q.json", "markdown=r.md")
     systems = ("github", "gitlab=g.env", "env=e.env", "tekton=results", "azure")
@@ -206,7 +210,7 @@ def test_one_run_tells_everybody(run: Run, registry: str, github: Path) -> None:
     assert all(Path(form.partition("=")[2]).stat().st_size for form in forms)
 
 
-def test_a_shell_goes_on_with_the_answer(run: Run, registry: str) -> None:
+def test_ci_output_can_be_sourced_by_a_shell(run: Run, registry: str) -> None:
     run(*words("resolve", registry), "--emit", "env=e.env")
     done = subprocess.run(
         ["sh", "-euc", ". ./e.env; printf %s $RESOLVED_DIGEST"], capture_output=True, check=True
@@ -215,7 +219,7 @@ def test_a_shell_goes_on_with_the_answer(run: Run, registry: str) -> None:
     assert done.stdout.decode() == ARM
 
 
-def test_of_several_every_failure_is_told_with_its_image(run: Run, registry: str) -> None:
+def test_ci_output_lists_each_failure_with_its_image(run: Run, registry: str) -> None:
     asked = (f"{registry}/demo/app:1.0", f"{registry}/demo/nope:1", f"{registry}/demo/app:9")
     seen = run("resolve", *asked, "-p", "linux/arm64", "--report", "junit=r.xml")
     suites = {
@@ -231,9 +235,9 @@ def test_of_several_every_failure_is_told_with_its_image(run: Run, registry: str
     }
 
 
-def test_a_failure_within_an_answer_is_told_with_its_image(tmp_path: Path) -> None:
+def test_ci_output_lists_a_failure_inside_an_answer_with_its_image(tmp_path: Path) -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ())
-    hand = HandOver.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
+    hand = CiOutput.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
     hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
     hand.failed(error)
     hand.failed(error)
@@ -244,7 +248,7 @@ def test_a_failure_within_an_answer_is_told_with_its_image(tmp_path: Path) -> No
     assert [case.get("name") for case in suite] == ["platform-not-offered linux/s390x"]
 
 
-def test_a_plan_over_its_limit_is_handed_over_with_its_no(run: Run, registry: str) -> None:
+def test_ci_output_of_a_plan_over_its_limit(run: Run, registry: str) -> None:
     seen = run(*words("plan", registry), "--max-download", "1", "--emit", "env=e.env")
 
     assert seen.status == 1
@@ -252,7 +256,7 @@ def test_a_plan_over_its_limit_is_handed_over_with_its_no(run: Run, registry: st
     assert "RESOLVED_MISSING_BYTES=" in Path("e.env").read_text()
 
 
-def test_what_is_wrong_with_the_store_is_a_no(run: Run, registry: str, store: Path) -> None:
+def test_ci_output_reports_store_damage_as_a_finding(run: Run, registry: str, store: Path) -> None:
     run(*words("pull", registry), "-q")
     blob = store / "blobs" / "sha256" / ARM.removeprefix("sha256:")
     blob.chmod(0o600)
@@ -264,14 +268,14 @@ def test_what_is_wrong_with_the_store_is_a_no(run: Run, registry: str, store: Pa
     assert Path("r.md").read_text().startswith("**resolver verify**: ")
 
 
-def test_a_file_of_images_is_where_a_failure_is_shown(run: Run, registry: str) -> None:
+def test_ci_annotations_point_to_the_file_of_images(run: Run, registry: str) -> None:
     Path("images.txt").write_text(f"{registry}/demo/nope:1\n")
     run("resolve", "-f", "./images.txt", "--report", "codequality=q.json")
 
     assert json.loads(Path("q.json").read_text())[0]["location"]["path"] == "images.txt"
 
 
-def test_a_warning_is_an_annotation_also_where_it_is_not_said(
+def test_ci_output_annotates_warnings_even_when_quiet(
     run: Run, registry: str, github: Path
 ) -> None:
     asked = ("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "-q", "--emit", "github")
@@ -283,7 +287,7 @@ def test_a_warning_is_an_annotation_also_where_it_is_not_said(
     assert "**warning**" in (github / "github_step_summary").read_text()
 
 
-def test_exact_bytes_are_handed_over_as_what_they_are(run: Run, registry: str) -> None:
+def test_ci_output_marks_exact_bytes(run: Run, registry: str) -> None:
     run("inspect", "--raw", f"{registry}/demo/app:1.0", "--emit", "env=e.env")
 
     assert "RESOLVED_INDEX_DIGEST='sha256:" in Path("e.env").read_text()
@@ -292,7 +296,9 @@ def test_exact_bytes_are_handed_over_as_what_they_are(run: Run, registry: str) -
 # Options and variables
 
 
-def test_variables_say_the_same(run: Run, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ci_output_can_be_set_by_environment_variables(
+    run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RESOLVER_EMIT", "env=e.env gitlab=g.env")
     monkeypatch.setenv("RESOLVER_REPORT", "sarif=r.sarif")
     run(*words("resolve", registry))
@@ -300,7 +306,7 @@ def test_variables_say_the_same(run: Run, registry: str, monkeypatch: pytest.Mon
     assert all(Path(name).is_file() for name in ("e.env", "g.env", "r.sarif"))
 
 
-def test_auto_writes_nothing_where_nobody_asked_for_it(run: Run, registry: str) -> None:
+def test_ci_output_auto_writes_nothing_outside_ci(run: Run, registry: str) -> None:
     for name in ("GITHUB_ACTIONS", "GITLAB_CI", "TF_BUILD", "BUILDKITE"):
         pytest.MonkeyPatch().delenv(name, raising=False)
     seen = run(*words("resolve", registry), "--emit", "auto")
@@ -310,16 +316,14 @@ def test_auto_writes_nothing_where_nobody_asked_for_it(run: Run, registry: str) 
 
 
 @pytest.mark.parametrize("asked", [("--emit", "jenkins"), ("--report", "html=x")])
-def test_what_cannot_be_written_is_refused_before_anybody_is_asked(
-    run: Run, asked: tuple[str, str]
-) -> None:
+def test_unwritable_ci_output_fails_before_any_request(run: Run, asked: tuple[str, str]) -> None:
     seen = run("resolve", "nowhere.invalid/app:1", *asked)
 
     assert (seen.status, seen.stdout) == (2, "")
     assert "hint: choose one of " in seen.stderr
 
 
-def test_a_question_that_cannot_be_asked_is_reported_too(run: Run) -> None:
+def test_ci_output_reports_usage_errors(run: Run) -> None:
     seen = run("resolve", "UPPER:case:1", "--report", "junit=r.xml")
     (error,) = parse("r.xml").iter("error")
 
@@ -330,7 +334,7 @@ def test_a_question_that_cannot_be_asked_is_reported_too(run: Run) -> None:
 # What goes wrong
 
 
-def test_a_file_that_cannot_be_written_is_an_error_of_its_own(run: Run, registry: str) -> None:
+def test_unwritable_ci_output_is_a_separate_error(run: Run, registry: str) -> None:
     seen = run(*words("resolve", registry), "--format", "digest", "--report", "sarif=no/r.sarif")
 
     assert str(seen) == snapshot("""\
@@ -339,20 +343,18 @@ status: 8
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 """)
 
 
-def test_the_answer_stays_one_document_where_it_cannot_be_handed_over(
-    run: Run, registry: str
-) -> None:
+def test_json_stays_one_document_when_ci_output_fails(run: Run, registry: str) -> None:
     seen = run(*words("resolve", registry), "--json", "--report", "sarif=no/r.sarif")
 
     assert seen.status == 8
     assert json.loads(seen.stdout)["manifest"]["digest"] == ARM
 
 
-def test_one_that_cannot_be_reached_costs_the_others_nothing(
+def test_one_failing_ci_system_does_not_affect_the_others(
     run: Run, registry: str, github: Path
 ) -> None:
     broken = ("--report", "sarif=no/r.sarif", "--report", "junit=no/r.xml")
@@ -364,19 +366,19 @@ def test_one_that_cannot_be_reached_costs_the_others_nothing(
     assert Path("e.env").is_file()
 
 
-def test_secrets_are_taken_out_of_what_is_handed_over(tmp_path: Path) -> None:
-    hand = HandOver.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
+def test_ci_output_redacts_secrets(tmp_path: Path) -> None:
+    hand = CiOutput.read("pull", [], [f"markdown={tmp_path}/r.md", f"sarif={tmp_path}/r.sarif"], {})
     hand.clean = lambda text: text.replace("S3cret", "***")
     hand.warned(Warned("code", "the S3cret is out"))
     hand.failed(Usage("a S3cret in words", "type S3cret"))
     hand.finish(2, Output())
-    told = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
+    printed = (tmp_path / "r.md").read_text() + (tmp_path / "r.sarif").read_text()
 
-    assert "S3cret" not in told
-    assert told.count("***") == 4
+    assert "S3cret" not in printed
+    assert printed.count("***") == 4
 
 
-def test_after_a_failure_that_is_told_beside_it(run: Run, registry: str) -> None:
+def test_ci_output_failure_is_reported_after_the_command_failure(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/nope:1", "--report", "sarif=no/r.sarif")
 
     assert str(seen) == snapshot("""\
@@ -384,20 +386,20 @@ status: 3
 --- stdout
 --- stderr
 error: cannot write `no/r.sarif`: No such file or directory
-hint: name a file in a folder that can be written
+hint: name a file in a writable folder
 error: `HOST:PORT` has no repository `demo/nope`
 hint: check the spelling; a private repository may also need a login
 """)
 
 
-def test_a_no_stays_a_no_where_it_cannot_be_handed_over(run: Run, registry: str) -> None:
+def test_ci_output_failure_keeps_the_exit_status_of_a_finding(run: Run, registry: str) -> None:
     seen = run(*words("plan", registry), "--max-download", "1", "--report", "sarif=no/r.sarif")
 
     assert seen.status == 1
     assert "cannot write `no/r.sarif`" in seen.stderr
 
 
-def test_a_reader_that_hangs_up_costs_nobody_else_the_answer(
+def test_closed_stdout_does_not_prevent_ci_output(
     registry: str, tmp_path: Path, store: Path
 ) -> None:
     del store
@@ -408,7 +410,7 @@ def test_a_reader_that_hangs_up_costs_nobody_else_the_answer(
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_the_summary_of_a_step_stays_below_its_limit(
+def test_ci_summary_stays_below_the_size_limit(
     run: Run, registry: str, github: Path, over: int
 ) -> None:
     place = github / "github_step_summary"
@@ -419,13 +421,13 @@ def test_the_summary_of_a_step_stays_below_its_limit(
     text = place.read_text()
 
     assert len(text) <= emit_github.MAX_SUMMARY
-    assert ("The rest is left out" in text) is bool(over)
+    assert ("Truncated: the size limit" in text) is bool(over)
 
 
-def test_a_reader_that_hangs_up_is_no_failure_to_hand_over(tmp_path: Path) -> None:
-    hand = HandOver.read("tags", [f"env={tmp_path}/e.env"], [], {})
-    with pytest.raises(HungUp), handing_over(hand, Output()):
-        raise HungUp
+def test_closed_stdout_is_not_a_ci_output_failure(tmp_path: Path) -> None:
+    hand = CiOutput.read("tags", [f"env={tmp_path}/e.env"], [], {})
+    with pytest.raises(ReaderGone), deliver_on_exit(hand, Output()):
+        raise ReaderGone
 
     assert "RESOLVED_STATUS='0'" in (tmp_path / "e.env").read_text()
 
@@ -442,7 +444,7 @@ def agent(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
 
 
-def test_the_agent_of_buildkite_gets_values_on_its_input(
+def test_buildkite_agent_receives_values_on_stdin(
     run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent(tmp_path, f'echo "$@" >> {tmp_path}/calls; cat >> {tmp_path}/calls', monkeypatch)
@@ -455,23 +457,28 @@ def test_the_agent_of_buildkite_gets_values_on_its_input(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("echo 'not in a job' >&2; exit 3", "not in a job"),
         ("exit 4", "it ended with status 4"),
     ],
 )
-def test_an_agent_that_refuses_is_an_error(
-    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+def test_buildkite_agent_failure_is_an_error(
+    run: Run,
+    registry: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    body: str,
+    message: str,
 ) -> None:
     agent(tmp_path, body, monkeypatch)
     seen = run(*words("resolve", registry), "--emit", "buildkite")
 
     assert seen.status == 8
-    assert f"resolver:status` did not take what it was given: {said}\n" in seen.stderr
+    assert f"resolver:status` failed: {message}\n" in seen.stderr
 
 
-def test_without_the_agent_the_command_is_said(run: Run, registry: str) -> None:
+def test_missing_buildkite_agent_is_reported_with_the_command(run: Run, registry: str) -> None:
     seen = run(*words("resolve", registry), "--emit", "buildkite", "--format", "digest")
 
     assert str(seen) == snapshot("""\
@@ -479,13 +486,13 @@ status: 8
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: `buildkite-agent` is not on PATH, so nothing was handed over
-hint: where it is, this gives it the first value: `buildkite-agent meta-data set resolver:status < VALUE`
+error: `buildkite-agent` is not on PATH, so no values were set
+hint: run this where it is installed: `buildkite-agent meta-data set resolver:status < VALUE`
 """)
 
 
 @pytest.mark.parametrize("name", ["RESOLVER_PASSWORD", "DOCKER_AUTH_CONFIG"])
-def test_the_agent_gets_no_secret_of_ours(
+def test_buildkite_agent_receives_no_secrets(
     run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     agent(tmp_path, f"env >> {tmp_path}/variables; cat > /dev/null", monkeypatch)
@@ -494,15 +501,15 @@ def test_the_agent_gets_no_secret_of_ours(
     monkeypatch.setenv("RESOLVER_PASSWORD", "S3cr3tPa55")
     monkeypatch.setenv(name, "{}" if name == "DOCKER_AUTH_CONFIG" else "S3cr3tPa55")
     seen = run(*words("resolve", registry), "--emit", "buildkite")
-    told = (tmp_path / "variables").read_text()
+    printed = (tmp_path / "variables").read_text()
 
     assert seen.status == 0
-    assert f"\n{name}=" not in told
-    assert "S3cr3tPa55" not in told
-    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in told
+    assert f"\n{name}=" not in printed
+    assert "S3cr3tPa55" not in printed
+    assert "BUILDKITE_AGENT_ACCESS_TOKEN=its-own" in printed
 
 
-def test_an_agent_that_cannot_run_is_an_error(
+def test_buildkite_agent_that_cannot_run_is_an_error(
     run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent(tmp_path, "", monkeypatch)
@@ -516,7 +523,9 @@ def test_an_agent_that_cannot_run_is_an_error(
 # Remote text
 
 
-def test_no_remote_text_reaches_the_log_as_a_command(run: Run, registry: str, github: Path) -> None:
+def test_ci_output_escapes_log_commands_in_remote_text(
+    run: Run, registry: str, github: Path
+) -> None:
     del github
     for systems in (("github",), ("azure",)):
         asked = [f"--emit={name}" for name in systems]
@@ -533,9 +542,7 @@ def test_no_remote_text_reaches_the_log_as_a_command(run: Run, registry: str, gi
 # What a pipeline branches on, by the command
 
 
-def test_a_comparison_of_two_images_gives_names_counts_and_reasons(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_ci_values_of_comparing_two_images(run: Run, registry: str, github: Path) -> None:
     one, two = f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0"
     seen = run("compare", one, two, "--expect", "linux/s390x", "--emit", "github")
     found = outputs(github)
@@ -555,9 +562,7 @@ def test_a_comparison_of_two_images_gives_names_counts_and_reasons(
     ]
 
 
-def test_a_comparison_of_one_image_gives_its_platforms_and_what_is_too_much(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_ci_values_of_comparing_one_image(run: Run, registry: str, github: Path) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", "--max-size-delta", "1", "--emit", "github")
     found = outputs(github)
 
@@ -568,9 +573,7 @@ def test_a_comparison_of_one_image_gives_its_platforms_and_what_is_too_much(
     assert all("1 allowed" in reason for reason in found["reasons"].splitlines())
 
 
-def test_a_check_says_what_passed_and_gives_what_to_deploy(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_ci_values_of_check(run: Run, registry: str, github: Path) -> None:
     names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "2.0")]
     run("check", *names, "--require", "linux/s390x", "--emit", "github")
     found = outputs(github)
@@ -583,9 +586,7 @@ def test_a_check_says_what_passed_and_gives_what_to_deploy(
     assert found["platforms"].splitlines()[0].startswith("linux/amd64,")
 
 
-def test_pinning_says_which_files_changed_and_how_many_references(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_ci_values_of_pin(run: Run, registry: str, github: Path) -> None:
     Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM alpine:$TAG\n")
     run("pin", "Dockerfile", "--emit", "github")
     found = outputs(github)
@@ -609,7 +610,7 @@ def test_several_platforms_pulled_or_images_locked_have_a_line_each(
     assert f"RESOLVED_REFERENCE='{name}\n{registry}/demo/app:2.0'\n" in Path("lock.env").read_text()
 
 
-def test_what_could_not_be_asked_has_not_been_found_to_stay(run: Run, registry: str) -> None:
+def test_ci_values_do_not_report_unchecked_references_as_unchanged(run: Run, registry: str) -> None:
     run("lock", f"{registry}/demo/app:1.0")
     run("lock", "--check", "--emit", "env=asked.env")
     seen = run("lock", "--check", "--offline", "--emit", "env=offline.env")
@@ -619,7 +620,7 @@ def test_what_could_not_be_asked_has_not_been_found_to_stay(run: Run, registry: 
     assert "RESOLVED_DRIFTED" not in Path("offline.env").read_text()
 
 
-def test_lint_says_what_was_looked_at(run: Run, registry: str, github: Path) -> None:
+def test_ci_values_of_lint(run: Run, registry: str, github: Path) -> None:
     run("lint", f"{registry}/demo/app:1.0", "--emit", "github")
     found = outputs(github)
 
@@ -639,7 +640,9 @@ def test_lint_says_what_was_looked_at(run: Run, registry: str, github: Path) -> 
         ("--emit", "env=same", "--emit", "gitlab=same"),
     ],
 )
-def test_two_may_not_write_one_file(run: Run, registry: str, options: tuple[str, ...]) -> None:
+def test_two_ci_outputs_cannot_write_the_same_file(
+    run: Run, registry: str, options: tuple[str, ...]
+) -> None:
     seen = run(*words("resolve", registry), *options)
 
     assert (seen.status, seen.stdout) == (2, "")
@@ -647,7 +650,7 @@ def test_two_may_not_write_one_file(run: Run, registry: str, options: tuple[str,
     assert not Path("same").exists()
 
 
-def test_asked_for_twice_in_the_same_words_is_asked_for_once(run: Run, registry: str) -> None:
+def test_repeated_ci_output_is_written_once(run: Run, registry: str) -> None:
     seen = run(*words("resolve", registry), "--emit", "env=a.env", "--emit", "env=a.env")
 
     assert seen.status == 0

@@ -13,18 +13,18 @@ from inline_snapshot import snapshot
 
 import resolver
 from resolver.cli.app import COMMANDS, DEFECT, INTERRUPTED, TERMINATED, build
-from resolver.cli.handover import HandOver
+from resolver.cli.ci import CiOutput
 from resolver.cli.help import TOPICS, offer_topics, read
 from resolver.cli.options import SHARED
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
-from resolver.core.target import parse_target
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import parse_target
+from resolver.core.platforms.platform import Platform
 from resolver.core.variables import VARIABLES
-from resolver.errors import Kind
-from resolver.render.handing import EMITTERS, REPORTS
-from resolver.sources.conf_files import SYSTEM
-from resolver.sources.credential_files import VARIABLE
-from resolver.sources.host_config import parse_config
+from resolver.errors import ErrorKind
+from resolver.render.ci.emit import EMITTERS, REPORTS
+from resolver.sources.credentials.files import VARIABLE
+from resolver.sources.mirrors.config_yaml import parse_config
+from resolver.sources.mirrors.files import SYSTEM
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -55,21 +55,21 @@ def test_the_list(run: Run) -> None:
     assert str(run("help")) == snapshot("""\
 status: 0
 --- stdout
-Topics, each a page to read with `resolver help TOPIC`:
+Topics; read one with `resolver help TOPIC`:
 
-  references     How images are named, and how a name is read
-  platforms      How platforms are written, and which build is chosen
-  store          Where images are kept, and how to keep that small and sound
-  configuration  Options, variables and files: what is read, and which one wins
-  ci             In a pipeline: gates, outputs, caches, and what to pin
-  exit-status    What a command's exit status means, for `case $?`
+  references     How to name images
+  platforms      How to write platforms, and which image is chosen
+  store          Where images are kept, and how to clean and verify the store
+  configuration  Options, variables and files, and their precedence
+  ci             Checks, outputs, caches and pinning in CI pipelines
+  exit-status    What the exit statuses mean, for `case $?`
 
-A command explains itself: resolver COMMAND --help, or resolver help COMMAND
+Help for a command: resolver COMMAND --help, or resolver help COMMAND
 --- stderr
 """)
 
 
-def test_a_page_is_printed_as_it_is_written(run: Run) -> None:
+def test_help_prints_a_topic_as_written(run: Run) -> None:
     seen = run("help", "platforms")
 
     assert (seen.status, seen.stderr) == (0, "")
@@ -77,16 +77,16 @@ def test_a_page_is_printed_as_it_is_written(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(TOPICS)))
-def test_of_a_command_its_own_help(run: Run, name: str) -> None:
+def test_help_of_a_command_prints_its_help(run: Run, name: str) -> None:
     assert run("help", name) == run(name, "--help")
 
 
-def test_what_is_no_topic(run: Run) -> None:
+def test_help_rejects_an_unknown_topic(run: Run) -> None:
     assert str(run("help", "platfroms")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no topic `platfroms`
+error: unknown topic `platfroms`
 hint: did you mean `resolver help platforms`?
 """)
     assert "choose one of references, platforms" in run("help", "xyzzy").stderr
@@ -98,7 +98,7 @@ def test_topics_and_commands_are_completed() -> None:
     assert set(offer_topics("")) == {*TOPICS, *NAMES}
 
 
-def test_every_page_is_listed_and_one_topic_is_a_command_too() -> None:
+def test_help_lists_every_topic_including_one_named_like_a_command() -> None:
     there = {path.stem for path in Path(resolver.__file__).with_name("topics").iterdir()}
 
     assert there == set(TOPICS)
@@ -111,7 +111,7 @@ def test_every_page_is_listed_and_one_topic_is_a_command_too() -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_page_fits_and_says_first_what_it_is_about(topic: str) -> None:
+def test_help_topics_fit_the_page_and_start_with_their_subject(topic: str) -> None:
     lines = read(topic).splitlines()
 
     assert max(map(len, lines)) <= 80
@@ -121,7 +121,7 @@ def test_a_page_fits_and_says_first_what_it_is_about(topic: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_every_page_has_something_to_type(topic: str) -> None:
+def test_every_help_topic_has_a_command_to_type(topic: str) -> None:
     assert sum(of == topic for of, _line in EXAMPLES) >= 3
 
 
@@ -138,7 +138,7 @@ def test_an_example_is_a_command_line(topic: str, line: str) -> None:
             if text not in {"local", "all"}:
                 Platform.parse(text)
     emit, report = _texts(values.get("emit")), _texts(values.get("report"))
-    HandOver.read(name, [each for each in emit if each != "github"], report, {})
+    CiOutput.read(name, [each for each in emit if each != "github"], report, {})
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -148,7 +148,7 @@ def test_a_command_in_a_sentence_exists(topic: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_an_option_that_is_named_exists(topic: str) -> None:
+def test_every_option_named_in_help_exists(topic: str) -> None:
     known = {"--help", "--version"}
     for name in NAMES:
         for parameter in build([name]).commands[name].params:
@@ -166,7 +166,7 @@ def _texts(value: object) -> list[str]:
 # What they claim
 
 
-def test_references_mean_what_the_page_says() -> None:
+def test_reference_examples_in_help_are_correct() -> None:
     rows = re.findall(r"^  (\S+) {2,}(docker\.io/\S+)$", read("references"), re.MULTILINE)
 
     assert len(rows) == 2
@@ -180,7 +180,7 @@ def test_references_mean_what_the_page_says() -> None:
         parse_target(prefix.lower())
 
 
-def test_spellings_of_platforms_mean_what_the_page_says() -> None:
+def test_platform_examples_in_help_are_correct() -> None:
     wanted = None
     count = 0
     table = read("platforms").partition("\n  local ")[0]
@@ -195,13 +195,13 @@ def test_spellings_of_platforms_mean_what_the_page_says() -> None:
     assert count == 13
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_exit_status_is_explained(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_every_exit_status_is_explained(kind: ErrorKind) -> None:
     assert re.search(rf"^  {kind.status} {{4}}\S", read("exit-status"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("status", [DEFECT, INTERRUPTED, TERMINATED])
-def test_statuses_of_other_ends_are_explained_too(status: int) -> None:
+def test_help_explains_every_exit_status(status: int) -> None:
     assert re.search(rf"^  {status} +\S", read("exit-status"), re.MULTILINE)
 
 
@@ -213,7 +213,7 @@ def test_every_shared_variable_is_in_the_configuration_page() -> None:
     assert named <= set(re.findall(r"RESOLVER_[A-Z_]+", read("configuration")))
 
 
-def test_the_table_of_variables_is_what_the_code_reads_and_the_page_says() -> None:
+def test_help_lists_every_environment_variable_the_code_reads() -> None:
     code: set[str] = set()
     for path in Path(resolver.__file__).parent.rglob("*.py"):
         if path.name != "variables.py":
@@ -226,7 +226,7 @@ def test_the_table_of_variables_is_what_the_code_reads_and_the_page_says() -> No
 
 
 @pytest.mark.parametrize("row", [row for row in VARIABLES.values() if "--" in row.option])
-def test_an_option_that_a_variable_stands_for_exists(row: object) -> None:
+def test_every_option_with_a_variable_exists(row: object) -> None:
     option = str(getattr(row, "option", "")).rpartition(" ")
     names = [option[0]] if option[0] else NAMES
     known = {
@@ -239,7 +239,7 @@ def test_an_option_that_a_variable_stands_for_exists(row: object) -> None:
     assert option[2] in known
 
 
-def test_the_example_of_config_yaml_is_one() -> None:
+def test_config_yaml_example_in_help_is_valid() -> None:
     text = read("configuration")
     block = re.search(r"^  hosts:\n(?: {4}.*\n)+", text, re.MULTILINE)
     assert block is not None
@@ -250,7 +250,7 @@ def test_the_example_of_config_yaml_is_one() -> None:
     assert hosts["harbor.example.com"].settings.ca == ("/x/corp.pem",)
 
 
-def test_files_and_systems_are_those_of_the_code() -> None:
+def test_help_lists_supported_files_and_ci_systems() -> None:
     configuration, ci = read("configuration"), read("ci")
 
     assert str(SYSTEM / "containerd/certs.d") in configuration

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
 from resolver.demo import samples
 from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.registry import FakeRegistry
@@ -61,7 +61,7 @@ windows/amd64:10.0.20348.2700  sha256:afae86adc642       -     -
 windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7       -     -
 
 attestations
-DIGEST               SPEAKS ABOUT         BYTES
+DIGEST               REFERS TO            BYTES
 sha256:708e4d188822  sha256:311923c08153    565
 sha256:ba224a2ffee7  sha256:8d3661f10977    565
 sha256:374989eeaccf  sha256:e9c938fb2564    565
@@ -82,7 +82,7 @@ linux/amd64  sha256:311923c08153       3  184 kB
 """)
 
 
-def test_an_index_is_shown_without_a_platform(run: Run, registry: str) -> None:
+def test_inspect_prints_an_index_without_a_platform(run: Run, registry: str) -> None:
     assert str(run("inspect", f"{registry}/demo/app:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -108,7 +108,7 @@ org.opencontainers.image.version  1.0
 """)
 
 
-def test_one_image_is_shown_whole(run: Run, registry: str) -> None:
+def test_inspect_prints_every_part_of_an_image(run: Run, registry: str) -> None:
     assert str(run("inspect", f"{registry}/demo/app:1.0", "-p", "linux/arm64")) == snapshot("""\
 status: 0
 --- stdout
@@ -153,13 +153,13 @@ history
 """)
 
 
-def test_json_holds_the_documents_as_published(run: Run, registry: str) -> None:
+def test_inspect_json_contains_the_published_documents(run: Run, registry: str) -> None:
     seen = run("inspect", f"{registry}/demo/app:1.0", "-p", "linux/amd64", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
-    assert told["config"]["architecture"] == "amd64"
-    assert told["manifest"]["document"]["schemaVersion"] == 2
-    assert told["layersSize"] == sum(layer["size"] for layer in told["layers"])
+    assert output["config"]["architecture"] == "amd64"
+    assert output["manifest"]["document"]["schemaVersion"] == 2
+    assert output["layersSize"] == sum(layer["size"] for layer in output["layers"])
 
 
 def test_tags_in_the_order_of_the_registry(run: Run, registry: str) -> None:
@@ -173,22 +173,22 @@ latest
 """)
 
 
-def test_tags_stop_at_the_limit(run: Run, registry: str) -> None:
+def test_tags_limit_the_number_of_results(run: Run, registry: str) -> None:
     assert run("tags", f"{registry}/demo/app", "--limit", "1").stdout.count("\n") == 1
 
 
 def test_tags_in_json(run: Run, registry: str) -> None:
-    told = json.loads(run("tags", f"{registry}/demo/app", "--json").stdout)
+    output = json.loads(run("tags", f"{registry}/demo/app", "--json").stdout)
 
-    assert told["tags"] == ["1.0", "2.0", "latest"]
+    assert output["tags"] == ["1.0", "2.0", "latest"]
 
 
 @pytest.mark.parametrize("form", ["digest", "ref", "markdown"])
-def test_tags_have_no_other_form(run: Run, registry: str, form: str) -> None:
+def test_tags_support_no_other_format(run: Run, registry: str, form: str) -> None:
     assert run("tags", f"{registry}/demo/app", "--format", form).status == 2
 
 
-def test_options_that_do_not_go_together_are_refused(run: Run, registry: str) -> None:
+def test_inspect_rejects_conflicting_options(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
 
     assert str(run("inspect", name, "--raw", "--config")) == snapshot("""\
@@ -226,7 +226,7 @@ hint: name one platform
 """)
 
 
-def test_raw_gives_the_exact_bytes(
+def test_inspect_raw_prints_the_exact_bytes(
     store: object, registry: str, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     digest, body = sample("1.0")
@@ -241,7 +241,7 @@ def test_raw_gives_the_exact_bytes(
     assert str(Digest.of(printed)) == digest
 
 
-def test_config_gives_the_exact_bytes_of_one_platform(
+def test_inspect_config_prints_the_exact_bytes_for_one_platform(
     store: object, registry: str, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     del store
@@ -253,16 +253,14 @@ def test_config_gives_the_exact_bytes_of_one_platform(
     assert json.loads(capfdbinary.readouterr().out)["architecture"] == "arm64"
 
 
-def test_config_without_a_platform_is_that_of_this_machine_and_no_level_above(
-    run: Run, registry: str
-) -> None:
+def test_inspect_config_defaults_to_this_machines_platform(run: Run, registry: str) -> None:
     seen = run("inspect", "--config", f"{registry}/demo/app:1.0", keep=True)
 
     assert seen.status == 0
     assert seen.stderr == ""
 
 
-def test_markdown_never_cuts_a_digest(run: Run, registry: str) -> None:
+def test_inspect_markdown_prints_whole_digests(run: Run, registry: str) -> None:
     digest, _body = sample("1.0")
     seen = run("platforms", f"{registry}/demo/app:1.0", "--format", "markdown")
 
@@ -302,26 +300,26 @@ hint: write letters, digits, `_`, `.`, `-`; `*` stands for any text, `?` for one
 """)
 
 
-def test_tags_that_no_range_is_about(run: Run, registry: str) -> None:
+def test_tags_outside_version_ranges_are_reported(run: Run, registry: str) -> None:
     assert run("tags", f"{registry}/demo/app", "--semver", ">=3").stdout == ""
     assert str(run("tags", f"{registry}/demo/app", "--semver", "new")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `new` is no range of versions
+error: `new` is not a range of versions
 hint: write `>=1.25`, `^1.2`, `~1.2`, `1.x` or `>=1 <3`
 """)
 
 
-def test_tags_that_take_more_requests_than_allowed(run: Run, registry: str) -> None:
+def test_tags_that_exceed_the_request_limit_are_reported(run: Run, registry: str) -> None:
     words = ("tags", f"{registry}/demo/app", "-p", "linux/s390x", "--max-requests", "1")
 
     assert str(run(*words)) == snapshot("""\
 status: 1
 --- stdout
 --- stderr
-error: there is no full answer within 1 requests (`--max-requests`)
-hint: allow more, or ask for less: a smaller `--limit`, a narrower `--semver`
+error: the answer is not complete after 1 requests (`--max-requests`)
+hint: raise the limit, or narrow the search with `--limit` or `--semver`
 """)
 
 
@@ -340,7 +338,7 @@ def unverifiable() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("words", [("platforms",), ("platforms", "--index-only"), ("inspect",)])
-def test_entries_that_cannot_be_verified_are_listed(
+def test_inspect_lists_entries_that_cannot_be_verified(
     run: Run, unverifiable: str, words: tuple[str, ...]
 ) -> None:
     seen = run(*words, unverifiable)
@@ -350,7 +348,7 @@ def test_entries_that_cannot_be_verified_are_listed(
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "stated"),
     [
         (("check", "--require", "linux/amd64"), 0, "passed"),
         (("check", "--require", "linux/arm64"), 1, "`linux/arm64` is not offered"),
@@ -364,12 +362,12 @@ def test_entries_that_cannot_be_verified_are_listed(
         (("resolve", "-p", "all"), 6, "`b3:bbb"),
     ],
 )
-def test_an_entry_that_cannot_be_verified_fails_only_what_needs_it(
-    run: Run, unverifiable: str, words: tuple[str, ...], status: int, said: str
+def test_unverifiable_entry_fails_only_commands_that_need_it(
+    run: Run, unverifiable: str, words: tuple[str, ...], status: int, stated: str
 ) -> None:
     seen = run(*words, unverifiable)
     assert seen.status == status, seen
-    assert said in seen.stdout + seen.stderr
+    assert stated in seen.stdout + seen.stderr
     if words == ("matrix",):
         assert "arm64" not in seen.stdout
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.lint import RULES
+from resolver.core.lint.lint import RULES
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 
-def test_the_image_that_lies(run: Run, registry: str) -> None:
+def test_lint_reports_an_image_with_a_false_platform(run: Run, registry: str) -> None:
     assert str(run("lint", f"{registry}/demo/liar:1.0")) == snapshot("""\
 status: 1
 --- stdout
@@ -29,7 +29,7 @@ error  identical-layers      -               all 3 layers are the same for `linu
 """)
 
 
-def test_the_image_that_lies_looked_into(run: Run, registry: str) -> None:
+def test_lint_deep_reports_an_image_with_a_false_platform(run: Run, registry: str) -> None:
     assert str(run("lint", "--deep", f"{registry}/demo/liar:1.0")) == snapshot("""\
 status: 1
 --- stdout
@@ -41,13 +41,13 @@ error  wrong-machine         linux/arm64/v8  it starts `usr/local/bin/app`, made
 """)
 
 
-def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
+def test_lint_several_images_with_one_missing(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/{name}" for name in ("app:1.0", "none:1", "liar:1.0")]
 
     assert str(run("lint", *names, "--ignore", "identical-layers")) == snapshot("""\
 status: 3
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 `HOST:PORT/demo/none:1`: error: repository-not-found
 error  contradictory-config  linux/arm64/v8  HOST:PORT/demo/liar:1.0  the index says `linux/arm64/v8`, its config `linux/amd64`
 `HOST:PORT/demo/liar:1.0`: 1 error, 1 ignored (2 platforms)
@@ -91,14 +91,14 @@ def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
 
 **findings**
 
-| image | weight | rule | platform | finding |
+| image | severity | rule | platform | finding |
 | --- | --- | --- | --- | --- |
 | `HOST:PORT/demo/liar:1.0` | error | contradictory-config | `linux/arm64/v8` | the index says `linux/arm64/v8`, its config `linux/amd64` |
 | `HOST:PORT/demo/liar:1.0` | error | identical-layers | - | all 3 layers are the same for `linux/amd64`, `linux/arm64/v8` |
 """)
 
 
-def test_yaml_and_json_say_the_same(run: Run, registry: str) -> None:
+def test_lint_yaml_and_json_are_equal(run: Run, registry: str) -> None:
     import yaml
 
     one = run("lint", f"{registry}/demo/liar:1.0", "--format", "yaml").stdout
@@ -108,7 +108,7 @@ def test_yaml_and_json_say_the_same(run: Run, registry: str) -> None:
     assert other.count("\n") == 1
 
 
-def test_findings_are_no_digests(run: Run, registry: str) -> None:
+def test_lint_rejects_the_digest_format(run: Run, registry: str) -> None:
     seen = run("lint", f"{registry}/demo/liar:1.0", "--format", "digest")
 
     assert (seen.status, seen.stdout) == (2, "")
@@ -124,7 +124,9 @@ def test_findings_are_no_digests(run: Run, registry: str) -> None:
         ("never", "missing-variant", 0),
     ],
 )
-def test_from_which_weight_on_it_is_a_no(run: Run, weight: str, image: str, status: int) -> None:
+def test_lint_fail_on_sets_the_failing_severity(
+    run: Run, weight: str, image: str, status: int
+) -> None:
     made = {
         "missing-variant": build_index([build_image("linux/arm")]),
         "mixed-media-types": build_index([build_image("linux/arm64", docker=True)]),
@@ -143,7 +145,7 @@ def test_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None
     assert str(run("lint", "-f", "images.txt")) == snapshot("""\
 status: 0
 --- stdout
-`HOST:PORT/demo/app:1.0`: nothing found (5 platforms)
+`HOST:PORT/demo/app:1.0`: no findings (5 platforms)
 --- stderr
 """)
 
@@ -155,12 +157,11 @@ status: 0
 wrong-machine (error): what is started is made for another machine
 
   The image says one platform, and the program that it starts is for another:
-  the container ends with `exec format error`, or runs emulated where somebody
-  has set that up, which hides the fault from those who built it. Most often a
-  download in the Dockerfile names a fixed architecture, or a build stage was
-  not told the target: use `TARGETARCH`, and check `FROM --platform`. What was
-  read only in part could not be checked against the layer's digest; the finding
-  says so.
+  the container ends with `exec format error`, or runs emulated where that is
+  set up, which hides the fault from those who built it. Most often a download
+  in the Dockerfile names a fixed architecture, or a build stage ignores the
+  target: use `TARGETARCH`, and check `FROM --platform`. What was read only in
+  part could not be checked against the layer's digest; the finding says so.
 --- stderr
 """)
 
@@ -185,26 +186,26 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        ([], "there is no reference to lint"),
-        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is no weight"),
+        ([], "no reference to lint"),
+        (["app", "--fail-on", "fatal"], "`--fail-on fatal` is not a severity"),
         (["app", "--ignore", "nothing"], "there is no rule `nothing`"),
         (["--explain", "nothing"], "there is no rule `nothing`"),
         (["app", "--max-bytes", "1MB"], "`--max-bytes` limits what `--deep` reads"),
-        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to look at"),
-        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is no size"),
-        (["--rules", "--format", "csv"], "there is no format `csv`"),
+        (["app", "--deep", "--max-bytes", "0"], "`--max-bytes 0` leaves nothing to read"),
+        (["app", "--deep", "--max-bytes", "much"], "`--max-bytes much` is not a size"),
+        (["--rules", "--format", "csv"], "unknown format `csv`"),
     ],
 )
-def test_mistakes(run: Run, words: list[str], said: str) -> None:
+def test_mistakes(run: Run, words: list[str], message: str) -> None:
     seen = run("lint", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
-    assert seen.stderr.startswith(f"error: {said}")
+    assert seen.stderr.startswith(f"error: {message}")
 
 
-def test_what_a_publisher_writes_does_not_reach_the_terminal(run: Run) -> None:
+def test_lint_escapes_publisher_text(run: Run) -> None:
     image = build_index([build_image("linux/amd\x1b[31m64\n##vso[x]")])
     with FakeRegistry() as registry:
         registry.serve("app", "1", image)
@@ -216,7 +217,7 @@ def test_what_a_publisher_writes_does_not_reach_the_terminal(run: Run) -> None:
     assert "linux/amd%1B%5B31m64%0A%23%23vso%5Bx%5D" in seen.stdout
 
 
-def test_who_could_not_be_asked_weighs_more_than_what_was_found(run: Run, registry: str) -> None:
+def test_lint_failure_status_takes_precedence_over_findings(run: Run, registry: str) -> None:
     with FakeRegistry() as other:
         for method in ("HEAD", "GET"):
             other.on(method, "/v2/app/manifests/1", Reply(403))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX
+from resolver.core.oci.descriptor import OCI_INDEX
 from tests.cli.terminal import on_terminal
 from tests.fakes.images import multi_platform
 from tests.fakes.registry import FakeRegistry, Reply
@@ -82,7 +82,7 @@ def test_the_file(run: Run, registry: str) -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_all_is_as_it_was(run: Run) -> None:
+def test_lock_check_without_changes(run: Run) -> None:
     assert str(run("lock", "--check")) == snapshot("""\
 status: 0
 --- stdout
@@ -97,7 +97,7 @@ as locked  HOST:PORT/demo/single:1.0
 
 
 @pytest.mark.usefixtures("locked")
-def test_something_moved(run: Run) -> None:
+def test_lock_check_with_a_moved_tag(run: Run) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
 
     assert str(run("lock", "--check")) == snapshot("""\
@@ -121,12 +121,12 @@ HOST:PORT/demo/app:1.0  windows/amd64:10.0.20348.2700  sha256:afae86adc642  same
 HOST:PORT/demo/app:1.0  windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7  same
 --- stderr
 error: 1 of 2 references in `resolver.lock` has moved since they were locked
-hint: test what is there now, then record it with `resolver lock --update`
+hint: test what has changed, then record it with `resolver lock --update`
 """)
 
 
 @pytest.mark.usefixtures("locked")
-def test_something_moved_that_does_not_count(run: Run) -> None:
+def test_lock_check_with_an_ignored_change(run: Run) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
 
     assert str(run("lock", "--check", "-p", "linux/amd64")) == snapshot("""\
@@ -149,15 +149,15 @@ HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153  same
 """)
 
 
-def test_something_moved_in_json(run: Run, locked: str) -> None:
+def test_lock_check_with_a_moved_tag_in_json(run: Run, locked: str) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
     words = ("--check", f"{locked}/demo/app", "-p", "linux/arm64", "--json")
     seen = run("lock", *words, keep=True)
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 1
-    assert told["drifted"] is True
-    assert told["findings"] == [
+    assert output["drifted"] is True
+    assert output["findings"] == [
         {
             "rule": "platform-changed",
             "severity": "error",
@@ -170,7 +170,7 @@ def test_something_moved_in_json(run: Run, locked: str) -> None:
     ]
 
 
-def test_looking_up_again(run: Run, locked: str) -> None:
+def test_lock_update_resolves_again(run: Run, locked: str) -> None:
     edit((INDEX, "1" * 64))
 
     assert str(run("lock", "--update", f"{locked}/demo/app")) == snapshot("""\
@@ -199,7 +199,7 @@ removed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
 """)
 
 
-def test_several_of_which_one_is_not_there(run: Run, registry: str) -> None:
+def test_lock_several_references_with_one_missing(run: Run, registry: str) -> None:
     seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
 
     assert str(seen) == snapshot("""\
@@ -207,24 +207,24 @@ status: 3
 --- stdout
 lock     resolver.lock
 holds    0 references
-written  no: a reference could not be looked up
+written  no: a reference could not be resolved
 
 CHANGE  REFERENCE                     DIGEST               PLATFORMS
 added   HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:none` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
     assert not FILE.exists()
 
 
-def test_words_for_machines(run: Run, locked: str) -> None:
+def test_lock_json_output(run: Run, locked: str) -> None:
     assert run("lock", "--check", "--format", "digest").stdout.splitlines()[0] == f"sha256:{INDEX}"
     pinned = run("lock", "--check", "--format", "ref").stdout.splitlines()[0]
     assert pinned == f"HOST:PORT/demo/app@sha256:{INDEX}"
-    told = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
-    assert [one["change"] for one in told["changes"]] == ["unchanged"]
-    assert len(told["changes"][0]["platforms"]) == 5
+    output = json.loads(run("lock", f"{locked}/demo/app:1.0", "--json").stdout)
+    assert [one["change"] for one in output["changes"]] == ["unchanged"]
+    assert len(output["changes"][0]["platforms"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,9 @@ def test_words_for_machines(run: Run, locked: str) -> None:
         ("app:1:2",),
     ],
 )
-def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...]) -> None:
+def test_lock_usage_errors_exit_with_2_and_send_no_request(
+    run: Run, words: tuple[str, ...]
+) -> None:
     seen = run("lock", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
@@ -247,7 +249,7 @@ def test_mistakes_have_status_2_and_ask_nobody(run: Run, words: tuple[str, ...])
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_name_that_is_not_locked(run: Run) -> None:
+def test_lock_rejects_a_reference_that_is_not_locked(run: Run) -> None:
     assert str(run("lock", "--check", "nginx")) == snapshot("""\
 status: 7
 --- stdout
@@ -258,7 +260,7 @@ hint: it has `HOST:PORT/demo/app:1.0`, `HOST:PORT/demo/single:1.0`
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_merge_that_is_not_settled(run: Run) -> None:
+def test_lock_rejects_an_unresolved_merge(run: Run) -> None:
     FILE.write_text("<<<<<<< HEAD\n" + FILE.read_text())
 
     assert str(run("lock", "--check")) == snapshot("""\
@@ -270,7 +272,7 @@ hint: take either side with `git checkout --ours -- resolver.lock`, then run `re
 """)
 
 
-def test_no_lock_at_all(run: Run) -> None:
+def test_lock_reports_a_missing_lock_file(run: Run) -> None:
     assert str(run("lock", "--check")) == snapshot("""\
 status: 2
 --- stdout
@@ -281,7 +283,7 @@ hint: write it with `resolver lock REF...`, or name another with `--lock-file`
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_platform_that_one_of_them_was_not_locked_for(run: Run) -> None:
+def test_lock_check_for_a_platform_missing_from_one_entry(run: Run) -> None:
     assert str(run("lock", "--check", "-p", "linux/arm64")) == snapshot("""\
 status: 7
 --- stdout
@@ -310,7 +312,7 @@ def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
     ]
 
 
-def test_what_the_lock_does_not_have(run: Run, locked: str) -> None:
+def test_locked_resolve_rejects_references_the_lock_lacks(run: Run, locked: str) -> None:
     assert str(run("resolve", "--locked", "nginx")) == snapshot("""\
 status: 7
 --- stdout
@@ -326,7 +328,7 @@ status: 7
 --- stderr
 error: the lock file `resolver.lock` does not have `HOST:PORT/demo/app:1.0` for `linux/s390x`
 hint: it was locked for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
-hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
+hint: see what has changed: `resolver lock --check`, `resolver lock HOST:PORT/demo/app:1.0`
 """)
     for verb in ("plan", "pull"):
         assert run(verb, "--locked", "nginx").status == 7
@@ -335,14 +337,14 @@ hint: see what there is now: `resolver lock --check`, `resolver lock HOST:PORT/d
 
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("option", ["--verify", "--strict", "--verify-tag"])
-def test_what_only_a_registry_can_say(run: Run, option: str) -> None:
+def test_locked_resolve_rejects_options_that_need_a_registry(run: Run, option: str) -> None:
     seen = run("resolve", "--locked", option)
 
     assert seen.status == 2
-    assert f"`{option}` asks the registry" in seen.stderr
+    assert f"`{option}` needs the registry" in seen.stderr
 
 
-def test_pulling_what_is_locked(run: Run, locked: str) -> None:
+def test_locked_pull_fetches_the_locked_digest(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
 
     assert "in 6 requests" in run("plan", "--locked", name, "-p", "linux/arm64").stdout
@@ -371,7 +373,7 @@ def test_another_lock_by_option_and_by_variable(
     assert run("lock", "--check").status == 0
 
 
-def test_a_lock_that_is_empty_has_nothing_to_resolve(run: Run, locked: str) -> None:
+def test_locked_resolve_rejects_an_empty_lock(run: Run, locked: str) -> None:
     run("lock", "--remove", f"{locked}/demo/app", f"{locked}/demo/single")
 
     assert run("resolve", "--locked").status == 2
@@ -393,20 +395,20 @@ SINGLE_DIGEST=sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c
     assert run("lock", "export", "--format", "kbld").stdout.count("newImage: ") == 2
 
 
-def test_an_export_of_some_of_it(run: Run, locked: str) -> None:
+def test_lock_export_of_selected_references(run: Run, locked: str) -> None:
     seen = run("lock", "export", f"{locked}/demo/app", "--format", "helm")
 
     assert (seen.status, seen.stdout.count("repository: ")) == (0, 1)
 
 
 @pytest.mark.usefixtures("locked")
-def test_an_export_that_cannot_be(run: Run) -> None:
+def test_lock_export_rejects_unsupported_requests(run: Run) -> None:
     assert str(run("lock", "export")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: a lock is not exported as `table`
-hint: choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env
+error: `lock export` does not support `--format table`
+hint: choose one of kbld, imgpkg, kustomize, compose, bazel, helm, env
 """)
     assert str(run("lock", "export", "--format", "env", "-p", "linux/arm64")) == snapshot("""\
 status: 7
@@ -427,13 +429,13 @@ status: 0
 --- stdout
 Usage: resolver lock [OPTIONS] [REF]...
 
-  Write down what REF means, and hold it to that.
+  Record the digests of images in a lock file.
 
-  The digest of the index and of each platform go into resolver.lock; what
-  else is in it stays. `--check` asks one HEAD a reference; with `-p`, only
-  these platforms count. `--locked` of resolve, plan and pull takes what is
-  written. Forms of `export`: kbld, imgpkg, kustomize, compose, bazel, helm,
-  env.
+  Adds the digest of the index and of each platform to resolver.lock, and
+  keeps its other entries. `--check` sends one HEAD request per reference;
+  with `-p`, only these platforms count. resolve, plan and pull use the lock
+  file with `--locked`. Formats of `export`: kbld, imgpkg, kustomize, compose,
+  bazel, helm, env.
 
     resolver lock nginx:1.27 redis:7
     resolver lock --from Dockerfile compose.yaml
@@ -447,13 +449,15 @@ Arguments:
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
                            commas; `local`, `all`.
-  -f, --file FILE          References from FILE, one a line; `-` is stdin.
-  --from FILE              What Dockerfiles, compose files, ... name; REF are
-                           files then.
-  --check                  Say what moved; status 1 if it matters.
-  --update                 Look these up again, by name; all without.
-  --remove                 Take these out.
-  -o, --lock-file FILE     The lock file; resolver.lock by default.
+  -f, --file FILE          Read references from FILE, one per line; `-` is
+                           stdin.
+  --from FILE              Lock the images in these files; each REF is a file
+                           then.
+  --check                  Report changes; exit with status 1 if there are
+                           any.
+  --update                 Resolve these references again, or all.
+  --remove                 Remove these references from the lock file.
+  -o, --lock-file FILE     Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
@@ -483,7 +487,7 @@ def files(run: Run, registry: str) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_what_files_name(run: Run, registry: str) -> None:
+def test_lock_reads_references_from_files(run: Run, registry: str) -> None:
     assert str(run("lock", "--from", "Dockerfile", "compose.yaml")) == snapshot("""\
 status: 0
 --- stdout
@@ -521,13 +525,13 @@ services:
 
 
 @pytest.mark.usefixtures("files")
-def test_files_and_a_list_together(run: Run, registry: str) -> None:
+def test_lock_combines_files_and_a_list(run: Run, registry: str) -> None:
     Path("images.txt").write_text(f"{registry}/demo/single:1.0\n")
 
     assert "holds    2 references" in run("lock", "--from", "Dockerfile", "-f", "images.txt").stdout
 
 
-def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
+def test_lock_rejects_files_without_images_and_unreadable_files(run: Run) -> None:
     Path("Dockerfile").write_text("FROM scratch\n")
     Path("notes.txt").write_text("hello\n")
 
@@ -535,7 +539,7 @@ def test_files_that_name_nothing_or_cannot_be_read(run: Run) -> None:
 status: 2
 --- stdout
 --- stderr
-error: no image is named in `Dockerfile`
+error: no image found in `Dockerfile`
 hint: name other files with `--from`
 """)
     assert run("lock", "--from", "notes.txt").status == 2
@@ -551,7 +555,9 @@ hint: name other files with `--from`
         (Reply(200, {"Content-Type": OCI_INDEX}, b"{}"), 6),
     ],
 )
-def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status: int) -> None:
+def test_lock_check_failures_have_distinct_exit_statuses(
+    run: Run, reply: Reply, status: int
+) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         assert run("lock", f"{host.host}/app:1").status == 0
@@ -561,7 +567,7 @@ def test_every_way_not_to_find_out_has_its_status(run: Run, reply: Reply, status
         assert run("lock", "--update").status == status
 
 
-def test_files_of_other_kinds(run: Run, registry: str) -> None:
+def test_lock_rejects_unsupported_file_types(run: Run, registry: str) -> None:
     Path("deployment.yaml").write_text(
         "apiVersion: apps/v1\nkind: Deployment\nspec: {template: {spec: {containers: "
         f'[{{name: a, image: "{registry}/demo/app:1.0"}}]}}}}}}\n'
@@ -578,30 +584,30 @@ def test_files_of_other_kinds(run: Run, registry: str) -> None:
 
 def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
     names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
-    told = json.loads(run("lock", *names, "--json").stdout)
+    output = json.loads(run("lock", *names, "--json").stdout)
 
-    assert told["written"] is False
-    assert [one["error"]["code"] for one in told["failures"]] == ["manifest-not-found"]
+    assert output["written"] is False
+    assert [one["error"]["code"] for one in output["failures"]] == ["manifest-not-found"]
     assert run("lock", names[0], "--format", "ref").stdout == f"HOST:PORT/demo/app@sha256:{INDEX}\n"
     seen = run("lock", "--check", "--offline", "--json")
     assert (seen.status, json.loads(seen.stdout)["error"]["code"]) == (7, "not-in-store")
 
 
-def test_a_check_of_several_of_which_one_cannot_be_asked(run: Run, locked: str) -> None:
+def test_lock_check_of_several_with_one_unreachable(run: Run, locked: str) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         run("lock", f"{host.host}/app:1")
         host.on("*", "/v2/app/manifests/1", Reply(403))
         seen = run("lock", "--check", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 4
-    assert [one.get("state", "-") for one in told["references"]].count("as locked") == 2
-    assert [one["error"]["class"] for one in told["references"] if "error" in one] == ["AUTH"]
+    assert [one.get("state", "-") for one in output["references"]].count("as locked") == 2
+    assert [one["error"]["class"] for one in output["references"] if "error" in one] == ["AUTH"]
     assert locked
 
 
-def test_what_is_gone_is_shown(run: Run) -> None:
+def test_lock_check_reports_a_removed_tag(run: Run) -> None:
     with FakeRegistry() as host:
         host.serve("app", "1", multi_platform("linux/amd64"))
         run("lock", f"{host.host}/app:1")
@@ -622,11 +628,11 @@ REFERENCE              PLATFORM  LOCKED               NOW
 HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
 --- stderr
 error: 1 of 1 references in `resolver.lock` has moved since they were locked
-hint: test what is there now, then record it with `resolver lock --update`
+hint: test what has changed, then record it with `resolver lock --update`
 """)
 
 
-def test_a_dash_is_no_lock_file(run: Run, registry: str) -> None:
+def test_lock_rejects_a_dash_as_file(run: Run, registry: str) -> None:
     for words in (("lock", f"{registry}/demo/app:1.0"), ("lock", "--check")):
         seen = run(*words, "-o", "-")
 

@@ -39,10 +39,10 @@ def basic() -> Iterator[FakeRegistry]:
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pipe the password in."""
-    say(monkeypatch, f"{PASSWORD}\n")
+    type_in(monkeypatch, f"{PASSWORD}\n")
 
 
-def say(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def type_in(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
     monkeypatch.setattr(sys, "stdin", stream)
 
@@ -56,7 +56,7 @@ def words(registry: FakeRegistry, verb: str = "login") -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("typed")
-def test_a_login_is_checked_kept_used_and_forgotten(
+def test_login_verifies_stores_uses_and_removes_credentials(
     run: Run, basic: FakeRegistry, config: Path
 ) -> None:
     assert seen(run(*words(basic))) == snapshot("""\
@@ -82,17 +82,17 @@ Not logged in to HOST:PORT
     assert json.loads(config.read_bytes()) == {"auths": {}}
 
 
-def test_a_wrong_password_is_one_line_and_nothing_is_kept(
+def test_login_with_a_wrong_password_stores_nothing(
     run: Run, basic: FakeRegistry, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, "wr0ng\n")
+    type_in(monkeypatch, "wr0ng\n")
 
     assert str(run(*words(basic))) == snapshot("""\
 status: 4
 --- stdout
 --- stderr
-error: `HOST:PORT` does not take this user name and password; nothing was kept
-hint: check both; some registries want an access token in place of the password
+error: `HOST:PORT` rejects this user name and password; nothing was stored
+hint: check both; some registries require an access token instead of the password
 """)
     assert not config.exists()
 
@@ -108,17 +108,19 @@ def test_a_token_server_checks_without_a_scope(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("typed")
-def test_a_registry_that_wants_no_login_is_said(run: Run) -> None:
+def test_login_reports_a_registry_without_authentication(run: Run) -> None:
     with FakeRegistry() as registry:
-        told = run(*words(registry))
+        output = run(*words(registry))
 
-    assert told.status == 0
-    assert "wants no login now, so this one is not checked" in told.stderr
+    assert output.status == 0
+    assert "does not require a login, so this one was not checked" in output.stderr
 
 
 @pytest.mark.usefixtures("typed")
 @pytest.mark.parametrize(("status", "expected"), [(404, 2), (403, 4), (418, 5)])
-def test_what_is_no_registry_is_said(run: Run, config: Path, status: int, expected: int) -> None:
+def test_login_reports_a_server_that_is_not_a_registry(
+    run: Run, config: Path, status: int, expected: int
+) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(status))
 
@@ -126,14 +128,16 @@ def test_what_is_no_registry_is_said(run: Run, config: Path, status: int, expect
     assert not config.exists()
 
 
-def test_nobody_is_asked_without_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    say(monkeypatch, "")
+def test_login_does_not_prompt_without_a_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, "")
 
     assert str(run("login", "reg.test")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no user name, and no terminal to ask for it
+error: no user name given, and no terminal to prompt for it
 hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
 """)
     assert run("login", "reg.test", "--username", "me").status == 2
@@ -141,58 +145,58 @@ hint: `resolver login reg.test --username NAME --password-stdin < password.txt`
 
 @pytest.mark.usefixtures("typed")
 @pytest.mark.parametrize("name", ["myhost", "reg.test/app", "a b", "https://reg.test/x/y", ""])
-def test_what_is_no_name_of_a_registry(run: Run, name: str) -> None:
-    told = run("login", name, "--username", "me", "--password-stdin")
+def test_login_rejects_an_invalid_registry_name(run: Run, name: str) -> None:
+    output = run("login", name, "--username", "me", "--password-stdin")
 
-    assert told.status == 2
-    assert len(told.stderr.splitlines()) == 2
+    assert output.status == 2
+    assert len(output.stderr.splitlines()) == 2
 
 
 @pytest.mark.usefixtures("typed")
-def test_offline_there_is_nobody_to_check_a_login(run: Run) -> None:
+def test_login_offline_is_refused(run: Run) -> None:
     assert run("login", "reg.test", "--offline", "--username", "a", "--password-stdin").status == 2
 
 
-def test_a_password_is_seen_nowhere(basic: FakeRegistry) -> None:
+def test_login_never_prints_the_password(basic: FakeRegistry) -> None:
     done = command(*words(basic), "-vv", stdin=f"{PASSWORD}\n".encode())
 
     assert done.returncode == 0, done.stderr
     assert PASSWORD.encode() not in done.stdout + done.stderr
 
 
-def test_in_json_there_is_no_secret(
+def test_login_json_contains_no_secret(
     run: Run, basic: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, PASSWORD)
+    type_in(monkeypatch, PASSWORD)
 
-    told = json.loads(run(*words(basic), "--json").stdout)
+    output = json.loads(run(*words(basic), "--json").stdout)
 
-    assert told["verified"] is True
-    assert told["username"] == USER
-    assert set(told) == {"schema", "registry", "username", "place", "verified"}
+    assert output["verified"] is True
+    assert output["username"] == USER
+    assert set(output) == {"schema", "registry", "username", "place", "verified"}
 
 
-def test_on_a_terminal_what_is_missing_is_asked_for(basic: FakeRegistry, config: Path) -> None:
+def test_login_prompts_for_missing_values_on_a_terminal(basic: FakeRegistry, config: Path) -> None:
     with Terminal("login", basic.host) as terminal:
         terminal.until(lambda _screen: "User name: " in terminal.raw)
         terminal.type(USER)
         terminal.until(lambda _screen: f"Password for {USER} at {basic.host}: " in terminal.raw)
         terminal.type(PASSWORD)
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told.split(":")[0]) == (0, "Login Succeeded")
+    assert (status, output.split(":")[0]) == (0, "Login Succeeded")
     assert PASSWORD not in terminal.raw
     assert basic.host in json.loads(config.read_bytes())["auths"]
 
 
 @pytest.mark.parametrize(
-    ("words", "missing"), [((), "there is no user name"), (("--username", "me"), "no password")]
+    ("words", "missing"), [((), "no user name given"), (("--username", "me"), "no password")]
 )
-def test_on_a_terminal_nothing_typed_is_no_login(words: tuple[str, ...], missing: str) -> None:
+def test_login_with_empty_input_stores_nothing(words: tuple[str, ...], missing: str) -> None:
     with Terminal("login", "reg.test", *words) as terminal:
         terminal.until(lambda _screen: ": " in terminal.raw)
         terminal.type("")
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told) == (2, "")
+    assert (status, output) == (2, "")
     assert missing in terminal.raw

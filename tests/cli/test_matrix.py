@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 
-def test_one_line_for_github(run: Run, registry: str) -> None:
+def test_matrix_github_output_is_one_line(run: Run, registry: str) -> None:
     seen = run("matrix", f"{registry}/demo/app:1.0")
 
     assert seen.status == 0
@@ -34,7 +34,7 @@ def test_one_line_for_github(run: Run, registry: str) -> None:
     )
 
 
-def test_the_one_image_of_a_name_is_one_job(run: Run, registry: str) -> None:
+def test_matrix_of_a_single_image_has_one_job(run: Run, registry: str) -> None:
     assert str(run("matrix", f"{registry}/demo/single:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -86,7 +86,7 @@ status: 0
 """)
 
 
-def test_the_shared_formats_are_for_people_and_scripts(run: Run, registry: str) -> None:
+def test_matrix_supports_the_shared_formats(run: Run, registry: str) -> None:
     words = ("matrix", f"{registry}/demo/app:1.0", "-q")
     written = json.loads(run(*words, "--json").stdout)
 
@@ -97,7 +97,7 @@ def test_the_shared_formats_are_for_people_and_scripts(run: Run, registry: str) 
     assert "| `linux/arm/v7` |" in run(*words, "--format", "markdown").stdout
 
 
-def test_what_a_matrix_cannot_be_made_of(run: Run, registry: str) -> None:
+def test_matrix_rejects_images_without_jobs(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
 
     assert str(run("matrix", name, "--require-runner")) == snapshot("""\
@@ -118,7 +118,7 @@ hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `window
 status: 2
 --- stdout
 --- stderr
-error: `jenkins` is no CI system known here
+error: `jenkins` is not a supported CI system
 hint: choose one of `github`, `gitlab`, `json`
 """)
     assert str(run("matrix", name, "--for", "gitlab", "--json")) == snapshot("""\
@@ -130,15 +130,15 @@ status: 2
     "class": "USAGE",
     "code": "usage",
     "status": 2,
-    "message": "`--for gitlab` and `--format json` are two forms of one answer",
+    "message": "`--for gitlab` and `--format json` exclude each other",
     "hints": [
-      "give one of them"
+      "leave out one of them"
     ]
   }
 }
 --- stderr
-error: `--for gitlab` and `--format json` are two forms of one answer
-hint: give one of them
+error: `--for gitlab` and `--format json` exclude each other
+hint: leave out one of them
 """)
     assert str(run("matrix", name, "--runner", "linux/arm64")) == snapshot("""\
 status: 2

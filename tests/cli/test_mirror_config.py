@@ -1,4 +1,4 @@
-"""`resolver mirror-config`: what other tools read, and that it says what it must."""
+"""`resolver mirror-config`: files for other tools, and its errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.events import ignore
-from resolver.core.hosts import BY_DIGEST, EVERYTHING, Ability, Pulls
-from resolver.flow.mirror_config import TOOLS, mirror_config
-from resolver.sources.hosts_toml import parse_hosts
-from resolver.sources.registries_conf import choose, parse_rules
+from resolver.core.registry.endpoints import BY_DIGEST, EVERYTHING, Ability, Pulls
+from resolver.core.results.events import ignore
+from resolver.sources.mirrors.hosts_toml import parse_hosts
+from resolver.sources.mirrors.registries_conf import choose, parse_rules
+from resolver.verbs.serve.tool_config import TOOLS, mirror_config
 
 if TYPE_CHECKING:
-    from resolver.core.hosts import HostChoice
+    from resolver.core.registry.endpoints import HostChoice
     from tests.cli.conftest import Run
 
 
@@ -37,8 +37,8 @@ server = "https://r.test:5000"
 [host."http://HOST:PORT"]
   capabilities = ["pull", "resolve"]
 --- stderr
-note: this is for `/etc/containerd/certs.d/docker.io/hosts.toml`
-note: this is for `/etc/containerd/certs.d/r.test:5000/hosts.toml`
+note: put this into `/etc/containerd/certs.d/docker.io/hosts.toml`
+note: put this into `/etc/containerd/certs.d/r.test:5000/hosts.toml`
 note: Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--hosts-dir`
 """)
 
@@ -56,7 +56,7 @@ status: 0
   ]
 }
 --- stderr
-note: this is for `/etc/docker/daemon.json`
+note: put this into `/etc/docker/daemon.json`
 note: put these keys beside what is there, then `systemctl reload docker`
 """)
 
@@ -74,7 +74,7 @@ location = "docker.io"
 location = "mirror.test/hub"
 pull-from-mirror = "digest-only"
 --- stderr
-note: this is for `/etc/containers/registries.conf.d/50-mirror.conf`
+note: put this into `/etc/containers/registries.conf.d/50-mirror.conf`
 """)
 
 
@@ -88,23 +88,23 @@ status: 0
 [registry."HOST:PORT"]
   http = true
 --- stderr
-note: this is for `/etc/buildkit/buildkitd.toml`
+note: put this into `/etc/buildkit/buildkitd.toml`
 note: for buildx: `docker buildx create --driver-opt network=host --buildkitd-config FILE`
 """)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_every_tool_has_its_files_in_json_too(run: Run, tool: str) -> None:
+def test_mirror_config_json_lists_the_files_of_every_tool(run: Run, tool: str) -> None:
     seen = run("mirror-config", tool, "--json")
-    told = json.loads(seen.stdout)
-    assert (told["schema"], told["tool"]) == (1, tool)
-    [file] = told["files"]
+    output = json.loads(seen.stdout)
+    assert (output["schema"], output["tool"]) == (1, tool)
+    [file] = output["files"]
     assert file["path"].startswith("/etc/")
     assert file["content"] == run("mirror-config", tool).stdout
 
 
 @pytest.mark.parametrize(("mirror", "abilities"), [(None, EVERYTHING), ("m.test", BY_DIGEST)])
-def test_our_own_reader_of_hosts_toml_understands_it(
+def test_mirror_config_hosts_toml_is_read_back(
     mirror: str | None, abilities: frozenset[Ability]
 ) -> None:
     [file] = mirror_config("containerd", ["ghcr.io"], mirror)
@@ -114,7 +114,7 @@ def test_our_own_reader_of_hosts_toml_understands_it(
     assert (first.namespace, last.host, last.is_upstream) == ("ghcr.io", "ghcr.io", True)
 
 
-def test_our_own_reader_of_registries_conf_understands_it() -> None:
+def test_mirror_config_registries_conf_is_read_back() -> None:
     def read(registry: str, *words: str | None) -> HostChoice | None:
         [file] = mirror_config("podman", ["docker.io", "r.test:5000"], *words)
         return choose(parse_rules(file.content.encode(), file.path, ignore), registry, "a/b")
@@ -131,23 +131,23 @@ def test_our_own_reader_of_registries_conf_understands_it() -> None:
     assert choice.endpoints[0].pulls is Pulls.BY_DIGEST
 
 
-def test_buildkits_file_is_toml_with_the_scheme_where_it_is_open(run: Run) -> None:
-    told = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
-    assert told == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
+def test_mirror_config_buildkit_toml_has_plain_http_where_set(run: Run) -> None:
+    output = tomllib.loads(run("mirror-config", "buildkit", "--mirror", "https://m.test/x").stdout)
+    assert output == {"registry": {"docker.io": {"mirrors": ["m.test/x"]}}}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["emacs"], "nothing is known of how to tell `emacs` about a mirror"),
-        (["docker", "ghcr.io"], "Docker asks mirrors for `docker.io` alone"),
+        (["emacs"], "`emacs` is not a tool that can be pointed at a mirror"),
+        (["docker", "ghcr.io"], "Docker uses mirrors for `docker.io` alone"),
         (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
-        (["podman", "--mirror", "ftp://a.test"], "is no URL of a mirror"),
+        (["podman", "--mirror", "ftp://a.test"], "is not the URL of a mirror"),
         (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
         (["podman", "a b"], "is not an image reference"),
     ],
 )
-def test_what_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+def test_mirror_config_rejects_invalid_options(run: Run, words: list[str], message: str) -> None:
     seen = run("mirror-config", *words)
     assert (seen.status, seen.stdout) == (2, "")
     assert message in seen.stderr

@@ -1,4 +1,4 @@
-"""Text from outside on its way to a person: registries, token servers, helpers and tools.
+"""Foreign text in output: from registries, token servers, helpers and programs.
 
 Each of them repeats the user's password here, at length. Whatever the way to a person is, the
 password is not on it, and no line is endless.
@@ -20,8 +20,8 @@ import pytest
 
 import resolver
 from resolver.cli.output import MAX_MESSAGE
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.platform import Platform
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.platforms.platform import Platform
 from tests.fakes.images import Image, build_image, entry, from_dict
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -98,8 +98,8 @@ def _program(folder: Path, name: str, script: str) -> None:
 
 def _helper(registry: FakeRegistry, folder: Path) -> tuple[str, ...]:
     registry.basic(USER, PASSWORD)
-    said = shlex.quote(ECHO)
-    _program(folder, "docker-credential-it", f"echo {said}; echo {said} >&2; cat; exit 1")
+    stated = shlex.quote(ECHO)
+    _program(folder, "docker-credential-it", f"echo {stated}; echo {stated} >&2; cat; exit 1")
     config = Path(os.environ["HOME"]) / ".docker" / "config.json"
     config.parent.mkdir()
     config.write_text('{"credsStore": "it"}')
@@ -155,31 +155,31 @@ def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeReg
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_no_way_to_a_person_shows_a_secret_or_an_endless_line(
+def test_no_output_contains_a_secret_or_an_unbounded_line(
     run: Run, outside: FakeRegistry, tmp_path: Path, source: str, way: str
 ) -> None:
     seen = run(*SOURCES[source](outside, tmp_path), *WAYS[way], keep=True)
     files = [tmp_path / name for name in ("report", "output", "summary")]
-    told = [seen.stdout, seen.stderr, *(file.read_text() for file in files if file.exists())]
+    result_text = [seen.stdout, seen.stderr, *(file.read_text() for file in files if file.exists())]
 
     assert seen.status not in {0, 70}
-    for text in told:
+    for text in result_text:
         assert PASSWORD not in text
         assert PAIR not in text
         assert base64.b64encode(PASSWORD.encode()).decode().rstrip("=") not in text
     # A line may hold a message, its hints and what stands around them.
-    assert max(len(line) for text in told for line in text.splitlines()) < 3 * MAX_MESSAGE
+    assert max(len(line) for text in result_text for line in text.splitlines()) < 3 * MAX_MESSAGE
 
 
-def test_what_a_tool_says_is_clean_whether_it_takes_the_images_or_not(
+def test_program_output_is_escaped_on_success_and_failure(
     run: Run, outside: FakeRegistry, registry: str, tmp_path: Path
 ) -> None:
     del outside
     name = f"{registry}/demo/app:1.0"
     assert run("pull", name, "-p", "linux/arm64").status == 0
     for status in (0, 1):
-        said = f"cat >/dev/null; echo {shlex.quote(ECHO)} | tee /dev/stderr; exit {status}"
-        _program(tmp_path, "docker", said)
+        stated = f"cat >/dev/null; echo {shlex.quote(ECHO)} | tee /dev/stderr; exit {status}"
+        _program(tmp_path, "docker", stated)
         for form in (*(("--format", each) for each in ("table", "markdown", "json")),):
             seen = run("export", name, "--to", "docker", *form, keep=True)
 
@@ -193,13 +193,13 @@ WRITERS = {
     ("cli/output.py", "answer"),
     ("cli/output.py", "raw"),
     ("cli/output.py", "_write"),
-    ("cli/output.py", "leave"),  # bytes of ours that put a terminal right
-    ("cli/asking.py", "_ask"),  # a question of ours
+    ("cli/output.py", "exit_now"),  # bytes of ours that put a terminal right
+    ("cli/login.py", "_ask"),  # a question of ours
     ("render/live.py", "write"),  # what `Output` gives it
 }
 
 
-def test_every_writer_of_a_stream_is_known() -> None:
+def test_every_stream_writer_is_covered() -> None:
     package = Path(resolver.__file__).parent
     found = set()
     for room in ("cli", "render"):
@@ -282,7 +282,7 @@ def odd_image(number: int) -> Image:
 
 @pytest.mark.parametrize("form", ["table", "json", "markdown", "html"])
 @pytest.mark.parametrize(("words", "is_whole"), PLATFORM_COMMANDS, ids=str)
-def test_every_platform_that_is_printed_can_be_given_back(
+def test_every_printed_platform_is_accepted_as_input(
     run: Run, words: tuple[str, ...], is_whole: bool, form: str
 ) -> None:
     known = {str(platform): platform for platform in ODD}

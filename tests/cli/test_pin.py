@@ -47,7 +47,7 @@ Dockerfile:2  HOST:PORT/demo/app:1.0  kept   sha256:f62fb544ff3d
     assert path.read_bytes() == before
 
 
-def test_a_check_says_what_is_not_pinned(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_check_lists_unpinned_references(run: Run, registry: str, tmp_path: Path) -> None:
     dockerfile(tmp_path, registry)
 
     assert str(run("pin", "--check", "Dockerfile")) == snapshot("""\
@@ -60,7 +60,7 @@ hint: pin it with `resolver pin Dockerfile`
 """)
 
 
-def test_a_diff_shows_what_would_change(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_diff_shows_pending_changes(run: Run, registry: str, tmp_path: Path) -> None:
     dockerfile(tmp_path, registry)
 
     assert str(run("pin", "--diff", "Dockerfile")) == snapshot("""\
@@ -88,7 +88,7 @@ def test_a_patch_can_be_applied(run: Run, registry: str, tmp_path: Path) -> None
     assert path.read_bytes() == before.replace(b":1.0", b":1.0@" + INDEX.encode())
 
 
-def test_a_diff_of_nothing_is_nothing(run: Run, tmp_path: Path) -> None:
+def test_pin_diff_without_changes_is_empty(run: Run, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
 
     assert str(run("pin", "--diff", "Dockerfile")) == snapshot("""\
@@ -99,7 +99,7 @@ status: 0
     assert str(run("pin", "Dockerfile")) == snapshot("""\
 status: 0
 --- stdout
-no image is named there
+no images found
 --- stderr
 """)
 
@@ -129,14 +129,14 @@ Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pi
 Dockerfile:3    error    pinned-platform-missing  `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
 Dockerfile:4    error    stale-pin                `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
 Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is put together from arguments
-compose.yaml:2  error    unparsable               it is no YAML: did not find expected node content
+compose.yaml:2  error    unparsable               it is not YAML: did not find expected node content
 `Dockerfile`: 4 errors, 1 warning (4 images)
 --- stderr
-error: `compose.yaml` is left alone: it is no YAML: did not find expected node content (line 2, column 1)
+error: `compose.yaml` is left alone: it is not YAML: did not find expected node content (line 2, column 1)
 hint: pin it with `resolver pin Dockerfile`
 hint: pin the index with `resolver pin --update Dockerfile`
 hint: it is offered for `linux/amd64`
-hint: take it over with `resolver pin --update Dockerfile`
+hint: update it with `resolver pin --update Dockerfile`
 hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FROM ${BASE}`
 """)
 
@@ -144,20 +144,20 @@ hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FR
 def test_json_has_every_file_image_and_finding(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM a:$X\n")
 
-    told = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
+    output = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
 
-    (file, gone) = told["files"]
-    assert told["schema"] == 1
+    (file, gone) = output["files"]
+    assert output["schema"] == 1
     assert (file["path"], file["kind"], file["changed"]) == ("Dockerfile", "dockerfile", True)
     assert [image["state"] for image in file["images"]] == ["pinned", "not pinnable"]
     assert [image["digest"] for image in file["images"]] == [INDEX, None]
     assert [(image["line"], image["column"]) for image in file["images"]] == [(1, 6), (2, 6)]
     assert gone["error"]["status"] == 2
-    assert [finding["rule"] for finding in told["findings"]] == ["not-pinnable"]
-    assert told["findings"][0]["line"] == 2
+    assert [finding["rule"] for finding in output["findings"]] == ["not-pinnable"]
+    assert output["findings"][0]["line"] == 2
 
 
-def test_markdown_shows_digests_whole(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_markdown_prints_whole_digests(run: Run, registry: str, tmp_path: Path) -> None:
     dockerfile(tmp_path, registry)
 
     assert INDEX in run("pin", "--format", "markdown", "Dockerfile").stdout
@@ -194,7 +194,7 @@ def test_a_script_can_branch_on_the_status(
     assert run("pin", "Dockerfile", *options).status == status
 
 
-def test_a_file_that_cannot_be_written_keeps_its_references(
+def test_pin_keeps_references_of_an_unwritable_file(
     run: Run, registry: str, tmp_path: Path
 ) -> None:
     path = dockerfile(tmp_path, registry)
@@ -226,35 +226,35 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> No
     assert not [line for line in seen.stdout.splitlines() if line.startswith("::")]
 
 
-def test_findings_and_failures_in_other_forms(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_findings_and_failures_in_other_formats(
+    run: Run, registry: str, tmp_path: Path
+) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/none:1\nFROM a:$X\n")
 
-    told = json.loads(run("pin", "--json", "Dockerfile").stdout)
+    output = json.loads(run("pin", "--json", "Dockerfile").stdout)
     page = run("pin", "--format", "markdown", "Dockerfile").stdout
 
-    assert told["files"][0]["images"][0]["error"]["status"] == 3
+    assert output["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
     assert "failed" in page
 
 
-def test_a_template_is_left_alone_and_said_once_where_its_values_are(
-    run: Run, tmp_path: Path
-) -> None:
+def test_pin_reports_a_template_once_and_names_its_values_file(run: Run, tmp_path: Path) -> None:
     place = tmp_path / "pod.yaml"
     place.write_text("{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
 
     assert str(run("pin", "pod.yaml")) == snapshot("""\
 status: 2
 --- stdout
-pod.yaml:1  error  unparsable  it is no YAML: did not find expected node content
+pod.yaml:1  error  unparsable  it is not YAML: did not find expected node content
 --- stderr
-error: `pod.yaml` is left alone: it is no YAML: did not find expected node content (line 1, column 3)
+error: `pod.yaml` is left alone: it is not YAML: did not find expected node content (line 1, column 3)
 hint: it looks like a template: pin the values that it is rendered with
 """)
     assert place.read_text().startswith("{{-")
 
 
-def test_what_looks_like_an_image_under_another_key_fails_a_check(run: Run, tmp_path: Path) -> None:
+def test_pin_check_fails_on_likely_images_under_unknown_keys(run: Run, tmp_path: Path) -> None:
     (tmp_path / "thing.yaml").write_text(
         "apiVersion: example.com/v1\nkind: Thing\nspec:\n  runtime: quay.io/org/app:v1\n"
     )
@@ -265,7 +265,7 @@ status: 1
 thing.yaml:4  error  unknown-key  `quay.io/org/app:v1` is not pinned: unknown key `spec.runtime`
 `thing.yaml`: 1 error (1 image)
 --- stderr
-hint: pin it by hand, or write `# resolver: ignore` above it if it is no image
+hint: pin it by hand, or write `# resolver: ignore` above it if it is not an image
 """)
     (tmp_path / "thing.yaml").write_text(
         "apiVersion: example.com/v1\nkind: Thing\nspec:\n"
@@ -274,9 +274,7 @@ hint: pin it by hand, or write `# resolver: ignore` above it if it is no image
     assert run("pin", "--check", "thing.yaml").status == 0
 
 
-def test_a_registry_that_cannot_be_reached_is_told_with_the_lines_that_name_it(
-    run: Run, tmp_path: Path
-) -> None:
+def test_pin_lists_lines_that_name_an_unreachable_registry(run: Run, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nFROM 127.0.0.1:9/a:1\n")
     (tmp_path / "compose.yaml").write_text("services: {a: {image: 127.0.0.1:9/a:1}}\n")
 
@@ -318,11 +316,11 @@ app/Dockerfile:2  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
 --- stderr
 note: skipped `app/config.yaml`: it is of no kind that is known to name images
 """)
-    told = json.loads(run("pin", "--check", "--json", "app").stdout)
-    assert [each["path"] for each in told["skipped"]] == ["app/config.yaml"]
+    output = json.loads(run("pin", "--check", "--json", "app").stdout)
+    assert [each["path"] for each in output["skipped"]] == ["app/config.yaml"]
 
 
-def test_json_says_why_a_name_of_an_image_needs_no_digest(run: Run, tmp_path: Path) -> None:
+def test_pin_json_explains_names_that_need_no_digest(run: Run, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services:\n  a: {build: ., image: 'org/app:1'}\n")
 
     seen = run("pin", "--check", "--json", "compose.yaml")
@@ -332,7 +330,7 @@ def test_json_says_why_a_name_of_an_image_needs_no_digest(run: Run, tmp_path: Pa
     assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names what is built here"}]
 
 
-def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
+def test_pin_prints_few_hints_for_many_files(run: Run, tmp_path: Path) -> None:
     names = [f"Dockerfile.{number}" for number in range(5)]
     for name in names:
         (tmp_path / name).write_text("FROM a:1\n")
@@ -344,5 +342,5 @@ def test_many_files_get_few_hints(run: Run, tmp_path: Path) -> None:
         "hint: pin it with `resolver pin Dockerfile.0`",
         "hint: pin it with `resolver pin Dockerfile.1`",
         "hint: pin it with `resolver pin Dockerfile.2`",
-        "hint: 2 more are like these, `--json` has all of them",
+        "hint: 2 more like these; `--json` lists all of them",
     ]

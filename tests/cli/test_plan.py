@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 
-def test_nothing_is_here_yet(run: Run, registry: str) -> None:
+def test_plan_with_an_empty_store(run: Run, registry: str) -> None:
     assert str(run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64")) == snapshot("""\
 status: 0
 --- stdout
@@ -41,7 +41,7 @@ index     sha256:f62fb544ff3d  3.10 kB  held
 """)
 
 
-def test_what_another_image_brought_is_held(run: Run, registry: str) -> None:
+def test_plan_counts_layers_held_by_another_image(run: Run, registry: str) -> None:
     run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
     assert str(run("plan", f"{registry}/demo/app:2.0", "-p", "linux/arm64")) == snapshot("""\
@@ -70,15 +70,15 @@ index     sha256:a589c03475cf  3.10 kB  held
 """)
 
 
-def test_all_of_it_is_here(run: Run, registry: str) -> None:
+def test_plan_with_everything_in_the_store(run: Run, registry: str) -> None:
     run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
-def test_several_platforms_count_what_they_share_once(run: Run, registry: str) -> None:
+def test_plan_counts_layers_shared_by_platforms_once(run: Run, registry: str) -> None:
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/amd64,linux/arm64")
 
     assert str(seen) == snapshot("""\
@@ -86,7 +86,7 @@ status: 0
 --- stdout
 fetch    271 kB of 277 kB, in 11 requests
 held     5.96 kB
-shared   106 kB among these images, moved once
+shared   106 kB among these images, fetched once
 with     2 attestations
 left out 3 images, 1 attestation of the index (`-p all` takes every entry)
 
@@ -119,7 +119,7 @@ index     sha256:f62fb544ff3d  3.10 kB  held
 """)
 
 
-def test_another_place_is_named(run: Run, registry: str, tmp_path: Path) -> None:
+def test_plan_names_another_content_source(run: Run, registry: str, tmp_path: Path) -> None:
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/arm64", "--store", str(tmp_path / "other"))
     run("export", name, "--to", "mirror", "--store", str(tmp_path / "other"))
@@ -127,32 +127,32 @@ def test_another_place_is_named(run: Run, registry: str, tmp_path: Path) -> None
     seen = run("plan", name, "-p", "linux/arm64", "--from", "oci:mirror")
 
     assert seen.stdout.count("held by oci:mirror") == 6
-    assert "fetch    nothing, all of it is held" in seen.stdout
+    assert "fetch    nothing, all content is held" in seen.stdout
 
 
 def test_a_plan_in_json(run: Run, registry: str) -> None:
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
-    assert told["bytesMissing"] == sum(piece["missing"] for piece in told["pieces"])
-    assert told["requests"] == 6
-    assert [each["kind"] for each in told["attached"]] == ["attestation"]
-    assert sorted(each["kind"] for each in told["leftOut"]) == ["attestation"] * 2 + ["image"] * 4
+    assert output["bytesMissing"] == sum(piece["missing"] for piece in output["pieces"])
+    assert output["requests"] == 6
+    assert [each["kind"] for each in output["attached"]] == ["attestation"]
+    assert sorted(each["kind"] for each in output["leftOut"]) == ["attestation"] * 2 + ["image"] * 4
     without = run(
         "plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--no-attestations", "--json"
     )
-    told = json.loads(without.stdout)
-    assert told["requests"] == 4
-    assert [piece["role"] for piece in told["pieces"]] == [
+    output = json.loads(without.stdout)
+    assert output["requests"] == 4
+    assert [piece["role"] for piece in output["pieces"]] == [
         *["layer"] * 3,
         "config",
         "manifest",
         "index",
     ]
-    assert told["images"][0]["upToDate"] is False
+    assert output["images"][0]["upToDate"] is False
 
 
-def test_a_plan_that_costs_too_much_is_told_and_is_a_no(run: Run, registry: str) -> None:
+def test_plan_over_the_limit_exits_with_a_finding(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
 
     seen = run("plan", name, "-p", "linux/arm64", "--max-download", "100kB", "--format", "digest")
@@ -162,13 +162,13 @@ status: 1
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: 186519 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes must be fetched, but only 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("plan", name, "-p", "linux/arm64", "--max-download", "1MB").status == 0
 
 
-def test_a_plan_for_a_platform_that_is_not_offered(run: Run, registry: str) -> None:
+def test_plan_for_a_platform_that_is_not_offered(run: Run, registry: str) -> None:
     seen = run("plan", f"{registry}/demo/single:1.0", "-p", "linux/arm64")
 
     assert str(seen) == snapshot("""\
@@ -193,9 +193,7 @@ hint: it is offered for `linux/amd64`
         ("-p", "linux//v8"),
     ],
 )
-def test_what_cannot_be_read_is_a_mistake_of_the_question(
-    run: Run, registry: str, words: tuple[str, ...]
-) -> None:
+def test_plan_rejects_invalid_options(run: Run, registry: str, words: tuple[str, ...]) -> None:
     seen = run("plan", f"{registry}/demo/app:1.0", *words)
 
     assert (seen.status, seen.stdout) == (2, "")
@@ -203,15 +201,15 @@ def test_what_cannot_be_read_is_a_mistake_of_the_question(
 
 
 @pytest.mark.parametrize("place", ["oci:mirror", "oci-archive:a.tar", "store:app:1"])
-def test_a_place_is_no_image_to_plan_for(run: Run, place: str) -> None:
+def test_plan_rejects_a_local_path(run: Run, place: str) -> None:
     assert run("plan", place).status == 2
 
 
-def test_no_reference_to_plan_for(run: Run) -> None:
+def test_plan_requires_a_reference(run: Run) -> None:
     assert str(run("plan")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to plan
+error: no reference to plan
 hint: name one: `resolver plan ubuntu:24.04 -p linux/arm64`
 """)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.showing import chosen
-from resolver.core.digest import Digest
+from resolver.cli.run import choose_progress
+from resolver.core.oci.digest import Digest
 from resolver.session import Session
 from tests.fakes.images import build_image, multi_platform, named_by
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.flow.test_serve import ask
+from tests.verbs.test_serve import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ Fetched: 187 kB in 6 pieces; 3 were here
 """)
 
 
-def test_a_pull_of_what_is_here(run: Run, registry: str) -> None:
+def test_pull_with_everything_in_the_store(run: Run, registry: str) -> None:
     run("pull", f"{registry}/demo/app:1.0", *ARM)
 
     assert str(run("pull", f"{registry}/demo/app:1.0", *ARM)) == snapshot("""\
@@ -74,7 +74,7 @@ Status: Image is up to date for HOST:PORT/demo/app:1.0
 """)
 
 
-def test_another_tag_of_what_is_here_fetches_what_is_new(run: Run, registry: str) -> None:
+def test_pull_another_tag_fetches_only_new_content(run: Run, registry: str) -> None:
     run("pull", f"{registry}/demo/app:1.0", *ARM)
 
     assert str(run("pull", f"{registry}/demo/app:2.0", *ARM)) == snapshot("""\
@@ -99,7 +99,7 @@ Fetched: 32.9 kB in 4 pieces; 5 were here
 """)
 
 
-def test_every_platform_at_once(run: Run, registry: str) -> None:
+def test_pull_all_platforms(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", "-p", "all", "--no-progress")
 
     assert str(seen) == snapshot("""\
@@ -118,7 +118,7 @@ Fetched: 530 kB in 21 pieces; 9 were here
 """)
 
 
-def test_a_script_gets_the_pinned_name_alone(run: Run, registry: str) -> None:
+def test_pull_quiet_prints_only_the_pinned_reference(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--quiet", "--format", "ref")
 
     assert str(seen) == snapshot("""\
@@ -129,43 +129,39 @@ HOST:PORT/demo/app@sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b9
 """)
 
 
-def test_progress_for_machines_goes_to_stderr_and_the_answer_to_stdout(
-    run: Run, registry: str
-) -> None:
+def test_pull_json_progress_is_written_to_stderr(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--progress", "json", "--json")
     events = [json.loads(line) for line in seen.stderr.splitlines()]
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert [event["event"] for event in events][:3] == ["started", "reused", "reused"]
     assert events[-1]["event"] == "image-done"
-    assert told["images"][0]["status"] == "downloaded"
-    assert told["bytesFetched"] == sum(piece["size"] for piece in told["fetched"])
-    assert told["failures"] == []
+    assert output["images"][0]["status"] == "downloaded"
+    assert output["bytesFetched"] == sum(piece["size"] for piece in output["fetched"])
+    assert output["failures"] == []
 
 
-def test_a_warning_is_told_once(run: Run, registry: str) -> None:
+def test_pull_prints_a_warning_once(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--no-progress")
 
     assert seen.status == 0
     assert seen.stderr.count("warning: ") == 1
 
 
-def test_a_limit_is_kept_before_anything_is_fetched(run: Run, registry: str) -> None:
+def test_pull_checks_the_size_limit_before_fetching(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--max-download", "100kB")
 
     assert str(seen) == snapshot("""\
 status: 1
 --- stdout
 --- stderr
-error: 186519 bytes are to be fetched, and 100000 are allowed
+error: 186519 bytes must be fetched, but only 100000 are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("ls", "-q").stdout == ""
 
 
-def test_one_of_several_that_does_not_exist_stops_all_before_anything_is_fetched(
-    run: Run, registry: str
-) -> None:
+def test_pull_with_one_missing_reference_fetches_nothing(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", f"{registry}/demo/app:9.9", *ARM)
 
     assert str(seen) == snapshot("""\
@@ -173,11 +169,11 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 
-def test_offline_and_not_here(run: Run, registry: str) -> None:
+def test_pull_offline_with_missing_content(run: Run, registry: str) -> None:
     run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
     assert str(run("pull", f"{registry}/demo/app:1.0", *ARM, "--offline")) == snapshot("""\
@@ -189,13 +185,13 @@ hint: run the same command once without `--offline`
 """)
 
 
-def test_offline_and_here(run: Run, registry: str) -> None:
+def test_pull_offline_with_content_in_the_store(run: Run, registry: str) -> None:
     run("pull", f"{registry}/demo/app:1.0", *ARM)
 
     assert run("pull", f"{registry}/demo/app:1.0", *ARM, "--offline").status == 0
 
 
-def test_a_store_that_cannot_be_written(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pull_to_an_unwritable_store(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     seen = run("pull", f"{registry}/demo/app:1.0", *ARM, "--store", "file/store")
@@ -209,17 +205,17 @@ hint: something put a file there: remove it, or name another folder with `--stor
 """)
 
 
-def test_a_progress_that_is_none_of_ours(run: Run, registry: str) -> None:
+def test_pull_rejects_an_unknown_progress_mode(run: Run, registry: str) -> None:
     assert str(run("pull", f"{registry}/demo/app:1.0", "--progress", "fancy")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no progress of form `fancy`
+error: unknown form of progress `fancy`
 hint: choose one of auto, tty, plain, json, none
 """)
 
 
-def test_an_image_comes_from_another_place_without_its_registry(
+def test_pull_from_another_source_without_its_registry(
     run: Run, registry: str, tmp_path: Path
 ) -> None:
     name = f"{registry}/demo/app:1.0"
@@ -245,7 +241,7 @@ def test_an_image_comes_from_another_place_without_its_registry(
 """)
 
 
-def test_one_of_several_that_cannot_be_had_is_told_and_the_others_are_here(run: Run) -> None:
+def test_pull_reports_one_failed_image_and_keeps_the_others(run: Run) -> None:
     good, broken = build_image("linux/arm64", [b"here"]), build_image("linux/arm64", [b"gone"])
     layer = next(digest for digest, body in broken.blobs.items() if not body.startswith(b"{"))
     with FakeRegistry() as fake:
@@ -256,16 +252,14 @@ def test_one_of_several_that_cannot_be_had_is_told_and_the_others_are_here(run: 
         fake.on("GET", f"/v2/team/broken/blobs/{layer}", missing)
         seen = run("pull", *names, "-p", "linux/arm64", "--json", "--no-progress")
 
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
     assert seen.status == 3
     assert seen.stderr.count("error: ") == 1
-    assert told["failures"][0]["error"]["code"] == "blob-not-found"
-    assert [image["status"] for image in told["images"]] == ["downloaded"]
+    assert output["failures"][0]["error"]["code"] == "blob-not-found"
+    assert [image["status"] for image in output["images"]] == ["downloaded"]
 
 
-def test_an_interrupted_pull_says_what_is_kept_and_that_the_same_command_goes_on(
-    run: Run, store: Path
-) -> None:
+def test_interrupted_pull_reports_what_is_kept_and_how_to_resume(run: Run, store: Path) -> None:
     layer = bytes(range(256)) * 400
     never = threading.Event()
     main = threading.get_ident()
@@ -316,14 +310,14 @@ def test_an_interrupted_pull_says_what_is_kept_and_that_the_same_command_goes_on
         ("plain", {"TERM": "xterm"}, True, True, "plain"),
     ],
 )
-def test_the_form_follows_what_is_asked_for_then_the_terminal_then_the_pipeline(
+def test_pull_progress_mode_follows_option_then_terminal_then_ci(
     form: str, environment: dict[str, str], wanted: bool, terminal: bool, expected: str
 ) -> None:
-    assert chosen(form, environment, wanted=wanted, terminal=terminal) == expected
+    assert choose_progress(form, environment, wanted=wanted, terminal=terminal) == expected
 
 
 @pytest.mark.parametrize("kind", ["index", "manifest"])
-def test_the_digest_by_which_a_registry_names_a_tag_is_kept_everywhere(
+def test_pull_keeps_the_digest_a_registry_gives_for_a_tag(
     run: Run, store: Path, tmp_path: Path, kind: str
 ) -> None:
     plain = build_image("linux/arm64") if kind == "manifest" else multi_platform("linux/arm64")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 
-def test_one_question_gives_both_digests_with_labels(run: Run, registry: str) -> None:
+def test_resolve_prints_both_digests_with_labels(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
 
     assert str(seen) == snapshot("""\
@@ -32,7 +32,7 @@ size     860 bytes
 """)
 
 
-def test_explain_lists_every_entry_and_why_it_lost(run: Run, registry: str) -> None:
+def test_resolve_explain_lists_every_entry_and_its_reason(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--explain")
 
     assert str(seen) == snapshot("""\
@@ -55,11 +55,11 @@ size     860 bytes
 7  unknown/unknown                sha256:ba224a2ffee7  attestation, not an image
 8  unknown/unknown                sha256:374989eeaccf  attestation, not an image
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` refuses this)
+warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` rejects this)
 """)
 
 
-def test_a_missing_platform_lists_the_offered_ones(run: Run, registry: str) -> None:
+def test_resolve_missing_platform_lists_offered_platforms(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/s390x")
 
     assert str(seen) == snapshot("""\
@@ -71,9 +71,7 @@ hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `window
 """)
 
 
-def test_a_windows_build_that_is_too_old_says_why_each_image_does_not_do(
-    run: Run, registry: str
-) -> None:
+def test_resolve_explains_windows_builds_that_are_too_old(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "windows/amd64:ltsc2019")
 
     assert str(seen) == snapshot("""\
@@ -81,8 +79,8 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT/demo/app:1.0` is not offered for `windows/amd64:10.0.17763`
-hint: `windows/amd64:10.0.20348.2700` does not do: Windows build 20348 is newer than the host's 17763
-hint: `windows/amd64:10.0.26100.1742` does not do: Windows build 26100 is newer than the host's 17763
+hint: `windows/amd64:10.0.20348.2700` does not match: Windows build 20348 is newer than the host's 17763
+hint: `windows/amd64:10.0.26100.1742` does not match: Windows build 26100 is newer than the host's 17763
 hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
 """)
 
@@ -95,12 +93,12 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`
-hint: `linux/arm/v7` does not do: arm/v7 can stand in for arm/v8, but is not exact
+hint: `linux/arm/v7` does not match: arm/v7 can stand in for arm/v8, but is not exact
 hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`, `windows/amd64:10.0.26100.1742`
 """)
 
 
-def test_a_single_image_is_no_answer_for_another_platform(run: Run, registry: str) -> None:
+def test_resolve_single_image_rejects_another_platform(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/single:1.0", "-p", "linux/arm64")
 
     assert str(seen) == snapshot("""\
@@ -112,7 +110,7 @@ hint: it is offered for `linux/amd64`
 """)
 
 
-def test_an_index_that_lies_is_told_of_with_verify(run: Run, registry: str) -> None:
+def test_resolve_verify_reports_an_index_with_a_false_platform(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/liar:1.0", "-p", "linux/arm64", "--verify")
 
     assert str(seen) == snapshot("""\
@@ -129,7 +127,7 @@ warning: `HOST:PORT/demo/liar:1.0` lists `sha256:4d002f6fbb5528e9178f7db899179df
 """)
 
 
-def test_an_index_that_lies_is_refused_with_strict(run: Run, registry: str) -> None:
+def test_resolve_strict_rejects_an_index_with_a_false_platform(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/liar:1.0", "-p", "linux/arm64", "--strict")
 
     assert str(seen) == snapshot("""\
@@ -141,7 +139,7 @@ hint: tell the publisher; without `--strict` this is a warning
 """)
 
 
-def test_many_give_a_line_each_and_the_worst_status(run: Run, registry: str) -> None:
+def test_resolve_several_prints_a_line_each_and_the_worst_status(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing", "2.0")]
 
     seen = run("resolve", *names, "-p", "linux/amd64,linux/arm64")
@@ -157,13 +155,13 @@ sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/a
 sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 
-def test_verify_tag_says_it_where_there_is_none_to_verify(run: Run, registry: str) -> None:
+def test_resolve_verify_tag_notes_a_reference_without_a_tag(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "--verify-tag", "--format", "digest")
 
     assert seen.status == 0
@@ -172,7 +170,7 @@ warning: `HOST:PORT/demo/app:1.0` is not `name:tag@digest`, so there is no tag t
 """)
 
 
-def test_a_failure_among_many_is_told_in_markdown_too(run: Run, registry: str) -> None:
+def test_resolve_several_in_markdown_includes_failures(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/app:{tag}" for tag in ("9", "1.0")]
 
     seen = run("resolve", *names, "-p", "linux/amd64", "--format", "markdown")
@@ -193,19 +191,21 @@ def test_a_failure_among_many_is_told_in_markdown_too(run: Run, registry: str) -
     )
 
 
-def test_several_answers_are_no_page(run: Run, registry: str) -> None:
+def test_resolve_several_rejects_html(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app"
 
     assert str(run("resolve", f"{name}:9", f"{name}:1.0", "--format", "html")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `--format html` is a page about one answer, and these are several
+error: `--format html` supports only one answer
 hint: resolve one REF on one platform, or choose `markdown` or `json`
 """)
 
 
-def test_many_explained_show_whole_digests_where_asked(run: Run, registry: str) -> None:
+def test_resolve_explain_several_with_no_trunc_prints_whole_digests(
+    run: Run, registry: str
+) -> None:
     asked = [f"{registry}/demo/app:1.0", "-p", "linux/amd64,linux/arm64", "--explain"]
     attestation = "sha256:708e4d18882279b141cceb93a85fe6280efbcd559b59b50c1adbc62c55e05a72"
 
@@ -213,7 +213,7 @@ def test_many_explained_show_whole_digests_where_asked(run: Run, registry: str) 
     assert run("resolve", *asked, "--no-trunc").stdout.count(attestation) == 2
 
 
-def test_all_stands_for_every_platform_that_is_offered(run: Run, registry: str) -> None:
+def test_resolve_platform_all_lists_every_offered_platform(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "all", "--format", "digest")
 
     assert seen.status == 0
@@ -226,7 +226,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
-hint: list what there is with `resolver tags HOST:PORT/demo/app`
+hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 
@@ -240,7 +240,7 @@ hint: check the spelling; a private repository may also need a login
 """)
 
 
-def test_nobody_listens(run: Run) -> None:
+def test_resolve_from_a_closed_port(run: Run) -> None:
     assert str(run("resolve", "127.0.0.1:9/app:1", "-p", "linux/amd64")) == snapshot("""\
 status: 5
 --- stdout
@@ -250,7 +250,7 @@ hint: check that it runs, and the port
 """)
 
 
-def test_offline_answers_from_the_store_and_says_what_it_does_not_hold(
+def test_resolve_offline_answers_from_the_store_and_reports_missing_content(
     run: Run, registry: str
 ) -> None:
     name = f"{registry}/demo/app:1.0"
@@ -273,7 +273,7 @@ HOST:PORT/demo/app@sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b9
 """)
 
 
-def test_a_tag_that_moved_from_its_digest_is_told_with_verify_tag(run: Run, registry: str) -> None:
+def test_resolve_verify_tag_reports_a_moved_tag(run: Run, registry: str) -> None:
     first = next(s for s in samples() if (s.repository, s.tag) == ("demo/app", "1.0"))
     pinned = f"{registry}/demo/app:2.0@{first.root.digest}"
 
@@ -287,7 +287,7 @@ hint: write the new digest if you want the new image, or drop the tag from the r
 """)
 
 
-def test_a_tag_that_has_not_moved_is_told_too(run: Run, registry: str) -> None:
+def test_resolve_verify_tag_reports_an_unchanged_tag(run: Run, registry: str) -> None:
     first = next(s for s in samples() if (s.repository, s.tag) == ("demo/app", "1.0"))
     pinned = f"{registry}/demo/app:1.0@{first.root.digest}"
 
@@ -297,15 +297,13 @@ def test_a_tag_that_has_not_moved_is_told_too(run: Run, registry: str) -> None:
 
 
 class TestJson:
-    def test_one_question_is_one_document(self, run: Run, registry: str) -> None:
+    def test_resolve_json_is_one_document(self, run: Run, registry: str) -> None:
         seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--json")
 
         assert seen.stderr == ""
         assert json.loads(seen.stdout)["platform"]["architecture"] == "arm64"
 
-    def test_many_are_one_document_with_failures_in_their_places(
-        self, run: Run, registry: str
-    ) -> None:
+    def test_resolve_several_in_json_keeps_failures_in_order(self, run: Run, registry: str) -> None:
         names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing")]
 
         seen = run("resolve", *names, "-p", "linux/arm64", "--json")
@@ -316,7 +314,7 @@ class TestJson:
         assert results[1]["error"]["code"] == "manifest-not-found"
         assert results[1]["reference"].endswith("/demo/app:missing")
 
-    def test_json_lines_are_one_document_a_line(self, run: Run, registry: str) -> None:
+    def test_resolve_json_lines_prints_one_document_per_line(self, run: Run, registry: str) -> None:
         names = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "missing", "2.0")]
 
         seen = run("resolve", *names, "--format", "jsonl", "-p", "linux/amd64")
@@ -343,7 +341,9 @@ class TestJson:
 
 
 class TestFile:
-    def test_references_come_from_a_file(self, run: Run, registry: str, tmp_path: Path) -> None:
+    def test_resolve_reads_references_from_a_file(
+        self, run: Run, registry: str, tmp_path: Path
+    ) -> None:
         names = f"# ours\n{registry}/demo/app:1.0\n\n  {registry}/demo/app:2.0\n"
         (tmp_path / "images.txt").write_text(names)
 
@@ -352,7 +352,7 @@ class TestFile:
         assert seen.status == 0
         assert [line.split("@")[0] for line in seen.stdout.split()] == ["HOST:PORT/demo/app"] * 2
 
-    def test_a_bad_line_is_named_before_anybody_is_asked(self, run: Run, tmp_path: Path) -> None:
+    def test_resolve_reports_a_bad_line_before_any_request(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "images.txt").write_text("127.0.0.1:9/app:1\nUPPER\n")
 
         assert str(run("resolve", "-f", "images.txt")) == snapshot("""\
@@ -369,9 +369,7 @@ hint: write `upper`
 
         assert run("resolve", "-f", "images.txt").status == 2
 
-    def test_a_file_that_is_not_there_or_is_a_folder_is_named(
-        self, run: Run, tmp_path: Path
-    ) -> None:
+    def test_resolve_reports_a_missing_file_or_a_folder(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
 
         assert str(run("resolve", "-f", "nowhere.txt")) == snapshot("""\
@@ -379,19 +377,19 @@ status: 2
 --- stdout
 --- stderr
 error: cannot read `nowhere.txt`: No such file or directory
-hint: name a file that can be read
+hint: name a readable file
 """)
         assert str(run("resolve", "-f", "folder")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
 error: cannot read `folder`: Is a directory
-hint: name a file that can be read
+hint: name a readable file
 """)
 
 
 @pytest.mark.parametrize("variable", ["RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM"])
-def test_a_platform_of_a_variable_is_refused_with_its_name(
+def test_resolve_names_the_variable_of_an_invalid_platform(
     run: Run, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "junk")
@@ -399,6 +397,6 @@ def test_a_platform_of_a_variable_is_refused_with_its_name(
     seen = run("resolve", "127.0.0.1:9/app")
 
     assert seen.status == 2
-    assert f"the variable `{variable}` says so" in seen.stderr
+    assert f"the variable `{variable}` sets it" in seen.stderr
     # What somebody typed is somebody's own.
     assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr

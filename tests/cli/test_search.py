@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
-from tests.flow.test_search import RESULTS, reply
+from tests.verbs.test_search import RESULTS, reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
     with FakeRegistry() as fake:
-        monkeypatch.setattr("resolver.sources.search.HUB_INDEX", fake.host)
+        monkeypatch.setattr("resolver.sources.registry.search.HUB_INDEX", fake.host)
         fake.on("GET", "/v1/search", reply(RESULTS))
         yield fake
 
@@ -37,18 +37,18 @@ bitnami/nginx                              180
 evil/nginx     \\x1b[31m::error::x            0
 --- stderr
 """)
-    told = json.loads(run("search", "nginx", "--json").stdout)
-    assert [hit["name"] for hit in told["hits"]] == ["nginx", "bitnami/nginx", "evil/nginx"]
+    output = json.loads(run("search", "nginx", "--json").stdout)
+    assert [hit["name"] for hit in output["hits"]] == ["nginx", "bitnami/nginx", "evil/nginx"]
 
 
 @pytest.mark.usefixtures("hub")
-def test_what_is_no_search(run: Run) -> None:
+def test_search_rejects_invalid_queries(run: Run) -> None:
     assert run("search", "nginx", "--filter", "stars=x").status == 2
     assert run("search", "nginx", "--limit", "101").status == 2
     assert run("search", "nginx", "--format", "digest").status == 2
 
 
-def test_a_catalog_knows_names_alone(run: Run) -> None:
+def test_search_of_a_catalog_returns_names_only(run: Run) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v1/search", Reply(404))
         registry.on("GET", "/v2/_catalog", reply({"repositories": ["team/app", "x"]}))
@@ -61,7 +61,7 @@ HOST:PORT/team/app
 """)
 
 
-def test_a_registry_that_cannot_be_searched(run: Run) -> None:
+def test_search_of_a_registry_without_search(run: Run) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v1/search", Reply(404))
         registry.on("GET", "/v2/_catalog", Reply(401))
@@ -90,8 +90,8 @@ left     76
 status: 0
 --- stdout
 registry HOST:PORT
-limit    none is said
+limit    not reported
 --- stderr
 """)
-        told = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)
-        assert (told["limit"], told["remaining"], told["window"]) == (100, 76, 21600)
+        output = json.loads(run("quota", f"{registry.host}/a:1", "--json").stdout)
+        assert (output["limit"], output["remaining"], output["window"]) == (100, 76, 21600)

@@ -1,4 +1,4 @@
-"""`resolver serve`: its address on stdout, then it serves until it is told to stop."""
+"""`resolver serve`: prints its address and serves until it is stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli.serving import address, mirrored
+from resolver.cli.serve import address, mirrored
 from resolver.errors import Usage
 from tests.processes import ROOT
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def pulled(run: Run, registry: str) -> str:
-    """An image that is here; gives its name."""
+    """Pull an image; return its name."""
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/arm64", "--no-progress")
     return name
@@ -51,7 +51,7 @@ def listening(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_what_was_pulled_is_served_under_its_repository(
+def test_serve_offers_a_pulled_image_under_its_repository(
     run: Run, pulled: str, served: subprocess.Popen[str]
 ) -> None:
     place = listening(served)
@@ -63,7 +63,9 @@ def test_what_was_pulled_is_served_under_its_repository(
     assert (here.status, here.stdout) == (0, there.stdout)
 
 
-def test_what_is_served_is_in_use(run: Run, pulled: str, served: subprocess.Popen[str]) -> None:
+def test_serve_keeps_served_images_in_use(
+    run: Run, pulled: str, served: subprocess.Popen[str]
+) -> None:
     listening(served)
 
     assert str(run("rm", pulled)) == snapshot("""\
@@ -76,24 +78,24 @@ hint: wait until that has ended, or untag it with `--force`
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_stops_when_it_is_told_to(
+def test_serve_stops_on_a_signal(
     served: subprocess.Popen[str], number: signal.Signals, status: int
 ) -> None:
     listening(served)
     assert served.stderr is not None
-    said, note = served.stderr.readline(), served.stderr.readline()
+    stated, note = served.stderr.readline(), served.stderr.readline()
     served.send_signal(number)
 
     _, rest = served.communicate(timeout=10)
 
     assert served.returncode == status
-    assert "/demo/app:1.0` is served as `sha256:" in said
-    assert "4 images, 2 attestations of" in said
+    assert "/demo/app:1.0` is served as `sha256:" in stated
+    assert "4 images, 2 attestations of" in stated
     assert note == snapshot("note: serving, read-only; interrupt to stop\n")
     assert rest == ""
 
 
-def test_a_port_that_is_taken(run: Run, registry: str) -> None:
+def test_serve_reports_a_port_in_use(run: Run, registry: str) -> None:
     seen = run("serve", "--listen", registry)
 
     assert str(seen) == snapshot("""\
@@ -105,7 +107,7 @@ hint: choose another address or port
 """)
 
 
-def test_a_place_that_is_no_layout(run: Run, tmp_path: Path) -> None:
+def test_serve_rejects_a_folder_without_a_layout(run: Run, tmp_path: Path) -> None:
     tmp_path.joinpath("empty").mkdir()
 
     assert run("serve", "oci:empty", "--listen", ":0").status in {3, 6}
@@ -135,12 +137,12 @@ def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5000", "::1:80", "host:", "host:65536", "host:-1", "host:\u0661"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_serve_rejects_an_invalid_address(text: str) -> None:
     with pytest.raises(Usage):
         address(text)
 
 
-def test_a_mirror_of_upstream_says_so(
+def test_serve_as_a_mirror_prints_its_upstream(
     run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -162,21 +164,21 @@ def test_a_mirror_of_upstream_says_so(
     finally:
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=10)
-    assert told.startswith("note: serving, and fetching what is missing; interrupt to stop\n")
+    assert told.startswith("note: serving, and fetching missing content; interrupt to stop\n")
     assert "note: GET /v2/demo/app/manifests/1.0: 200\n" in told
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--upstream", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
-        (["--allow", "ghcr.io"], "`--upstream` and `--allow` are for a mirror"),
-        (["--mirror", "oci:x"], "a mirror keeps what it fetches in the store"),
-        (["--mirror", "--fresh", "soon"], "`--fresh soon` is no span of time"),
+        (["--upstream", "ghcr.io"], "`--upstream` and `--allow` require `--mirror`"),
+        (["--allow", "ghcr.io"], "`--upstream` and `--allow` require `--mirror`"),
+        (["--mirror", "oci:x"], "`--mirror` serves the store, not a layout"),
+        (["--mirror", "--fresh", "soon"], "`--fresh soon` is not a duration"),
         (["--mirror", "--allow", "a b"], "is not an image reference"),
     ],
 )
-def test_a_mirror_that_cannot_be_is_refused(run: Run, words: list[str], message: str) -> None:
+def test_serve_rejects_an_invalid_mirror(run: Run, words: list[str], message: str) -> None:
     seen = run("serve", *words, "--listen", ":0")
     assert (seen.status, seen.stdout) == (2, "")
     assert message in seen.stderr
@@ -196,6 +198,6 @@ def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> Non
     mirror = f"hub.test=http://{registry}#tags"
     seen = run(*words, "--mirror", mirror, "-v")
     assert seen.status == 0
-    assert "is asked for as `--mirror` says" in seen.stderr
+    assert "is requested as configured in `--mirror`" in seen.stderr
     assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
     assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2

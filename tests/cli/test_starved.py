@@ -1,4 +1,4 @@
-"""A process that may use no more memory or threads says so in one line, and that is no defect."""
+"""Running out of memory or threads is one error line and not a bug report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli import app
-from resolver.session_ask import AskVerbs
+from resolver.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     [
         (MemoryError(), False, 8, "memory"),
         (SystemError("error return without exception set"), True, 8, "memory"),
-        (SystemError("error return without exception set"), False, app.DEFECT, "defect"),
+        (SystemError("error return without exception set"), False, app.DEFECT, "bug in resolver"),
         (RuntimeError("can't start new thread"), False, 8, "threads"),
-        (RuntimeError("dictionary changed size"), True, app.DEFECT, "defect"),
+        (RuntimeError("dictionary changed size"), True, app.DEFECT, "bug in resolver"),
     ],
 )
-def test_starving_is_told_from_a_defect(
+def test_resource_exhaustion_is_not_reported_as_a_bug(
     raised: Exception,
     limited: bool,
     status: int,
@@ -34,7 +34,7 @@ def test_starving_is_told_from_a_defect(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(AskVerbs, "resolve", fail)
+    monkeypatch.setattr(Session, "resolve", fail)
     monkeypatch.setattr(app, "_is_limited", lambda: limited)
     run: Callable[[list[str]], int] = app.run
 

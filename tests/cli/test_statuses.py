@@ -1,8 +1,8 @@
 """Exit statuses, as a shell script branches on them.
 
-Source: architecture.md 2.6. Every command that can end so is asked, in this process; a new one
-joins a table here. For each status a script of `sh` branches on `$?` of the first of them, since
-what a process adds is the same for all.
+Source: docs/architecture.md, "Exit statuses". Every command that can end with a status runs in this
+process; a new command joins a table here. For each status a shell script branches on `$?` of the
+first of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.app import COMMANDS, run
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
 from tests.fakes.images import build_image, multi_platform
 from tests.fakes.messages import Reply
 from tests.fakes.registry import FakeRegistry
@@ -109,12 +109,12 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def about(reference: str, *lines: str) -> list[str]:
-    """Ask these lines about a reference, which a Dockerfile names as well."""
+    """Return command lines about a reference, which a Dockerfile names as well."""
     Path("Dockerfile").write_text(f"FROM {reference}\n")
     return [line.replace("REF", reference) for line in lines]
 
 
-def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_0_success(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", multi_platform("linux/amd64", "linux/arm64"))
     name = f"{fake.host}/app:1"
 
@@ -131,7 +131,7 @@ def test_0_it_is_so(shell: Shell, fake: FakeRegistry) -> None:
     )
 
 
-def test_1_the_answer_is_no(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_1_negative_answer(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", multi_platform("linux/amd64", "linux/s390x"))
     fake.serve("app", "twice", multi_platform("linux/amd64", "linux/x86_64"))
     fake.serve("app", "moves", multi_platform("linux/amd64", "linux/arm64"))
@@ -176,7 +176,7 @@ def test_2_the_question_is_malformed(shell: Shell) -> None:
     )
 
 
-def test_3_there_is_no_such_thing(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_3_not_found(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64"))
 
     shell.branches(
@@ -195,7 +195,7 @@ def test_4_not_with_these_credentials(shell: Shell, fake: FakeRegistry) -> None:
     shell.branches(4, *about(f"{fake.host}/app:1", *ASKING, PIN), f"tags {fake.host}/app")
 
 
-def test_5_nobody_could_be_asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_5_registry_unreachable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SystemClock, "sleep", lambda *_: None)
     with FakeRegistry() as closed:
         host = closed.host
@@ -203,7 +203,7 @@ def test_5_nobody_could_be_asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) 
     shell.branches(5, *about(f"{host}/app:1", *ASKING, PIN), f"tags {host}/app")
 
 
-def test_6_the_bytes_are_not_what_they_claim(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_6_untrusted_content(shell: Shell, fake: FakeRegistry) -> None:
     image, other = build_image("linux/amd64"), build_image("linux/arm64")
     reply = Reply(200, {"Content-Type": image.media_type}, other.body)
     fake.on("*", f"/v2/app/manifests/{image.digest}", reply)
@@ -214,9 +214,7 @@ def test_6_the_bytes_are_not_what_they_claim(shell: Shell, fake: FakeRegistry) -
     shell.branches(6, *about(f"{fake.host}/app@{image.digest}", *asking), f"tags {fake.host}/app")
 
 
-def test_7_the_store_does_not_know_and_nobody_may_be_asked(
-    shell: Shell, fake: FakeRegistry
-) -> None:
+def test_status_7_not_in_store_while_offline(shell: Shell, fake: FakeRegistry) -> None:
     name = f"{fake.host}/app:1"
     (shell.folder / "resolver.lock").write_text('{"schema": 1, "images": {}}')
 
@@ -229,9 +227,7 @@ def test_7_the_store_does_not_know_and_nobody_may_be_asked(
     assert fake.log == []
 
 
-def test_8_the_store_cannot_be_used_nor_the_answer_be_written(
-    shell: Shell, fake: FakeRegistry
-) -> None:
+def test_status_8_store_or_output_unusable(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64"))
     name = f"{fake.host}/app:1"
     shell.store.write_text("a file, where a folder should be")
@@ -251,7 +247,7 @@ def test_8_the_store_cannot_be_used_nor_the_answer_be_written(
         assert out == "full\n"
 
 
-def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
     lines = (ASKING[0], *ASKING[4:], PIN, TAGS)
     for path in ("/v2/app/tags/list", "/v2/app/manifests/1"):
         fake.on("*", path, Reply(200, delay=threading.Event()))
@@ -269,12 +265,12 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
         assert fake.wait_for(lambda: len(fake.log) >= len(lines), 60)
         for process in processes:
             os.killpg(process.pid, signal.SIGINT)
-        said = [process.communicate(timeout=60)[0] for process in processes]
+        message = [process.communicate(timeout=60)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
 
-    assert dict(zip(lines, said, strict=True)) == dict.fromkeys(lines, "stopped\n")
+    assert dict(zip(lines, message, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
 #: They ask a registry, and not about an image, or nobody; each status has a test beside their
@@ -282,7 +278,7 @@ def test_130_somebody_interrupted(shell: Shell, fake: FakeRegistry) -> None:
 APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
 
 
-def test_every_command_is_asked() -> None:
+def test_status_tests_cover_every_command() -> None:
     """A new command joins the tables above; those left out here answer no question."""
     asked = {line.split()[0] for line in (*ASKING, PIN, TAGS, *HOLDING)}
 

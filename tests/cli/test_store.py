@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli import collecting
-from resolver.cli.amounts import size, span
+from resolver.cli import gc
+from resolver.cli.inputs import size, span
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
 from tests.fakes.images import build_image, build_index, build_layer
 from tests.fakes.registry import FakeRegistry
-from tests.store_images import blob_of
+from tests.store.images import blob_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -28,7 +28,7 @@ ARM = ("-p", "linux/arm64", "--no-progress")
 
 @pytest.fixture
 def two(run: Run, registry: str) -> str:
-    """Two tags that share most of what they are, one for two platforms; gives the repository."""
+    """Pull two tags that share layers, one of them for two platforms; return the repository."""
     name = f"{registry}/demo/app"
     run("pull", f"{name}:1.0", *ARM)
     run("pull", f"{name}:2.0", "-p", "linux/amd64,linux/arm64", "--no-progress")
@@ -49,8 +49,8 @@ def spoil(path: Path) -> None:
 
 
 def layers(run: Run, name: str) -> list[str]:
-    told = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
-    return [layer["digest"] for layer in told["layers"]]
+    output = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
+    return [layer["digest"] for layer in output["layers"]]
 
 
 # ls
@@ -65,7 +65,7 @@ images: none
 """)
 
 
-def test_what_was_pulled(run: Run, two: str) -> None:
+def test_ls_lists_a_pulled_image(run: Run, two: str) -> None:
     del two
     assert str(run("ls")) == snapshot("""\
 status: 0
@@ -131,12 +131,12 @@ def test_filters(run: Run, two: str, words: tuple[str, ...], tags: list[str]) ->
     assert seen.stdout.split() == [f"{two}:{tag}" for tag in tags]
 
 
-def test_a_filter_that_is_none(run: Run) -> None:
+def test_ls_rejects_an_invalid_filter(run: Run) -> None:
     assert str(run("ls", "--filter", "colour=blue")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `--filter colour=blue` is no filter
+error: `--filter colour=blue` is not a filter
 hint: write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`
 """)
     assert run("ls", "--filter", "dangling=perhaps").status == 2
@@ -154,7 +154,7 @@ def test_images_for_machines(run: Run, two: str) -> None:
     assert [{k: v for k, v in line.items() if k != "schema"} for line in lines] == whole["images"]
 
 
-def test_what_a_moved_tag_left_behind_has_no_name(run: Run, store: Path) -> None:
+def test_ls_lists_the_old_image_of_a_moved_tag_without_a_name(run: Run, store: Path) -> None:
     first, second = (build_image("linux/amd64", [word * 9000]) for word in (b"one", b"two"))
     with FakeRegistry() as registry:
         name = f"{registry.host}/team/app:1"
@@ -173,7 +173,7 @@ def test_what_a_moved_tag_left_behind_has_no_name(run: Run, store: Path) -> None
 @pytest.mark.parametrize(
     "words", [("ls",), ("du",), ("gc",), ("gc", "--dry-run"), ("rm", "app:1"), ("verify",)]
 )
-def test_a_folder_that_is_no_store_is_refused(
+def test_ls_rejects_a_folder_that_is_not_a_store(
     run: Run, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_store_is_refused(
     assert "`FOLDER/other`: it is not empty, and it is not a store" in seen.stderr
 
 
-def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
+def test_world_writable_store_is_used_only_when_shared(
     run: Run, two: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.chmod(0o777)
@@ -197,13 +197,16 @@ def test_a_store_that_everybody_may_write_is_used_if_it_is_shared(
 
     assert (refused.status, shared.status, run("ls").status) == (8, 0, 0)
     assert refused.stderr.count("error: ") == 1
-    assert "hint: name another folder with `--store`, take the right from others" in refused.stderr
+    assert (
+        "hint: name another folder with `--store`, remove the write permission of others"
+        in refused.stderr
+    )
 
 
 # inspect store:
 
 
-def test_a_resolve_does_not_change_what_was_pulled(run: Run) -> None:
+def test_resolve_does_not_change_a_pulled_image(run: Run) -> None:
     first, second = (
         build_index([build_image("linux/amd64", [word * 900])]) for word in (b"1", b"2")
     )
@@ -219,20 +222,20 @@ def test_a_resolve_does_not_change_what_was_pulled(run: Run) -> None:
     assert (seen.status, seen.stdout.strip()) == (0, first.digest)
 
 
-def test_what_is_not_in_the_store(run: Run) -> None:
+def test_rm_of_an_image_that_is_not_in_the_store(run: Run) -> None:
     assert str(run("inspect", "store:example.com/app:1")) == snapshot("""\
 status: 3
 --- stdout
 --- stderr
 error: the store `FOLDER/store` does not hold `example.com/app:1`
-hint: list what it holds with `resolver ls`
+hint: list its images with `resolver ls`
 """)
 
 
 # rm
 
 
-def test_a_name_goes_and_what_it_alone_needs(run: Run, two: str) -> None:
+def test_rm_removes_a_name_and_the_content_only_it_needs(run: Run, two: str) -> None:
     assert str(run("rm", f"{two}:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -249,7 +252,7 @@ Deleted: sha256:98c1200128c847cec24bba7db7c34a0f9c7af8d13bfecb25681bf93fe2567e8f
     assert run("verify", "--full").status == 0
 
 
-def test_one_platform_goes_and_the_other_stays(run: Run, two: str) -> None:
+def test_rm_removes_one_platform_and_keeps_the_other(run: Run, two: str) -> None:
     seen = run("rm", "-p", "linux/amd64", f"{two}:2.0")
 
     assert seen.status == 0
@@ -262,14 +265,14 @@ def test_one_platform_goes_and_the_other_stays(run: Run, two: str) -> None:
     ]
 
 
-def test_an_image_goes_by_its_id(run: Run, two: str) -> None:
+def test_rm_removes_an_image_by_id(run: Run, two: str) -> None:
     del two
     identity = run("ls", "*:1.0", "-q").stdout.strip()
 
     assert run("rm", identity).stdout.startswith("Untagged: ")
 
 
-def test_an_id_with_several_names_is_kept(run: Run, registry: str) -> None:
+def test_rm_keeps_an_id_with_several_names(run: Run, registry: str) -> None:
     for tag in ("2.0", "latest"):
         run("pull", f"{registry}/demo/app:{tag}", *ARM)
     identity = run("ls", "*:2.0", "-q").stdout.strip()
@@ -278,13 +281,13 @@ def test_an_id_with_several_names_is_kept(run: Run, registry: str) -> None:
 status: 1
 --- stdout
 --- stderr
-error: `c7292c959160` is kept: it goes by several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
+error: `c7292c959160` is kept: it has several names: `HOST:PORT/demo/app:2.0`, `HOST:PORT/demo/app:latest`
 hint: remove them one by one, or all of them with `--force`
 """)
     assert run("rm", "--force", identity).stdout.count("Untagged: ") == 2
 
 
-def test_what_is_in_use_is_kept(run: Run, two: str, store: Path) -> None:
+def test_rm_keeps_an_image_in_use(run: Run, two: str, store: Path) -> None:
     root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
     mine = LocalStore(store)
     document = mine.document(root)
@@ -301,7 +304,7 @@ hint: wait until that has ended, or untag it with `--force`
 
 
 def moved(run: Run, words: tuple[bytes, ...], tag: str = "1") -> str:
-    """Pull a tag that moves from one image to the next; gives the repository it was in."""
+    """Pull a tag that moves from one image to another; return its repository."""
     with FakeRegistry() as registry:
         for word in words:
             registry.serve("team/app", tag, build_image("linux/amd64", [word * 9000]))
@@ -310,7 +313,7 @@ def moved(run: Run, words: tuple[bytes, ...], tag: str = "1") -> str:
 
 
 @pytest.mark.parametrize("words", [("-q",), ("-q", "--no-trunc")])
-def test_every_dangling_id_that_is_listed_can_be_removed(run: Run, words: tuple[str, ...]) -> None:
+def test_rm_removes_every_listed_dangling_id(run: Run, words: tuple[str, ...]) -> None:
     moved(run, (b"one", b"two", b"three"))
     ids = run("ls", *words, "--dangling").stdout.split()
 
@@ -323,7 +326,7 @@ def test_every_dangling_id_that_is_listed_can_be_removed(run: Run, words: tuple[
     assert len(run("ls", "-q").stdout.split()) == 1
 
 
-def test_an_image_goes_by_its_repository_and_digest(run: Run, two: str) -> None:
+def test_rm_removes_an_image_by_repository_and_digest(run: Run, two: str) -> None:
     digest = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
 
     assert run("rm", f"{two}-other@{digest}").status == 3
@@ -333,7 +336,7 @@ def test_an_image_goes_by_its_repository_and_digest(run: Run, two: str) -> None:
     assert seen.stdout.splitlines()[0] == f"Untagged: {two}:1.0"
 
 
-def test_a_start_that_fits_several_images_lists_them(run: Run) -> None:
+def test_rm_lists_the_images_that_match_an_ambiguous_prefix(run: Run) -> None:
     moved(run, tuple(b"%d" % number for number in range(20)))
     full = run("ls", "-q", "--no-trunc").stdout.split()
     starts = [text[7:8] for text in full]
@@ -347,7 +350,7 @@ def test_a_start_that_fits_several_images_lists_them(run: Run) -> None:
     assert run("ls", "-q", "--no-trunc").stdout.split() == full
 
 
-def test_a_name_that_looks_like_an_id_is_a_name(run: Run) -> None:
+def test_rm_prefers_a_name_over_an_id(run: Run) -> None:
     repository = moved(run, (b"one",), tag="cafe")
 
     assert run("rm", f"{repository}:cafe").stdout.startswith("Untagged: ")
@@ -358,7 +361,7 @@ def test_a_name_that_looks_like_an_id_is_a_name(run: Run) -> None:
 
 @pytest.fixture
 def compared(run: Run, registry: str) -> str:
-    """An image whose files were compared, and that nobody pulled."""
+    """Compare the files of an image that was not pulled."""
     seen = run("compare", f"{registry}/demo/app:1.0", "--files", "--no-progress")
     assert seen.status == 0
     notes = [line for line in seen.stderr.splitlines() if line.startswith("note: ")]
@@ -367,14 +370,14 @@ def compared(run: Run, registry: str) -> str:
     return f"{registry}/demo/app:1.0"
 
 
-def test_what_a_comparison_fetched_is_said_once_and_not_again(run: Run, compared: str) -> None:
+def test_compare_reports_fetched_content_once(run: Run, compared: str) -> None:
     again = run("compare", compared, "--files", "--no-progress")
 
     assert again.status == 0
     assert "note: fetched" not in again.stderr
 
 
-def test_what_a_comparison_fetched_is_listed_apart(run: Run, compared: str) -> None:
+def test_ls_lists_content_fetched_by_compare_separately(run: Run, compared: str) -> None:
     seen = run("ls", keep=True)
     listed = json.loads(run("ls", "--json", keep=True).stdout)
 
@@ -387,7 +390,7 @@ def test_what_a_comparison_fetched_is_listed_apart(run: Run, compared: str) -> N
     assert json.loads(run("du", "--json").stdout)["unpulled"] > 0
 
 
-def test_a_tag_that_moves_leaves_no_nameless_row_of_what_was_only_read(run: Run) -> None:
+def test_moved_tag_leaves_no_unnamed_row_of_content_only_read(run: Run) -> None:
     first, second = (
         build_index(
             [
@@ -409,7 +412,7 @@ def test_a_tag_that_moves_leaves_no_nameless_row_of_what_was_only_read(run: Run)
     assert len(listed["unpulled"]) == 4
 
 
-def test_what_was_only_read_goes_by_the_id_that_is_listed(run: Run, compared: str) -> None:
+def test_rm_removes_content_only_read_by_its_listed_id(run: Run, compared: str) -> None:
     del compared
     ids = run("ls", "-q").stdout.split()
 
@@ -419,7 +422,7 @@ def test_what_was_only_read_goes_by_the_id_that_is_listed(run: Run, compared: st
     assert json.loads(run("ls", "--json").stdout)["unpulled"] == []
 
 
-def test_once_it_is_pulled_it_is_an_image_like_any_other(run: Run, compared: str) -> None:
+def test_pull_after_compare_lists_a_normal_image(run: Run, compared: str) -> None:
     run("pull", compared, "-p", "all", "--no-progress")
 
     listed = json.loads(run("ls", "--json").stdout)
@@ -427,65 +430,65 @@ def test_once_it_is_pulled_it_is_an_image_like_any_other(run: Run, compared: str
     assert [len(listed[key]) for key in ("images", "unpulled")] == [1, 0]
 
 
-def test_collection_says_why_something_stays(run: Run, compared: str) -> None:
+def test_gc_explains_why_content_is_kept(run: Run, compared: str) -> None:
     del compared
     seen = run("gc")
-    told = json.loads(run("gc", "--json").stdout)
+    output = json.loads(run("gc", "--json").stdout)
 
     assert "younger than 1h (`--grace`)" in seen.stdout
-    reasons = {stay["reason"]: stay for stay in told["stays"]}
+    reasons = {stay["reason"]: stay for stay in output["stays"]}
     assert set(reasons) == {"grace", "noted"}
     assert reasons["grace"]["age"] == 3600
-    assert sum(stay["size"] for stay in told["stays"]) == told["keptSize"] == told["total"]
-    assert told["limit"] is None
+    assert sum(stay["size"] for stay in output["stays"]) == output["keptSize"] == output["total"]
+    assert output["limit"] is None
 
 
-def test_collection_names_the_process_that_keeps_something(run: Run, two: str, store: Path) -> None:
+def test_gc_names_the_process_that_keeps_content(run: Run, two: str, store: Path) -> None:
     root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
     mine = LocalStore(store)
     with mine.lease([mine.document(root).descriptor.digest], "serve") as lease:
         run("rm", "--force", f"{two}:1.0")
         mine.add(blob_of(b"new"), [b"new"])
-        told = json.loads(run("gc", "--grace", "0s", "--json").stdout)
+        output = json.loads(run("gc", "--grace", "0s", "--json").stdout)
         text = run("gc", "--grace", "0s").stdout
         del lease
 
     process = os.getpid()
-    assert {(stay["reason"], stay["purpose"], stay["process"]) for stay in told["stays"]} == {
+    assert {(stay["reason"], stay["purpose"], stay["process"]) for stay in output["stays"]} == {
         ("lease", "serve", process),
         ("since", "serve", process),
     }
     assert f"in use by `serve` (process {process})" in text
-    assert f"came since `serve` (process {process}) began" in text
+    assert f"added since `serve` (process {process}) began" in text
     assert run("gc", "--grace", "0s").stdout.startswith("Total reclaimed space: ")
     assert json.loads(run("gc", "--grace", "0s", "--json").stdout)["stays"] == []
 
 
-def test_one_of_several_that_is_not_here_leaves_the_others_their_turn(run: Run, two: str) -> None:
+def test_rm_of_several_with_one_missing_removes_the_others(run: Run, two: str) -> None:
     seen = run("rm", "example.com/nothing:1", f"{two}:1.0", "--json")
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 3
-    assert told["results"][0]["error"]["code"] == "image-not-held"
-    assert told["results"][1]["untagged"]
+    assert output["results"][0]["error"]["code"] == "image-not-held"
+    assert output["results"][1]["untagged"]
 
 
 @pytest.mark.parametrize("name", ["oci:mirror", "a//b", ""])
-def test_a_name_that_is_none_is_refused(run: Run, name: str) -> None:
+def test_rm_rejects_an_invalid_name(run: Run, name: str) -> None:
     assert run("rm", name).status == 2
 
 
-def test_the_removal_is_told_for_machines(run: Run, two: str) -> None:
-    told = json.loads(run("rm", f"{two}:1.0", "--json", keep=True).stdout)
+def test_rm_json_output(run: Run, two: str) -> None:
+    output = json.loads(run("rm", f"{two}:1.0", "--json", keep=True).stdout)
 
-    assert told["untagged"] == [f"{two}:1.0"]
-    assert told["freed"] > 0
+    assert output["untagged"] == [f"{two}:1.0"]
+    assert output["freed"] > 0
 
 
 # gc
 
 
-def test_nothing_to_collect(run: Run, two: str) -> None:
+def test_gc_with_nothing_to_collect(run: Run, two: str) -> None:
     del two
     assert str(run("gc")) == snapshot("""\
 status: 0
@@ -496,7 +499,7 @@ Kept: 23 blobs, 314 kB
 """)
 
 
-def test_a_dry_run_says_what_would_go_and_keeps_it(run: Run, two: str) -> None:
+def test_gc_dry_run_lists_content_and_keeps_it(run: Run, two: str) -> None:
     run("rm", f"{two}:1.0")
     (Path(os.environ["RESOLVER_STORE"]) / "tmp" / "left").write_bytes(b"17 bytes of trash")
     before = run("du").stdout
@@ -516,7 +519,7 @@ def test_a_size_limit_drops_names(run: Run, two: str) -> None:
     assert run("ls").stdout == "images: none\n"
 
 
-def test_a_store_that_ends_above_the_limit_is_a_no_that_says_why(
+def test_gc_above_the_size_limit_exits_with_a_finding_and_its_reason(
     run: Run, compared: str, store: Path
 ) -> None:
     del compared
@@ -525,19 +528,19 @@ def test_a_store_that_ends_above_the_limit_is_a_no_that_says_why(
     assert re.fullmatch(
         r"error: the store takes ([0-9]+ kB), and `--max-size` allows 20\.0 kB: "
         r"\1 younger than 1h \(`--grace`\)\n"
-        "hint: remove what is young too: add `--grace 0s`\n",
+        "hint: delete recent content too: add `--grace 0s`\n",
         seen.stderr,
     )
-    told = run("gc", "--max-size", "20kB", "--json")
-    assert told.status == 1
-    assert json.loads(told.stdout)["total"] > json.loads(told.stdout)["limit"] == 20_000
+    output = run("gc", "--max-size", "20kB", "--json")
+    assert output.status == 1
+    assert json.loads(output.stdout)["total"] > json.loads(output.stdout)["limit"] == 20_000
     assert run("gc", "--max-size", "20kB", "--grace", "0s").status == 0
     used = json.loads(run("du", "--json").stdout)
     assert used["blobs"] + used["partial"] + used["temporary"] <= 20_000
     assert store.is_dir()
 
 
-def test_an_image_in_use_keeps_a_store_above_its_limit(run: Run, two: str, store: Path) -> None:
+def test_gc_keeps_an_image_in_use_above_the_size_limit(run: Run, two: str, store: Path) -> None:
     del two
     root = json.loads(run("ls", "*:1.0", "--json").stdout)["images"][0]["root"]["digest"]
     mine = LocalStore(store)
@@ -546,10 +549,12 @@ def test_an_image_in_use_keeps_a_store_above_its_limit(run: Run, two: str, store
 
     assert seen.status == 1
     assert f"an image in use by `export app` (process {os.getpid()})" in seen.stderr
-    assert "hint: end that process, or wait for it" in seen.stderr
+    assert "hint: stop that process or wait for it" in seen.stderr
 
 
-def test_what_was_set_aside_counts_and_goes_first(run: Run, two: str, store: Path) -> None:
+def test_gc_counts_quarantined_content_and_removes_it_first(
+    run: Run, two: str, store: Path
+) -> None:
     spoil(blob(store, layers(run, f"{two}:1.0")[0]))
     run("verify", "--full")
     run("pull", f"{two}:1.0", *ARM)
@@ -557,14 +562,14 @@ def test_what_was_set_aside_counts_and_goes_first(run: Run, two: str, store: Pat
     assert used["temporary"] > 0
     limit = used["blobs"] + used["temporary"] - 1
 
-    told = json.loads(run("gc", "--max-size", str(limit), "--json").stdout)
+    output = json.loads(run("gc", "--max-size", str(limit), "--json").stdout)
 
-    assert [item["kind"] for item in told["removed"]] == ["temporary"]
-    assert told["total"] == used["blobs"]
+    assert [item["kind"] for item in output["removed"]] == ["temporary"]
+    assert output["total"] == used["blobs"]
     assert len(run("ls", "-q").stdout.split()) == 2
 
 
-def test_a_job_keeps_what_it_used(
+def test_gc_keeps_content_used_by_the_job(
     run: Run, two: str, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = int(time.time()) + 1
@@ -580,9 +585,7 @@ def test_a_job_keeps_what_it_used(
     assert store.is_dir()
 
 
-def test_a_store_that_cannot_be_read_for_sure_loses_nothing(
-    run: Run, two: str, store: Path
-) -> None:
+def test_gc_removes_nothing_from_an_unreadable_store(run: Run, two: str, store: Path) -> None:
     name = next((store / "names").iterdir())
     name.write_text("{")
     blobs = sorted((store / "blobs" / "sha256").iterdir())
@@ -609,9 +612,9 @@ def test_a_collection_beside_an_unreadable_lease_is_partial_and_names_the_proces
         assert seen.stderr.startswith("warning: the lease `")
         assert f"/leases/{lease.name}` keeps all images and blobs: {who}" in seen.stderr
         if form == "json":
-            told = json.loads(seen.stdout)
-            assert told["partial"] is True
-            (unread,) = told["unreadableLeases"]
+            output = json.loads(seen.stdout)
+            assert output["partial"] is True
+            (unread,) = output["unreadableLeases"]
             assert (unread["pid"], Path(unread["path"]).name) == (os.getpid(), lease.name)
             assert unread["purpose"] == "pull docker.io/library/app:1"
     seen = run("gc", "--grace", "0s", "--format", "json")
@@ -620,12 +623,12 @@ def test_a_collection_beside_an_unreadable_lease_is_partial_and_names_the_proces
     assert f"{two}:1.0\n" in run("ls", "--format", "ref", keep=True).stdout
 
 
-def test_outside_of_a_pipeline_nobody_knows_the_job(run: Run) -> None:
+def test_gc_ci_outside_a_pipeline_is_a_usage_error(run: Run) -> None:
     assert str(run("gc", "--ci")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `--ci` is for pipelines, and `CI` is not set
+error: `--ci` works only in CI jobs, and `CI` is not set
 hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
 """)
 
@@ -639,24 +642,24 @@ hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
     ],
 )
 def test_the_start_of_a_job_is_read(environment: dict[str, str], expected: int) -> None:
-    assert collecting.job_start(environment) == expected
+    assert gc.job_start(environment) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "-1", "1" * 13, "\u0661"])
-def test_a_start_that_is_none_is_refused(text: str) -> None:
+def test_gc_rejects_an_invalid_start_time(text: str) -> None:
     with pytest.raises(InvalidConfiguration):
-        collecting.job_start({"RESOLVER_JOB_STARTED": text})
+        gc.job_start({"RESOLVER_JOB_STARTED": text})
 
 
-def test_without_a_variable_it_is_the_start_of_the_machine(tmp_path: Path) -> None:
+def test_gc_without_a_variable_uses_the_boot_time(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "stat").write_text("cpu 1 2\nbtime 1700000000\nprocesses 5\n")
     ticks = 3 * os.sysconf("SC_CLK_TCK")
     (tmp_path / "1" / "stat").write_text(f"1 (a) b) S {'0 ' * 18}{ticks} 0 0\n")
 
-    assert collecting.machine_start(tmp_path) == 1_700_000_003
-    assert collecting.machine_start(tmp_path / "nowhere") is None
-    assert 0 < collecting.job_start({"CI": "true"}) < time.time() + 2
+    assert gc.machine_start(tmp_path) == 1_700_000_003
+    assert gc.machine_start(tmp_path / "nowhere") is None
+    assert 0 < gc.job_start({"CI": "true"}) < time.time() + 2
 
 
 @pytest.mark.parametrize(
@@ -667,7 +670,7 @@ def test_without_a_variable_it_is_the_start_of_the_machine(tmp_path: Path) -> No
         (("--grace", "1"), "--grace"),
     ],
 )
-def test_an_amount_that_is_none_is_named(run: Run, words: tuple[str, ...], about: str) -> None:
+def test_gc_names_an_invalid_size(run: Run, words: tuple[str, ...], about: str) -> None:
     seen = run("gc", *words)
 
     assert seen.status == 2
@@ -684,7 +687,7 @@ def test_sizes_are_read_exactly(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1e9", "1_000", "0x10", "1..5MB", " 5MB", "5MB\n", "9" * 40])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_gc_rejects_invalid_sizes(text: str) -> None:
     with pytest.raises(Usage):
         size(text, "--max-size")
 
@@ -707,12 +710,12 @@ status: 0
 names    2
 blobs    23, 314 kB
 hashed   314 kB
-result   all is well
+result   no problem found
 --- stderr
 """)
 
 
-def test_damage_is_told_and_is_a_no(run: Run, two: str, store: Path) -> None:
+def test_verify_reports_damage_as_a_finding(run: Run, two: str, store: Path) -> None:
     layer = layers(run, f"{two}:1.0")[2]
     spoil(blob(store, layer))
 
@@ -727,11 +730,11 @@ result   1 damaged, 0 repaired
 WHAT                 PROBLEM        NEEDED BY                     NOW
 sha256:14fa95f15ff1  wrong content  HOST:PORT/demo/app:1.0  damaged
 --- stderr
-warning: `FOLDER/store/blobs/sha256/14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3` is damaged and counts as absent; it is read anew
+warning: `FOLDER/store/blobs/sha256/14fa95f15ff16719fae2cda259a5d2b0068f392844ff4bdbf573f000436d35c3` is damaged and treated as absent; it is read again
 """)
 
 
-def test_damage_is_mended(run: Run, two: str, store: Path) -> None:
+def test_verify_repair_fetches_damaged_content(run: Run, two: str, store: Path) -> None:
     first, _, last = layers(run, f"{two}:1.0")
     spoil(blob(store, first))
     blob(store, last).unlink()
@@ -748,32 +751,32 @@ WHAT                 PROBLEM        NEEDED BY                                   
 sha256:14fa95f15ff1  missing        HOST:PORT/demo/app:1.0                                repaired
 sha256:50ee82149703  wrong content  HOST:PORT/demo/app:1.0, HOST:PORT/demo/app:2.0  repaired
 --- stderr
-warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and counts as absent; it is read anew
+warning: `FOLDER/store/blobs/sha256/50ee821497038ebe88680e97579db49107a2d9f40ecbf59f33a528266627ec8e` is damaged and treated as absent; it is read again
 """)
-    assert run("verify", "--full").stdout.endswith("all is well\n")
+    assert run("verify", "--full").stdout.endswith("no problem found\n")
 
 
-def test_a_repair_needs_somebody_to_ask(run: Run, two: str) -> None:
+def test_verify_repair_needs_a_registry(run: Run, two: str) -> None:
     del two
     assert str(run("verify", "--repair", "--offline")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `--repair` fetches, and `--offline` asks nobody
+error: `--repair` fetches, and `--offline` sends no requests
 hint: leave one of them out
 """)
 
 
-def test_the_check_is_told_for_machines(run: Run, two: str, store: Path) -> None:
+def test_verify_json_output(run: Run, two: str, store: Path) -> None:
     layer = layers(run, f"{two}:1.0")[2]
     blob(store, layer).unlink()
 
     seen = run("verify", "--json", keep=True)
-    told = json.loads(seen.stdout)
+    output = json.loads(seen.stdout)
 
     assert seen.status == 1
-    assert told["sound"] is False
-    assert told["damaged"] == [
+    assert output["sound"] is False
+    assert output["damaged"] == [
         {"name": layer, "problem": "missing", "references": [f"{two}:1.0"], "repaired": False}
     ]
 
@@ -781,7 +784,7 @@ def test_the_check_is_told_for_machines(run: Run, two: str, store: Path) -> None
 # du
 
 
-def test_who_shares_with_whom(run: Run, two: str) -> None:
+def test_du_lists_images_that_share_layers(run: Run, two: str) -> None:
     del two
     assert str(run("du")) == snapshot("""\
 status: 0
@@ -798,14 +801,14 @@ HOST:PORT/demo/app:2.0   123 kB  154 kB  HOST:PORT/demo/app:1.0  154 kB
 """)
 
 
-def test_nobody_waits_for_a_listing(run: Run, two: str, store: Path) -> None:
+def test_ls_does_not_wait_for_a_lock(run: Run, two: str, store: Path) -> None:
     del two
     with LocalStore(store).writing():
         assert run("ls").status == 0
         assert run("du").status == 0
 
 
-def test_a_long_name_is_found_in_a_pipe(run: Run, registry: str) -> None:
+def test_ls_prints_whole_names_to_a_pipe(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
     run("pull", name, *ARM)
     run("lock", name)
@@ -816,10 +819,10 @@ def test_a_long_name_is_found_in_a_pipe(run: Run, registry: str) -> None:
         assert not any("…" in line for line in lines)
 
 
-def test_what_a_plan_of_several_images_fetches_says_for_which(run: Run, registry: str) -> None:
+def test_plan_of_several_images_names_the_image_per_blob(run: Run, registry: str) -> None:
     names = [f"{registry}/demo/{name}" for name in ("app:1.0", "app:2.0")]
-    told = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
-    pieces = told.partition("\npieces\n")[2].splitlines()[1:]
+    output = run("plan", *names, "-p", "linux/arm64", keep=True).stdout
+    pieces = output.partition("\npieces\n")[2].splitlines()[1:]
 
     assert any(line.endswith(f"missing  {names[0]}") for line in pieces)
     assert any(line.endswith(f"missing  {names[1]}") for line in pieces)

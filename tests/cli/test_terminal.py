@@ -44,7 +44,7 @@ class Stage:
         registry.on("GET", f"/v2/team/app/blobs/{self.large}", reply, times=1)
 
     def _chunks(self) -> Iterator[bytes]:
-        """Send the large layer, as much as the test says."""
+        """Send the large layer up to the gate of the test."""
         body = self.image.blobs[self.large]
         sent = 0
         while sent < len(body):
@@ -83,19 +83,19 @@ def plain(screen: Screen, stage: Stage) -> list[str]:
     return _HEX.sub(lambda match: names[match[0]], text).splitlines()
 
 
-def test_what_ends_stays_and_what_moves_is_gone_in_the_end(stage: Stage) -> None:
+def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: Stage) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         moving = plain(terminal.screen, stage)
         stage.go_on()
-        status, told = terminal.end()
+        status, output = terminal.end()
 
     assert status == 0
     assert terminal.screen.cursor_shown
     assert moving[0] == "1: Pulling from HOST/team/app (linux/arm64)"
     assert moving[1] == "SMALL: Pull complete"
     assert re.fullmatch(r"LARGE: Downloading \[=*>? *\]  .*/3\.00 MB.*", moving[2])
-    assert moving[3] == "1 of 2 layers are here"
+    assert moving[3] == "1 of 2 layers done"
     assert plain(terminal.screen, stage) == snapshot(
         [
             "1: Pulling from HOST/team/app (linux/arm64)",
@@ -103,16 +103,16 @@ def test_what_ends_stays_and_what_moves_is_gone_in_the_end(stage: Stage) -> None
             "LARGE: Pull complete",
         ]
     )
-    assert told.startswith("Platform: linux/arm64\nDigest: sha256:")
+    assert output.startswith("Platform: linux/arm64\nDigest: sha256:")
 
 
-def test_an_interrupt_gives_the_terminal_back_and_keeps_what_has_come(stage: Stage) -> None:
+def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         terminal.process.send_signal(signal.SIGINT)
-        status, told = terminal.end()
+        status, output = terminal.end()
 
-    assert (status, told) == (130, "")
+    assert (status, output) == (130, "")
     assert terminal.screen.cursor_shown
     assert "Traceback" not in terminal.raw
     shown = plain(terminal.screen, stage)
@@ -132,7 +132,7 @@ def test_an_interrupt_gives_the_terminal_back_and_keeps_what_has_come(stage: Sta
     assert "SMALL: Already exists" in plain(again.screen, stage)
 
 
-def test_a_termination_gives_the_terminal_back_too(stage: Stage) -> None:
+def test_sigterm_restores_the_terminal(stage: Stage) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         terminal.process.send_signal(signal.SIGTERM)
@@ -149,7 +149,7 @@ def test_a_termination_gives_the_terminal_back_too(stage: Stage) -> None:
     [((), {"CI": "true"}), ((), {"TERM": "dumb"}), (("--progress", "plain"), {})],
     ids=["CI", "dumb", "plain"],
 )
-def test_a_log_gets_no_control_character_even_on_a_terminal(
+def test_log_lines_on_a_terminal_contain_no_control_characters(
     stage: Stage, words: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     stage.go_on()
@@ -171,7 +171,7 @@ def test_a_log_gets_no_control_character_even_on_a_terminal(
     )
 
 
-def test_no_color_changes_nothing_since_nothing_is_coloured(stage: Stage) -> None:
+def test_no_color_changes_nothing(stage: Stage) -> None:
     stage.go_on()
     with Terminal(*stage.words(), NO_COLOR="1") as terminal:
         status, _ = terminal.end()
@@ -182,13 +182,13 @@ def test_no_color_changes_nothing_since_nothing_is_coloured(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("words", [("--no-progress",), ("--quiet",), ("--progress", "none")])
-def test_who_wants_no_progress_gets_none(stage: Stage, words: tuple[str, ...]) -> None:
+def test_quiet_and_progress_none_print_no_progress(stage: Stage, words: tuple[str, ...]) -> None:
     stage.go_on()
     with Terminal(*stage.words(), *words) as terminal:
-        status, told = terminal.end()
+        status, output = terminal.end()
 
     assert (status, terminal.raw) == (0, "")
-    assert "Status: Downloaded newer image" in told
+    assert "Status: Downloaded newer image" in output
 
 
 def test_forced_bars_are_drawn_in_a_pipeline_too(stage: Stage) -> None:

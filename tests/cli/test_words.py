@@ -22,66 +22,66 @@ status: 0
 --- stdout
 Usage: resolver [OPTIONS] COMMAND [ARGS]...
 
-  Which image is this tag, really, on that platform?
+  Resolve, inspect, compare and pull multi-platform container images.
 
 Options:
-  --version             Print the version and stop.
+  --version             Print the version and exit.
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
                         customize the installation.
   -h, --help            Show this message and exit.
 
 Ask:
-  resolve    Print the manifest that REF means on a platform.
-  platforms  List the platforms that REF is offered for.
-  inspect    Show an index, or one image.
-  tags       List the tags of REPO.
-  search     Search Docker Hub, or another registry.
-  quota      Say how many pulls are left.
+  resolve    Resolve an image to a manifest digest.
+  platforms  List the platforms of an image.
+  inspect    Show an index or an image.
+  tags       List the tags of a repository.
+  search     Search Docker Hub or another registry.
+  quota      Show how many pulls are left.
 
 Compare:
-  compare  Compare the platforms of REF, or REF with another.
+  compare  Compare the platforms of an image, or two images.
 
 Pull:
-  plan    Say what pulling REF would cost.
-  pull    Fetch what is missing of REF into the store.
-  export  Hand images of the store to something else.
+  plan    Show what a pull would fetch.
+  pull    Pull images into the store.
+  export  Export images from the store.
 
 Store:
-  ls      List the images that were pulled.
+  ls      List the images in the store.
   rm      Remove images from the store.
-  gc      Delete what no pulled image needs.
-  verify  Check the store, and mend it.
-  du      Say what the store takes, image by image.
+  gc      Delete content that no pulled image needs.
+  verify  Verify the content of the store.
+  du      Show the disk usage of each image.
 
 CI:
-  check   Fail unless REF has what the pipeline needs.
-  lint    Find what is wrong with REF on some platform.
-  matrix  Print a job for each platform that REF is offered for.
+  check   Check that an image meets requirements.
+  lint    Find problems in multi-platform images.
+  matrix  Print a CI job matrix for the platforms of an image.
   pin     Write digests into files that name images.
-  lock    Write down what REF means, and hold it to that.
+  lock    Record the digests of images in a lock file.
 
 Run:
-  serve          Serve the store as a read-only registry.
-  mirror-config  Print what points another tool at a mirror.
-  demo           Walk through all of it on sample images.
+  serve          Serve the store or an OCI layout as a registry.
+  mirror-config  Print a mirror configuration for another tool.
+  demo           Show all commands on sample images.
   login          Log in to a registry, by default Docker Hub.
-  logout         Forget the login for a registry.
-  doctor         Say what this machine is set up with, and what to do.
+  logout         Log out of a registry, by default Docker Hub.
+  doctor         Check the configuration of this machine.
 
 Help:
-  help     Explain a TOPIC, or a command; without one, list the topics.
-  options  Explain the options that all commands take.
+  help     Show help on a topic or a command, or list the topics.
+  options  List the options that all commands accept.
 
-  Each command explains itself: resolver COMMAND --help
+  Help for a command: resolver COMMAND --help
 
-  There is more to read: resolver help TOPIC
+  Help on a topic: resolver help TOPIC
 --- stderr
 """)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_explains_itself_on_one_screen(run: Run, name: str) -> None:
+def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
     seen = run(name, "--help")
 
     lines = seen.stdout.splitlines()
@@ -96,11 +96,11 @@ status: 0
 --- stdout
 Usage: resolver resolve [OPTIONS] [REF]...
 
-  Print the manifest that REF means on a platform.
+  Resolve an image to a manifest digest.
 
-  One REF on one platform gives a few labelled lines; more give one line each,
-  in order. A failure among several is a line too, and the status is the worst
-  kind met.
+  Prints labelled lines for one REF and one platform, else one line each, in
+  order. A failure among several is a line too, and the exit status is the
+  highest of all.
 
     resolver resolve ubuntu:24.04 -p linux/arm64
     resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
@@ -111,18 +111,18 @@ Arguments:
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
                            commas; `local`, `all`.
-  -f, --file FILE          References from FILE, one a line; `-` is stdin.
-  --exact                  Refuse every fallback to a platform that would only
-                           run.
-  --explain                Every entry, and why it lost.
-  --verify                 Read manifest and config too, and compare them with
-                           the index.
-  --strict                 Fail where index and image config disagree; reads
-                           both.
-  --verify-tag             For name:tag@digest: fail if the tag has moved.
-  --locked                 Take what the lock file says; ask nobody what REF
-                           means.
-  --lock-file FILE         The lock file; resolver.lock by default.
+  -f, --file FILE          Read references from FILE, one per line; `-` is
+                           stdin.
+  --exact                  Refuse fallback to another platform that would run.
+  --explain                List every entry and why it was not chosen.
+  --verify                 Also compare the manifest and config with the
+                           index.
+  --strict                 Fail if the index and the image config disagree;
+                           reads both.
+  --verify-tag             Fail if the tag of name:tag@digest has moved.
+  --locked                 Resolve REF from the lock file, not from a
+                           registry.
+  --lock-file FILE         Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
@@ -138,7 +138,7 @@ def test_the_shared_options_fit_the_page(run: Run) -> None:
     assert "--offline" in seen.stdout
 
 
-def test_no_command_at_all_shows_the_front_page(run: Run) -> None:
+def test_running_without_a_command_prints_help(run: Run) -> None:
     assert "Usage: resolver" in (run().stdout + run().stderr)
 
 
@@ -152,7 +152,7 @@ hint: see `resolver --help`
 """)
 
 
-def test_an_option_that_does_not_exist(run: Run) -> None:
+def test_unknown_option_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "app", "--platfrom", "linux/amd64")) == snapshot("""\
 status: 2
 --- stdout
@@ -162,32 +162,32 @@ hint: see `resolver resolve --help`
 """)
 
 
-def test_a_format_that_does_not_exist(run: Run) -> None:
+def test_unknown_format_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "app", "--format", "xml")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no format `xml`
+error: unknown format `xml`
 hint: choose one of table, markdown, html, json, jsonl, yaml, digest, ref
 """)
 
 
-def test_no_reference(run: Run) -> None:
+def test_missing_reference_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: there is no reference to resolve
+error: no reference to resolve
 hint: name one: `resolver resolve ubuntu:24.04 -p linux/arm64`
 """)
 
 
-def test_a_platform_that_is_none(run: Run) -> None:
+def test_invalid_platform_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "127.0.0.1:9/app", "-p", "linux//v8")) == snapshot("""\
 status: 2
 --- stdout
 --- stderr
-error: `linux//v8` is not a platform: `` is no architecture or variant
+error: `linux//v8` is not a platform: `` is not an architecture or variant
 hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/arm/v7` or `windows/amd64:10.0.20348`
 """)
 
@@ -200,7 +200,7 @@ hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/
         "UPPER/x", "FOO", "ubuntu\n", "\u0443buntu", "user@host/x", "oci:", "store:",
     ],
 )  # fmt: skip
-def test_a_malformed_reference_is_one_line_a_hint_at_most_and_status_2(
+def test_malformed_reference_is_one_error_line_and_at_most_one_hint(
     run: Run, reference: str
 ) -> None:
     seen = run("resolve", reference)
@@ -212,7 +212,7 @@ def test_a_malformed_reference_is_one_line_a_hint_at_most_and_status_2(
     assert all(line.startswith(("error: ", "hint: ")) for line in seen.stderr.splitlines())
 
 
-def test_a_name_that_is_too_late_for_options_is_a_reference(run: Run) -> None:
+def test_option_after_a_double_dash_is_a_reference(run: Run) -> None:
     seen = run("resolve", "--", "--json")
 
     assert seen.status == 2
@@ -234,7 +234,7 @@ def test_the_variable_for_jobs_is_checked_as_well(
 
 
 @pytest.mark.parametrize("name", ["RESOLVER_OFFLINE", "RESOLVER_PLAIN_HTTP", "RESOLVER_ANONYMOUS"])
-def test_a_switch_that_is_neither_on_nor_off_is_named(
+def test_invalid_boolean_variable_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "maybe")
@@ -254,7 +254,7 @@ hint: give `--username NAME --password-stdin`, or neither
 """)
 
 
-def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
+def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     seen = run("demo")
 
     assert seen.status == 0
@@ -266,13 +266,13 @@ def test_the_demo_ends_well_and_shows_every_verb(run: Run) -> None:
     assert "defect" not in seen.stdout
 
 
-def test_a_defect_is_one_line_and_asks_for_a_report(
+def test_internal_error_is_one_line_with_a_report_hint(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("resolver.session_ask.AskVerbs.resolve", broken)
+    monkeypatch.setattr("resolver.session.Session.resolve", broken)
     seen = run("resolve", "127.0.0.1:9/app")
 
     assert seen.status == 70

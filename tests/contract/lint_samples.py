@@ -1,4 +1,4 @@
-"""For each rule of lint: an image that it must speak about, and one like it that it must not.
+"""For each lint rule: an image that it must report, and a similar one that it must not.
 
 A new rule needs a row here; `test_rules.py` fails until it has one.
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from resolver.core.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
+from resolver.core.oci.digest import Digest
 from resolver.demo.builders import describe, descriptor_fields
 from tests.fakes.images import (
     Image,
@@ -87,12 +87,12 @@ def answered(image: Image, path: str, reply: Reply) -> Prepare:
 
 
 def config_of(image: Image) -> str:
-    """Give the digest of an image's config."""
+    """Return the digest of an image's config."""
     return str(json.loads(image.body)["config"]["digest"])
 
 
 def with_config(image: Image, **fields: object) -> Image:
-    """Make an image like this whose config says something else; None = left out."""
+    """Return a similar image with another config; None removes a field."""
     body = {**json.loads(image.blobs[config_of(image)]), **fields}
     text = json.dumps({name: value for name, value in body.items() if value is not None}).encode()
     described = descriptor_fields(describe("application/vnd.oci.image.config.v1+json", text))
@@ -102,7 +102,7 @@ def with_config(image: Image, **fields: object) -> Image:
 
 
 def pinned(image: Image, digest: str, *, then: Image | None = None) -> Prepare:
-    """Serve an image, ask for it with a digest; `then` is what the tag points at since."""
+    """Serve an image and resolve it by digest; `then` is the image the tag moved to."""
 
     def prepare(registry: FakeRegistry) -> str:
         registry.serve("app", "1", image)

@@ -1,4 +1,4 @@
-"""What every source of credentials keeps to: add a row to `CREDENTIALS`, and one to `PLANTERS`.
+"""Contract of credential sources: add a row to `CREDENTIALS` and one to `PLANTERS`.
 
 A planter puts a credential for a registry where the source looks, and gives what `CredentialChain`
 must be told for it.
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.errors import InvalidConfiguration
-from resolver.sources.credentials import CREDENTIALS, Credential, Secret, Wanted
+from resolver.sources.credentials.chain import CREDENTIALS, Credential, CredentialRequest, Secret
 from tests.sources.credential_machine import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.sources.credentials import CredentialSource
+    from resolver.sources.credentials.chain import CredentialSource
 
     Planter = Callable[[Machine, str, str], dict[str, Any]]
 
@@ -84,18 +84,18 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_every_row_has_a_name_of_its_own_and_a_planter() -> None:
+def test_every_credential_source_has_a_unique_name_and_a_fixture() -> None:
     assert [name for name, _ in CREDENTIALS] == list(PLANTERS)
 
 
 @every_source
-def test_a_source_finds_what_is_planted_for_a_registry_and_shows_it_to_no_other(
+def test_credential_source_answers_only_for_its_registry(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test:5000", "u5er"))
 
     def found(registry: str) -> dict[str, str] | None:
-        answer = source(Wanted(registry, "team/app", chain))
+        answer = source(CredentialRequest(registry, "team/app", chain))
         return revealed(answer.credential) if answer else None
 
     assert found("reg.test:5000") == {"username": "u5er", "password": PASSWORD}
@@ -104,33 +104,33 @@ def test_a_source_finds_what_is_planted_for_a_registry_and_shows_it_to_no_other(
 
 
 @every_source
-def test_a_source_answers_for_docker_hub_by_all_of_its_names(
+def test_credential_source_answers_for_every_docker_hub_name(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "docker.io", "u5er"))
     for registry in ("docker.io", "index.docker.io", "registry-1.docker.io"):
-        found = source(Wanted(registry, "library/alpine", chain))
+        found = source(CredentialRequest(registry, "library/alpine", chain))
         assert found is not None
         assert found.credential is not None
 
 
 @every_source
-def test_a_source_without_anything_has_no_answer_and_no_complaint(
+def test_empty_credential_source_returns_none_without_warnings(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     assert name
-    assert source(Wanted("reg.test", "app", machine.chain())) is None
-    assert source(Wanted("reg.test", "", machine.chain(home=None))) is None
+    assert source(CredentialRequest("reg.test", "app", machine.chain())) is None
+    assert source(CredentialRequest("reg.test", "", machine.chain(home=None))) is None
     assert machine.events == []
 
 
 @every_source
-def test_a_source_shows_no_secret_and_changes_no_file(
+def test_credential_source_shows_no_secret_and_changes_no_file(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", "u5er"))
     before = _snapshot(machine.root)
-    found = source(Wanted("reg.test", "app", chain))
+    found = source(CredentialRequest("reg.test", "app", chain))
     assert _snapshot(machine.root) == before
     shown = f"{found!r} {found} {chain!r} {machine.events}"
     assert PASSWORD not in shown
@@ -138,12 +138,12 @@ def test_a_source_shows_no_secret_and_changes_no_file(
 
 
 @every_source
-def test_what_a_source_finds_is_what_the_chain_answers_and_redacts(
+def test_chain_returns_and_redacts_what_a_source_finds(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", "u5er"))
     found = chain.find("reg.test", "app")
-    assert found == source(Wanted("reg.test", "app", chain))
+    assert found == source(CredentialRequest("reg.test", "app", chain))
     assert found is chain.find("reg.test", "app")
     assert found.source in "".join(str(event) for event in machine.events)
     assert chain.redactor.clean(f"x {PASSWORD}") == "x ***"
@@ -162,28 +162,28 @@ def test_a_source_earlier_in_the_table_wins(later: int, machine: Machine) -> Non
 
 # Without the first: a credential of the caller's has no text that could be wrong.
 @pytest.mark.parametrize(("name", "source"), CREDENTIALS[1:], ids=list(PLANTERS)[1:])
-def test_a_malformed_entry_is_an_error_that_names_its_place(
+def test_malformed_entry_is_an_error_that_names_its_file(
     name: str, source: CredentialSource, machine: Machine
 ) -> None:
     chain = machine.chain(**PLANTERS[name](machine, "reg.test", ""))
     with pytest.raises(InvalidConfiguration) as caught:
-        source(Wanted("reg.test", "app", chain))
+        source(CredentialRequest("reg.test", "app", chain))
     assert caught.value.place
     assert caught.value.field.endswith("reg.test.auth")
     assert PASSWORD not in str(caught.value)
 
 
-def test_a_named_file_silences_the_default_places(machine: Machine) -> None:
+def test_named_file_replaces_the_default_files(machine: Machine) -> None:
     settings = _named(machine, "other.test", "u5er")
     for name in list(PLANTERS)[3:]:
         PLANTERS[name](machine, "reg.test", "u5er")
     chain = machine.chain(**settings)
     for name, source in CREDENTIALS[3:]:
-        assert source(Wanted("reg.test", "app", chain)) is None, name
+        assert source(CredentialRequest("reg.test", "app", chain)) is None, name
 
 
 def _snapshot(root: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Give content, mode and time of every file below a folder."""
+    """Return content, mode and time of every file below a folder."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
     return {
         str(path): (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)

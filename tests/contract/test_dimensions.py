@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.compare import Terms, compare
-from resolver.core.dimensions import ASPECTS, DIMENSIONS, Dimension, Unit
-from resolver.core.drift import drift_of
-from resolver.core.ignoring import Ignoring
-from resolver.render import RENDERERS, tell
+from resolver.core.compare.compare import Terms, compare_builds
+from resolver.core.compare.drift import ASPECTS, DIMENSIONS, Dimension, Ignoring, Unit, drift_of
+from resolver.render import RENDERERS, render
 from tests.core.comparing import build, gathered, layer, step
 
 if TYPE_CHECKING:
-    from resolver.core.builds import Build
+    from resolver.core.compare.builds import Build
 
 #: One build that says nothing, and one that says something in every dimension.
 SILENT = build("linux/amd64")
@@ -46,7 +44,7 @@ def name(dimension: Dimension) -> str:
     return dimension.name
 
 
-def test_names_are_unique_and_words_of_a_command_line() -> None:
+def test_dimension_names_are_unique_cli_words() -> None:
     names = [each.name for each in DIMENSIONS]
 
     assert len(set(names)) == len(names)
@@ -55,9 +53,7 @@ def test_names_are_unique_and_words_of_a_command_line() -> None:
 
 @pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
 @pytest.mark.parametrize("side", [SILENT, TALKATIVE], ids=["silent", "talkative"])
-def test_a_value_is_what_its_unit_says_and_the_same_each_time(
-    dimension: Dimension, side: Build
-) -> None:
+def test_dimension_value_matches_its_unit_and_is_stable(dimension: Dimension, side: Build) -> None:
     value = dimension.look(side)
 
     assert value == dimension.look(side)
@@ -69,13 +65,13 @@ def test_a_value_is_what_its_unit_says_and_the_same_each_time(
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
-def test_silence_is_empty_and_what_is_said_is_seen(dimension: Dimension) -> None:
+def test_dimension_without_values_is_empty(dimension: Dimension) -> None:
     assert not dimension.look(SILENT)
     assert dimension.look(TALKATIVE)
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS, ids=name)
-def test_it_has_a_title_and_an_aspect_to_fail_on(dimension: Dimension) -> None:
+def test_dimension_has_a_title_and_an_aspect(dimension: Dimension) -> None:
     assert dimension.title
     assert dimension.aspect in ASPECTS
 
@@ -91,21 +87,21 @@ def test_a_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
 
 @pytest.mark.parametrize("dimension", DRIFTING, ids=name)
 @pytest.mark.parametrize("form", [form for form, row in RENDERERS.items() if row.draws != "word"])
-def test_every_format_tells_its_drift(dimension: Dimension, form: str) -> None:
+def test_every_format_renders_drift_of_a_dimension(dimension: Dimension, form: str) -> None:
     builds = [SILENT, TALKATIVE]
     others = [each.name for each in DRIFTING if each is not dimension]
     terms = Terms(ignoring=Ignoring.read(others))
 
-    told = tell(compare(gathered(*builds), builds, terms), form, full=True)
+    output = render(compare_builds(gathered(*builds), builds, terms), form, full=True)
 
     key = drift_of(builds, terms.ignoring)[0].key or dimension.name
-    assert key in told.replace("\\", "")
+    assert key in output.replace("\\", "")
 
 
 def test_json_has_every_dimension_of_every_build() -> None:
     builds = [SILENT, TALKATIVE]
 
-    told = json.loads(tell(compare(gathered(*builds), builds, Terms()), "json"))
+    output = json.loads(render(compare_builds(gathered(*builds), builds, Terms()), "json"))
 
-    for written in told["platforms"]:
+    for written in output["platforms"]:
         assert list(written["dimensions"]) == [each.name for each in DIMENSIONS]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.findings import Severity
-from resolver.core.lint import RULES, rule
+from resolver.core.lint.findings import Severity
+from resolver.core.lint.lint import RULES, rule
 from resolver.errors import Usage
 from resolver.session import Session
 from tests.contract.lint_samples import SAMPLES
@@ -29,7 +29,7 @@ _TITLE = 46
 
 
 def found(prepare: Prepare, store: Path) -> set[str]:
-    """Say which rules speak about a sample."""
+    """Return the rules that report a sample."""
     with FakeRegistry() as registry, Session(store) as session:
         name = prepare(registry)
         linted = session.lint(f"{registry.host}/{name}", deep=True, max_bytes=_MOST)
@@ -42,7 +42,7 @@ def test_every_rule_has_samples_and_every_sample_a_rule() -> None:
 
 
 @pytest.mark.parametrize("identifier", IDS)
-def test_a_rule_says_what_it_finds_why_that_matters_and_what_to_do(identifier: str) -> None:
+def test_lint_rule_explains_finding_reason_and_fix(identifier: str) -> None:
     about = rule(identifier)
 
     assert _ID.fullmatch(about.id)
@@ -55,15 +55,15 @@ def test_a_rule_says_what_it_finds_why_that_matters_and_what_to_do(identifier: s
 
 
 @pytest.mark.parametrize("identifier", IDS)
-def test_a_rule_finds_what_it_is_about(identifier: str, tmp_path: Path) -> None:
+def test_lint_rule_finds_its_samples(identifier: str, tmp_path: Path) -> None:
     assert identifier in found(SAMPLES[identifier].bad, tmp_path)
 
 
 @pytest.mark.parametrize("identifier", IDS)
-def test_a_rule_is_silent_about_what_only_looks_like_it(identifier: str, tmp_path: Path) -> None:
+def test_lint_rule_ignores_similar_samples(identifier: str, tmp_path: Path) -> None:
     assert identifier not in found(SAMPLES[identifier].good, tmp_path)
 
 
-def test_a_rule_that_is_not_there_is_a_mistake() -> None:
+def test_unknown_lint_rule_is_a_usage_error() -> None:
     with pytest.raises(Usage, match="there is no rule `nothing`"):
         rule("nothing")

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.content import Document
-from resolver.core.descriptor import OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.target import LayoutKind, LayoutTarget
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.target import LayoutKind, LayoutTarget
 from resolver.errors import NotFound, Untrusted
 from resolver.sources import SOURCES, open_local
-from resolver.sources.credentials import CredentialChain
-from resolver.sources.registry import RegistrySource
-from resolver.sources.transport import Transport, TransportOptions
+from resolver.sources.credentials.chain import CredentialChain
+from resolver.sources.http.client import Transport, TransportOptions
+from resolver.sources.registry.repository import RegistrySource
 from resolver.store import LocalStore, NameRecord
 from tests.fakes.images import build_layer, multi_platform
 from tests.fakes.registry import FakeRegistry
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from resolver.core.content import Source
+    from resolver.core.oci.content import Source
 
 NAME = "docker.io/team/app:1.0"
 IMAGE = multi_platform("linux/amd64", "linux/arm64")
@@ -87,7 +87,7 @@ def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Pla
 
 @contextmanager
 def in_a_registry(_folder: Path) -> Iterator[Place]:
-    """Fill a registry, and speak to it over plain HTTP."""
+    """Fill a registry and return its source over plain HTTP."""
     options = TransportOptions(plain_http=True)
     with (
         FakeRegistry() as registry,
@@ -124,11 +124,11 @@ def bytes_of(source: Source, descriptor: Descriptor) -> bytes:
         return b"".join(chunks)
 
 
-def test_every_local_place_has_a_row_here() -> None:
+def test_every_local_source_has_samples() -> None:
     assert set(SOURCES) <= set(PLACES)
 
 
-def test_what_a_name_is_resolved_to_can_be_opened_and_verifies(place: Place) -> None:
+def test_resolved_name_can_be_opened_and_verifies(place: Place) -> None:
     found = place.source.resolve(place.name)
 
     assert (found.media_type, found.digest, found.size) == (
@@ -148,21 +148,21 @@ def test_a_digest_in_text_form_is_resolved_to_itself(place: Place) -> None:
         assert found.size == len(body)
 
 
-def test_a_document_is_read_by_name_and_by_digest_with_its_type(place: Place) -> None:
+def test_document_is_read_by_name_and_digest_with_its_type(place: Place) -> None:
     for name in (place.name, IMAGE.digest):
         document = place.source.document(name)
         assert document.body == IMAGE.body
         assert document.descriptor == IMAGE.descriptor
 
 
-def test_what_a_document_points_at_is_read(place: Place) -> None:
+def test_content_of_a_document_is_readable(place: Place) -> None:
     for child in IMAGE.children:
         assert place.source.read(child.descriptor) == child.body
     for body in IMAGE.blobs.values():
         assert place.source.read(content(body)) == body
 
 
-def test_what_is_held_can_be_opened_and_what_is_not_cannot(place: Place) -> None:
+def test_held_content_opens_and_other_content_does_not(place: Place) -> None:
     held = [IMAGE.descriptor, content(LARGE), *map(content, IMAGE.blobs.values())]
     for descriptor in held:
         assert place.source.has(descriptor)
@@ -176,7 +176,7 @@ def test_what_is_held_can_be_opened_and_what_is_not_cannot(place: Place) -> None
 
 
 @pytest.mark.parametrize("ask", ["resolve", "document"])
-def test_an_unknown_name_is_not_found(place: Place, ask: str) -> None:
+def test_unknown_name_is_not_found(place: Place, ask: str) -> None:
     asked = getattr(place.source, ask)
     for name in (f"{place.name}-absent", str(ABSENT.digest)):
         with pytest.raises(NotFound):
@@ -190,7 +190,7 @@ def test_a_wrong_size_is_untrusted(place: Place) -> None:
             place.source.read(Descriptor(good.media_type, good.digest, size))
 
 
-def test_a_stream_that_is_left_half_way_gives_back_what_it_held(place: Place) -> None:
+def test_unfinished_stream_releases_its_resources(place: Place) -> None:
     def leave() -> None:
         with place.source.open(content(LARGE)) as chunks:
             next(chunks)
@@ -205,7 +205,7 @@ def test_a_stream_that_is_left_half_way_gives_back_what_it_held(place: Place) ->
     assert bytes_of(place.source, content(LARGE)) == LARGE
 
 
-def test_threads_may_read_at_once(place: Place) -> None:
+def test_threads_can_read_concurrently(place: Place) -> None:
     wanted = [*map(content, IMAGE.blobs.values()), content(LARGE)] * 3
 
     with ThreadPoolExecutor(6) as pool:
@@ -217,7 +217,7 @@ def test_names_are_listed(place: Place) -> None:
     assert list(place.source.tags()) == [place.name]
 
 
-def test_a_place_in_order_has_nothing_to_warn_of(place: Place) -> None:
+def test_valid_source_has_no_warnings(place: Place) -> None:
     place.source.document(place.name)
 
     assert place.source.warnings() == ()

@@ -1,16 +1,16 @@
-"""Builds to compare, made in memory: what a test says of them, and nothing else."""
+"""Builds to compare, made in memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.builds import Build
-from resolver.core.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.gathered import Gathered, Part
-from resolver.core.image_config import HistoryEntry, ImageConfig
-from resolver.core.manifest import Manifest
-from resolver.core.platform import Platform
+from resolver.core.compare.builds import Build
+from resolver.core.oci.config import HistoryEntry, ImageConfig
+from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.image import ImageDocuments, ImageEntry
+from resolver.core.oci.manifest import Manifest
+from resolver.core.platforms.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def layer(name: str, size: int) -> Descriptor:
 
 
 def step(command: str, *, empty: bool = False) -> HistoryEntry:
-    """Say how a step was made."""
+    """Return a history step."""
     return HistoryEntry(created_by=command, empty_layer=empty)
 
 
@@ -57,13 +57,13 @@ def build(
     history: Sequence[HistoryEntry] = (),
     annotations: Mapping[str, str] | None = None,
     salt: str = "",
-    **said: Any,
+    **fields: Any,
 ) -> Build:
-    """Make a build; `said` are fields of its config, `salt` makes another manifest of it."""
+    """Make a build; `fields` are those of its config, `salt` makes another manifest of it."""
     from dataclasses import replace
 
     parsed = Platform.parse(platform) if platform else None
-    config = replace(NOTHING, history=tuple(history), platform=parsed, **said)
+    config = replace(NOTHING, history=tuple(history), platform=parsed, **fields)
     body = f"{platform} {config}".encode()
     described = Descriptor(OCI_CONFIG, Digest.of(body), len(body))
     manifest = Manifest(OCI_MANIFEST, described, tuple(layers))
@@ -79,12 +79,12 @@ def build(
     return Build(platform or "no platform", parsed, normal, entry, manifest, config)
 
 
-def gathered(*builds: Build, reference: str = "example.com/app:1") -> Gathered:
+def gathered(*builds: Build, reference: str = "example.com/app:1") -> ImageDocuments:
     """Put builds under one name."""
     body = " ".join(str(each.descriptor.digest) for each in builds).encode()
     root = Descriptor(OCI_INDEX, Digest.of(body), len(body))
     parts = tuple(
-        Part(each.descriptor, (at,), each.platform, each.manifest, each.config)
+        ImageEntry(each.descriptor, (at,), each.platform, each.manifest, each.config)
         for at, each in enumerate(builds)
     )
-    return Gathered(reference, "example.com/app@", root, None, parts)
+    return ImageDocuments(reference, "example.com/app@", root, None, parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from resolver.core.platform import Platform
+from resolver.core.platforms.platform import Platform
 
 SYSTEMS = "linux linux Linux windows windows darwin macOS unknown"
 ARCHITECTURES = (
@@ -21,7 +21,7 @@ VERSIONS = (
 
 
 def words(text: str) -> st.SearchStrategy[str]:
-    """One of some words, or, often, nothing."""
+    """Draw one of these words or, often, an empty one."""
     return st.sampled_from(text.split()) | st.just("")
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from resolver.core.platform import LINUX_AMD64, Platform
+from resolver.core.platforms.platform import LINUX_AMD64, Platform
+from tests import DATA
 
-FILE = Path(__file__).parent.parent / "data" / "vectors" / "platforms.json"
+FILE = DATA / "vectors" / "platforms.json"
 Case = dict[str, Any]
 ALL: list[Case] = json.loads(FILE.read_text("utf-8"))
-#: Trees of documents, whose selection needs their configs too (platforms.md 7).
+#: Trees of documents, whose selection needs their configs too (docs/platform-matching.md,
+#: "From a name to a manifest").
 DESCRIPTOR_CASES = [case for case in ALL if case["tier"] == "descriptor"]
 
 
 def cases(kind: str) -> list[Case]:
-    """Give the cases of one kind that a platform, or a list of them, can answer."""
+    """Return the cases of one kind whose answer is a platform or a list of them."""
     return [case for case in ALL if case["kind"] == kind and case["tier"] != "descriptor"]
 
 
@@ -25,7 +26,7 @@ def name(case: Case) -> str:
 
 
 def platform_of(fields: Case) -> Platform:
-    """Read a platform written in the words of the OCI specification."""
+    """Return a platform from the field names of the OCI specification."""
     return Platform(
         fields.get("os", ""),
         fields.get("architecture", ""),
@@ -36,5 +37,5 @@ def platform_of(fields: Case) -> Platform:
 
 
 def host_of(case: Case) -> Platform:
-    """Give the host of a case: linux/amd64 unless it names one."""
+    """Return the host of a case; linux/amd64 by default."""
     return platform_of(case["input"]["host"]) if "host" in case["input"] else LINUX_AMD64

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.challenge import choose_challenge, parse_challenge
-from resolver.core.image_config import parse_config
-from resolver.core.manifest import parse_document
+from resolver.core.oci.config import parse_config
+from resolver.core.oci.manifest import parse_document
+from resolver.core.registry.challenge import choose_challenge, parse_challenge
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
+from tests import DATA
 
-FOLDER = Path(__file__).parents[1] / "data" / "bad_inputs"
+FOLDER = DATA / "bad_inputs"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
 
 #: A realm that must not be asked is a fault of the address, judged where addresses are known.
@@ -38,7 +38,7 @@ def read(case: dict[str, Any], body: bytes) -> object:
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", "config", expect="error"))
-def test_a_bad_document_is_refused_for_its_reason(case: dict[str, Any]) -> None:
+def test_invalid_document_is_refused_for_the_expected_reason(case: dict[str, Any]) -> None:
     body = (FOLDER / case["file"]).read_bytes()
     if case["error_class"] == "PLATFORM":
         # Nothing is wrong with the document: it just does not say what the question needs.

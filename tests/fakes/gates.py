@@ -1,4 +1,4 @@
-"""Who may ask the fake registry: Basic and Bearer gates, and a token server."""
+"""Authentication of the fake registry: Basic and Bearer gates, and a token server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Gate(Protocol):
     """Decides whether a request may pass."""
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Give the answer for those who may not, None for those who may."""
+        """Return the refusal of a request, or None to allow it."""
         ...
 
 
@@ -38,14 +38,14 @@ def basic_value(user: str, password: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BasicGate:
-    """Wants one user and one password."""
+    """Requires one user and one password."""
 
     user: str
     password: str
     realm: str
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Refuse everybody else."""
+        """Refuse any other credentials."""
         if seen.authorization == basic_value(self.user, self.password):
             return None
         return refused(f'Basic realm="{self.realm}"')
@@ -132,14 +132,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class BearerGate:
-    """Wants a token that is valid now."""
+    """Requires a token that is valid now."""
 
     realm: str
     service: str
     tokens: Tokens
 
     def refusal(self, seen: Seen) -> Reply | None:
-        """Refuse without a token, and say which one would do."""
+        """Refuse a request without a token, with the challenge for one."""
         scheme, _, token = (seen.authorization or "").partition(" ")
         if scheme == "Bearer" and token in self.tokens.valid:
             return None

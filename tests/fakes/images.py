@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
-from resolver.core.descriptor import OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.demo import builders
-from resolver.demo.layers import build_layer
+from resolver.demo.builders import build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +84,7 @@ class Image:
         return next(image for image in self.children if image.platform == platform)
 
     def built(self) -> builders.Built:
-        """Give the form that the builders of the demo take."""
+        """Return the form that the builders of the demo accept."""
         return builders.Built(
             self.descriptor,
             self.platform,
@@ -150,7 +150,7 @@ def multi_platform(*platforms: str, docker: bool = False, attestations: bool = F
 
 
 def listed_as(image: Image, platform: str) -> Image:
-    """Let an index list this image for another platform ("" = none) than its config says."""
+    """List this image in an index for another platform than its config names; "" for none."""
     return Image(
         image.digest,
         image.media_type,

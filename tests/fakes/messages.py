@@ -18,13 +18,13 @@ LINE_LIMIT = 1_048_576
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
-class HungUp(Exception):
+class ReaderGone(Exception):
     """The connection is over; nothing more can be said on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer, including the ways in which it is broken.
+    """One scripted answer, with its defects.
 
     Attributes:
         headers: a mapping, or pairs when a name repeats; written as they are.
@@ -32,7 +32,7 @@ class Reply:
         content_length: None = the truth (none for `chunks`), False = no such header, a number =
             that number, and the connection ends after the body when it is a lie.
         chunked: use `Transfer-Encoding: chunked`.
-        close: say `Connection: close`, and do.
+        close: send `Connection: close`, and close.
         delay: nothing is sent before this event is set.
         hold: the body stops after `hold_after` bytes until this event is set.
         truncate: the connection ends after this many bytes of the body.
@@ -121,7 +121,7 @@ def read_request(reader: BinaryIO, connection: int) -> Seen | None:
         return None
     words = line.decode("latin-1").rstrip("\r\n").split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/"):
-        raise HungUp(f"no request line: {line!r}")
+        raise ReaderGone(f"no request line: {line!r}")
     method, target, version = words
     pairs: list[tuple[str, str]] = []
     while (line := reader.readline(LINE_LIMIT)) not in (b"\r\n", b"\n", b""):
@@ -132,7 +132,7 @@ def read_request(reader: BinaryIO, connection: int) -> Seen | None:
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     if "transfer-encoding" in headers:
-        raise HungUp("a request body in chunks is not understood here")
+        raise ReaderGone("a request body in chunks is not understood here")
     body = reader.read(int(headers.get("content-length", "0")))
     # A proxy request names the whole URL.
     local = target if target.startswith("/") else "/" + target.partition("://")[2].partition("/")[2]

@@ -1,4 +1,4 @@
-"""Programs for tests: heads that say what they are for, and bodies that run nowhere."""
+"""Executable headers for any platform; the bodies do not run."""
 
 from __future__ import annotations
 

@@ -102,13 +102,13 @@ class FakeRegistry:
             raise AssertionError("requests that nobody expected: " + ", ".join(lines))
 
     def close(self) -> None:
-        """Stop serving, whatever is under way; without the checks of leaving the block."""
+        """Stop serving immediately, without the checks of leaving the block."""
         self._server.close()
 
     # What is served
 
     def serve(self, repository: str, tag: str | None, image: Served) -> None:
-        """Offer an image: all documents and blobs by digest, the root also as `tag`."""
+        """Serve an image: all documents and blobs by digest, and the root as `tag`."""
         with self._server.changed:
             self.shelves.add(repository, tag, image.digest, image.documents, image.blobs)
 
@@ -124,7 +124,7 @@ class FakeRegistry:
             self._behaviour.scripts.append(Script(method, path, answers, times))
 
     def redirect(self, path: str, url: str, *, status: int = 307, times: int | None = None) -> None:
-        """Send every request for `path` elsewhere; `url` is the `Location`, verbatim."""
+        """Redirect every request for `path`; `url` is the `Location`, verbatim."""
         self.on("*", path, Reply(status, {"Location": url}), times=times)
 
     def rate_limit(self, path: str, times: int | None, retry_after: str | int | None) -> None:
@@ -146,7 +146,7 @@ class FakeRegistry:
         expires_in: int | None = 300,
         rotate: bool = False,
     ) -> Tokens:
-        """Want a token for everything under /v2/, and be the token server too.
+        """Require a token for everything under /v2/, and serve tokens too.
 
         Args:
             realm: where tokens are had; None = this server's /token. Elsewhere, let the other
@@ -171,14 +171,14 @@ class FakeRegistry:
         credentials: tuple[str, str] | None = None,
         expires_in: int | None = 300,
     ) -> Tokens:
-        """Hand out tokens at `path` for some other registry."""
+        """Serve tokens at `path` for another registry."""
         tokens = Tokens(token, credentials, expires_in)
         with self._server.changed:
             self._behaviour.tokens[path] = tokens
         return tokens
 
     def basic(self, user: str, password: str, *, realm: str = "fake") -> None:
-        """Want Basic credentials for everything under /v2/."""
+        """Require Basic credentials for everything under /v2/."""
         with self._server.changed:
             self._behaviour.gates.append(BasicGate(user, password, realm))
 
@@ -192,27 +192,27 @@ class FakeRegistry:
 
     @property
     def unexpected(self) -> list[Seen]:
-        """Requests that nothing here answers."""
+        """Requests without an answer."""
         with self._server.changed:
             return list(self._behaviour.unexpected)
 
     @property
     def hits(self) -> Counter[str]:
-        """How often each "METHOD /path" was asked for."""
+        """Count the requests for each "METHOD /path"."""
         return Counter(f"{seen.method} {seen.path}" for seen in self.log)
 
     @property
     def connections(self) -> int:
-        """How many connections were accepted."""
+        """The number of accepted connections."""
         return self._server.connections
 
     @property
     def handshake_failures(self) -> list[str]:
-        """TLS handshakes that came to nothing, as OpenSSL words it."""
+        """Failed TLS handshakes, in the words of OpenSSL."""
         return list(self._server.handshake_failures)
 
     def requests(self, method: str | None = None, path_contains: str | None = None) -> list[Seen]:
-        """Pick requests from the log; None = any."""
+        """Return requests from the log; None matches any."""
         return [
             seen
             for seen in self.log
@@ -220,7 +220,7 @@ class FakeRegistry:
         ]
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float = 5.0) -> bool:
-        """Wait until something is true of this registry, instead of sleeping and hoping.
+        """Wait until `predicate` holds; return whether it does.
 
         For example `registry.wait_for(lambda: len(registry.log) == 2)`; `timeout` in seconds.
         """

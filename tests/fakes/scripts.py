@@ -1,4 +1,4 @@
-"""What a test tells the fake registry to answer, instead of what it would."""
+"""Scripted answers that replace those of the fake registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Script:
     used: int = 0
 
     def matches(self, seen: Seen) -> bool:
-        """Say whether this script has something to say; `path` with `?` is matched verbatim."""
+        """Return whether this script answers a request; `path` with `?` is matched verbatim."""
         here = seen.raw_target if "?" in self.path else seen.path
         open_ = self.times is None or self.used < self.times
         return open_ and self.method in ("*", seen.method) and here == self.path

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import HungUp, Reply, Seen
+from tests.fakes.messages import ReaderGone, Reply, Seen
 
 if TYPE_CHECKING:
     import socket
@@ -34,7 +34,7 @@ class Sender:
         self._closing = closing
 
     def send(self) -> bool:
-        """Write the reply; say whether the connection can carry another."""
+        """Write the reply; return whether the connection can carry another."""
         reply = self._reply
         self._wait(reply.delay)
         if reply.silent:
@@ -92,7 +92,7 @@ class Sender:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _body(self) -> bool:
-        """Write the body; say whether it went out whole."""
+        """Write the body; return whether it was sent completely."""
         reply = self._reply
         stops = [reply.hold_after] if reply.hold else []
         if reply.truncate is not None:
@@ -113,7 +113,7 @@ class Sender:
         return True
 
     def _pass(self, position: int) -> bool:
-        """Do what is scripted at this byte of the body; say whether to go on."""
+        """Run the script of this byte of the body; return whether to continue."""
         if self._reply.hold is not None and position == self._reply.hold_after:
             self._wait(self._reply.hold)
         return position != self._reply.truncate
@@ -121,7 +121,7 @@ class Sender:
     def _wait(self, event: threading.Event | None) -> None:
         while event is not None and not event.wait(TICK):
             if self._closing.is_set():
-                raise HungUp
+                raise ReaderGone
 
     def _write(self, content: bytes | memoryview, *, counted: bool) -> None:
         rest = memoryview(content)

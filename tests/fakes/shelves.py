@@ -23,7 +23,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def problem(status: int, code: str, message: str = "") -> Reply:
-    """Build an error as the distribution API words it."""
+    """Return an error of the distribution API."""
     body = {"errors": [{"code": code, "message": message or code.lower().replace("_", " ")}]}
     return Reply(status, _JSON, json.dumps(body).encode())
 
@@ -39,7 +39,7 @@ class Shelf:
 
 @dataclass
 class Shelves:
-    """All repositories, and the habits of this registry.
+    """All repositories and the options of this registry.
 
     Attributes:
         page_size: the most tags on one page, whatever was asked for; None = no limit.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_INDEX
-from resolver.core.digest import Digest
+from resolver.core.oci.descriptor import OCI_INDEX
+from resolver.core.oci.digest import Digest
 from tests.fakes import tls
 from tests.fakes.gates import basic_value
 from tests.fakes.images import build_image, build_index, entry, from_dict, listed_as, multi_platform
@@ -69,14 +69,14 @@ def client(registry: FakeRegistry) -> Iterator[Client]:
 
 
 def everything(registry: FakeRegistry, target: str) -> bytes:
-    """Send one request and give every byte that comes back until the end."""
+    """Send one request and return every byte until the end."""
     host, _, port = registry.host.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as link:
         link.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return b"".join(iter(lambda: link.recv(65_536), b""))
 
 
-def test_an_image_is_served_by_tag_and_digest_with_all_its_parts(client: Client) -> None:
+def test_image_is_served_by_tag_and_digest_with_its_content(client: Client) -> None:
     for name in ("1.0", INDEX.digest):
         answer, body = client.ask(f"/v2/team/app/manifests/{name}")
         assert body == INDEX.body
@@ -88,7 +88,7 @@ def test_an_image_is_served_by_tag_and_digest_with_all_its_parts(client: Client)
         assert client.ask(f"/v2/team/app/blobs/{digest}")[1] == blob
 
 
-def test_head_has_the_length_and_no_body(registry: FakeRegistry, client: Client) -> None:
+def test_head_has_a_length_and_no_body(registry: FakeRegistry, client: Client) -> None:
     answer, body = client.ask("/v2/team/app/manifests/1.0", "HEAD")
 
     assert (answer.status, body) == (200, b"")
@@ -175,7 +175,7 @@ def test_every_request_is_logged_in_order_and_verbatim(
     assert registry.requests("HEAD") == []
 
 
-def test_connections_are_counted_and_kept(registry: FakeRegistry, client: Client) -> None:
+def test_connections_are_counted_and_reused(registry: FakeRegistry, client: Client) -> None:
     for _ in range(3):
         client.ask("/v2/")
     ask_once(registry, "/v2/")
@@ -193,7 +193,7 @@ def test_replies_are_used_in_order_and_the_last_repeats(
     assert client.ask("/v2/", "HEAD")[0].status == 200
 
 
-def test_a_script_ends_after_its_times_and_the_next_one_begins(
+def test_script_ends_after_its_count_and_the_next_begins(
     registry: FakeRegistry, client: Client
 ) -> None:
     registry.on("*", "/v2/", Reply(503), times=2)
@@ -202,7 +202,7 @@ def test_a_script_ends_after_its_times_and_the_next_one_begins(
     assert [client.ask("/v2/")[0].status for _ in range(4)] == [503, 503, 418, 200]
 
 
-def test_a_script_for_a_query_matches_only_that(registry: FakeRegistry, client: Client) -> None:
+def test_script_for_a_query_matches_only_that_query(registry: FakeRegistry, client: Client) -> None:
     registry.on("GET", "/v2/team/app/tags/list?n=1", Reply(418))
 
     assert client.ask("/v2/team/app/tags/list?n=1")[0].status == 418
@@ -244,7 +244,7 @@ def test_a_body_is_cut_after_so_many_bytes(
 @pytest.mark.parametrize(
     ("reset", "failure"), [(False, http.client.RemoteDisconnected), (True, ConnectionResetError)]
 )
-def test_silence_ends_the_connection_without_an_answer(
+def test_silent_answer_ends_the_connection(
     registry: FakeRegistry, client: Client, *, reset: bool, failure: type[Exception]
 ) -> None:
     registry.on("GET", "/v2/", Reply(silent=True, reset=reset))
@@ -255,7 +255,7 @@ def test_silence_ends_the_connection_without_an_answer(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_endless_body_ends_when_the_client_has_enough(
+def test_endless_body_ends_when_the_client_leaves(
     registry: FakeRegistry, client: Client, *, chunked: bool
 ) -> None:
     registry.on("GET", "/v2/", Reply.endless(b"ab", chunked=chunked))
@@ -269,7 +269,7 @@ def test_an_endless_body_ends_when_the_client_has_enough(
     assert registry.log[0].sent > 5
 
 
-def test_a_chunked_body_arrives_whole_and_keeps_the_connection(
+def test_chunked_body_arrives_whole_and_keeps_the_connection(
     registry: FakeRegistry, client: Client
 ) -> None:
     registry.on("GET", "/v2/", Reply(chunks=(b"one", b"", b"two"), chunked=True), times=1)
@@ -288,7 +288,7 @@ def test_a_chunked_body_can_be_cut(registry: FakeRegistry, client: Client) -> No
         client.begin("/v2/").read()
 
 
-def test_without_a_length_the_end_of_the_connection_ends_the_body(
+def test_body_without_a_length_ends_with_the_connection(
     registry: FakeRegistry, client: Client
 ) -> None:
     registry.on("GET", "/v2/", Reply(body=b"all", content_length=False))
@@ -298,7 +298,7 @@ def test_without_a_length_the_end_of_the_connection_ends_the_body(
     assert answer.headers["Connection"] == "close"
 
 
-def test_a_length_may_promise_too_much(registry: FakeRegistry, client: Client) -> None:
+def test_length_may_be_larger_than_the_body(registry: FakeRegistry, client: Client) -> None:
     registry.on("GET", "/v2/", Reply(body=b"all", content_length=10))
 
     with pytest.raises(http.client.IncompleteRead):
@@ -313,7 +313,7 @@ def test_a_length_may_promise_too_little(registry: FakeRegistry) -> None:
     assert got.endswith(b"\r\n\r\nsurplus")
 
 
-def test_head_of_a_script_has_its_headers_only(registry: FakeRegistry, client: Client) -> None:
+def test_head_of_a_script_sends_headers_only(registry: FakeRegistry, client: Client) -> None:
     registry.on("HEAD", "/v2/", Reply(body=b"12345", content_length=7))
     answer, body = client.ask("/v2/", "HEAD")
     client.ask("/v2/")
@@ -322,13 +322,13 @@ def test_head_of_a_script_has_its_headers_only(registry: FakeRegistry, client: C
     assert registry.connections == 1
 
 
-def test_raw_bytes_go_out_as_they_are(registry: FakeRegistry) -> None:
+def test_raw_bytes_are_sent_unchanged(registry: FakeRegistry) -> None:
     registry.on("GET", "/v2/", Reply(raw=b"SSH-2.0-nope\r\n"))
 
     assert everything(registry, "/v2/") == b"SSH-2.0-nope\r\n"
 
 
-def test_close_says_so_and_does(registry: FakeRegistry, client: Client) -> None:
+def test_close_sends_the_header_and_closes(registry: FakeRegistry, client: Client) -> None:
     registry.on("GET", "/v2/", Reply(close=True), times=1)
     answer, _ = client.ask("/v2/")
     client.ask("/v2/")
@@ -348,9 +348,7 @@ def test_an_answer_waits_for_the_test(registry: FakeRegistry, client: Client) ->
     assert client.link.getresponse().status == 200
 
 
-def test_a_body_stops_in_the_middle_until_the_test_lets_it_go(
-    registry: FakeRegistry, client: Client
-) -> None:
+def test_gated_body_stops_until_released(registry: FakeRegistry, client: Client) -> None:
     gate = threading.Event()
     registry.on("GET", "/v2/", Reply(body=b"abcdef", hold=gate, hold_after=2))
     answer = client.begin("/v2/")
@@ -361,7 +359,7 @@ def test_a_body_stops_in_the_middle_until_the_test_lets_it_go(
     assert answer.read() == b"cdef"
 
 
-def test_leaving_the_block_ends_an_answer_that_waits_for_ever() -> None:
+def test_leaving_the_block_ends_a_waiting_answer() -> None:
     before = threading.active_count()
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(body=b"abc", hold=threading.Event(), hold_after=1))
@@ -409,9 +407,7 @@ def test_a_failure_in_a_script_is_the_failure_of_the_test() -> None:
         go()
 
 
-def test_a_redirect_and_a_rate_limit_are_one_line_each(
-    registry: FakeRegistry, client: Client
-) -> None:
+def test_redirect_and_rate_limit_helpers(registry: FakeRegistry, client: Client) -> None:
     registry.rate_limit("/v2/", times=1, retry_after=7)
     registry.redirect("/v2/", "https://other.example.com/v2/", times=1)
     limited, body = client.ask("/v2/")
@@ -427,9 +423,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_a_bearer_gate_wants_a_token_and_hands_them_out(
-    registry: FakeRegistry, client: Client
-) -> None:
+def test_bearer_gate_issues_and_requires_a_token(registry: FakeRegistry, client: Client) -> None:
     tokens = registry.bearer(service="s", credentials=("user", "pass"))
     path = "/v2/team/app/manifests/1.0"
     refused, body = client.ask(path)
@@ -492,7 +486,7 @@ def test_a_token_server_may_be_another_registry(registry: FakeRegistry, client: 
     assert tokens.count == 1
 
 
-def test_a_basic_gate_wants_one_user(registry: FakeRegistry, client: Client) -> None:
+def test_basic_gate_requires_its_user(registry: FakeRegistry, client: Client) -> None:
     registry.basic("u", "p")
     refused, _ = client.ask("/v2/")
 
@@ -502,7 +496,7 @@ def test_a_basic_gate_wants_one_user(registry: FakeRegistry, client: Client) -> 
 
 
 def hello(context: ssl.SSLContext, trusted: ssl.SSLContext) -> int:
-    """Ask a TLS server whether it is a registry."""
+    """Send a version check to a TLS server."""
     with FakeRegistry(tls=context) as registry:
         assert registry.url.startswith("https://127.0.0.1:")
         link = http.client.HTTPSConnection(registry.host, timeout=5, context=trusted)
@@ -533,14 +527,14 @@ def test_a_good_certificate_is_good(trusted: ssl.SSLContext) -> None:
         (lambda: tls.unknown_authority().good(), "unable to get local issuer certificate"),
     ],
 )
-def test_a_bad_certificate_is_bad_in_one_way(
+def test_each_bad_certificate_has_one_defect(
     make: Callable[[], ssl.SSLContext], reason: str, trusted: ssl.SSLContext
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match=reason):
         hello(make(), trusted)
 
 
-def test_a_server_may_want_to_know_its_client(tmp_path: Path) -> None:
+def test_server_can_require_a_client_certificate(tmp_path: Path) -> None:
     authority = tls.authority()
     trusting = ssl.create_default_context(cafile=str(authority.ca_file(tmp_path)))
     with pytest.raises(OSError):  # noqa: PT011 - the alert may come as a reset, too
@@ -559,7 +553,7 @@ def test_plain_text_on_a_tls_port_is_a_failed_handshake() -> None:
         assert registry.log == []
 
 
-def test_an_index_may_list_an_image_for_another_platform_or_none() -> None:
+def test_index_can_list_an_image_for_another_platform_or_none() -> None:
     image = build_image("linux/amd64")
     index = build_index([image, listed_as(image, "linux/arm64"), listed_as(image, "")])
     entries = json.loads(index.body)["manifests"]

@@ -1,4 +1,4 @@
-"""Certificates for tests: a private CA, and servers that are good or wrong in one way each."""
+"""Certificates for tests: a private CA, and servers with one defect each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Authority:
         return path
 
     def good(self) -> ssl.SSLContext:
-        """Serve with a valid certificate for this machine's loopback names."""
+        """Serve with a valid certificate and require one of the same CA from the client."""
         return self._server()
 
     def wrong_host(self) -> ssl.SSLContext:
@@ -45,7 +45,7 @@ class Authority:
         return self._server(begin=_DAY, end=2 * _DAY)
 
     def wants_client_certificate(self) -> ssl.SSLContext:
-        """Serve with a valid certificate, and want one from the client, of the same CA."""
+        """Serve with a valid certificate and require one of the same CA from the client."""
         context = self._server()
         context.verify_mode = ssl.CERT_REQUIRED
         self.ca.configure_trust(context)
@@ -69,12 +69,12 @@ class Authority:
 
 @cache
 def authority() -> Authority:
-    """Give the one CA of this test run."""
+    """Return the CA of this test run."""
     return Authority(trustme.CA())
 
 
 def unknown_authority() -> Authority:
-    """Give a CA that nobody trusts; its `good()` server is good for nothing."""
+    """Return a CA that clients do not trust."""
     return Authority(trustme.CA())
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import HungUp, Reply, Seen, read_request
+from tests.fakes.messages import ReaderGone, Reply, Seen, read_request
 from tests.fakes.sending import SEND_BUFFER, TICK, Sender
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class WireServer:
         self._acceptor.start()
 
     def close(self) -> None:
-        """Stop: end every connection, wherever it stands."""
+        """End every connection."""
         if self.closing.is_set():
             return
         self.closing.set()
@@ -66,7 +66,7 @@ class WireServer:
             thread.join()
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float = 5.0) -> bool:
-        """Wait until `predicate` holds, at most `timeout` seconds; say whether it does."""
+        """Wait until `predicate` holds, at most `timeout` seconds; return whether it does."""
         deadline = time.monotonic() + timeout
         with self.changed:
             while not predicate():
@@ -108,7 +108,7 @@ class WireServer:
         try:
             with link:
                 self._converse(link, number)
-        except (HungUp, OSError):
+        except (ReaderGone, OSError):
             pass
         except Exception as failure:  # noqa: BLE001 - a thread's failure is told by the owner
             self.failures.append(failure)
@@ -131,7 +131,7 @@ class WireServer:
                     return
 
     def _exchange(self, link: socket.socket, seen: Seen) -> bool:
-        """Answer one request; say whether the connection goes on."""
+        """Answer one request; return whether the connection continues."""
         with self.changed:
             self.log.append(seen)
             self.changed.notify_all()

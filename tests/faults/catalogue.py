@@ -1,28 +1,16 @@
-"""The catalogue of faults: its words in ours, and the cases that cannot be shown.
+"""The catalogue of faults: its words as commands, and the cases that have no test.
 
 {PULL} is `pull -p linux/amd64`, {GC} is `gc`, {VERIFY} is `verify`, whose finding is status 1 and
-not INTEGRITY: a check that finds something has not failed. {RESOLVE} cached or offline is
-`resolve --offline`. {COMPARE} reads all content of an image; until there is such a command
-`export` to a folder does that. There is no `--timeout` and no `--lock-timeout`: tests shorten the
+not INTEGRITY: a check that finds damage has not failed. {RESOLVE} cached or offline is
+`resolve --offline`. {COMPARE} is `export` to a folder, which
+reads all content of an image. There is no `--timeout` and no `--lock-timeout`: tests shorten the
 limits themselves.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
-DATA = Path(__file__).parents[1] / "data"
-#: The areas that this folder answers for.
+#: The areas that this folder tests.
 AREAS = ("blob", "store", "concurrency", "fault")
-NAME = re.compile(r"test_([a-z]{3})_([0-9]{3})_.+")
 
-#: Cases that cannot be shown, and why; `test_catalogue.py` holds this list complete.
+#: Cases without a test, and why.
 RECORDED: dict[str, str] = {}
-
-
-def cases() -> dict[str, str]:
-    """Give the cases of our areas: id and title."""
-    found: list[dict[str, str]] = json.loads((DATA / "adversarial.json").read_text("utf-8"))
-    return {case["id"]: case["title"] for case in found if case["area"] in AREAS}

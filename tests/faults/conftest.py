@@ -1,4 +1,4 @@
-"""A store, a registry and a crew for every test of this folder."""
+"""A store, a registry and a process pool for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
+from tests.fakes.outcomes import PASSWORD, USER
 from tests.fakes.registry import FakeRegistry
 from tests.faults.crew import Crew
-from tests.faults.invariants import PASSWORD, USER
 from tests.faults.kit import Ground
 from tests.faults.samples import img_a, img_a2
 
@@ -28,7 +28,7 @@ _OURS = ("RESOLVER_", "_RESOLVER_", "DOCKER_", "XDG_", "COVERAGE", "COV_", "HTTP
 
 @pytest.fixture(scope="session")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    """Give the one who starts processes; one for all tests."""
+    """Return the process pool of all tests."""
     home = tmp_path_factory.mktemp("crew")
     variables = {n: v for n, v in os.environ.items() if not n.startswith(_OURS)}
     variables |= {
@@ -43,7 +43,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
 
 @pytest.fixture
 def ground(tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    """Give a store that is not there yet, and a registry with img-a that wants a password."""
+    """Return a missing store and a registry with img-a that requires a password."""
     if sys.platform != "linux":
         pytest.skip("faults are injected in the ways of Linux")
     with FakeRegistry() as registry:
@@ -60,7 +60,7 @@ def ground(tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let nobody wait before a new try, and give how long each would have waited at most."""
+    """Record the waits before retries instead of waiting; return the longest possible of each."""
     found: list[float] = []
 
     def sleep(_clock: SystemClock, seconds: float, _stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Processes of `resolver` by the dozen: each is real, and none has to load the program first.
+"""Many real processes of `resolver`, forked from one that has loaded the program.
 
 Started as `python -m tests.faults.crew`, this imports the program once and then forks one process
 for each command line that it is told, before any thread has been started. `Crew` talks to it.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from resolver.store.files import Patience
 from tests.faults.injection import Fault, Injector
 from tests.processes import ROOT
 
@@ -51,12 +52,12 @@ class Job:
 
     Attributes:
         words: the command line.
-        fault: what is to go wrong in its store.
+        fault: what fails in its store.
         limits: resource limits, by the names of `_LIMITS`.
         umask, user: None leaves them as they are.
         patience: seconds to wait for a lock, instead of 60.
         environment: variables on top of the crew's.
-        sabotage: what is made wrong in the program itself; a name of `sabotage.SABOTAGES`.
+        sabotage: a defect put into the program; a name of `sabotage.SABOTAGES`.
     """
 
     words: tuple[str, ...]
@@ -69,7 +70,7 @@ class Job:
     sabotage: str = ""
 
     def packed(self) -> dict[str, object]:
-        """Give plain values, for JSON."""
+        """Return plain values for JSON."""
         fault = self.fault.packed() if self.fault is not None else None
         return {**self.__dict__, "fault": fault}
 
@@ -110,7 +111,7 @@ class Crew:
         self._process.communicate(timeout=60)
 
     def start(self, *jobs: Job) -> list[int]:
-        """Start processes at the same moment; gives their ids."""
+        """Start processes at the same moment; return their ids."""
         found: list[int] = self._ask({"start": [job.packed() for job in jobs]})
         return found
 
@@ -129,7 +130,7 @@ class Crew:
         ]
 
     def run(self, *jobs: Job) -> list[Ended]:
-        """Start processes at the same moment and wait for all."""
+        """Start processes at the same moment; return their ids."""
         return self.wait(*self.start(*jobs))
 
     def _ask(self, question: dict[str, object]) -> Any:
@@ -193,7 +194,7 @@ class _Foreman:
         return [found[pid] for pid in pids]
 
     def end(self) -> None:
-        """Leave nobody behind."""
+        """End every process."""
         for pid in self._outputs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -229,13 +230,14 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
 
 def _prepare(job: dict[str, Any]) -> None:
     if job["patience"] is not None:
-        from resolver.store import content, known, lock
+        from resolver.store import store
 
-        defaults = lock.Patience.__init__.__defaults__ or ()
-        lock.Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
+        # Its `__init__` is generated when the first instance is made.
+        Patience()
+        defaults = Patience.__init__.__defaults__ or ()
+        Patience.__init__.__defaults__ = (job["patience"], *defaults[1:])
         # What a resolve notes in passing has 5 s of its own.
-        for place in (content, known):
-            vars(place)["BRIEFLY"] = min(job["patience"], 5.0)
+        vars(store)["BRIEFLY"] = min(job["patience"], 5.0)
     if job["sabotage"]:
         from tests.faults.sabotage import SABOTAGES
 

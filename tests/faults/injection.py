@@ -51,7 +51,7 @@ class Fault:
     log: str = ""
 
     def packed(self) -> dict[str, object]:
-        """Give plain values, for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -70,7 +70,7 @@ class Injector:
     real: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def install(self) -> None:
-        """Put everything in place; there is no way back."""
+        """Replace the functions in this process, permanently."""
         for name in BY_DESCRIPTOR:
             self._replace(name, lambda a, _k: _of(a[0]))
         for name in BY_PATH:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
-from tests.faults.invariants import Outcome
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is neede
 
 
 def mounted(ground: Ground, scenario: str, *, network: bool = False) -> dict[str, Outcome]:
-    """Run a scenario over the ground's store in a mount namespace; gives outcomes by name."""
+    """Run a scenario on the store in a mount namespace; return outcomes by name."""
     before = ground.begin()
     done = subprocess.run(
         [
@@ -166,7 +166,7 @@ def disk_full(inside: Inside) -> None:
 
 
 def disk_filling(inside: Inside) -> None:
-    """FLT-003: somebody else takes the room, which nothing said before."""
+    """FLT-003: another process fills the disk."""
     inside.mount("16m")
     inside.pull("first", "img-a:2")
     inside.do("rm", "rm", f"{inside.host}/img-a:2")
@@ -196,7 +196,7 @@ def drop(inside: Inside) -> None:
 
 
 def reject(inside: Inside) -> None:
-    """FLT-012: a host that says no."""
+    """FLT-012: a host that refuses."""
     guarded(inside, "REJECT", "--reject-with", "tcp-reset")
     inside.pull("reject", "img-a:1")
 

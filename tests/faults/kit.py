@@ -1,18 +1,23 @@
-"""Doing things to a store, and looking at all that must hold after each."""
+"""Run commands on a store and check every invariant after each."""
 
 from __future__ import annotations
 
-import io
 import json
-import time
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from resolver.cli.app import run as run_command_line
+from tests.fakes.outcomes import (
+    REQUESTS,
+    Outcome,
+    clean_text,
+    must,
+    no_credentials_received,
+    no_secret,
+    run_here,
+)
 from tests.faults import invariants
 from tests.faults.crew import Crew, Job
-from tests.faults.invariants import STATUS, Outcome, must
+from tests.faults.invariants import STATUS
 from tests.faults.samples import AMD64, needed
 
 if TYPE_CHECKING:
@@ -27,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ground:
-    """One store, one registry, and somebody who types commands.
+    """One store, one registry, and the commands on them.
 
     Attributes:
         folder: of this test; the store is in it, and nothing else in it may change.
         environment: of the processes that it starts.
-        others: hosts that must never be sent a credential.
-        damaged: the test itself has damaged the store: I1 and I9 wait until it is mended.
-        outputs: what a test lets commands write, besides the store.
+        others: hosts that must receive no credentials.
+        damaged: the test has damaged the store; I1 and I9 are not checked until repair.
+        outputs: paths that commands may write besides the store.
     """
 
     folder: Path
@@ -44,7 +49,7 @@ class Ground:
     others: list[FakeRegistry] = field(default_factory=list)
     damaged: bool = False
     outputs: list[Path] = field(default_factory=list)
-    requests: int = invariants.REQUESTS
+    requests: int = REQUESTS
 
     @property
     def store(self) -> Path:
@@ -55,7 +60,7 @@ class Ground:
         return f"{self.registry.host}/{repository}:{tag}"
 
     def apart(self, name: object) -> Ground:
-        """Give another store for the same registry, with a folder of its own."""
+        """Return another store for the same registry, with a folder of its own."""
         folder = self.folder / str(name)
         folder.mkdir()
         return replace(self, folder=folder, outputs=[])
@@ -71,17 +76,7 @@ class Ground:
 
     def here(self, *words: str, as_json: bool = True) -> Outcome:
         """Run a command line in this process, while others are at work: nothing is checked."""
-        out, err = io.BytesIO(), io.BytesIO()
-        began = time.monotonic()
-        with (
-            io.TextIOWrapper(out, "utf-8", write_through=True) as stdout,
-            io.TextIOWrapper(err, "utf-8", write_through=True) as stderr,
-            redirect_stdout(stdout),
-            redirect_stderr(stderr),
-        ):
-            status = run_command_line(self.line(*words, as_json=as_json))
-            seconds = time.monotonic() - began
-            return Outcome(status, out.getvalue(), err.getvalue(), seconds)
+        return run_here(self.line(*words, as_json=as_json))
 
     def line(self, *words: str, as_json: bool = True) -> list[str]:
         """Complete a command line: this store, nothing but warnings and errors on stderr."""
@@ -121,8 +116,8 @@ class Ground:
             outcomes.append(outcome)
             if not ended.signal:
                 invariants.clean_result(outcome, as_json=True)
-                invariants.clean_text(outcome)
-                invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+                clean_text(outcome)
+                no_secret(outcome.stdout + outcome.stderr, "the output")
         self.look(before)
         return outcomes
 
@@ -142,18 +137,18 @@ class Ground:
     ) -> None:
         """Check a command, and everything around it."""
         invariants.clean_result(outcome, as_json=as_json)
-        invariants.clean_text(outcome)
-        invariants.no_secret(outcome.stdout + outcome.stderr, "the output")
+        clean_text(outcome)
+        no_secret(outcome.stdout + outcome.stderr, "the output")
         invariants.within(outcome, len(self.registry.log) - before[0], self.requests)
         self.look(before)
 
     def look(self, before: tuple[int, dict[str, tuple[object, ...]]] | None = None) -> None:
-        """Check the store, and all that is not the store; nobody is at work."""
+        """Check the store and everything around it while no process runs."""
         if before is not None:
             kept = [self.store, *self.outputs]
             invariants.unchanged(before[1], invariants.snapshot(self.folder, without=kept))
         for other in self.others:
-            invariants.nothing_travelled(other)
+            no_credentials_received(other)
         if not self.store.is_dir():
             return
         if not self.damaged:
@@ -167,11 +162,11 @@ class Ground:
     def recovers(
         self, image: Image, reference: str | None = None, *, most: int | None = None
     ) -> Outcome:
-        """I8, I10, I12: an honest registry is all it takes, and only what is missing is fetched.
+        """I8, I10, I12: a correct registry completes the image, and only missing blobs are fetched.
 
         Args:
-            most: bytes of layers and configs that may be fetched, where a test knows better than
-                what lies in the store: None counts what is missing there.
+            most: bytes of layers and configs that may be fetched, if not those missing in
+                the store.
         """
         self.honest()
         missing = self.missing(image) if most is None else most
@@ -243,11 +238,11 @@ class Ground:
         ]
 
     def refused(self, outcome: Outcome, word: str, *parts: str) -> None:
-        """Check that a command failed with this class, and says these things."""
+        """Check that a command failed with this class and its text contains these parts."""
         must(outcome.status == STATUS[word], "I6", f"no {word}", outcome)
         must(outcome.failure["class"] == word, "I6", f"no {word}", outcome)
         for part in parts:
-            must(part in outcome.told, "I6", f"does not say {part!r}", outcome)
+            must(part in outcome.text, "I6", f"does not say {part!r}", outcome)
 
 
 def bodies(log: Sequence[Seen]) -> list[Seen]:

@@ -1,4 +1,4 @@
-"""Bad stores: what `resolver` would be if somebody had forgotten something.
+"""Defects put into the store: what `resolver` would be without one of its safeguards.
 
 Each function changes the process that it runs in, for good; the crew runs them in forks.
 """
@@ -10,13 +10,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, collect, files, ground, home, reach, receiving, records, temporary
-from resolver.store.partials import DATA, Claim
+from resolver.store import blobs, collect, files, names, reachable, receive
+from resolver.store import collect as ground
+from resolver.store import files as temporary
+from resolver.store import folder as home
+from resolver.store.partials import DATA, PartialLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.store.files import Folder
+    from resolver.store.files import StoreFolder
 
 
 def _put(home: object, name: str, value: object) -> None:
@@ -41,7 +44,7 @@ def sync_behind_the_name() -> None:
     def make_lasting(self: Any) -> None:
         os.fchmod(self._data, 0o444)
 
-    publish = receiving.Receiving._publish
+    publish = receive.BlobWriter._publish
 
     def publish_first(self: Any) -> None:
         publish(self)
@@ -49,28 +52,28 @@ def sync_behind_the_name() -> None:
         self._is_open = False
         os.close(self._data)
 
-    _put(receiving.Receiving, "_make_lasting", make_lasting)
-    _put(receiving.Receiving, "_publish", publish_first)
+    _put(receive.BlobWriter, "_make_lasting", make_lasting)
+    _put(receive.BlobWriter, "_publish", publish_first)
 
 
 def no_folder_sync() -> None:
     """Sync files, and not the folders that name them."""
-    _put(files.Folder, "sync", lambda _self: None)
+    _put(files.StoreFolder, "sync", lambda _self: None)
 
 
 def no_verification() -> None:
     """Believe what comes."""
 
     def verify(self: Any) -> None:
-        if self._follower is not None:
-            self._follower.finish(self.size)
+        if self._hasher is not None:
+            self._hasher.finish(self.size)
 
-    _put(receiving.Receiving, "_verify", verify)
+    _put(receive.BlobWriter, "_verify", verify)
 
 
 def partial_under_its_name() -> None:
     """Write content where it is going to be, from the first byte on."""
-    open_data = Claim.open_data
+    open_data = PartialLock.open_data
 
     def visible(self: Any) -> tuple[int, int]:
         opened = open_data(self)
@@ -80,20 +83,20 @@ def partial_under_its_name() -> None:
             os.link(self.folder.where(DATA), os.path.normpath(shown))
         return opened
 
-    _put(Claim, "open_data", visible)
+    _put(PartialLock, "open_data", visible)
 
 
 def name_first() -> None:
-    """Give the name before what it names is here."""
-    from resolver.flow import pull
+    """Write the name before its content."""
+    from resolver.verbs import pull
 
-    _put(reach, "refuse_incomplete", lambda _root, _record: None)
+    _put(reachable, "refuse_incomplete", lambda _root, _record: None)
     run = pull._Work.run
 
     def named(self: Any, lease: Any, workers: Any) -> Any:
         for image in self._plan.images:
-            at = int(self._kit.clock.wall())
-            self._kit.store.name(pull.record_of(image.reference, [image], at))
+            at = int(self._shared.clock.wall())
+            self._shared.store.name(pull.record_of(image.reference, [image], at))
         return run(self, lease, workers)
 
     _put(pull._Work, "run", named)
@@ -101,27 +104,27 @@ def name_first() -> None:
 
 def shared_index() -> None:
     """Write every name into one file, as the `index.json` of a layout."""
-    original = records.Records._put
+    original = names.Records._put
 
-    def put(self: Any, root: Folder, _name: str, record: Any) -> None:
+    def put(self: Any, root: StoreFolder, _name: str, record: Any) -> None:
         with root.need(self._form.folder) as folder:
             for each in folder.entries():
                 folder.remove(each)
-        original(self, root, records.file_name(self._form.reference(record)), record)
+        original(self, root, names.file_name(self._form.reference(record)), record)
 
-    _put(records.Records, "_put", put)
+    _put(names.Records, "_put", put)
 
 
 def age_alone() -> None:
     """Collect by age, and neither by names nor by who is at work."""
-    _put(ground.Ground, "needed_by", lambda _self, _names: {})
-    _put(ground.Ground, "users", lambda _self: {})
+    _put(ground.GcSnapshot, "needed_by", lambda _self, _names: {})
+    _put(ground.GcSnapshot, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
 
 
 def no_lease() -> None:
-    """Collect what a pull under way has just brought."""
-    _put(ground.Ground, "users", lambda _self: {})
+    """Collect the content of a running pull."""
+    _put(ground.GcSnapshot, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
 
 
@@ -133,7 +136,7 @@ def nothing_is_litter() -> None:
 def in_place() -> None:
     """Write small files under their names, not aside."""
 
-    def publish(self: Any, folder: Folder, name: str, *, mode: int) -> None:
+    def publish(self: Any, folder: StoreFolder, name: str, *, mode: int) -> None:
         del mode
         body = Path(self._path).read_bytes()
         target = folder.where(name)

@@ -23,7 +23,7 @@ def layer(size: int, seed: int) -> bytes:
 
 @functools.cache
 def layers() -> tuple[bytes, bytes, bytes]:
-    """L1 of 8 KiB, L2 of 2 MiB, L3 of 64 KiB. Source: reliability.md section 6."""
+    """L1 of 8 KiB, L2 of 2 MiB, L3 of 64 KiB."""
     return layer(8 * KIB, 1), layer(2 * MIB, 2), layer(64 * KIB, 3)
 
 

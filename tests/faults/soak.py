@@ -1,4 +1,4 @@
-"""How long to look: a little each time, and thoroughly when somebody asks for it."""
+"""How long soak tests run: briefly, or longer on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def times(few: int, many: int) -> int:
 
 
 def seeded(what: str) -> random.Random:
-    """Give randomness whose seed is printed, so that pytest shows it where a test fails."""
+    """Return a random generator whose seed is printed when the test fails."""
     seed = int(_SEED) if _SEED else random.SystemRandom().randrange(1 << 32)
     print(f"{what}: RESOLVER_SEED={seed}")  # noqa: T201 - shown where it matters
     return random.Random(seed)

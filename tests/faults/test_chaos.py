@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.flow import kit
+from resolver.verbs import transfer
 from tests.fakes.messages import Reply, Seen
+from tests.fakes.outcomes import Outcome, clean_text
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, digest_of, img_a, layers
 from tests.faults.soak import seeded, times
@@ -32,7 +33,7 @@ BLOBS = img_a().child(AMD64).blobs
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
     """Fetch L2 in nine parts, as a pull fetches what has 144 MiB."""
-    options = kit.PullOptions
+    options = transfer.TransferOptions
     defaults = options.__init__.__defaults__
     assert defaults is not None
     smaller = tuple(256 * KIB if value == 16 << 20 else value for value in defaults)
@@ -66,11 +67,11 @@ def drop(reply: Reply, draw: random.Random) -> Reply:
 
 def shift(reply: Reply, draw: random.Random) -> Reply:
     headers = dict(reply.headers)
-    said = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)", headers.get("Content-Range", ""))
-    if said is None:
+    message = re.fullmatch(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)", headers.get("Content-Range", ""))
+    if message is None:
         return Reply(206, headers, reply.body)
     delta = draw.choice([-1, 1, 4096])
-    start, end, total = (int(number) for number in said.groups())
+    start, end, total = (int(number) for number in message.groups())
     headers["Content-Range"] = f"bytes {max(start + delta, 0)}-{end + delta}/{total}"
     return Reply(206, headers, reply.body)
 
@@ -103,7 +104,7 @@ TOXICS = (cut, flip, duplicate, drop, shift, refuse, hang_up, babble, trickle, l
 
 
 @pytest.mark.usefixtures("waits", "parts")
-def test_blb_003_whatever_a_registry_does_no_wrong_byte_is_kept(ground: Ground) -> None:
+def test_blb_003_no_wrong_byte_is_kept_whatever_a_registry_does(ground: Ground) -> None:
     draw = seeded("chaos")
     shelves = ground.registry.shelves
     lock = threading.Lock()
@@ -155,7 +156,7 @@ PARTS: dict[str, Callable[[Seen], Reply | None]] = {
 
 @pytest.mark.usefixtures("waits", "parts")
 @pytest.mark.parametrize("name", PARTS)
-def test_blb_013_a_later_part_that_is_none(ground: Ground, name: str) -> None:
+def test_blb_013_invalid_later_range(ground: Ground, name: str) -> None:
     ground.registry.on("GET", PATH, PARTS[name])
 
     outcome = ground.pull()
@@ -170,7 +171,7 @@ def test_blb_013_a_later_part_that_is_none(ground: Ground, name: str) -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_parts_that_broke_off_are_taken_up_each_where_it_broke(
+def test_blb_006_broken_ranges_are_each_resumed_where_they_ended(
     ground: Ground, parts: int
 ) -> None:
     seen_parts: set[int] = set()
@@ -195,7 +196,7 @@ def test_blb_006_parts_that_broke_off_are_taken_up_each_where_it_broke(
     assert sent < 1.5 * len(L2)
 
 
-def test_con_010_a_stopped_fetcher_is_named_and_goes_on_when_it_may(ground: Ground) -> None:
+def test_con_010_stopped_fetcher_is_named_and_resumes(ground: Ground) -> None:
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=1_000_000), times=1)
     before = ground.begin()
@@ -217,7 +218,7 @@ def test_con_010_a_stopped_fetcher_is_named_and_goes_on_when_it_may(ground: Grou
 
 
 @pytest.mark.parametrize("what", ["locks removed", "a year later", "a year earlier"])
-def test_con_006_nothing_of_a_living_pull_is_collected(
+def test_con_006_content_of_a_running_pull_is_not_collected(
     ground: Ground, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = threading.Event()
@@ -268,7 +269,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link to a file", "link to a folder", "link to nothing"])
-def test_sto_002_what_was_planted_in_a_store_leads_nobody_astray(ground: Ground, kind: str) -> None:
+def test_sto_002_planted_files_mislead_no_command(ground: Ground, kind: str) -> None:
     canary = ground.folder / "canary"
     canary.write_bytes(b"alive")
     aviary = ground.folder / "aviary"
@@ -301,12 +302,10 @@ def test_sto_002_what_was_planted_in_a_store_leads_nobody_astray(ground: Ground,
         ]
         for job in jobs:
             (ended,) = here.crew.run(job)
-            outcome = invariants.Outcome(
-                ended.status, ended.stdout, ended.stderr, ended.seconds, ended.rss
-            )
+            outcome = Outcome(ended.status, ended.stdout, ended.stderr, ended.seconds, ended.rss)
             assert ended.signal == 0
             assert outcome.status in {0, 1, 3, 8}, (name, job.words[0], outcome)
             invariants.clean_result(outcome, as_json=True)
-            invariants.clean_text(outcome)
+            clean_text(outcome)
             assert outcome.seconds < 10, (name, job.words[0], outcome)
         invariants.unchanged(before, invariants.snapshot(ground.folder, without=[here.folder]))

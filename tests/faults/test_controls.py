@@ -16,10 +16,17 @@ import pytest
 from resolver.store import LocalStore
 from resolver.store.blobs import Blobs
 from tests.fakes.messages import Reply
+from tests.fakes.outcomes import (
+    PASSWORD,
+    TOKEN,
+    Broken,
+    Outcome,
+    clean_text,
+    no_credentials_received,
+)
 from tests.fakes.registry import FakeRegistry
 from tests.faults import invariants
 from tests.faults.injection import Fault
-from tests.faults.invariants import Broken, Outcome
 from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
 from tests.faults.test_crowds import Sampler, counted, slow
 
@@ -42,7 +49,7 @@ def tiny(ground: Ground) -> Ground:
 
 
 def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invariants.Call]:
-    """Pull the small image with a bad program; gives the calls it made."""
+    """Pull the small image with a defect; return its calls."""
     log = ground.folder / "log"
     ground.outputs.append(log)
     described = Fault(str(ground.store), log=str(log), **fault)  # type: ignore[arg-type]
@@ -55,12 +62,12 @@ def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invaria
 def test_the_order_of_writes_is_seen(tiny: Ground, sabotage: str) -> None:
     calls = pulled_badly(tiny, sabotage)
 
-    with pytest.raises(Broken, match="R33"):
+    with pytest.raises(Broken, match="order"):
         invariants.durable(calls, tiny.store)
 
 
 @pytest.mark.parametrize("sabotage", ["no_sync", "no_folder_sync"])
-def test_a_power_cut_finds_what_was_not_synced(tiny: Ground, sabotage: str) -> None:
+def test_power_cut_control_finds_unsynced_content(tiny: Ground, sabotage: str) -> None:
     calls = pulled_badly(tiny, sabotage)
     before = invariants.intact(tiny.store)
     assert len(before) == 4
@@ -84,7 +91,7 @@ def test_a_sync_behind_the_name_leaves_an_empty_blob_when_power_fails(tiny: Grou
         tiny.look()
 
 
-def test_content_that_nobody_verifies_is_seen(ground: Ground) -> None:
+def test_control_finds_unverified_content(ground: Ground) -> None:
     wrong = L2[:MIB] + bytes([L2[MIB] ^ 1]) + L2[MIB + 1 :]
     ground.registry.on("GET", PATH, Reply(body=wrong))
 
@@ -92,7 +99,7 @@ def test_content_that_nobody_verifies_is_seen(ground: Ground) -> None:
         ground.together(ground.pulling(sabotage="no_verification"))
 
 
-def test_content_under_its_name_before_it_is_whole_is_seen(ground: Ground) -> None:
+def test_control_finds_incomplete_content_under_its_name(ground: Ground) -> None:
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
     before = ground.begin()
@@ -105,7 +112,7 @@ def test_content_under_its_name_before_it_is_whole_is_seen(ground: Ground) -> No
     held.set()
 
 
-def test_a_name_that_comes_first_is_seen(tiny: Ground) -> None:
+def test_control_finds_a_name_before_its_content(tiny: Ground) -> None:
     calls = pulled_badly(tiny, "name_first")
     at = next(n for n, (name, where) in enumerate(calls) if "/names/" in where) + 5
     here = tiny.apart("again")
@@ -114,7 +121,7 @@ def test_a_name_that_comes_first_is_seen(tiny: Ground) -> None:
         pulled_badly(here, "name_first", at=at)
 
 
-def test_a_name_that_is_written_in_place_is_seen(tiny: Ground) -> None:
+def test_control_finds_a_name_written_in_place(tiny: Ground) -> None:
     calls = pulled_badly(tiny, "in_place")
     writes = [n for n, (name, where) in enumerate(calls) if name == "write" and "/names/" in where]
     here = tiny.apart("again")
@@ -123,7 +130,7 @@ def test_a_name_that_is_written_in_place_is_seen(tiny: Ground) -> None:
         pulled_badly(here, "in_place", at=writes[1])
 
 
-def test_names_that_overwrite_each_other_are_seen(tiny: Ground) -> None:
+def test_control_finds_lost_name_updates(tiny: Ground) -> None:
     for tag in "12":
         tiny.together(tiny.pulling(tiny.reference("small", tag), sabotage="shared_index"))
 
@@ -138,8 +145,8 @@ def test_collection_by_age_alone_is_seen(tiny: Ground) -> None:
         tiny.together(tiny.job("gc", "--grace", "0s", sabotage="age_alone"))
 
 
-def test_collection_that_forgets_the_living_is_seen(ground: Ground) -> None:
-    """The state that test_con_006 looks at: a pull under way has brought something."""
+def test_control_finds_gc_that_ignores_running_pulls(ground: Ground) -> None:
+    """The state that test_con_006 checks: a running pull has stored content."""
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
     (pid,) = ground.crew.start(ground.pulling())
@@ -169,7 +176,7 @@ def test_litter_is_seen(ground: Ground) -> None:
         invariants.clean(ground.store)
 
 
-def test_fetching_again_what_is_held_is_seen(
+def test_control_finds_repeated_fetches_of_held_content(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ground.pull().status == 0
@@ -189,7 +196,7 @@ def test_processes_without_locks_are_seen(ground: Ground) -> None:
     assert any(counted(ground, digest) > 1 for digest in img_a().child(AMD64).blobs)
 
 
-def test_a_sampler_sees_what_is_wrong_for_a_moment(tiny: Ground) -> None:
+def test_sampler_finds_a_momentary_fault(tiny: Ground) -> None:
     assert tiny.pull(tiny.reference("small")).status == 0
     path = next(invariants.blobs(tiny.store))
     seen = threading.Event()
@@ -221,7 +228,7 @@ def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
 
 def test_secrets_are_seen(ground: Ground) -> None:
     assert ground.pull().status == 0
-    for text in (invariants.PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
+    for text in (PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
         path = ground.store / "seen" / "note"
         path.write_text(f"x{text}x")
         with pytest.raises(Broken, match="I3"):
@@ -229,19 +236,19 @@ def test_secrets_are_seen(ground: Ground) -> None:
         path.unlink()
 
 
-def test_credentials_that_travel_are_seen(ground: Ground) -> None:
+def test_control_finds_credentials_sent_to_another_host(ground: Ground) -> None:
     with FakeRegistry() as evil:
         evil.serve("img-a", None, img_a())
         evil.on("*", PATH, lambda _seen: Reply(body=L2))
-        ground.registry.redirect(PATH, f"{evil.url}{PATH}?t={invariants.TOKEN}")
+        ground.registry.redirect(PATH, f"{evil.url}{PATH}?t={TOKEN}")
         ground.pull()
         with pytest.raises(Broken, match="I3"):
-            invariants.nothing_travelled(evil)
+            no_credentials_received(evil)
     with pytest.raises(Broken, match="I4"):
-        invariants.nothing_travelled(ground.registry)
+        no_credentials_received(ground.registry)
 
 
-def test_a_lock_that_is_held_by_nobody_known_is_seen(ground: Ground) -> None:
+def test_control_finds_a_lock_without_an_owner(ground: Ground) -> None:
     assert ground.pull().status == 0
     for name in ("gate", "lock", "names.lock"):
         with (ground.store / name).open() as file:
@@ -251,34 +258,34 @@ def test_a_lock_that_is_held_by_nobody_known_is_seen(ground: Ground) -> None:
 
 
 BAD_RESULTS: dict[str, tuple[str, Callable[[Outcome], None]]] = {
-    "status": ("I6", lambda good: said(replace(good, status=70))),
-    "traceback": ("I6", lambda good: said(replace(good, stderr=b"Traceback (most recent"))),
-    "two errors": ("I6", lambda good: said(replace(good, stderr=b"error: a\nerror: b\n"))),
-    "no error": ("I6", lambda good: said(replace(good, stderr=b""))),
-    "no document": ("I6", lambda good: said(replace(good, stdout=b"{"))),
-    "escape": ("I7", lambda good: invariants.clean_text(replace(good, stderr=b"error: \x1b[2J"))),
-    "command": ("I7", lambda good: invariants.clean_text(replace(good, stdout=b"::add-mask::x"))),
+    "status": ("I6", lambda good: check_result(replace(good, status=70))),
+    "traceback": ("I6", lambda good: check_result(replace(good, stderr=b"Traceback (most recent"))),
+    "two errors": ("I6", lambda good: check_result(replace(good, stderr=b"error: a\nerror: b\n"))),
+    "no error": ("I6", lambda good: check_result(replace(good, stderr=b""))),
+    "no document": ("I6", lambda good: check_result(replace(good, stdout=b"{"))),
+    "escape": ("I7", lambda good: clean_text(replace(good, stderr=b"error: \x1b[2J"))),
+    "command": ("I7", lambda good: clean_text(replace(good, stdout=b"::add-mask::x"))),
     "slow": ("I5", lambda good: invariants.within(replace(good, seconds=31.0), 0)),
     "large": ("I5", lambda good: invariants.within(replace(good, rss=300 * 1024), 0)),
     "storm": ("I5", lambda good: invariants.within(good, 101)),
 }
 
 
-def said(outcome: Outcome) -> None:
+def check_result(outcome: Outcome) -> None:
     invariants.clean_result(outcome, as_json=True)
 
 
 @pytest.mark.parametrize(("name", "check"), BAD_RESULTS.values(), ids=BAD_RESULTS.keys())
-def test_results_that_are_not_clean_are_seen(name: str, check: Callable[[Outcome], None]) -> None:
+def test_control_finds_unclean_results(name: str, check: Callable[[Outcome], None]) -> None:
     good = Outcome(3, b"{}", b"error: no\n")
-    said(good)
-    invariants.clean_text(good)
+    check_result(good)
+    clean_text(good)
     invariants.within(good, 1)
     with pytest.raises(Broken, match=name):
         check(good)
 
 
-def test_answers_that_differ_are_seen(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_finds_different_answers(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ground.pull().status == 0
     assert ground.pull(ground.reference(tag="2")).status == 0
     images = LocalStore.images
@@ -288,18 +295,18 @@ def test_answers_that_differ_are_seen(ground: Ground, monkeypatch: pytest.Monkey
         ground.settles()
 
 
-def test_what_others_may_write_is_seen(ground: Ground) -> None:
+def test_control_finds_writable_store_files(ground: Ground) -> None:
     assert ground.pull().status == 0
     path = next(invariants.blobs(ground.store))
     path.chmod(0o666)
     with pytest.raises(Broken, match="I1"):
         ground.look()
-    with pytest.raises(Broken, match="R30"):
+    with pytest.raises(Broken, match="ownership"):
         invariants.private(ground.store)
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut", "link", "folder"])
-def test_what_is_no_blob_is_seen(ground: Ground, kind: str, tmp_path: Path) -> None:
+def test_control_finds_a_file_that_is_not_a_blob(ground: Ground, kind: str, tmp_path: Path) -> None:
     assert ground.pull().status == 0
     path = ground.store / "blobs" / D2.replace(":", "/")
     path.unlink()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.images import build_image, build_index
 from tests.fakes.messages import Reply, Seen
+from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
 from tests.faults.samples import (
     AMD64,
@@ -43,7 +44,7 @@ def counted(ground: Ground, digest: str) -> int:
     return sum(seen.status in {200, 206} for seen in ground.gets(digest))
 
 
-def all_well(outcomes: list[invariants.Outcome]) -> None:
+def all_well(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
         assert outcome.status == 0, outcome
 
@@ -104,7 +105,7 @@ def slow(ground: Ground) -> None:
         ground.registry.on("GET", f"/v2/img-a/blobs/{digest}", later)
 
 
-def test_con_002_no_name_is_lost_when_twenty_processes_pull_twenty_images(ground: Ground) -> None:
+def test_con_002_twenty_processes_pulling_twenty_images_lose_no_name(ground: Ground) -> None:
     for number in range(20):
         ground.registry.serve(f"img-{number}", "1", small(number))
     references = [ground.reference(f"img-{number}") for number in range(20)]
@@ -129,7 +130,9 @@ def test_con_002_platforms_of_one_name_are_not_lost(ground: Ground) -> None:
     ground.settles()
 
 
-def test_con_006_what_a_dead_pull_leaves_is_collected_after_the_grace(ground: Ground) -> None:
+def test_con_006_leftovers_of_a_dead_pull_are_collected_after_the_grace_period(
+    ground: Ground,
+) -> None:
     held = threading.Event()
     reply = Reply(body=layers()[1], hold=held, hold_after=MIB)
     ground.registry.on("GET", f"/v2/img-a/blobs/{D2}", reply, times=1)
@@ -158,7 +161,7 @@ def test_con_006_what_a_dead_pull_leaves_is_collected_after_the_grace(ground: Gr
     ground.recovers(img_a())
 
 
-def test_con_008_readers_see_whole_things_while_others_write(ground: Ground) -> None:
+def test_con_008_readers_see_complete_files_during_writes(ground: Ground) -> None:
     ground.outputs.append(ground.folder / "out")
     assert ground.pull().status == 0
     for number in range(6):
@@ -212,7 +215,7 @@ def test_con_010_a_stopped_holder_of_a_lock_is_named_and_not_waited_for(ground: 
     finally:
         holder.go_on()
     assert reader[0].status == 0
-    outcome = invariants.Outcome(late.status, late.stdout, late.stderr, late.seconds)
+    outcome = Outcome(late.status, late.stdout, late.stderr, late.seconds)
     ground.refused(outcome, "STORE", "lock", "fuser")
     assert 1.0 <= late.seconds < 8.0
     ground.look(before)
@@ -261,7 +264,7 @@ def test_con_016_many_layers_need_few_descriptors(ground: Ground, limit: int) ->
     ground.recovers(image, ground.reference("many"))
 
 
-def test_con_017_six_images_that_share_four_layers(ground: Ground) -> None:
+def test_con_017_six_images_share_four_layers(ground: Ground) -> None:
     shared = [layer(100 * KIB, 400 + number) for number in range(4)]
     images = [
         build_index([build_image(AMD64, [*shared, layer(10 * KIB, 410 + number)])])
@@ -279,7 +282,7 @@ def test_con_017_six_images_that_share_four_layers(ground: Ground) -> None:
     ground.settles()
 
 
-def test_con_018_what_is_removed_while_it_is_read_is_never_read_wrong(ground: Ground) -> None:
+def test_con_018_content_removed_while_read_is_never_read_wrong(ground: Ground) -> None:
     out = ground.folder / "out"
     out.mkdir()
     ground.outputs.append(out)
@@ -301,7 +304,7 @@ def test_con_018_what_is_removed_while_it_is_read_is_never_read_wrong(ground: Gr
             assert not target.exists()
 
 
-def test_con_019_fifty_processes_are_no_storm(ground: Ground) -> None:
+def test_con_019_fifty_processes_cause_no_request_storm(ground: Ground) -> None:
     slow(ground)
 
     outcomes = ground.together(*[ground.pulling() for _ in range(50)])
@@ -316,7 +319,7 @@ def test_con_019_fifty_processes_are_no_storm(ground: Ground) -> None:
 
 
 def moving(ground: Ground, first: str, second: str) -> Callable[[Seen], Reply | None]:
-    """Let a tag move after it was asked for once."""
+    """Move a tag after its first request."""
     seen: list[str] = []
 
     def answer(_seen: Seen) -> Reply | None:
@@ -328,7 +331,7 @@ def moving(ground: Ground, first: str, second: str) -> Callable[[Seen], Reply | 
     return answer
 
 
-def test_con_020_a_tag_that_moves_is_one_image_or_the_other(ground: Ground) -> None:
+def test_con_020_moving_tag_gives_one_image_or_the_other(ground: Ground) -> None:
     reference = ground.reference("app")
     for round_ in range(times(4, 30)):
         here = ground.apart(round_)

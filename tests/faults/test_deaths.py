@@ -86,7 +86,7 @@ def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
     assert list(invariants.names(tiny.store)) == [tiny.reference("small")]
 
 
-def test_flt_007_what_is_noted_of_large_blobs_on_their_way_is_no_rename(ground: Ground) -> None:
+def test_flt_007_noting_progress_of_large_blobs_renames_nothing(ground: Ground) -> None:
     ground.registry.serve("img-a", "1", img_a())
     (outcome,) = ground.together(faulty(ground, "pull", ground.reference(), "-p", "all"))
 
@@ -96,7 +96,7 @@ def test_flt_007_what_is_noted_of_large_blobs_on_their_way_is_no_rename(ground: 
     invariants.durable(calls, ground.store)
 
 
-def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny: Ground) -> None:
+def test_flt_001_pull_killed_at_any_call_is_completed_by_the_next(tiny: Ground) -> None:
     count = calls_of(tiny, faulty(tiny, *pull_words(tiny)))
     assert count > 80
     for at in points(count, 24, "killed"):
@@ -113,7 +113,7 @@ def test_flt_001_a_pull_that_is_killed_at_any_call_is_finished_by_the_next(tiny:
         shutil.rmtree(here.folder)
 
 
-def test_flt_007_what_the_dead_have_not_synced_is_synced_before_a_name_needs_it(
+def test_flt_007_unsynced_content_of_a_dead_process_is_synced_before_naming(
     tiny: Ground,
 ) -> None:
     fault = {"at": 3, "functions": ("fsync",), "below": "/blobs/sha256"}
@@ -132,7 +132,7 @@ def test_flt_007_what_the_dead_have_not_synced_is_synced_before_a_name_needs_it(
     assert synced < named
 
 
-def test_flt_007_folders_of_a_store_half_made_are_synced_by_who_completes_it(
+def test_flt_007_folders_of_an_incomplete_store_are_synced_on_completion(
     tiny: Ground,
 ) -> None:
     fault = {"at": 0, "functions": ("fsync",), "below": "/blobs"}
@@ -156,7 +156,7 @@ def power_fails(here: Ground, after: Ground, calls: list[invariants.Call]) -> No
 
 
 @pytest.mark.parametrize("what", ["gc", "rm", "pull"])
-def test_flt_001_a_change_that_is_killed_at_any_call_leaves_others_whole(
+def test_flt_001_change_killed_at_any_call_leaves_other_content_complete(
     tiny: Ground, what: str
 ) -> None:
     def prepared(name: object) -> Ground:
@@ -194,7 +194,7 @@ def test_flt_001_a_change_that_is_killed_at_any_call_leaves_others_whole(
         shutil.rmtree(here.folder)
 
 
-def test_flt_007_a_call_that_fails_is_a_store_fault_and_publishes_nothing(tiny: Ground) -> None:
+def test_flt_007_failing_call_is_a_store_error_and_publishes_nothing(tiny: Ground) -> None:
     count = calls_of(tiny, faulty(tiny, *pull_words(tiny)))
     errors = ERRORS if SOAK else ERRORS[:4]
     failed = 0
@@ -222,7 +222,7 @@ def names_were_written(ground: Ground) -> bool:
 @pytest.mark.parametrize(
     "error", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EXDEV, errno.EIO, errno.EEXIST]
 )
-def test_flt_007_a_name_that_cannot_be_given_is_a_store_fault(tiny: Ground, error: int) -> None:
+def test_flt_007_failed_rename_is_a_store_error(tiny: Ground, error: int) -> None:
     for below in ("/blobs/", "/names/"):
         here = tiny.apart(f"{error}{below.strip('/')}")
         job = faulty(
@@ -242,7 +242,7 @@ def test_flt_007_a_name_that_cannot_be_given_is_a_store_fault(tiny: Ground, erro
         here.recovers(small(), here.reference("small"))
 
 
-def test_flt_007_a_failed_sync_is_final_for_its_file(tiny: Ground) -> None:
+def test_flt_007_failed_sync_is_final_for_its_file(tiny: Ground) -> None:
     log = tiny.folder / "log"
     count = calls_of(tiny, faulty(tiny, *pull_words(tiny), functions=("fsync",)))
     log.unlink()
@@ -272,7 +272,7 @@ def test_flt_008_short_writes_are_completed(tiny: Ground, functions: tuple[str, 
     tiny.recovers(small(), tiny.reference("small"), most=0)
 
 
-def test_flt_008_an_error_at_close_keeps_a_blob_from_being_published(tiny: Ground) -> None:
+def test_flt_008_error_at_close_prevents_publication(tiny: Ground) -> None:
     for below in ("/partial/", "/tmp/new-"):
         here = tiny.apart(below.strip("/").replace("/", "-"))
         fault = {"at": 0, "error": errno.EIO, "functions": ("close",), "lasting": True}
@@ -287,7 +287,7 @@ def test_flt_008_an_error_at_close_keeps_a_blob_from_being_published(tiny: Groun
         here.recovers(small(), here.reference("small"))
 
 
-def test_flt_001_pulls_that_are_killed_at_any_moment(ground: Ground) -> None:
+def test_flt_001_pulls_killed_at_any_moment(ground: Ground) -> None:
     random = seeded("moments")
     rounds = times(10, 200)
     for number in range(rounds):
@@ -310,7 +310,7 @@ def test_flt_001_pulls_that_are_killed_at_any_moment(ground: Ground) -> None:
     ground.recovers(img_a())
 
 
-def test_flt_001_a_killed_pull_never_costs_what_was_fetched(ground: Ground) -> None:
+def test_flt_001_killed_pull_keeps_fetched_content(ground: Ground) -> None:
     """What a first pull has noted is not fetched by the second one; held is the moment."""
     l1, l2, l3 = (digest_of(img_a().child(AMD64), body) for body in layers())
     held = threading.Event()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.descriptor import OCI_MANIFEST
-from resolver.sources import questions
-from resolver.sources.retry import SystemClock
+from resolver.clock import SystemClock
+from resolver.core.oci.descriptor import OCI_MANIFEST
+from resolver.sources.http.messages import TransportOptions
 from tests.fakes.images import build_image, build_index, entry, from_dict
 from tests.fakes.messages import Reply, Seen
 from tests.fakes.registry import FakeRegistry
@@ -45,7 +45,7 @@ NOBODY = 65534
 
 @needs_mounts
 @pytest.mark.parametrize("scenario", ["disk_full", "disk_filling", "inodes_full"])
-def test_flt_003_a_full_disk_is_a_store_fault_until_there_is_room(
+def test_flt_003_full_disk_is_a_store_error_until_there_is_space(
     ground: Ground, scenario: str
 ) -> None:
     ground.damaged = True
@@ -65,7 +65,7 @@ def test_flt_005_a_limit_on_file_sizes_is_a_store_fault(ground: Ground, limit: i
     ground.recovers(img_a())
 
 
-def test_flt_021_a_store_that_turns_read_only_keeps_what_was_published(ground: Ground) -> None:
+def test_flt_021_store_that_turns_read_only_keeps_published_content(ground: Ground) -> None:
     log = ground.folder / "log"
     ground.outputs.append(log)
     # One at a time both times, so that the calls of the second run are those of the first.
@@ -87,7 +87,7 @@ def test_flt_021_a_store_that_turns_read_only_keeps_what_was_published(ground: G
 
 
 @pytest.mark.parametrize("wrong", ["missing", "file", "read-only"])
-def test_flt_017_a_pull_needs_no_folder_but_its_store(ground: Ground, wrong: str) -> None:
+def test_flt_017_pull_needs_no_folder_except_its_store(ground: Ground, wrong: str) -> None:
     place = ground.folder / "elsewhere"
     if wrong == "file":
         place.touch()
@@ -106,7 +106,7 @@ def test_flt_017_a_pull_needs_no_folder_but_its_store(ground: Ground, wrong: str
 
 
 def large(ground: Ground, size: int) -> Image:
-    """Serve an image with one layer that nobody has in memory."""
+    """Serve an image with one layer that is not held in memory."""
     block = bytes(range(256)) * 4096
     hasher = hashlib.sha256()
     for _ in range(size // len(block)):
@@ -182,7 +182,7 @@ def test_flt_013_few_descriptors_are_enough_or_an_error(ground: Ground, limit: i
 
 
 @needs_root
-def test_flt_013_no_more_threads_is_an_error_of_one_line(ground: Ground) -> None:
+def test_flt_013_thread_limit_is_an_error_of_one_line(ground: Ground) -> None:
     from tests.faults.test_stores import opened_up
 
     ground.store.mkdir()
@@ -199,11 +199,11 @@ def test_flt_013_no_more_threads_is_an_error_of_one_line(ground: Ground) -> None
 @contextmanager
 def patience(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Shorten the 10 s and 30 s of every connection."""
-    defaults = questions.TransportOptions.__init__.__defaults__
+    defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(seconds if value in {10.0, 30.0} else value for value in defaults)
     with monkeypatch.context() as patch:
-        patch.setattr(questions.TransportOptions.__init__, "__defaults__", shorter)
+        patch.setattr(TransportOptions.__init__, "__defaults__", shorter)
         yield
 
 
@@ -220,9 +220,7 @@ BROKEN = {
 
 @pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("reply", [reply for name, reply in BROKEN.items() if name != "no http"])
-def test_flt_012_a_connection_that_breaks_once_costs_a_new_try(
-    ground: Ground, reply: Reply
-) -> None:
+def test_flt_012_connection_that_breaks_once_is_retried(ground: Ground, reply: Reply) -> None:
     ground.registry.on("GET", PATH, reply, times=1)
 
     assert ground.pull().status == 0
@@ -232,7 +230,7 @@ def test_flt_012_a_connection_that_breaks_once_costs_a_new_try(
 
 @pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
-def test_flt_012_a_connection_that_always_breaks_is_a_network_error(
+def test_flt_012_connection_that_always_breaks_is_a_network_error(
     ground: Ground, reply: Reply
 ) -> None:
     ground.registry.on("GET", PATH, lambda _seen: reply)
@@ -246,7 +244,7 @@ def test_flt_012_a_connection_that_always_breaks_is_a_network_error(
 
 
 @pytest.mark.usefixtures("waits")
-def test_flt_012_nobody_listens(ground: Ground) -> None:
+def test_flt_012_closed_port(ground: Ground) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -255,14 +253,12 @@ def test_flt_012_nobody_listens(ground: Ground) -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_flt_012_a_name_that_nobody_knows(ground: Ground) -> None:
+def test_flt_012_unknown_host_name(ground: Ground) -> None:
     ground.refused(ground.pull("no-such-host.invalid/img-a:1"), "NETWORK", "no-such-host.invalid")
 
 
 @pytest.mark.usefixtures("waits")
-def test_flt_012_a_host_that_drops_everything(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flt_012_host_that_drops_packets(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         host = f"127.0.0.1:{deaf.getsockname()[1]}"
         # Once its queue is full the kernel drops what asks for a connection.
@@ -270,7 +266,7 @@ def test_flt_012_a_host_that_drops_everything(
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(deaf.getsockname())
-        monkeypatch.setattr("resolver.sources.loopback.PATIENCE", 0.2)
+        monkeypatch.setattr("resolver.sources.http.client.PATIENCE", 0.2)
         with patience(0.2, monkeypatch):
             outcome = ground.pull(f"{host}/img-a:1", "--plain-http")
         for each in waiting:
@@ -281,7 +277,7 @@ def test_flt_012_a_host_that_drops_everything(
 
 
 @needs_network
-def test_flt_012_a_firewall_that_rejects(ground: Ground) -> None:
+def test_flt_012_firewall_that_rejects(ground: Ground) -> None:
     ground.damaged = True
     done = mounted(ground, "reject", network=True)
 
@@ -291,7 +287,7 @@ def test_flt_012_a_firewall_that_rejects(ground: Ground) -> None:
 
 @needs_network
 @pytest.mark.skipif(not SOAK, reason="takes half a minute: RESOLVER_SOAK=1")
-def test_flt_012_a_firewall_that_drops_is_given_up_within_half_a_minute(ground: Ground) -> None:
+def test_flt_012_firewall_that_drops_is_given_up_within_half_a_minute(ground: Ground) -> None:
     ground.damaged = True
     done = mounted(ground, "drop", network=True)
 
@@ -300,7 +296,7 @@ def test_flt_012_a_firewall_that_drops_is_given_up_within_half_a_minute(ground: 
 
 
 @pytest.mark.usefixtures("waits")
-def test_flt_012_tls_that_ends_without_a_word_is_no_end(ground: Ground) -> None:
+def test_flt_012_tls_that_ends_without_close_notify_is_not_the_end(ground: Ground) -> None:
     with FakeRegistry(tls=authority().good()) as registry:
         registry.serve("img-a", "1", img_a())
         ca_file = authority().ca_file(ground.folder)
@@ -316,7 +312,7 @@ def test_flt_012_tls_that_ends_without_a_word_is_no_end(ground: Ground) -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_flt_012_a_port_that_closes_after_two_requests(ground: Ground) -> None:
+def test_flt_012_port_that_closes_after_two_requests(ground: Ground) -> None:
     with FakeRegistry(strict=False) as registry:
         registry.serve("img-a", "1", img_a())
         here = replace(ground, registry=registry)
@@ -331,7 +327,7 @@ def test_flt_012_a_port_that_closes_after_two_requests(ground: Ground) -> None:
     ground.look()
 
 
-def test_flt_019_server_errors_of_all_kinds_end_well_or_as_a_network_error(
+def test_flt_019_server_errors_recover_or_are_network_errors(
     ground: Ground, waits: list[float]
 ) -> None:
     html = b"<html><head><title>503</title></head><body>\x1b[31m::error::down</body></html>"
@@ -383,7 +379,7 @@ def test_flt_022_a_registry_of_the_old_days(ground: Ground, *, cut: bool) -> Non
     assert len(ground.gets(D2)) == 1 + cut
 
 
-def test_flt_023_a_registry_that_restarts_costs_little(
+def test_flt_023_registry_restart_costs_little(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies = [layer(2 * MIB, 500 + number) for number in range(3)]

@@ -1,4 +1,4 @@
-"""Area `store`: what lies in it, who may write it, and what others have put there."""
+"""Content, permissions and foreign files of a store (area "store" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def orphan(ground: Ground, body: bytes, age: float) -> str:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_sto_001_nothing_in_a_store_can_be_written_by_others(ground: Ground, umask: int) -> None:
+def test_sto_001_store_files_are_not_writable_by_others(ground: Ground, umask: int) -> None:
     (outcome,) = ground.together(ground.pulling(umask=umask))
 
     assert outcome.status == 0
@@ -53,7 +53,7 @@ def test_sto_001_nothing_in_a_store_can_be_written_by_others(ground: Ground, uma
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
-def test_sto_002_a_link_that_was_planted_is_never_followed(ground: Ground) -> None:
+def test_sto_002_planted_link_is_never_followed(ground: Ground) -> None:
     canary = ground.folder / "canary"
     canary.write_bytes(layers()[1])
     canary.chmod(0o644)
@@ -79,7 +79,7 @@ def test_sto_002_a_link_that_was_planted_is_never_followed(ground: Ground) -> No
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "hard link", "empty"])
-def test_sto_002_what_is_no_blob_of_ours_is_replaced(ground: Ground, kind: str) -> None:
+def test_sto_002_invalid_blob_file_is_replaced(ground: Ground, kind: str) -> None:
     canary = ground.folder / "canary"
     canary.write_bytes(b"other")
     assert ground.pull(ground.reference(tag="2")).status == 0
@@ -101,7 +101,7 @@ def test_sto_002_what_is_no_blob_of_ours_is_replaced(ground: Ground, kind: str) 
 
 
 @needs_mounts
-def test_sto_006_a_read_only_store_answers_and_changes_nothing(ground: Ground) -> None:
+def test_sto_006_read_only_store_answers_and_changes_nothing(ground: Ground) -> None:
     assert ground.pull().status == 0
     ground("resolve", ground.reference(), "-p", AMD64)
     done = mounted(ground, "read_only")
@@ -141,7 +141,7 @@ def test_sto_007_a_store_without_permission_is_a_store_fault(ground: Ground) -> 
 
 @contextlib.contextmanager
 def opened_up(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - set below
-    """Let everybody pass through the folders above, while it lasts."""
+    """Make the folders above accessible to other users meanwhile."""
     changed = []
     for path in (folder, *folder.parents):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -155,7 +155,7 @@ def opened_up(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - s
             path.chmod(mode)
 
 
-def test_sto_008_files_of_others_are_left_alone(ground: Ground) -> None:
+def test_sto_008_foreign_files_are_left_alone(ground: Ground) -> None:
     assert ground.pull().status == 0
     foreign = [
         ground.store / "README",
@@ -185,7 +185,7 @@ def test_sto_008_files_of_others_are_left_alone(ground: Ground) -> None:
     assert {str(path): path.stat().st_mtime_ns for path in foreign} == before
 
 
-def test_sto_012_orphans_go_when_they_are_older_than_the_grace(ground: Ground) -> None:
+def test_sto_012_orphans_are_removed_after_the_grace_period(ground: Ground) -> None:
     assert ground.pull().status == 0
     old = orphan(ground, b"old", 7200)
     young = orphan(ground, b"young", 10)
@@ -200,7 +200,7 @@ def test_sto_012_orphans_go_when_they_are_older_than_the_grace(ground: Ground) -
     assert blob(ground, future).exists()
 
 
-def test_sto_014_a_dry_run_says_what_a_run_does_and_does_nothing(ground: Ground) -> None:
+def test_sto_014_dry_run_reports_the_same_and_changes_nothing(ground: Ground) -> None:
     assert ground.pull().status == 0
     for number in range(20):
         orphan(ground, b"%d" % number, 7200)
@@ -218,7 +218,7 @@ def test_sto_014_a_dry_run_says_what_a_run_does_and_does_nothing(ground: Ground)
     assert dry.answer["removed"] == wet.answer["removed"]
 
 
-def test_sto_015_verify_finds_exactly_what_is_damaged_and_mends_it(ground: Ground) -> None:
+def test_sto_015_verify_finds_exactly_the_damage_and_repairs_it(ground: Ground) -> None:
     bodies = [layer(1024, 200 + number) for number in range(50)]
     image = build_index([build_image(AMD64, bodies)])
     ground.registry.serve("many", "1", image)
@@ -296,7 +296,7 @@ def test_sto_021_a_store_of_another_version_is_not_written(ground: Ground, versi
 
 
 @pytest.mark.parametrize("mark", ["nothing", "other tag", "oci-layout", "git"])
-def test_sto_021_a_folder_of_somebody_else_is_not_adopted(ground: Ground, mark: str) -> None:
+def test_sto_021_foreign_folder_is_not_adopted(ground: Ground, mark: str) -> None:
     ground.store.mkdir()
     (ground.store / "thesis.txt").write_text("ten years of work")
     if mark == "other tag":

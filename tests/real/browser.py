@@ -50,7 +50,7 @@ class Browser:
     session: str
 
     def call(self, method: str, path: str, body: dict[str, object] | None = None) -> Any:
-        """Make one call of the protocol and give its value."""
+        """Call the protocol and return its value."""
         return _call(self.port, method, f"/session/{self.session}{path}", body)
 
     def open(self, url: str) -> None:
@@ -58,11 +58,11 @@ class Browser:
         self.call("POST", "/url", {"url": url})
 
     def run(self, script: str) -> Any:
-        """Run a script in the page and give what it returns."""
+        """Run a script in the page and return its result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
     def protocol(self, command: str, **parameters: object) -> Any:
-        """Give a command of Chrome's own protocol."""
+        """Run a command of Chrome's DevTools protocol."""
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def show_as(self, width: int, height: int, scheme: str) -> None:
@@ -92,11 +92,11 @@ class Browser:
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def complaints(self) -> list[str]:
-        """Give what the console says since it was asked last."""
+        """Return new console messages."""
         return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """Give the addresses that were asked for since this was asked last."""
+        """Return newly requested addresses."""
         entries = self.call("POST", "/se/log", {"type": "performance"})
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         return [

@@ -41,26 +41,26 @@ def require(programs: Mapping[str, str]) -> None:
 
 @pytest.fixture(scope="session")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give registries a place."""
+    """Return the folder of the registries."""
     require(NEEDED)
     return tmp_path_factory.mktemp("real")
 
 
 @pytest.fixture(scope="session")
 def with_skopeo() -> None:
-    """Stand for skopeo alone."""
+    """Require skopeo."""
     require({"skopeo": "skopeo"})
 
 
 @pytest.fixture(scope="session")
 def with_umoci() -> None:
-    """Stand for umoci."""
+    """Require umoci."""
     require({"umoci": "umoci"})
 
 
 @pytest.fixture(scope="session")
 def with_podman() -> None:
-    """Stand for podman; skip with the reason where it cannot keep images."""
+    """Require podman; skip with the reason if it cannot store images."""
     require({"podman": "podman"})
     if os.geteuid() != 0:
         pytest.skip("podman's own storage needs root, or a range of user ids")
@@ -95,7 +95,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def registry(real_home: Path, layout: Path) -> Iterator[RealRegistry]:
-    """Run a registry over plain HTTP that answers anybody and holds `demo/app`."""
+    """Run a plain HTTP registry without authentication that holds `demo/app`."""
     running = start(real_home / "open")
     try:
         for tag in ("1.0", "2.0", "latest"):

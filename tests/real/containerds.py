@@ -1,4 +1,4 @@
-"""A containerd of our own, started by a test on this machine, and `ctr` to ask it."""
+"""A containerd started by a test, and `ctr` to control it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RealContainerd:
         }
 
     def ctr(self, namespace: str, *arguments: str, check: bool = True) -> str:
-        """Run `ctr`; give its stdout."""
+        """Run `ctr`; return its stdout."""
         done = subprocess.run(
             ["ctr", "--namespace", namespace, *arguments],
             check=False,
@@ -56,7 +56,7 @@ class RealContainerd:
         return done.stdout.decode() if done.returncode == 0 else ""
 
     def content(self, namespace: str, digest: str) -> bytes:
-        """Give the bytes of a blob."""
+        """Return the bytes of a blob."""
         done = subprocess.run(
             ["ctr", "--namespace", namespace, "content", "get", digest],
             check=True,
@@ -68,7 +68,7 @@ class RealContainerd:
         return done.stdout
 
     def images(self, namespace: str) -> dict[str, str]:
-        """Give the digest of every image by name."""
+        """Return the digest of every image by name."""
         lines = self.ctr(namespace, "images", "ls").splitlines()[1:]
         return {line.split()[0]: line.split()[2] for line in lines}
 
@@ -83,7 +83,7 @@ class RealContainerd:
 
 
 def start(folder: Path) -> RealContainerd | str:
-    """Start a containerd and wait until it answers; give its last words if it does not."""
+    """Start a containerd and wait until it answers; return its last output if it does not."""
     config = folder / "config.toml"
     config.write_text(_CONFIG.format(folder=folder))
     with (folder / "log").open("wb") as log:

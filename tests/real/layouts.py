@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def image_of(sample: Sample) -> Image:
-    """Give a sample of the demo the shape that tests use."""
+    """Convert a sample of the demo to an `Image`."""
     media_type, body = sample.documents[sample.root.digest]
     documents = {str(digest): held for digest, held in sample.documents.items()}
     blobs = {str(digest): blob for digest, blob in sample.blobs.items()}

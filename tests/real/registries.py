@@ -29,7 +29,7 @@ _REQUEST = re.compile(r'"([A-Z]+) ([^ "]+) HTTP/')
 
 @dataclass(frozen=True)
 class Lock:
-    """What a registry wants before it answers: TLS of our CA, and a user's password."""
+    """Requirements of a registry: TLS of our CA, and a user's password."""
 
     authority: trustme.CA
     user: str
@@ -43,7 +43,7 @@ class RealRegistry:
     Attributes:
         host: `127.0.0.1:PORT`.
         folder: its configuration, log and storage.
-        lock: None when it answers anybody over plain HTTP.
+        lock: None for plain HTTP without authentication.
     """
 
     host: str
@@ -52,7 +52,7 @@ class RealRegistry:
     lock: Lock | None
 
     def requests(self, expected: int, since: int = 0) -> list[str]:
-        """Give the requests logged after the first `since`, as `METHOD /path`.
+        """Return the requests logged after the first `since`, as `METHOD /path`.
 
         The registry writes a request down after it has answered it: so wait for `expected`, then
         ask something of our own and wait for that too, in case there were more than expected.
@@ -72,7 +72,7 @@ class RealRegistry:
         return [line for line in logged[since:] if "?mark=" not in line]
 
     def seen(self) -> int:
-        """Count what is logged once nothing is under way, to be given to `requests`."""
+        """Count the logged requests once none is active, for `requests`."""
         self.requests(0)
         return len(self._logged())
 
@@ -149,7 +149,7 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def skopeo(*arguments: str, home: Path) -> bytes:
-    """Run skopeo without anybody's settings; give its stdout."""
+    """Run skopeo without user settings; return its stdout."""
     done = subprocess.run(
         ["skopeo", "--insecure-policy", *arguments],
         check=False,
@@ -173,7 +173,7 @@ def push(registry: RealRegistry, layout: Path, tag: str, name: str) -> None:
 
 
 def upload(registry: RealRegistry, repository: str, tag: str, image: Image) -> None:
-    """Put an image there by hand: skopeo would rewrite Docker's types on the way out of a layout.
+    """Push an image by hand, since skopeo would convert Docker's types from a layout.
 
     Source: OCI distribution-spec v1.1.1, "Pushing blobs", "Pushing manifests".
     """
@@ -192,12 +192,12 @@ def upload(registry: RealRegistry, repository: str, tag: str, image: Image) -> N
 def _send(
     registry: RealRegistry, method: str, target: str, body: bytes, headers: dict[str, str]
 ) -> str:
-    """Send one request that must work; give the path and query of its Location."""
+    """Send one request that must succeed; return the path and query of its Location."""
     connection = http.client.HTTPConnection(registry.host, timeout=PATIENCE)
     connection.request(method, target, body, headers)
     answer = connection.getresponse()
-    said = answer.read()
+    message = answer.read()
     connection.close()
-    assert answer.status in {201, 202}, (method, target, answer.status, said)
+    assert answer.status in {201, 202}, (method, target, answer.status, message)
     location = urlsplit(answer.getheader("Location", ""))
     return f"{location.path}?{location.query}"

@@ -37,9 +37,7 @@ def listed(registry: RealRegistry, name: str) -> dict[str, str]:
     return found
 
 
-def test_everything_skopeo_sees_can_be_required_and_nothing_else_is_there(
-    registry: RealRegistry, tmp_path: Path
-) -> None:
+def test_check_requires_exactly_what_skopeo_lists(registry: RealRegistry, tmp_path: Path) -> None:
     name, store = f"{registry.host}/demo/app:1.0", ("--store", str(tmp_path / "store"))
     seen = list(listed(registry, "demo/app:1.0"))
 
@@ -52,7 +50,7 @@ def test_everything_skopeo_sees_can_be_required_and_nothing_else_is_there(
     assert failed.stdout.count(b"error  platform-") == 2
 
 
-def test_each_job_of_a_matrix_is_what_skopeo_lists(registry: RealRegistry, tmp_path: Path) -> None:
+def test_matrix_jobs_match_skopeo(registry: RealRegistry, tmp_path: Path) -> None:
     name, store = f"{registry.host}/demo/app:2.0", ("--store", str(tmp_path / "store"))
     done = command("matrix", name, "--quiet", *store)
     jobs = json.loads(done.stdout)["include"]
@@ -65,7 +63,7 @@ def test_each_job_of_a_matrix_is_what_skopeo_lists(registry: RealRegistry, tmp_p
         assert json.loads(skopeo(*words, home=registry.folder))["layers"]
 
 
-def test_a_statement_is_found_where_the_registry_has_no_referrers_api(
+def test_attestation_is_found_without_the_referrers_api(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     image = build_image("linux/amd64")

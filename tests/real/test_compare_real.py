@@ -31,9 +31,7 @@ def copy(registry: RealRegistry, source: str, target: str) -> None:
     )  # fmt: skip
 
 
-def test_a_copy_in_a_registry_and_one_on_disk_are_the_same(
-    registry: RealRegistry, tmp_path: Path
-) -> None:
+def test_registry_and_local_copy_are_equal(registry: RealRegistry, tmp_path: Path) -> None:
     name, store = f"{registry.host}/demo/app:1.0", ("--store", str(tmp_path / "store"))
     copy(registry, f"docker://{name}", f"docker://{registry.host}/mirror/app:1.0")
     copy(registry, f"docker://{name}", f"oci:{tmp_path / 'layout'}:app")
@@ -46,7 +44,7 @@ def test_a_copy_in_a_registry_and_one_on_disk_are_the_same(
         assert done.stdout.count(b"\n") == 1
 
 
-def test_a_copy_of_another_version_says_what_is_to_be_fetched(
+def test_copy_of_another_version_reports_the_update_size(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     name, store = f"{registry.host}/demo/app", ("--store", str(tmp_path / "store"))
@@ -55,17 +53,17 @@ def test_a_copy_of_another_version_says_what_is_to_be_fetched(
     words = (f"{name}:1.0", f"oci:{tmp_path / 'layout'}:app", "--files", "--json")
     done = command("compare", *words, *store)
 
-    told = json.loads(done.stdout)
+    output = json.loads(done.stdout)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(b"differ: 5 changed")
-    assert [each["name"] for each in told["platforms"]] == PLATFORMS
-    assert [each["fetch"]["layers"] for each in told["platforms"]] == [1] * 5
-    assert all(each["files"]["others"][0]["counts"] == {"content": 1} for each in told["platforms"])
+    assert [each["name"] for each in output["platforms"]] == PLATFORMS
+    assert [each["fetch"]["layers"] for each in output["platforms"]] == [1] * 5
+    assert all(
+        each["files"]["others"][0]["counts"] == {"content": 1} for each in output["platforms"]
+    )
 
 
-def test_an_image_that_umoci_made_again_has_other_settings(
-    registry: RealRegistry, tmp_path: Path
-) -> None:
+def test_image_rebuilt_by_umoci_has_other_settings(registry: RealRegistry, tmp_path: Path) -> None:
     require({"umoci": "umoci"})
     store = ("--store", str(tmp_path / "store"))
     layout = tmp_path / "layout"

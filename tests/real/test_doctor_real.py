@@ -1,4 +1,4 @@
-"""`doctor` asks a real registry behind TLS and a password, without a login."""
+"""`doctor` with a real registry behind TLS and a password, without a login."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-def asked(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
+def diagnosed(registry: RealRegistry, *more: str) -> tuple[int, dict[str, dict[str, object]]]:
     done = command("doctor", registry.host, "--json", *more)
     assert done.stderr == b""
     rows = json.loads(done.stdout)["rows"]
     return done.returncode, {str(row["name"]): row for row in rows}
 
 
-def test_a_registry_that_is_reached(locked: RealRegistry, ca_file: Path) -> None:
-    status, rows = asked(locked, "--ca-file", str(ca_file))
+def test_doctor_reaches_a_registry(locked: RealRegistry, ca_file: Path) -> None:
+    status, rows = diagnosed(locked, "--ca-file", str(ca_file))
 
     assert status == 0
     answers, clock = rows[f"{locked.host} answers"], rows[f"{locked.host} clock"]
     assert (answers["state"], answers["found"]) == (
         "ok",
-        f"from {locked.host}, and wants to know who asks",
+        f"from {locked.host}, and requires a login",
     )
     assert clock["state"] == "ok"
     assert rows["--ca-file"]["state"] == "ok"
 
 
-def test_a_registry_whose_authority_nobody_knows(locked: RealRegistry) -> None:
-    status, rows = asked(locked)
+def test_doctor_reports_a_registry_with_an_unknown_ca(locked: RealRegistry) -> None:
+    status, rows = diagnosed(locked)
 
     assert status == 1
     assert rows[f"{locked.host} answers"]["state"] == "error"

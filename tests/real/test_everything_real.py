@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.exported import parse_destination
-from resolver.core.reference import Reference
-from resolver.flow.export import ExportOptions, export
-from resolver.platforms import host_platform
+from resolver.core.oci.reference import Reference
+from resolver.core.results.export import parse_destination
+from resolver.files.platforms import host_platform
 from resolver.session import Session
+from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import multi_platform
-from tests.flow.exports import AMD64, ARM64, QUICK
 from tests.real.registries import skopeo, upload
+from tests.verbs.exports import AMD64, ARM64, QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,14 +56,14 @@ def content(image: Image) -> set[bytes]:
 
 
 def digest_at(registry: RealRegistry, repository: str, folder: Path) -> str:
-    """Ask skopeo for the digest of a tag."""
+    """Return the digest of a tag from skopeo."""
     place = f"docker://{registry.host}/{repository}:1"
     words = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", place]
     return skopeo(*words, home=folder).decode().strip()
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_skopeo_copies_all_of_it_from_a_server_with_equal_digests(
+def test_skopeo_copies_everything_from_serve_with_equal_digests(
     registry: RealRegistry, session: Session, name: str, image: Image, tmp_path: Path
 ) -> None:
     repository = name.partition("/")[2].rpartition(":")[0]
@@ -78,7 +78,7 @@ def test_skopeo_copies_all_of_it_from_a_server_with_equal_digests(
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_skopeo_copies_a_part_that_is_served_as_such(
+def test_skopeo_copies_a_partial_index_from_serve(
     registry: RealRegistry, session: Session, image: Image, tmp_path: Path
 ) -> None:
     upload(registry, "part/app", "1", image)
@@ -95,7 +95,7 @@ def test_skopeo_copies_a_part_that_is_served_as_such(
 
 @pytest.mark.usefixtures("with_skopeo")
 @pytest.mark.parametrize("form", ["oci", "oci-archive"])
-def test_skopeo_copies_all_of_it_from_an_export_with_equal_digests(
+def test_skopeo_copies_everything_from_an_export_with_equal_digests(
     registry: RealRegistry, session: Session, name: str, image: Image, tmp_path: Path, form: str
 ) -> None:
     place = tmp_path / ("a.tar" if form == "oci-archive" else "layout")
@@ -113,7 +113,7 @@ def test_skopeo_copies_all_of_it_from_an_export_with_equal_digests(
 
 
 @pytest.mark.usefixtures("with_umoci")
-def test_umoci_unpacks_a_platform_that_left_without_attestations(
+def test_umoci_unpacks_a_platform_exported_without_attestations(
     session: Session, name: str, tmp_path: Path
 ) -> None:
     session.export(name, str(tmp_path / "layout"), [AMD64], attestations=False)
@@ -131,7 +131,7 @@ def test_umoci_unpacks_a_platform_that_left_without_attestations(
     assert (tmp_path / "bundle/rootfs/etc/platform").read_text() == AMD64
 
 
-def test_containerd_unpacks_what_runs_here_from_all_of_it(
+def test_containerd_unpacks_the_host_platform_of_a_full_export(
     containerd: RealContainerd, session: Session, name: str, image: Image
 ) -> None:
     options = ExportOptions(
@@ -141,12 +141,14 @@ def test_containerd_unpacks_what_runs_here_from_all_of_it(
         layout=QUICK,
     )
 
-    export([Reference.parse(name)], session._store, parse_destination("containerd"), options)
+    export(
+        [Reference.parse(name)], session._context.store, parse_destination("containerd"), options
+    )
 
     assert containerd.images("here-whole") == {name: image.digest}
 
 
-def test_containerd_imports_all_of_it(
+def test_containerd_imports_a_full_export(
     containerd: RealContainerd, session: Session, name: str, image: Image, tmp_path: Path
 ) -> None:
     session.export(name, str(tmp_path / "a.tar"))
@@ -182,7 +184,7 @@ def test_podman_loads_the_same_archive(
 
 
 def podman(*arguments: str, home: Path) -> bytes:
-    """Run podman with a storage of its own; give its stdout."""
+    """Run podman with its own storage; return its stdout."""
     places = [f"--root={home}/podman", f"--runroot={home}/run", "--storage-driver=vfs"]
     done = subprocess.run(
         ["podman", *places, "--events-backend=none", *arguments],

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.exported import parse_destination
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.export import parse_destination
 from resolver.errors import ToolFailed
-from resolver.flow.bundle import Wish
-from resolver.flow.export import ExportOptions, export
-from resolver.platforms import host_platform
+from resolver.files.platforms import host_platform
 from resolver.store import LocalStore
+from resolver.verbs.export.bundle import ExportSelection
+from resolver.verbs.export.export import ExportOptions, export
 from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.flow.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 from tests.real.registries import skopeo
-from tests.store_images import pull
+from tests.store.images import pull
+from tests.verbs.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.exported import Exported
+    from resolver.core.results.export import Exported
     from tests.fakes.images import Image
     from tests.real.containerds import RealContainerd
 
@@ -35,7 +35,7 @@ APP = "docker.io/library/app:1"
 
 
 def copied(source: str, folder: Path, *words: str) -> set[bytes]:
-    """Let skopeo read an image; give every file of it."""
+    """Copy an image with skopeo; return its files."""
     out = folder / "copied"
     skopeo("copy", "--quiet", *words, source, f"dir:{out}", home=folder)
     return {path.read_bytes() for path in out.iterdir() if path.name != "version"}
@@ -67,7 +67,7 @@ def test_skopeo_reads_every_byte_of_a_layout_and_of_an_archive(tmp_path: Path, f
 
 @pytest.mark.usefixtures("with_skopeo")
 @pytest.mark.parametrize("form", ["oci", "oci-archive"])
-def test_skopeo_reads_an_index_that_was_pruned(tmp_path: Path, form: str) -> None:
+def test_skopeo_reads_a_pruned_index(tmp_path: Path, form: str) -> None:
     image = app("1", AMD64, ARM64, "linux/arm/v7")
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, APP, image, [AMD64, ARM64])
@@ -98,7 +98,7 @@ def test_skopeo_reads_dockers_form_of_the_same_archive(tmp_path: Path, name: str
 
 @pytest.mark.usefixtures("with_skopeo")
 @pytest.mark.parametrize("platform", [AMD64, ARM64])
-def test_dockers_form_holds_the_platform_that_was_asked_for(tmp_path: Path, platform: str) -> None:
+def test_docker_archive_contains_the_requested_platform(tmp_path: Path, platform: str) -> None:
     image = multi_platform(WINDOWS, AMD64, ARM64, docker=True)
     store = stocked(tmp_path, app=image, other=app("other"))
     wish = (platform, *{AMD64, ARM64} - {platform}, WINDOWS)
@@ -111,7 +111,7 @@ def test_dockers_form_holds_the_platform_that_was_asked_for(tmp_path: Path, plat
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_skopeo_adds_to_a_layout_that_was_exported_and_we_add_to_one_of_skopeos(
+def test_skopeo_and_export_add_to_the_same_layout(
     tmp_path: Path,
 ) -> None:
     ours, theirs = app("1"), app("2")
@@ -135,7 +135,7 @@ def test_skopeo_adds_to_a_layout_that_was_exported_and_we_add_to_one_of_skopeos(
 
 
 @pytest.mark.usefixtures("with_umoci")
-def test_umoci_unpacks_what_was_exported(tmp_path: Path) -> None:
+def test_umoci_unpacks_an_export(tmp_path: Path) -> None:
     layers = [build_layer({"etc/name": b"first"}), build_layer({"usr/bin/tool": b"second"})]
     host = str(host_platform()).split("/", 2)
     store = stocked(tmp_path, app=build_image("/".join(host[:2]), layers))
@@ -180,7 +180,7 @@ def hand(
     store: LocalStore, containerd: RealContainerd, namespace: str, *platforms: str
 ) -> Exported:
     options = ExportOptions(
-        wish=Wish(tuple(Platform.parse(each) for each in platforms)),
+        selection=ExportSelection(tuple(Platform.parse(each) for each in platforms)),
         host=host_platform(),
         namespace=namespace,
         environment=containerd.environment,
@@ -189,7 +189,7 @@ def hand(
     return export([Reference.parse("app:1")], store, parse_destination("containerd"), options)
 
 
-def test_containerd_takes_all_platforms_from_us(containerd: RealContainerd, tmp_path: Path) -> None:
+def test_containerd_imports_all_platforms(containerd: RealContainerd, tmp_path: Path) -> None:
     image = app("1", AMD64, ARM64, "linux/s390x")
     store = stocked(tmp_path, app=image)
 
@@ -200,7 +200,7 @@ def test_containerd_takes_all_platforms_from_us(containerd: RealContainerd, tmp_
         assert containerd.content("all", digest) == body
 
 
-def test_containerd_unpacks_what_runs_here(containerd: RealContainerd, tmp_path: Path) -> None:
+def test_containerd_unpacks_the_host_platform(containerd: RealContainerd, tmp_path: Path) -> None:
     host = "/".join(str(host_platform()).split("/")[:2])
     image = app("1", host, "linux/s390x")
     store = stocked(tmp_path, app=image)
@@ -213,7 +213,7 @@ def test_containerd_unpacks_what_runs_here(containerd: RealContainerd, tmp_path:
     assert ["Committed" in line for line in snapshots] == [True, True]
 
 
-def test_containerd_takes_an_image_for_another_machine(
+def test_containerd_imports_an_image_for_another_platform(
     containerd: RealContainerd, tmp_path: Path
 ) -> None:
     image = app("1", AMD64, ARM64, "linux/s390x")
@@ -228,7 +228,7 @@ def test_containerd_takes_an_image_for_another_machine(
         assert containerd.content("there", digest) == body
 
 
-def test_containerd_takes_a_pruned_index_and_dockers_types(
+def test_containerd_imports_a_pruned_index_with_docker_types(
     containerd: RealContainerd, tmp_path: Path
 ) -> None:
     for docker in (False, True):
@@ -255,7 +255,7 @@ def test_containerd_imports_the_file_as_well(containerd: RealContainerd, tmp_pat
     assert containerd.images("file")[APP] == image.digest
 
 
-def test_a_containerd_that_is_not_there_is_said(containerd: RealContainerd, tmp_path: Path) -> None:
+def test_missing_containerd_is_reported(containerd: RealContainerd, tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app("1", AMD64))
     environment = {**containerd.environment, "CONTAINERD_ADDRESS": str(tmp_path / "none")}
     options = ExportOptions(environment=environment, layout=QUICK)

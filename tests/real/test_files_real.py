@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.file_comparison import facts_of
-from resolver.core.target import parse_target
-from resolver.flow.files import LayeredImage, fetching, read_trees
-from resolver.flow.gather import Depth
+from resolver.core.compare.files import facts_of
+from resolver.core.oci.target import parse_target
 from resolver.session import Session
 from resolver.settings import Flags
+from resolver.verbs.gather import Depth
+from resolver.verbs.layers import LayeredImage, fetching, read_trees
 from tests.real.conftest import require
 from tests.real.unpacked import Facts, listed, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.filetree import FileTree
+    from resolver.core.layers.filetree import FileTree
     from tests.real.registries import RealRegistry
 
 pytestmark = [
@@ -37,14 +37,14 @@ _LETTERS = {"file": "-", "folder": "d", "symlink": "l", "character": "c", "fifo"
 def ours(name: str, store: Path) -> FileTree:
     """Read an image of a layout or an archive in place."""
     with Session(store) as session:
-        (part,) = session._gather(name, Depth()).sound().images
-        content = session._source(parse_target(name))
+        (part,) = session._context.gather(name, Depth()).sound().images
+        content = session._context.source(parse_target(name))
         (tree,) = read_trees([LayeredImage.of(part, "it", f"`{name}`", content)])
     return tree.tree
 
 
-def told(tree: FileTree) -> dict[str, Facts]:
-    """Tell a tree of ours in the words of the reference."""
+def tree_facts(tree: FileTree) -> dict[str, Facts]:
+    """Return a tree in the form of the reference."""
     found: dict[str, Facts] = {}
     for path, file in tree.walk():
         each = facts_of(path, file)
@@ -75,7 +75,7 @@ def media_types(layout: Path) -> set[str]:
 def agrees(name: str, layers: list[Path], folder: Path) -> None:
     expected = listed(unpack(layers, folder / "reference"))
 
-    found = told(ours(name, folder / "store"))
+    found = tree_facts(ours(name, folder / "store"))
 
     assert len(expected) > 10
     assert found == expected
@@ -144,16 +144,14 @@ def built_by_umoci(tmp_path: Path) -> Path:
     return layout
 
 
-def test_an_image_of_umoci_has_the_files_that_gnu_tar_unpacks(
-    built_by_umoci: Path, tmp_path: Path
-) -> None:
+def test_umoci_image_has_the_files_gnu_tar_unpacks(built_by_umoci: Path, tmp_path: Path) -> None:
     layers = layers_of(built_by_umoci)
     assert len(layers) == 2
 
     agrees(f"oci:{built_by_umoci}:1", layers, tmp_path)
 
 
-def test_what_umoci_inserts_without_padding_and_end_mark_is_read(
+def test_umoci_layer_without_padding_and_end_mark_is_read(
     built_by_umoci: Path, tmp_path: Path
 ) -> None:
     """GNU tar says "Unexpected EOF" of such a layer; umoci, Docker and containerd take it."""
@@ -163,13 +161,13 @@ def test_what_umoci_inserts_without_padding_and_end_mark_is_read(
     expected = listed(tmp_path / "bundle/rootfs")
     assert expected["opt/inserted"][3] == "31"
 
-    found = told(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
+    found = tree_facts(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
 
     assert found == expected
 
 
 @pytest.mark.parametrize("form", ["gnu", "pax", "ustar", "oldgnu"])
-def test_layers_of_gnu_tar_in_each_of_its_formats(
+def test_gnu_tar_layers_in_each_format_are_read(
     built_by_umoci: Path, tmp_path: Path, form: str
 ) -> None:
     """As people add with `umoci raw add-layer`: whiteouts, sparse files, ways through links."""
@@ -198,7 +196,7 @@ def test_layers_of_gnu_tar_in_each_of_its_formats(
     assert len(layers) == 3
 
     agrees(f"oci:{built_by_umoci}:1", layers, tmp_path)
-    found = told(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
+    found = tree_facts(ours(f"oci:{built_by_umoci}:1", tmp_path / "store"))
     assert "usr/lib/through-a-link" in found
     assert sorted(path for path in found if path.startswith("e/")) == ["e/last"]
 
@@ -251,7 +249,7 @@ def _path(text: str) -> Path:
         (["--compression-format=zstd"], "+zstd"),
     ],
 )
-def test_an_image_of_buildah_has_the_files_that_gnu_tar_unpacks(
+def test_buildah_image_has_the_files_gnu_tar_unpacks(
     buildah: Buildah, tmp_path: Path, options: list[str], suffix: str
 ) -> None:
     layout = tmp_path / "layout"
@@ -261,7 +259,7 @@ def test_an_image_of_buildah_has_the_files_that_gnu_tar_unpacks(
     agrees(f"oci:{layout}:1", layers_of(layout), tmp_path)
 
 
-def test_uncompressed_layers_of_dockers_own_archive(buildah: Buildah, tmp_path: Path) -> None:
+def test_uncompressed_layers_of_a_docker_archive_are_read(buildah: Buildah, tmp_path: Path) -> None:
     archive = tmp_path / "app.tar"
     buildah("push", "--quiet", "localhost/app:1", f"docker-archive:{archive}:app:1")
     inside = tmp_path / "inside"
@@ -272,7 +270,7 @@ def test_uncompressed_layers_of_dockers_own_archive(buildah: Buildah, tmp_path: 
     agrees(f"docker-archive:{archive}", [inside / name for name in listing["Layers"]], tmp_path)
 
 
-def test_an_image_of_docker_types_comes_into_the_store_once(
+def test_image_with_docker_types_is_stored_once(
     buildah: Buildah, registry: RealRegistry, tmp_path: Path
 ) -> None:
     """From a registry: fetched into the store and read there; nothing is fetched twice."""
@@ -286,19 +284,19 @@ def test_an_image_of_docker_types_comes_into_the_store_once(
     for _ in range(2):
         before = registry.seen()
         with Session(store, flags=Flags(plain_http=True)) as session:
-            (part,) = session._gather(name, Depth()).sound().images
+            (part,) = session._context.gather(name, Depth()).sound().images
             assert part.manifest is not None
             assert {layer.media_type for layer in part.manifest.layers} == {
                 "application/vnd.docker.image.rootfs.diff.tar.gzip"
             }
 
             def source(session: Session = session) -> object:
-                return session._source(parse_target(name))
+                return session._context.source(parse_target(name))
 
-            with fetching(session._store, source, f"compare {name}") as content:  # type: ignore[arg-type] # a source is content
+            with fetching(session._context.store, source, f"compare {name}") as content:  # type: ignore[arg-type] # a source is content
                 (read,) = read_trees([LayeredImage.of(part, "it", name, content)])
             blobs = [store / "blobs" / "sha256" / each.digest.hex for each in part.manifest.layers]
-        trees.append(told(read.tree))
+        trees.append(tree_facts(read.tree))
         lines = registry.requests(0, before)
         fetched.append(sum("/blobs/" in line for line in lines))
 

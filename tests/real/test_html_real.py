@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo import samples
-from resolver.flow.serve import serve
-from resolver.flow.shelf import MemoryShelf
-from resolver.render import tell
+from resolver.render import render
 from resolver.session import Session
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 from tests.real.browser import ENTER, TAB, Browser, start
 from tests.real.conftest import require
 from tests.render.compared import COMPARED
@@ -51,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Write what somebody gets who compares the sample images, and hostile ones."""
+    """Write the comparison of the sample images and of hostile ones."""
     folder = tmp_path_factory.mktemp("pages")
     with serve(MemoryShelf(samples())) as server, Session(folder / "store") as session:
         name = f"{server.address}/demo/app"
@@ -64,7 +64,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = {}
     for key, answer in answers.items():
         written[key] = folder / f"{key.replace(' ', '-')}.html"
-        written[key].write_text(tell(answer, "html"), "utf-8")
+        written[key].write_text(render(answer, "html"), "utf-8")
     return written
 
 
@@ -74,7 +74,7 @@ NAMES = ("one", "two", "offers", "comparison", "comparison of many", "two images
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_fits_the_screen_says_nothing_and_asks_nobody(
+def test_html_page_fits_the_screen_without_errors_or_requests(
     browser: Browser,
     pages: dict[str, Path],
     tmp_path: Path,
@@ -136,7 +136,7 @@ def test_a_keyboard_reaches_and_unfolds_everything(
     assert sum(tag == "DIV" for tag, _position in reached) == boxes
 
 
-def test_what_has_the_focus_can_be_seen(browser: Browser, pages: dict[str, Path]) -> None:
+def test_html_focus_is_visible(browser: Browser, pages: dict[str, Path]) -> None:
     browser.show_as(*WIDE, "light")
     browser.open(pages["one"].as_uri())
     browser.press(TAB)
@@ -149,9 +149,7 @@ def test_what_has_the_focus_can_be_seen(browser: Browser, pages: dict[str, Path]
     assert style == ["skip", "solid", "static"]
 
 
-def test_hostile_text_makes_no_element_and_runs_nothing(
-    browser: Browser, pages: dict[str, Path]
-) -> None:
+def test_html_escapes_hostile_text(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["comparison"].as_uri())
 
     assert browser.run("return document.querySelectorAll('script').length") == 0

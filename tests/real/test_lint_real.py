@@ -1,4 +1,4 @@
-"""Linting against CNCF distribution's registry: images pushed by skopeo, blobs asked in parts."""
+"""Lint against CNCF distribution's registry, with images pushed by skopeo and range requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.executable import read_executable
+from resolver.core.layers.executable import read_executable
 from resolver.demo.images import samples
 from tests.fakes.images import Image, build_image, build_index, build_layer
 from tests.fakes.programs import elf
@@ -28,7 +28,7 @@ SIZE = 4_000_000
 
 
 def lint(registry: RealRegistry, store: Path, name: str, *words: str) -> tuple[int, list[str], int]:
-    """Run the command on an image of the registry; gives status, rules, and layer bytes read."""
+    """Run lint on an image; return status, rules and layer bytes read."""
     variables = {"RESOLVER_STORE": str(store)}
     done = command("lint", *words, "--json", f"{registry.host}/{name}", environment=variables)
     assert not done.stderr, done.stderr.decode()
@@ -42,7 +42,9 @@ def pushed(registry: RealRegistry, folder: Path, image: Image, name: str) -> Non
     push(registry, write_layout(folder, {"1": image}), "1", name)
 
 
-def test_a_sound_image_is_sound_and_costs_no_layer(registry: RealRegistry, tmp_path: Path) -> None:
+def test_lint_finds_nothing_in_a_correct_image_without_fetching_layers(
+    registry: RealRegistry, tmp_path: Path
+) -> None:
     before = registry.seen()
 
     seen = lint(registry, tmp_path, "demo/app:1.0", "--fail-on", "note")
@@ -54,7 +56,7 @@ def test_a_sound_image_is_sound_and_costs_no_layer(registry: RealRegistry, tmp_p
     assert len([line for line in asked if "/manifests/" in line]) == 9
 
 
-def test_the_image_that_lies_is_found_out(registry: RealRegistry, tmp_path: Path) -> None:
+def test_lint_finds_a_false_platform(registry: RealRegistry, tmp_path: Path) -> None:
     (liar,) = (image_of(each) for each in samples() if each.repository == "demo/liar")
     pushed(registry, tmp_path / "layout", liar, "lint/liar:1")
 
@@ -65,7 +67,7 @@ def test_the_image_that_lies_is_found_out(registry: RealRegistry, tmp_path: Path
     assert deep[:2] == (1, ["contradictory-config", "identical-layers", "wrong-machine"])
 
 
-def test_a_lie_that_only_the_layers_tell_costs_a_small_part_of_them(
+def test_lint_deep_finds_a_false_layer_reading_a_small_part(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     config = {"config": {"Entrypoint": ["/app"]}}
@@ -88,7 +90,7 @@ def test_a_lie_that_only_the_layers_tell_costs_a_small_part_of_them(
 
 
 @pytest.mark.usefixtures("with_umoci")
-def test_an_image_that_umoci_built_of_this_machines_programs(
+def test_lint_deep_accepts_an_umoci_image_of_this_machines_programs(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     machine = read_executable(Path("/bin/sh").read_bytes()[:4096])

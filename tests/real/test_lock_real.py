@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.digest import Digest
+from resolver.core.oci.digest import Digest
 from tests.processes import python
 from tests.real.registries import push, skopeo
 
@@ -46,8 +46,8 @@ def test_a_pipeline_locks_checks_pulls_and_notices_a_move(
     push(registry, layout, "2.0", "demo/moving:1")
     moved = run("lock", "--check", "-p", "linux/arm64")
     assert moved.returncode == 1, moved.stderr
-    told = json.loads(moved.stdout)
-    assert [finding["rule"] for finding in told["findings"]] == ["platform-changed"]
+    output = json.loads(moved.stdout)
+    assert [finding["rule"] for finding in output["findings"]] == ["platform-changed"]
 
     pulled = run("pull", "--locked", "-p", "linux/arm64")
     assert pulled.returncode == 0, pulled.stderr

@@ -1,4 +1,4 @@
-"""Logging in to a real registry behind TLS: the way in, and every wrong turn."""
+"""Login to a real registry behind TLS, and every failure."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def pull(registry: RealRegistry, ca_file: Path, store: Path) -> int:
 def test_login_pull_logout(locked: RealRegistry, ca_file: Path, tmp_path: Path) -> None:
     assert pull(locked, ca_file, tmp_path / "before") == 4
 
-    status, told, _ = log_in(locked, "--ca-file", str(ca_file))
-    assert (status, told.split(":")[0]) == (0, "Login Succeeded")
+    status, output, _ = log_in(locked, "--ca-file", str(ca_file))
+    assert (status, output.split(":")[0]) == (0, "Login Succeeded")
     assert pull(locked, ca_file, tmp_path / "with") == 0
     # What we wrote, other tools read.
     read = subprocess.run(
@@ -68,26 +68,26 @@ def certificates(ca_file: Path) -> Path:
 
 
 def test_a_wrong_password(locked: RealRegistry, ca_file: Path) -> None:
-    status, told, said = log_in(locked, "--ca-file", str(ca_file), password="wr0ng")
+    status, output, message = log_in(locked, "--ca-file", str(ca_file), password="wr0ng")
 
-    assert (status, told) == (4, "")
-    assert said.splitlines()[0] == (
-        f"error: `{locked.host}` does not take this user name and password; nothing was kept"
+    assert (status, output) == (4, "")
+    assert message.splitlines()[0] == (
+        f"error: `{locked.host}` rejects this user name and password; nothing was stored"
     )
-    assert len(said.splitlines()) == 2
+    assert len(message.splitlines()) == 2
     assert not (Path(os.environ["HOME"]) / ".docker").exists()
 
 
-def test_an_authority_that_nobody_knows(locked: RealRegistry) -> None:
-    status, told, said = log_in(locked)
+def test_login_with_an_unknown_ca(locked: RealRegistry) -> None:
+    status, output, message = log_in(locked)
 
-    assert (status, told) == (5, "")
-    assert "certificate" in said.splitlines()[0]
-    assert "--ca-file" in said
+    assert (status, output) == (5, "")
+    assert "certificate" in message.splitlines()[0]
+    assert "--ca-file" in message
 
 
 @pytest.mark.parametrize("wrong", ["expired", "another name"])
-def test_a_certificate_that_is_not_good(tmp_path: Path, wrong: str) -> None:
+def test_login_with_an_invalid_certificate(tmp_path: Path, wrong: str) -> None:
     authority = trustme.CA()
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     if wrong == "expired":
@@ -102,8 +102,8 @@ def test_a_certificate_that_is_not_good(tmp_path: Path, wrong: str) -> None:
         words = ("login", registry.host, "--username", "u", "--password-stdin")
         done = command(*words, "--ca-file", str(ca_file), stdin=b"S3cr3tPa55")
 
-    said = done.stderr.decode().splitlines()
+    message = done.stderr.decode().splitlines()
     assert done.returncode == 5
-    assert registry.host in said[0]
-    assert ("expired" if wrong == "expired" else "name") in said[0]
-    assert 1 <= len(said) <= 3
+    assert registry.host in message[0]
+    assert ("expired" if wrong == "expired" else "name") in message[0]
+    assert 1 <= len(message) <= 3

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import samples
-from resolver.flow.mirror_config import mirror_config
 from resolver.session import Session
+from resolver.verbs.serve.tool_config import mirror_config
 from tests.real.layouts import image_of
 from tests.real.registries import skopeo
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
     from tests.real.containerds import RealContainerd
     from tests.real.registries import RealRegistry
 
@@ -40,7 +40,7 @@ def mirror(registry: RealRegistry, tmp_path: Path) -> Iterator[Server]:
 
 
 def hosts_dir(registry: RealRegistry, server: Server, folder: Path) -> Path:
-    """Write what makes containerd ask the mirror."""
+    """Configure containerd to use the mirror."""
     for file in mirror_config("containerd", [registry.host], None, f"http://{server.address}"):
         place = folder / file.path.removeprefix("/etc/containerd/")
         place.parent.mkdir(parents=True)
@@ -49,7 +49,7 @@ def hosts_dir(registry: RealRegistry, server: Server, folder: Path) -> Path:
 
 
 def registries_conf(registry: RealRegistry, server: Server, home: Path) -> None:
-    """Write what makes skopeo ask the mirror."""
+    """Configure skopeo to use the mirror."""
     [file] = mirror_config("podman", [registry.host], None, f"http://{server.address}")
     place = home / ".config/containers/registries.conf"
     place.parent.mkdir(parents=True)
@@ -63,7 +63,7 @@ def with_skopeo(registry: RealRegistry, home: Path) -> set[bytes]:
     return {path.read_bytes() for path in out.iterdir() if path.name != "version"}
 
 
-def test_two_tools_pull_through_and_upstream_sees_each_blob_once(
+def test_two_tools_pull_through_the_mirror_and_upstream_serves_each_blob_once(
     registry: RealRegistry, mirror: Server, containerd: RealContainerd, tmp_path: Path
 ) -> None:
     registries_conf(registry, mirror, tmp_path)
@@ -91,7 +91,7 @@ def test_two_tools_pull_through_and_upstream_sees_each_blob_once(
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_what_a_mirror_brought_is_an_image_like_any_other(
+def test_mirrored_image_is_a_normal_image(
     registry: RealRegistry, mirror: Server, tmp_path: Path
 ) -> None:
     registries_conf(registry, mirror, tmp_path)
@@ -103,9 +103,7 @@ def test_what_a_mirror_brought_is_an_image_like_any_other(
         assert session.verify(full=True).is_sound
 
 
-def test_our_own_client_goes_through_a_real_mirror_too(
-    registry: RealRegistry, mirror: Server, tmp_path: Path
-) -> None:
+def test_pull_through_a_real_mirror(registry: RealRegistry, mirror: Server, tmp_path: Path) -> None:
     environment = {
         "HOME": str(tmp_path),
         "RESOLVER_MIRROR": f"{registry.host}=http://{mirror.address}#tags",
@@ -120,7 +118,7 @@ def test_our_own_client_goes_through_a_real_mirror_too(
     assert not [line for line in lines if "ns=" in line]
 
 
-def test_the_files_for_docker_and_buildkit_are_what_these_read(mirror: Server) -> None:
+def test_mirror_config_files_are_read_by_docker_and_buildkit(mirror: Server) -> None:
     import tomllib
 
     [docker] = mirror_config("docker", [], None, f"http://{mirror.address}")

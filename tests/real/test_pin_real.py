@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 
 def raw(registry: RealRegistry, name: str) -> bytes:
-    """Ask skopeo for the exact bytes of a manifest, by a name with its digest."""
+    """Return the exact bytes of a manifest from skopeo, by a name with its digest."""
     repository, _, digest = name.partition("@")
     # Like other tools, skopeo takes a tag or a digest, and not both.
     bare = repository.rpartition(":")[0]
@@ -28,7 +28,7 @@ def raw(registry: RealRegistry, name: str) -> bytes:
     return skopeo(*words, home=registry.folder)
 
 
-def test_files_are_pinned_to_what_skopeo_reads(registry: RealRegistry, tmp_path: Path) -> None:
+def test_pin_writes_the_digests_skopeo_reads(registry: RealRegistry, tmp_path: Path) -> None:
     host = registry.host
     (tmp_path / "Dockerfile").write_text(
         f"FROM {host}/demo/app:1.0 AS a\nFROM {host}/demo/docker:1.0\nCOPY --from=a / /\n"
@@ -40,8 +40,8 @@ def test_files_are_pinned_to_what_skopeo_reads(registry: RealRegistry, tmp_path:
     done = command("pin", "--json", "--store", str(tmp_path / "store"), *files)
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    pinned = [image for file in told["files"] for image in file["images"]]
+    output = json.loads(done.stdout)
+    pinned = [image for file in output["files"] for image in file["images"]]
     assert len(pinned) == 3
     for image in pinned:
         body = raw(registry, f"{image['reference']}@{image['digest']}")
@@ -57,7 +57,7 @@ def test_files_are_pinned_to_what_skopeo_reads(registry: RealRegistry, tmp_path:
     assert check.returncode == 0, check.stdout
 
 
-def test_a_tag_that_moves_is_found_and_taken_over(registry: RealRegistry, tmp_path: Path) -> None:
+def test_pin_update_follows_a_moved_tag(registry: RealRegistry, tmp_path: Path) -> None:
     host = registry.host
     path = tmp_path / "Dockerfile"
     path.write_text(f"FROM {host}/demo/app:1.0\n")

@@ -27,7 +27,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def index_of(tag: str) -> dict[str, object]:
-    """Give the sample's index, as a document."""
+    """Return the sample's index, as a document."""
     (sample,) = (s for s in samples() if (s.repository, s.tag) == ("demo/app", tag))
     _, body = sample.documents[sample.root.digest]
     document: dict[str, object] = json.loads(body)
@@ -47,19 +47,19 @@ def entry_for(index: dict[str, object], platform: str) -> str:
 
 
 def raw(registry: RealRegistry, name: str) -> bytes:
-    """Ask skopeo for the exact bytes of a manifest."""
+    """Return the exact bytes of a manifest from skopeo."""
     words = ["inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/{name}"]
     return skopeo(*words, home=registry.folder)
 
 
 def refused(done: subprocess.CompletedProcess[bytes], status: int) -> str:
-    """Check that a command said no in the way it should; give what it said."""
-    told = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (status, b""), told
-    assert [line for line in told.splitlines() if line.startswith("error: ")][1:] == []
-    assert told.startswith("error: ")
-    assert "Traceback" not in told
-    return told
+    """Check that a command failed as expected; return its stderr."""
+    output = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (status, b""), output
+    assert [line for line in output.splitlines() if line.startswith("error: ")][1:] == []
+    assert output.startswith("error: ")
+    assert "Traceback" not in output
+    return output
 
 
 def store(tmp_path: Path) -> tuple[str, str]:
@@ -67,7 +67,7 @@ def store(tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_tag_resolves_to_the_manifest_that_skopeo_reads(
+def test_resolve_returns_the_manifest_skopeo_reads(
     registry: RealRegistry, tmp_path: Path, platform: str
 ) -> None:
     name = f"{registry.host}/demo/app:1.0"
@@ -95,7 +95,7 @@ def test_a_docker_manifest_list_resolves_as_well(
     assert done.stdout.decode().strip() == entry_for(listed, platform)
 
 
-def test_one_answer_in_json_carries_the_digests_of_index_and_manifest(
+def test_resolve_json_has_index_and_manifest_digests(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/demo/app:1.0"
@@ -109,7 +109,7 @@ def test_one_answer_in_json_carries_the_digests_of_index_and_manifest(
     assert {f"sha256:{index}", entry_for(index_of("1.0"), "linux/arm64/v8")} <= digests
 
 
-def test_inspect_raw_gives_the_exact_bytes_of_the_index(
+def test_inspect_raw_prints_the_exact_bytes_of_the_index(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     done = command("inspect", f"{registry.host}/demo/app:1.0", "--raw", *store(tmp_path))
@@ -119,7 +119,7 @@ def test_inspect_raw_gives_the_exact_bytes_of_the_index(
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_inspect_raw_gives_the_exact_bytes_of_a_manifest(
+def test_inspect_raw_prints_the_exact_bytes_of_a_manifest(
     registry: RealRegistry, tmp_path: Path, platform: str
 ) -> None:
     name = f"{registry.host}/demo/app:1.0"
@@ -130,7 +130,7 @@ def test_inspect_raw_gives_the_exact_bytes_of_a_manifest(
     assert done.stdout == raw(registry, f"demo/app@{entry_for(index_of('1.0'), platform)}")
 
 
-def test_inspect_config_gives_the_exact_bytes_of_a_config(
+def test_inspect_config_prints_the_exact_bytes_of_a_config(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/demo/app:1.0"
@@ -143,7 +143,7 @@ def test_inspect_config_gives_the_exact_bytes_of_a_config(
     assert f"sha256:{hashlib.sha256(done.stdout).hexdigest()}" == manifest["config"]["digest"]
 
 
-def test_platforms_lists_what_the_image_offers(registry: RealRegistry, tmp_path: Path) -> None:
+def test_platforms_lists_the_offered_platforms(registry: RealRegistry, tmp_path: Path) -> None:
     done = command("platforms", f"{registry.host}/demo/app:1.0", *store(tmp_path))
 
     assert done.returncode == 0, done.stderr
@@ -164,33 +164,31 @@ def test_tags_lists_the_tags_in_the_order_of_the_registry(
     assert tags == json.loads(listed)["Tags"]
 
 
-def test_a_tag_that_is_not_there_is_an_answer(registry: RealRegistry, tmp_path: Path) -> None:
+def test_resolve_missing_tag_is_not_found(registry: RealRegistry, tmp_path: Path) -> None:
     name = f"{registry.host}/demo/app:nope"
 
-    told = refused(command("resolve", name, *store(tmp_path)), 3)
+    output = refused(command("resolve", name, *store(tmp_path)), 3)
 
-    assert "nope" in told
-
-
-def test_a_repository_that_is_not_there_is_an_answer(
-    registry: RealRegistry, tmp_path: Path
-) -> None:
-    told = refused(command("resolve", f"{registry.host}/demo/nope:1.0", *store(tmp_path)), 3)
-
-    assert "demo/nope" in told
+    assert "nope" in output
 
 
-def test_a_platform_that_is_not_offered_is_an_answer_that_lists_the_offered_ones(
+def test_resolve_missing_repository_is_not_found(registry: RealRegistry, tmp_path: Path) -> None:
+    output = refused(command("resolve", f"{registry.host}/demo/nope:1.0", *store(tmp_path)), 3)
+
+    assert "demo/nope" in output
+
+
+def test_resolve_missing_platform_lists_the_offered_ones(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     words = ["-p", "linux/s390x", *store(tmp_path)]
 
-    told = refused(command("resolve", f"{registry.host}/demo/app:1.0", *words), 3)
+    output = refused(command("resolve", f"{registry.host}/demo/app:1.0", *words), 3)
 
-    assert all(platform in told for platform in PLATFORMS)
+    assert all(platform in output for platform in PLATFORMS)
 
 
-def test_a_cold_resolve_is_one_get_and_a_warm_one_is_one_head(
+def test_cold_resolve_is_one_get_and_warm_resolve_one_head(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     words = ["resolve", f"{registry.host}/demo/app:2.0", "-p", "linux/arm64", *store(tmp_path)]
@@ -210,7 +208,7 @@ def test_a_cold_resolve_is_one_get_and_a_warm_one_is_one_head(
     assert asked_warm == ["HEAD /v2/demo/app/manifests/2.0"]
 
 
-def test_a_digest_that_is_held_costs_no_request(registry: RealRegistry, tmp_path: Path) -> None:
+def test_resolve_held_digest_sends_no_request(registry: RealRegistry, tmp_path: Path) -> None:
     words = ["-p", "linux/amd64", "--format", "digest", "--plain-http", *store(tmp_path)]
     index = hashlib.sha256(raw(registry, "demo/app:2.0")).hexdigest()
     first = command("resolve", f"{registry.host}/demo/app:2.0", *words)
@@ -222,7 +220,7 @@ def test_a_digest_that_is_held_costs_no_request(registry: RealRegistry, tmp_path
     assert registry.requests(0, since) == []
 
 
-def test_many_references_come_back_in_order_and_a_failure_is_a_line(
+def test_resolve_several_keeps_order_and_prints_failures(
     registry: RealRegistry, tmp_path: Path
 ) -> None:
     listing = tmp_path / "references"
@@ -249,7 +247,7 @@ def test_a_layout_on_disk_answers_as_the_registry_does(layout: Path) -> None:
     assert done.stdout.decode().strip() == entry_for(index_of("1.0"), "linux/arm64/v8")
 
 
-def test_an_archive_that_skopeo_wrote_answers_as_the_registry_does(
+def test_skopeo_archive_resolves_like_the_registry(
     registry: RealRegistry, layout: Path, tmp_path: Path
 ) -> None:
     archive = tmp_path / "app.tar"
@@ -263,7 +261,7 @@ def test_an_archive_that_skopeo_wrote_answers_as_the_registry_does(
     assert done.stdout.decode().strip() == entry_for(index_of("1.0"), "linux/arm64/v8")
 
 
-def test_a_docker_archive_that_skopeo_wrote_says_its_platform(
+def test_skopeo_docker_archive_has_its_platform(
     registry: RealRegistry, layout: Path, tmp_path: Path
 ) -> None:
     archive = tmp_path / "app.tar"
@@ -278,19 +276,19 @@ def test_a_docker_archive_that_skopeo_wrote_says_its_platform(
 
 
 def docker_config(folder: Path, host: str, user: str, password: str) -> dict[str, str]:
-    """Write what `docker login` writes; give the variable that points there."""
+    """Write what `docker login` writes; return the variable that points to it."""
     secret = base64.b64encode(f"{user}:{password}".encode()).decode()
     (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
     return {"DOCKER_CONFIG": str(folder)}
 
 
-def test_a_certificate_of_nobody_we_know_is_refused(locked: RealRegistry, tmp_path: Path) -> None:
-    told = refused(command("resolve", f"{locked.host}/demo/app:1.0", *store(tmp_path)), 5)
+def test_unknown_ca_is_refused(locked: RealRegistry, tmp_path: Path) -> None:
+    output = refused(command("resolve", f"{locked.host}/demo/app:1.0", *store(tmp_path)), 5)
 
-    assert "certificate" in told
+    assert "certificate" in output
 
 
-def test_a_registry_that_wants_a_login_says_so(
+def test_registry_that_requires_login_is_reported(
     locked: RealRegistry, tmp_path: Path, ca_file: Path
 ) -> None:
     words = ["--ca-file", str(ca_file), *store(tmp_path)]
@@ -313,7 +311,7 @@ def test_the_login_of_docker_opens_the_registry(
     assert done.stdout.decode().strip() == entry_for(index_of("1.0"), "linux/arm64/v8")
 
 
-def test_a_wrong_password_is_refused_and_never_shown(
+def test_wrong_password_is_refused_and_never_printed(
     locked: RealRegistry, tmp_path: Path, ca_file: Path
 ) -> None:
     login = docker_config(tmp_path, locked.host, "u5er", "Wr0ngPa55")
@@ -321,8 +319,8 @@ def test_a_wrong_password_is_refused_and_never_shown(
 
     done = command("resolve", f"{locked.host}/demo/app:1.0", *words, environment=login)
 
-    told = done.stderr.decode()
-    assert (done.returncode, done.stdout) == (4, b""), told
-    assert "Traceback" not in told
+    output = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (4, b""), output
+    assert "Traceback" not in output
     hidden = ("Wr0ngPa55", base64.b64encode(b"u5er:Wr0ngPa55").decode())
-    assert not any(secret in told for secret in hidden)
+    assert not any(secret in output for secret in hidden)

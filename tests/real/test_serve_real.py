@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.core.target import LayoutTarget
-from resolver.flow.offer import serve_layout, serve_store
+from resolver.core.oci.target import LayoutTarget
 from resolver.session import Session
+from resolver.verbs.serve.serve import serve_layout, serve_store
 from tests.fakes.images import build_image, build_index, build_layer, multi_platform
 from tests.fakes.registry import FakeRegistry
-from tests.flow.exports import AMD64, ARM64, WINDOWS, exported, stocked
 from tests.real.registries import skopeo
+from tests.verbs.exports import AMD64, ARM64, WINDOWS, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.flow.serve import Server
+    from resolver.verbs.serve.server import Server
     from tests.fakes.images import Image
     from tests.real.containerds import RealContainerd
 
@@ -42,7 +42,7 @@ def content(image: Image) -> set[bytes]:
 
 
 def copied(server: Server, name: str, folder: Path) -> set[bytes]:
-    """Copy an image out with skopeo; give every file of it."""
+    """Copy an image with skopeo; return its files."""
     out = folder / "out"
     words = ["copy", "--quiet", "--all", "--preserve-digests", "--src-tls-verify=false"]
     skopeo(*words, f"docker://{server.address}/{name}", f"dir:{out}", home=folder)
@@ -67,14 +67,14 @@ def test_skopeo_copies_every_byte_out_of_a_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_50_skopeo_at_once_copy_out_of_one_store(tmp_path: Path) -> None:
+def test_fifty_skopeo_processes_copy_from_one_store(tmp_path: Path) -> None:
     image = sample()
     with serve_store(stocked(tmp_path, app=image)) as server:
         assert_all_copy(server, f"{FULL}:1", tmp_path, image)
 
 
 @pytest.mark.usefixtures("with_skopeo")
-def test_50_skopeo_at_once_copy_through_one_cold_mirror(tmp_path: Path) -> None:
+def test_fifty_skopeo_processes_copy_through_one_cold_mirror(tmp_path: Path) -> None:
     image = sample()
     with FakeRegistry() as upstream:
         upstream.serve("team/app", "1", image)

@@ -24,7 +24,7 @@ _TOOLS = {b"\x1f\x8b": ["gzip", "-dc"], b"\x28\xb5": ["zstd", "-dcq"]}
 
 
 def unpack(layers: Iterable[Path], folder: Path) -> Path:
-    """Unpack layers, lowest first; gives the folder that has the files."""
+    """Unpack layers, lowest first; return the folder."""
     root = folder / "rootfs"
     root.mkdir(parents=True)
     for number, layer in enumerate(layers):
@@ -67,7 +67,7 @@ def _remove(path: Path) -> None:
 
 
 def listed(root: Path) -> dict[str, Facts]:
-    """Tell everything below a folder."""
+    """Describe everything below a folder."""
     found: dict[str, Facts] = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):

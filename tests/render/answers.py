@@ -1,23 +1,23 @@
-"""Answers about plans, the store and exports, with text in them that wants to break out."""
+"""Plans, store listings and exports with hostile text."""
 
 from __future__ import annotations
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
-from resolver.core.exported import Destination, Exported, ExportedImage
-from resolver.core.listing import Listing
-from resolver.core.plan import Content, Plan, PlannedImage, Role, plan
-from resolver.core.plan import Held as HeldThere
-from resolver.core.platform import Platform
-from resolver.core.stored import (
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Warned
+from resolver.core.results.export import Destination, Exported, ExportedImage
+from resolver.core.results.plan import ImageContent, Plan, PlannedImage, Role, plan_pieces
+from resolver.core.results.plan import Location as HeldThere
+from resolver.core.results.store import (
     Collected,
     Damage,
+    DiskUsage,
+    ImageListing,
     ImageUsage,
     Item,
     Removed,
     StoredImage,
-    Usage,
     Verified,
 )
 
@@ -31,9 +31,9 @@ def descriptor(name: str, size: int, media_type: str = OCI_MANIFEST) -> Descript
     return Descriptor(media_type, Digest.of(name.encode()), size)
 
 
-def content(name: str, size: int, role: Role = "layer", urls: tuple[str, ...] = ()) -> Content:
+def content(name: str, size: int, role: Role = "layer", urls: tuple[str, ...] = ()) -> ImageContent:
     kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" if urls else "application/x"
-    return Content(Descriptor(kind, Digest.of(name.encode()), size, urls=urls), role)
+    return ImageContent(Descriptor(kind, Digest.of(name.encode()), size, urls=urls), role)
 
 
 INDEX = descriptor("index", 4_000, OCI_INDEX)
@@ -50,8 +50,8 @@ def planned(
         content(f"{name} layer", 10 * MB),
         content(f"{name} foreign", 500 * MB, urls=("https://example.com/layer",)),
         content(f"{name} config", 2_000, "config"),
-        Content(manifest, "manifest"),
-        Content(INDEX, "index"),
+        ImageContent(manifest, "manifest"),
+        ImageContent(INDEX, "index"),
     )
     return PlannedImage(
         reference=reference,
@@ -72,7 +72,7 @@ def small_plan(*, held: bool = False) -> Plan:
     here[image.contents[1].descriptor.digest] = HeldThere(have=4 * MB)
     if held:
         here |= {each.descriptor.digest: HeldThere() for each in image.contents}
-    return plan([image], here)
+    return plan_pieces([image], here)
 
 
 STORED = StoredImage(
@@ -105,10 +105,10 @@ ITEMS = (
 
 STORE_ANSWERS: dict[str, object] = {
     "plan": small_plan(),
-    "plan of two": plan([planned(ARM), planned(AMD), planned(None)], {}),
+    "plan of two": plan_pieces([planned(ARM), planned(AMD), planned(None)], {}),
     "plan of nothing": small_plan(held=True),
-    "listing": Listing((STORED, DANGLING)),
-    "empty listing": Listing(()),
+    "listing": ImageListing((STORED, DANGLING)),
+    "empty listing": ImageListing(()),
     "stored": STORED,
     "removed": Removed(
         ("docker.io/library/app:1", HOSTILE), (INDEX.digest, Digest.of(b"config")), 4_100
@@ -124,7 +124,7 @@ STORE_ANSWERS: dict[str, object] = {
             Damage(f"blobs/sha256/{HOSTILE}", "bad-name", (), repaired=True),
         ),
     ),
-    "usage": Usage(
+    "usage": DiskUsage(
         (
             ImageUsage(
                 STORED.reference,

@@ -1,25 +1,24 @@
-"""Comparisons with text in them that wants to break out, for the tests of every format."""
+"""Comparisons with hostile text, for the tests of every format."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from resolver.core.compare import Terms, compare, compare_images
-from resolver.core.comparison import Reason
-from resolver.core.events import Warned
-from resolver.core.executable import Executable
-from resolver.core.file_difference import (
-    Change,
+from resolver.core.compare.compare import CompareReason, Terms, compare_build_sets, compare_builds
+from resolver.core.compare.file_difference import (
     FileComparison,
     FileDifference,
     FileFacts,
     FolderDelta,
     Package,
     PackageDifference,
+    PathChange,
     TreeComparison,
     TreeSummary,
 )
-from resolver.core.platform import Platform
+from resolver.core.layers.executable import Executable
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Warned
 from tests.core.comparing import build, gathered, layer, step
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x\n##[error]|<script>alert(1)</script>&amp;`"
@@ -50,15 +49,21 @@ def files(count: int = 15) -> FileComparison:
     before = FileFacts(HOSTILE, "file", 0o644, 0, 0, 1_000, "1" * 64, device=(1, 2))
     after = FileFacts(HOSTILE, "symlink", 0o777, 7, 8, 0, link=HOSTILE)
     before = replace(before, xattrs=((f"user.{HOSTILE}", HOSTILE),))
-    changes = (Change.TYPE, Change.MODE, Change.OWNER, Change.XATTRS, Change.LINK)
+    changes = (
+        PathChange.TYPE,
+        PathChange.MODE,
+        PathChange.OWNER,
+        PathChange.XATTRS,
+        PathChange.LINK,
+    )
     names = (f"user.{HOSTILE}",)
     differences = [
         FileDifference(f"{number} {HOSTILE}", changes, before, after, names)
         for number in range(count)
     ]
     differences += [
-        FileDifference(f"new {HOSTILE}", (Change.ADDED,), None, after),
-        FileDifference(f"old {HOSTILE}", (Change.REMOVED,), before, None),
+        FileDifference(f"new {HOSTILE}", (PathChange.ADDED,), None, after),
+        FileDifference(f"old {HOSTILE}", (PathChange.REMOVED,), before, None),
     ]
     packages = [
         PackageDifference("apk", f"{number} {HOSTILE}", (HOSTILE,), ("2", "3"))
@@ -67,7 +72,7 @@ def files(count: int = 15) -> FileComparison:
     other = TreeComparison(
         tree("linux/arm64", 5 * MB),
         tuple(differences),
-        ((Change.ADDED, 1), (Change.REMOVED, 1), (Change.TYPE, count)),
+        ((PathChange.ADDED, 1), (PathChange.REMOVED, 1), (PathChange.TYPE, count)),
         7,
         3,
         (MB, 2 * MB),
@@ -79,7 +84,7 @@ def files(count: int = 15) -> FileComparison:
 
 
 def apart() -> TreeComparison:
-    """Make what stands for a tree that is not held against others."""
+    """Return the summary of a tree that is not compared to others."""
     summary = TreeSummary(HOSTILE, None, 0, 0, 0, 0, (), (), ())
     return TreeComparison(summary, (), (), 0, 0, (0, 0), (), (), 0, f"not compared {HOSTILE}")
 
@@ -110,51 +115,51 @@ _WINDOWS = [
 def _one() -> object:
     builds = [_AMD64, _ARM64, _SILENT]
     terms = Terms(expected=(Platform("linux", "s390x"), Platform("linux", "amd64")))
-    found = compare(gathered(*builds, reference=SHORT), builds, terms)
+    found = compare_builds(gathered(*builds, reference=SHORT), builds, terms)
     return replace(
         found,
         files=FileComparison(files().base, (*files().others, apart())),
-        reasons=(Reason("config", HOSTILE, HOSTILE),),
+        reasons=(CompareReason("config", HOSTILE, HOSTILE),),
         warnings=(Warned("registry-warning", HOSTILE),),
     )
 
 
 def _many() -> object:
     builds = [_AMD64, _ARM64, *_WINDOWS]
-    return compare(gathered(*builds), builds, Terms(expected=(Platform("linux", "amd64"),)))
+    return compare_builds(gathered(*builds), builds, Terms(expected=(Platform("linux", "amd64"),)))
 
 
 def _two() -> object:
     ours = [_AMD64, _SILENT, *_WINDOWS[:2]]
     after = replace(_AMD64, descriptor=_ARM64.descriptor, manifest=_ARM64.manifest)
     theirs = [after, _ARM64, _WINDOWS[0]]
-    found = compare_images(
+    found = compare_build_sets(
         (gathered(*ours, reference=SHORT), ours),
         (gathered(*theirs, reference=SHORT), theirs),
         Terms(expected=(Platform("linux", "s390x"),)),
     )
     first = replace(found.changes[0], files=files())
-    reasons = (Reason("platforms", HOSTILE, HOSTILE),)
+    reasons = (CompareReason("platforms", HOSTILE, HOSTILE),)
     return replace(found, changes=(first, *found.changes[1:]), reasons=reasons)
 
 
 def _same() -> object:
     side = (gathered(_AMD64, reference="example.com/a-name-that-is-short:1"), ())
-    return compare_images(side, side, Terms())
+    return compare_build_sets(side, side, Terms())
 
 
 def _agreeing() -> object:
-    """Compare builds that say the same and hold the same files."""
+    """Compare equal builds with equal files."""
     builds = [build("linux/amd64", [_BASE]), build("linux/arm64", [_BASE])]
     plain = TreeSummary("linux/amd64", None, 1, 0, 0, 9, (), (), ())
     other = TreeComparison(plain, (), (), 1, 0, (0, 0), (), (), 0)
-    found = compare(gathered(*builds), builds, Terms())
+    found = compare_builds(gathered(*builds), builds, Terms())
     return replace(found, files=FileComparison(plain, (other,)))
 
 
 COMPARED: dict[str, object] = {
     "comparison": _one(),
-    "comparison of one": compare(gathered(_SILENT), [_SILENT], Terms()),
+    "comparison of one": compare_builds(gathered(_SILENT), [_SILENT], Terms()),
     "comparison that agrees": _agreeing(),
     "comparison of many": _many(),
     "two images": _two(),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core import rule_book
-from resolver.render import plain, report
+from resolver.core.lint import findings
+from resolver.render import answers
 
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `tests.render.endings.Answered` an answer, and its rules known."""
     place = "tests.render.endings"
-    monkeypatch.setitem(report.ELSEWHERE, place, place)
-    monkeypatch.setitem(plain.ELSEWHERE, place, place)
-    monkeypatch.setattr(rule_book, "BOOKS", (*rule_book.BOOKS, f"{place}:RULES"))
+    monkeypatch.setitem(answers.ANSWERS, place, place)
+    monkeypatch.setattr(findings, "BOOKS", (*findings.BOOKS, f"{place}:RULES"))

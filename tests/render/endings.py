@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resolver.core.ending import Ending, Fault
-from resolver.core.findings import Finding, Place, Rule, Severity
+from resolver.core.lint.findings import Finding, FindingPlace, Rule, Severity
+from resolver.core.results.run import Fault, RunResult
 from resolver.render.report import Report
 
 #: Text that tries to be a command of each system, to end a file early, and to break a line.
@@ -31,7 +31,7 @@ OLD = Finding(
     Severity.WARNING,
     "it is 400 days old",
     "Dockerfile",
-    place=Place("./build/Dockerfile", 3, 6),
+    place=FindingPlace("./build/Dockerfile", 3, 6),
 )
 NOTE = Finding("no-sbom", Severity.NOTE, "it has no SBOM", "docker.io/library/app:1")
 EVIL = Finding(
@@ -42,7 +42,7 @@ EVIL = Finding(
     HOSTILE,
     HOSTILE,
     HOSTILE,
-    Place(f"/abs/{HOSTILE}", 1),
+    FindingPlace(f"/abs/{HOSTILE}", 1),
 )
 FAULT = Fault(
     "platform-not-offered", "PLATFORM", 3, "`app:1` is not offered", ("see others",), "app:1"
@@ -73,6 +73,6 @@ def ending(
     status: int = 0,
     source: str = "",
     folder: str = "",
-) -> Ending:
+) -> RunResult:
     answers = (Answered("docker.io/library/app:1", findings),)
-    return Ending("check", "1.2.3", answers, faults, (), status, source, folder)
+    return RunResult("check", "1.2.3", answers, faults, (), status, source, folder)

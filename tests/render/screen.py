@@ -38,7 +38,7 @@ class Screen:
                     self._put(character)
 
     def lines(self) -> list[str]:
-        """Give the rows, without blank ends."""
+        """Return the rows without trailing spaces."""
         rows = ["".join(row).rstrip() for row in self._rows]
         while rows and not rows[-1]:
             rows.pop()

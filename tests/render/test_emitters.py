@@ -11,18 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from resolver.core.answer import Failure
-from resolver.core.ending import Ending
-from resolver.core.events import Warned
-from resolver.core.findings import Finding, Severity
+from resolver.core.lint.findings import Finding, Severity
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Failure
+from resolver.core.results.run import RunResult
 from resolver.errors import Usage
-from resolver.render import emit_azure, emit_buildkite, emit_github, emit_gitlab, emit_tekton
-from resolver.render.annotations import Annotation
-from resolver.render.escape import escape
-from resolver.render.fitting import fit
-from resolver.render.handing import EMITTERS, Act, Desk, Remark, Run, Speak, Write, emit
-from resolver.render.summary import CUT, cut, summary
-from resolver.render.values import Value, values
+from resolver.render.ci import azure, buildkite, github, gitlab, tekton
+from resolver.render.ci.emit import (
+    EMITTERS,
+    Action,
+    CiEnvironment,
+    LogLine,
+    Note,
+    RunProgram,
+    Write,
+    emit,
+    fit,
+)
+from resolver.render.ci.summary import CUT, Annotation, cut, summary
+from resolver.render.ci.values import Value, values
+from resolver.render.text import escape
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 from tests.render.test_formats import ANSWERS, RESOLUTION
@@ -32,46 +40,46 @@ if TYPE_CHECKING:
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 PLACES = {"gitlab": "g.env", "tekton": "results", "env": "e.env"}
-RESOLVED = Ending("resolve", "1.2.3", (RESOLUTION,), (), (Warned("old", HOSTILE),), 0)
+RESOLVED = RunResult("resolve", "1.2.3", (RESOLUTION,), (), (Warned("old", HOSTILE),), 0)
 texts = st.text() | st.sampled_from([HOSTILE, "", "\n", "a\r\nb", f"resolver_{TOKEN}"])
 
 pytestmark = pytest.mark.usefixtures("checked")
 
 
-def desk(place: str = "", **variables: str) -> Desk:
+def desk(place: str = "", **variables: str) -> CiEnvironment:
     known = {
         "GITHUB_OUTPUT": "output",
         "GITHUB_STEP_SUMMARY": "summary",
         "AGENT_TEMPDIRECTORY": "t",
     }
-    return Desk(place, {**known, **variables}, TOKEN)
+    return CiEnvironment(place, {**known, **variables}, TOKEN)
 
 
-def acts(name: str, of: Ending) -> tuple[Act, ...]:
+def acts(name: str, of: RunResult) -> tuple[Action, ...]:
     return emit(EMITTERS[name], of, desk(PLACES.get(name, "")))
 
 
-def written(found: tuple[Act, ...], path: str) -> str:
+def written(found: tuple[Action, ...], path: str) -> str:
     return "".join(act.text for act in found if isinstance(act, Write) and act.path == path)
 
 
-def spoken(found: tuple[Act, ...]) -> str:
-    return "".join(act.text for act in found if isinstance(act, Speak))
+def spoken(found: tuple[Action, ...]) -> str:
+    return "".join(act.text for act in found if isinstance(act, LogLine))
 
 
-def remarks(found: tuple[Act, ...]) -> list[str]:
-    return [act.text for act in found if isinstance(act, Remark)]
+def remarks(found: tuple[Action, ...]) -> list[str]:
+    return [act.text for act in found if isinstance(act, Note)]
 
 
 def lines(text: str) -> str:
-    """Give what is left of a text: its lines, each escaped."""
+    """Return a text as lines, each escaped."""
     return "\n".join(map(escape, text.split("\n")))
 
 
 # What everybody is handed
 
 
-def test_a_resolution_gives_what_a_pipeline_works_with() -> None:
+def test_resolve_values_for_a_pipeline() -> None:
     found = dict(values(RESOLVED))
 
     del found["json"]
@@ -89,7 +97,7 @@ def test_a_resolution_gives_what_a_pipeline_works_with() -> None:
     )
 
 
-def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
+def test_resolve_several_values_keep_the_order() -> None:
     other = replace(RESOLUTION, reference="example.com/b:1", index=None)
     found = dict(values(replace(RESOLVED, answers=(RESOLUTION, other))))
 
@@ -98,7 +106,7 @@ def test_several_answers_give_a_line_each_in_the_order_asked() -> None:
     assert found["json"].startswith('{"schema":1,"results":[{')
 
 
-def test_a_question_without_an_answer_keeps_its_line() -> None:
+def test_failed_reference_keeps_its_line() -> None:
     failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
     found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
 
@@ -124,22 +132,22 @@ def test_without_an_answer_the_failure_is_the_json() -> None:
     )
 
 
-def test_a_command_with_nothing_to_say_says_its_status() -> None:
+def test_command_without_values_emits_its_status() -> None:
     found = values(replace(ending(), answers=()))
 
     assert found == (Value("status", "0"), Value("json", '{"schema":1,"results":[]}'))
 
 
 @pytest.mark.parametrize("of", [RESOLVED, ending(EVIL, faults=(FAULT,), status=1)])
-def test_no_value_holds_what_could_end_a_line_or_begin_a_command(of: Ending) -> None:
+def test_values_cannot_end_a_line_or_begin_a_command(of: RunResult) -> None:
     for value in values(of):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
-    for value in values(Ending("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
+def test_no_answer_emits_an_unsafe_value(name: str) -> None:
+    for value in values(RunResult("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
@@ -148,7 +156,7 @@ def test_no_answer_of_any_kind_gives_such_a_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMITTERS)
-def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> None:
+def test_remote_text_is_never_emitted_as_a_command(name: str) -> None:
     fault = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE)
     of = replace(
         ending(EVIL, replace(EVIL, place=None), faults=(fault,), status=1),
@@ -160,13 +168,13 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
         match act:
             case Write():
                 assert github_commands(act.text) == azure_commands(act.text) == []
-            case Run():
+            case RunProgram():
                 assert github_commands(act.stdin) == azure_commands(act.stdin) == []
                 assert not any("set-output" in word for word in act.words)
-            case Speak() if name == "github":
+            case LogLine() if name == "github":
                 assert {each.name for each in github_commands(act.text)} == {"error", "warning"}
                 assert azure_commands(act.text) == []
-            case Speak():
+            case LogLine():
                 names = {"task.setvariable", "task.logissue", "task.uploadsummary"}
                 assert {each.name for each in azure_commands(act.text)} == names
                 assert github_commands(act.text) == []
@@ -175,7 +183,7 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
                     for each in azure_commands(act.text)
                     if each.name == "task.setvariable"
                 } == {"status", "findings", "errors", "warnings", "json"}
-            case Remark():
+            case Note():
                 assert act.text == escape(act.text)
 
 
@@ -183,10 +191,10 @@ def test_no_remote_text_becomes_a_command_in_anything_handed_over(name: str) -> 
 
 
 @given(texts)
-def test_an_output_of_github_is_read_back_whatever_it_holds(text: str) -> None:
-    told = emit_github.output(Value("a", text), TOKEN) + emit_github.output(Value("b", "x"), TOKEN)
+def test_any_github_output_is_read_back(text: str) -> None:
+    printed = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
 
-    assert read_github_file(told.encode().decode()) == {"a": lines(text), "b": "x"}
+    assert read_github_file(printed.encode().decode()) == {"a": lines(text), "b": "x"}
 
 
 def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
@@ -200,7 +208,7 @@ def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
     assert written(found, "summary") == f"{summary(RESOLVED)}\n"
 
 
-def test_a_runner_without_summaries_gets_none() -> None:
+def test_runner_without_summaries_gets_none() -> None:
     found = emit(EMITTERS["github"], RESOLVED, desk(GITHUB_STEP_SUMMARY=""))
 
     assert [act.path for act in found if isinstance(act, Write)] == ["output"]
@@ -216,9 +224,9 @@ def test_annotations_name_file_line_and_rule() -> None:
 
 
 @given(texts, texts)
-def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> None:
+def test_any_github_annotation_is_read_back(text: str, path: str) -> None:
     annotation = Annotation("error", "c", text, text, f"p{path}", 3, 4)
-    (command,) = github_commands(emit_github.command(annotation))
+    (command,) = github_commands(github.command(annotation))
 
     assert command.facts["file"] == escape(f"p{path}")
     assert (command.facts["line"], command.facts["col"]) == ("3", "4")
@@ -227,36 +235,36 @@ def test_an_annotation_is_read_back_whatever_it_holds(text: str, path: str) -> N
 
 
 @pytest.mark.parametrize("count", [10, 11])
-def test_github_shows_ten_annotations_of_a_kind_and_hears_how_many_more(count: int) -> None:
+def test_github_annotations_are_limited_to_ten_with_a_count(count: int) -> None:
     found = acts("github", ending(*[MISSING] * count, OLD))
     commands = github_commands(spoken(found))
 
     assert [each.name for each in commands] == ["error"] * 10 + ["warning"]
-    more = ["1 more of kind error: GitHub shows 10 of a kind"] if count > 10 else []
+    more = ["1 more annotations of level error: GitHub shows 10 of a level"] if count > 10 else []
     assert remarks(found) == more
 
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
     name = "json"
-    room = emit_github.MAX_OUTPUTS // 2 - len(name) + over
+    room = github.MAX_OUTPUTS // 2 - len(name) + over
     given = (Value(name, "x" * room), Value("status", ""))
-    taken, left = fit(given[:1], emit_github.MAX_OUTPUTS, emit_github._cost, "GitHub")
+    taken, left = fit(given[:1], github.MAX_OUTPUTS, github._cost, "GitHub")
 
     assert [value.name for value in taken] == ([] if over else ["json"])
     assert bool(left) == bool(over)
 
 
-def test_a_large_answer_leaves_its_json_out_and_says_so() -> None:
+def test_large_answer_omits_its_json_with_a_note() -> None:
     long = Finding("old-image", Severity.WARNING, "x" * 500_000, "app")
     found = acts("github", ending(long))
 
     assert "json" not in read_github_file(written(found, "output"))
-    assert remarks(found) == ["GitHub does not take `json`: too large for it, or not one line"]
+    assert remarks(found) == ["`json` left out for GitHub: too large, or not a single line"]
 
 
 @given(st.text(max_size=300), st.integers(0, 200))
-def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: int) -> None:
+def test_summary_is_cut_at_a_line_with_a_note(text: str, room: int) -> None:
     text = "".join(c for c in text if not "\ud800" <= c <= "\udfff")
     kept = cut(text, room)
     size = len(text.encode())
@@ -273,9 +281,9 @@ def test_a_summary_is_cut_to_its_limit_at_a_line_and_says_so(text: str, room: in
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
-    room = emit_gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
-    taken, left = fit([Value("a", "x" * room)], emit_gitlab.MAX_FILE, emit_gitlab._cost, "dotenv")
+def test_dotenv_report_stays_below_its_limit(over: int) -> None:
+    room = gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
+    taken, left = fit([Value("a", "x" * room)], gitlab.MAX_FILE, gitlab._cost, "dotenv")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -283,21 +291,21 @@ def test_a_dotenv_report_stays_below_its_limit(over: int) -> None:
 @pytest.mark.parametrize("count", [50, 51])
 def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tuple(Value(f"v{number}", "x") for number in range(count))
-    monkeypatch.setattr(emit_gitlab, "values", lambda _ending: given)
+    monkeypatch.setattr(gitlab, "values", lambda _ending: given)
     found = acts("gitlab", RESOLVED)
 
     assert len(read_dotenv(written(found, "g.env"))) == 50
     assert len(remarks(found)) == count - 50
 
 
-def test_a_dotenv_report_holds_single_lines_and_nothing_a_runner_would_expand() -> None:
+def test_dotenv_report_has_single_lines_without_expansion() -> None:
     dear = replace(RESOLUTION, reference="example.com/$CI_JOB_TOKEN")
     found = acts("gitlab", replace(RESOLVED, answers=(dear,)))
     read = read_dotenv(written(found, "g.env"))
 
     assert "RESOLVED_REFERENCE" not in read
     assert remarks(found) == [
-        "a dotenv report does not take `reference`: too large for it, or not one line"
+        "`reference` left out for a dotenv report: too large, or not a single line"
     ]
     assert "$" not in written(found, "g.env")
     assert r"example.com/\u0024CI_JOB_TOKEN" in read["RESOLVED_JSON"]
@@ -315,14 +323,14 @@ def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None:
-    room = emit_tekton.MAX_MESSAGE - emit_tekton.OWN_WORDS
-    free = room - emit_tekton.cost(Value("a", ""))
-    taken, left = fit([Value("a", "x" * (free + over))], room, emit_tekton.cost, "Tekton")
+    room = tekton.MAX_MESSAGE - tekton.OWN_WORDS
+    free = room - tekton.cost(Value("a", ""))
+    taken, left = fit([Value("a", "x" * (free + over))], room, tekton.cost, "Tekton")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
 
-def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
+def test_tekton_writes_a_file_per_result_without_a_final_newline() -> None:
     found = acts("tekton", RESOLVED)
     files = {act.path: act.text for act in found if isinstance(act, Write)}
 
@@ -333,8 +341,8 @@ def test_tekton_gets_a_file_per_result_and_no_line_break_at_the_end() -> None:
 
 
 @given(texts)
-def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
-    (command,) = azure_commands(emit_azure.variable(Value("a", text)))
+def test_any_azure_variable_is_read_back(text: str) -> None:
+    (command,) = azure_commands(azure.variable(Value("a", text)))
 
     assert command.name == "task.setvariable"
     assert command.facts == {"variable": "a", "isOutput": "true"}
@@ -342,9 +350,9 @@ def test_a_variable_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
 
 
 @given(texts)
-def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
+def test_any_azure_issue_is_read_back(text: str) -> None:
     annotation = Annotation("warning", text, "t", text, f"p{text}", 3, 4)
-    (command,) = azure_commands(emit_azure.issue(annotation))
+    (command,) = azure_commands(azure.issue(annotation))
 
     assert command.facts["type"] == "warning"
     assert command.facts["sourcepath"] == escape(f"p{text}")
@@ -352,7 +360,7 @@ def test_an_issue_of_azure_is_read_back_whatever_it_holds(text: str) -> None:
     assert command.data == lines(text)
 
 
-def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
+def test_azure_receives_variables_issues_and_a_summary() -> None:
     found = acts("azure", ending(MISSING, OLD, NOTE, status=1))
 
     assert spoken(found).replace(TOKEN, "TOKEN") == snapshot("""\
@@ -370,7 +378,7 @@ def test_azure_is_told_of_variables_issues_and_a_summary() -> None:
     )
 
 
-def test_an_agent_without_a_folder_for_passing_things_gets_no_summary() -> None:
+def test_azure_agent_without_a_temporary_folder_gets_no_summary() -> None:
     found = emit(EMITTERS["azure"], RESOLVED, desk(AGENT_TEMPDIRECTORY=""))
 
     assert [act for act in found if isinstance(act, Write)] == []
@@ -379,8 +387,8 @@ def test_an_agent_without_a_folder_for_passing_things_gets_no_summary() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_variable_of_azure_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (emit_azure.MAX_VALUE + over)), Value("b", "")]
-    taken, left = fit(given, emit_azure.MAX_VALUE, emit_azure._cost, "Azure")
+    given = [Value("a", "x" * (azure.MAX_VALUE + over)), Value("b", "")]
+    taken, left = fit(given, azure.MAX_VALUE, azure._cost, "Azure")
 
     assert [value.name for value in taken] == (["b"] if over else ["a", "b"])
     assert bool(left) == bool(over)
@@ -389,9 +397,9 @@ def test_a_variable_of_azure_has_a_limit(over: int) -> None:
 # Buildkite
 
 
-def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
+def test_buildkite_receives_values_through_its_agent_stdin() -> None:
     found = acts("buildkite", RESOLVED)
-    runs = [act for act in found if isinstance(act, Run)]
+    runs = [act for act in found if isinstance(act, RunProgram)]
     data = {act.words[3]: act.stdin for act in runs[:-1]}
 
     assert {act.words[:3] for act in runs[:-1]} == {("buildkite-agent", "meta-data", "set")}
@@ -402,27 +410,27 @@ def test_buildkite_is_told_through_its_agent_with_values_on_its_input() -> None:
     assert runs[-1].stdin == summary(RESOLVED)
 
 
-def test_buildkite_takes_no_empty_value() -> None:
+def test_buildkite_receives_no_empty_value() -> None:
     bare = replace(RESOLUTION, reference="")
     found = acts("buildkite", replace(RESOLVED, answers=(bare, bare)))
 
-    assert all(act.stdin.strip() for act in found if isinstance(act, Run))
+    assert all(act.stdin.strip() for act in found if isinstance(act, RunProgram))
 
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (emit_buildkite.MAX_VALUE + over))]
-    taken, left = fit(given, emit_buildkite.MAX_VALUE, emit_buildkite._cost, "Buildkite")
+    given = [Value("a", "x" * (buildkite.MAX_VALUE + over))]
+    taken, left = fit(given, buildkite.MAX_VALUE, buildkite._cost, "Buildkite")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
 
-def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
+def test_buildkite_annotation_is_cut_to_its_limit() -> None:
     long = Finding("old-image", Severity.WARNING, "x" * 100, "app")
     found = acts("buildkite", ending(*[long] * 8_000, status=1))
-    (run,) = [act for act in found if isinstance(act, Run) and act.words[1] == "annotate"]
+    (run,) = [act for act in found if isinstance(act, RunProgram) and act.words[1] == "annotate"]
 
-    assert emit_buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= emit_buildkite.MAX_ANNOTATION
+    assert buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= buildkite.MAX_ANNOTATION
     assert run.stdin.endswith(CUT)
     assert run.words[3] == "error"
 
@@ -431,7 +439,7 @@ def test_an_annotation_of_buildkite_is_cut_to_its_limit() -> None:
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "", "'", "a\n'b'\n", "$HOME `id` \\"])
-def test_a_shell_reads_the_file_back_and_runs_nothing_of_it(text: str, tmp_path: Path) -> None:
+def test_shell_file_is_read_back_without_running_content(text: str, tmp_path: Path) -> None:
     of = replace(RESOLVED, answers=(replace(RESOLUTION, reference=text, pinned=text),))
     place = tmp_path / "e.env"
     place.write_text(written(acts("env", of), "e.env"))
@@ -445,7 +453,7 @@ def test_a_shell_reads_the_file_back_and_runs_nothing_of_it(text: str, tmp_path:
     assert done.stderr == b""
 
 
-def test_no_variable_of_ours_is_a_question_to_us() -> None:
+def test_emitted_variables_do_not_configure_resolver() -> None:
     for name in ("env", "gitlab"):
         text = written(acts(name, RESOLVED), PLACES[name])
         assert all(line.startswith("RESOLVED_") for line in text.splitlines())
@@ -454,15 +462,15 @@ def test_no_variable_of_ours_is_a_question_to_us() -> None:
 # The summary
 
 
-def test_a_finding_that_the_answer_tells_itself_is_not_told_again() -> None:
-    told = Finding("old-image", Severity.WARNING, "2", "app")
-    of = ending(told, replace(told, message="unheard of"))
+def test_finding_in_the_answer_is_not_repeated() -> None:
+    printed = Finding("old-image", Severity.WARNING, "2", "app")
+    of = ending(printed, replace(printed, message="unheard of"))
 
     assert "| 2 |" not in summary(of).partition("**findings**\n")[2]
     assert "unheard of" in summary(of).partition("**findings**\n")[2]
 
 
-def test_the_summary_tells_findings_faults_and_warnings() -> None:
+def test_summary_contains_findings_errors_and_warnings() -> None:
     of = replace(
         ending(MISSING, OLD, faults=(FAULT,), status=3), warnings=(Warned("w", "old tag"),)
     )
@@ -500,5 +508,5 @@ hint: see others
         (ending(faults=(FAULT,), status=3), "failed, status 3"),
     ],
 )
-def test_the_first_line_of_the_summary_is_the_verdict(of: Ending, verdict: str) -> None:
+def test_the_first_line_of_the_summary_is_the_verdict(of: RunResult, verdict: str) -> None:
     assert summary(of).splitlines()[0] == f"**resolver check**: {verdict}"

@@ -1,4 +1,4 @@
-"""Remote text can neither move a cursor, hide, nor speak to a CI system."""
+"""Remote text cannot control a terminal, hide, or command a CI system."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import yaml as library
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.render.escape import escape, line
 from resolver.render.json import json, jsonl, yaml
+from resolver.render.text import escape, line
 from tests.ci_systems import azure_commands, github_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.render.plain import Plain
+    from resolver.render.to_dict import Plain
 
 #: Alone, behind white space, in mid-line, on a line of their own, and where YAML would fold.
 COMMANDS = (
@@ -39,7 +39,7 @@ FORBIDDEN = {
 
 
 @given(st.text())
-def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
+def test_no_terminal_control_is_left(text: str) -> None:
     safe = escape(text)
 
     assert not FORBIDDEN & set(safe)
@@ -52,11 +52,11 @@ def test_escaped_text_can_be_encoded(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(categories=["L", "N", "P", "Zs"])))
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert escape(text) == text or "##[" in text or "##vso[" in text
 
 
-def test_the_code_of_what_was_there_can_be_read() -> None:
+def test_escaped_character_code_is_readable() -> None:
     assert escape("a\x1b[2J\u202eb\u2028") == "a\\x1b[2J\\u202eb\\u2028"
 
 
@@ -66,20 +66,20 @@ STARTS = st.sampled_from(
 
 
 @given(STARTS, st.text())
-def test_no_line_begins_as_a_command_of_a_ci_system(start: str, rest: str) -> None:
+def test_no_line_begins_with_a_ci_command(start: str, rest: str) -> None:
     assert not line(start + rest).lstrip().startswith(("::", "##"))
 
 
 @given(
     st.text(), st.sampled_from(["##vso[a.b]", "##[error]", "###[x]", "#\u200b#vso[a.b]"]), st.text()
 )
-def test_no_command_that_is_read_in_mid_line_is_left(before: str, command: str, after: str) -> None:
+def test_no_inline_ci_command_is_left(before: str, command: str, after: str) -> None:
     for safe in (escape(before + command + after), line(before + command + after)):
         assert "##vso[" not in safe
         assert "##[" not in safe
 
 
-def test_what_began_a_command_can_still_be_read() -> None:
+def test_escaped_ci_command_is_readable() -> None:
     assert line("::error::x") == "\\x3a:error::x"
     assert escape("a ##vso[task.x]y") == "a \\x23#vso[task.x]y"
     assert escape("# ## [a] #vso[b]") == "# ## [a] #vso[b]"
@@ -95,7 +95,7 @@ def test_what_began_a_command_can_still_be_read() -> None:
         max_size=3,
     )
 )
-def test_documents_hold_no_command_and_still_say_the_same(
+def test_json_documents_contain_no_ci_command_and_keep_their_value(
     form: Callable[[Plain], str], read: Callable[[str], object], value: dict[str, object]
 ) -> None:
     text = form(value)

@@ -11,25 +11,23 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.answer import Considered, Failure, Resolution
-from resolver.core.comparison import Comparison
-from resolver.core.contents import Inspection, Offer, Offers
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from resolver.core.digest import Digest
-from resolver.core.events import Warned
-from resolver.core.file_difference import Change, FileDifference, FileFacts
-from resolver.core.manifest import parse_document
-from resolver.core.platform import Platform
-from resolver.core.select import Grade
-from resolver.core.stored import ImageUsage
-from resolver.core.stored import Usage as StoreUsage
+from resolver.core.compare.compare import Comparison
+from resolver.core.compare.file_difference import FileDifference, FileFacts, PathChange
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import parse_document
+from resolver.core.platforms.platform import Grade, Platform
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Considered, Failure, Inspection, Offer, Offers, Resolution
+from resolver.core.results.store import DiskUsage as StoreUsage
+from resolver.core.results.store import ImageUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
-from resolver.render import RENDERERS, tell, tell_pieces, tell_values
+from resolver.render import RENDERERS, render, render_chunks, render_values
+from resolver.render.answers.files import MOST_ROWS
 from resolver.render.markdown import cell
-from resolver.render.plain import Plain, Rows, plain
-from resolver.render.report import Report, Table
-from resolver.render.report_files import MOST_ROWS
+from resolver.render.report import Report, ReportTable
 from resolver.render.text import text as draw
+from resolver.render.to_dict import Plain, Rows, to_dict
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED
 from tests.render.compared import files as compared_files
@@ -110,17 +108,17 @@ WORDLESS = {"removed", "collected", "verified", "usage", *COMPARED}
 @pytest.mark.parametrize("form", RENDERERS)
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("explain", [False, True])
-def test_every_answer_has_every_form_and_none_lets_a_control_through(
+def test_every_answer_has_every_format_without_control_characters(
     name: str, form: str, *, explain: bool
 ) -> None:
     if (form == "ref" and name in {"offers", "inspection"}) or (
         form in {"ref", "digest"} and name in WORDLESS
     ):
         with pytest.raises(Usage):
-            tell(ANSWERS[name], form)
+            render(ANSWERS[name], form)
         return
 
-    text = tell(ANSWERS[name], form, explain=explain)
+    text = render(ANSWERS[name], form, explain=explain)
 
     assert text.endswith("\n") or (name == "empty listing" and not text)
     assert not {"\x1b", "\x07", "\u202e", "\u2028"} & set(text)
@@ -132,18 +130,18 @@ def test_every_answer_has_every_form_and_none_lets_a_control_through(
 def test_tables_fit_the_terminal(name: str, width: int) -> None:
     # A table with digests beside every name is as wide as it needs.
     explain = "listing" not in name and name != "stored"
-    text = tell(ANSWERS[name], "table", explain=explain, width=width)
+    text = render(ANSWERS[name], "table", explain=explain, width=width)
 
     # A part of a name that a CI system would take as a command is escaped once more.
     assert max(len(line.replace("\\x3a", ":")) for line in text.splitlines()) <= width
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_nothing_is_cut_where_there_is_no_terminal(name: str) -> None:
-    told = tell(ANSWERS[name], "table", explain=True)
+def test_nothing_is_cut_without_a_terminal(name: str) -> None:
+    output = render(ANSWERS[name], "table", explain=True)
 
     # Rows beyond the first few may be counted, and then it is said how to see them.
-    assert "…" not in re.sub("… and [0-9]+ more", "", told)
+    assert "…" not in re.sub("… and [0-9]+ more", "", output)
 
 
 NAME = "registry.corp.example:5000/platform/payments/gateway-backend"
@@ -151,7 +149,7 @@ REPORT = Report(
     "names",
     (),
     (
-        Table(
+        ReportTable(
             "names",
             ("state", "reference", "why", "size"),
             (("moved", NAME, "a sentence that is long enough to be cut somewhere", "12.3 MB"),),
@@ -163,7 +161,7 @@ REPORT = Report(
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-def test_a_name_is_never_cut_and_prose_gives_way_first(width: int) -> None:
+def test_names_are_never_cut_and_prose_is_shortened_first(width: int) -> None:
     heading, *lines = draw(REPORT, width=width).splitlines()
     column = heading.index("REFERENCE")
     end = heading.index("WHY")
@@ -173,15 +171,15 @@ def test_a_name_is_never_cut_and_prose_gives_way_first(width: int) -> None:
     assert ("…" in lines[0]) == (width < 140)
 
 
-def test_without_a_terminal_a_row_is_one_line() -> None:
+def test_row_is_one_line_without_a_terminal() -> None:
     (_, row) = draw(REPORT).splitlines()
 
     assert row == f"moved  {NAME}  a sentence that is long enough to be cut somewhere  12.3 MB"
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_with_no_trunc_whole_digests_stand_in_tables(name: str) -> None:
-    text = tell(ANSWERS[name], "table", explain=True, full=True)
+def test_no_trunc_prints_whole_digests_in_tables(name: str) -> None:
+    text = render(ANSWERS[name], "table", explain=True, full=True)
 
     assert "…" not in text
     if name in {"resolution", "offers"}:
@@ -189,13 +187,15 @@ def test_with_no_trunc_whole_digests_stand_in_tables(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, "failure"])
-def test_json_json_lines_and_yaml_say_the_same_in_ascii(name: str) -> None:
+def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
     answer = {**ANSWERS, "failure": FAILURE}[name]
-    told = {form: tell(answer, form) for form in ("json", "jsonl", "yaml")}
+    output = {form: render(answer, form) for form in ("json", "jsonl", "yaml")}
 
-    assert all(text.isascii() for text in told.values())
-    assert told["jsonl"].count("\n") == 1
-    assert json.loads(told["json"]) == json.loads(told["jsonl"]) == yaml.safe_load(told["yaml"])
+    assert all(text.isascii() for text in output.values())
+    assert output["jsonl"].count("\n") == 1
+    assert (
+        json.loads(output["json"]) == json.loads(output["jsonl"]) == yaml.safe_load(output["yaml"])
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 250])
@@ -215,8 +215,8 @@ def test_rows_are_written_like_a_list(count: int) -> None:
         return {"a": [{"first": rows, "b": rows}], "c": {"d": {"e": rows}, "f": 1}, "g": rows}
 
     for form in ("json", "jsonl", "yaml"):
-        as_list = tell_values(document(made), form)
-        assert tell_values(document(Rows(dict, made)), form) == as_list
+        as_list = render_values(document(made), form)
+        assert render_values(document(Rows(dict, made)), form) == as_list
         assert "##[" not in as_list
 
 
@@ -229,56 +229,56 @@ def sample(count: int) -> Comparison:
     return replace(comparison, files=replace(files, others=(*files.others, apart)))
 
 
-def test_a_long_document_comes_in_pieces() -> None:
+def test_long_document_is_written_in_pieces() -> None:
     comparison = sample(3_000)
-    pieces = list(tell_pieces(comparison, "json"))
+    pieces = list(render_chunks(comparison, "json"))
 
-    assert json.loads("".join(pieces)) == json.loads(tell(comparison, "json"))
+    assert json.loads("".join(pieces)) == json.loads(render(comparison, "json"))
     assert len(pieces) > 5
     assert max(map(len, pieces)) < 100_000
 
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
 @pytest.mark.parametrize(("length", "shown"), [(4, MOST_ROWS), (4_000, 1_045)])
-def test_a_whole_table_of_paths_ends_somewhere(form: str, length: int, shown: int) -> None:
+def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
     """Its rows are in memory all at once: 20,000 of them, or 4 MiB of text."""
     after = FileFacts("x", "file", 0o644, 0, 0, 0)
     paths = [f"path-{each:05}{'x' * (length - 4)}" for each in range(MOST_ROWS + 7)]
-    differences = [FileDifference(path, (Change.ADDED,), None, after) for path in paths]
+    differences = [FileDifference(path, (PathChange.ADDED,), None, after) for path in paths]
     comparison = sample(1)
     files = comparison.files
     assert files is not None
     first = replace(files.others[0], differences=tuple(differences))
     files = replace(files, others=(first, *files.others[1:]))
-    text = tell(replace(comparison, files=files), form, full=True)
+    text = render(replace(comparison, files=files), form, full=True)
 
     assert text.count("path-") == shown
     assert f"and {len(paths) - shown} more (`--format json`)" in text.replace("\\", "")
 
 
 def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
-    told = json.loads(tell(RESOLUTION, "json", explain=True))
+    output = json.loads(render(RESOLUTION, "json", explain=True))
 
-    assert told["schema"] == 1
-    assert told["manifest"]["digest"] == str(CHOSEN.digest)
-    assert told["index"]["digest"] == str(INDEX.digest)
-    assert told["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
-    assert told["normalized"] == {"os": "linux", "architecture": "arm64"}
-    assert told["grade"] == "normalised"
-    assert [entry["reason"] for entry in told["entries"]] == ["other architecture", ""]
+    assert output["schema"] == 1
+    assert output["manifest"]["digest"] == str(CHOSEN.digest)
+    assert output["index"]["digest"] == str(INDEX.digest)
+    assert output["platform"] == {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    assert output["normalized"] == {"os": "linux", "architecture": "arm64"}
+    assert output["grade"] == "normalised"
+    assert [entry["reason"] for entry in output["entries"]] == ["other architecture", ""]
 
 
 @pytest.mark.parametrize("form", ["digest", "ref"])
-def test_a_failure_among_many_keeps_its_place(form: str) -> None:
-    assert tell(FAILURE, form) == "-\n"
+def test_failure_among_several_keeps_its_position(form: str) -> None:
+    assert render(FAILURE, form) == "-\n"
 
 
 def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ["linux/amd64"], [])
 
-    told = plain(error)["error"]
+    output = to_dict(error)["error"]
 
-    assert told == {
+    assert output == {
         "class": "PLATFORM",
         "code": "platform-not-offered",
         "status": 3,
@@ -299,26 +299,26 @@ def test_remote_text_in_an_error_is_escaped_in_json_too() -> None:
         "x",
     )
 
-    assert "\x1b" not in json.dumps(plain(error), ensure_ascii=False)
+    assert "\x1b" not in json.dumps(to_dict(error), ensure_ascii=False)
 
 
-def test_a_format_that_does_not_exist_is_named_with_those_that_do() -> None:
+def test_unknown_format_error_lists_the_known_ones() -> None:
     with pytest.raises(Usage) as caught:
-        tell(RESOLUTION, "xml")
+        render(RESOLUTION, "xml")
 
     assert "table" in caught.value.hints()[0]
 
 
-def test_an_image_that_shares_with_hundreds_takes_a_few_rows() -> None:
+def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:
     sharers = tuple((f"example.com/app:{number}", 1000) for number in range(400))
     usage = StoreUsage(
         (ImageUsage("example.com/app:x", Digest.of(b"x"), 0, 1000, sharers),), 0, 0, 0, 0
     )
 
-    told = tell(usage, "table")
-    assert told.count("example.com/app:") == 5
-    assert "and 396 more (`--no-trunc`)" in told
-    assert tell(usage, "table", full=True).count("example.com/app:") == 401
+    output = render(usage, "table")
+    assert output.count("example.com/app:") == 5
+    assert "and 396 more (`--no-trunc`)" in output
+    assert render(usage, "table", full=True).count("example.com/app:") == 401
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_names_are_code_in_markdown_and_everything_else_is_escaped(text: str, wr
 
 
 @given(st.text(st.sampled_from("`a/:@(|)\\ ,.<+"), max_size=12))
-def test_no_text_leaves_a_code_span_or_a_cell_of_markdown_open(text: str) -> None:
+def test_text_never_leaves_markdown_code_or_cells_open(text: str) -> None:
     # Escaped pairs are taken out first, as a reader of Markdown does outside of code.
     rest = re.sub(r"`[^`|\\<]+`|\\[!-/:-@[-`{-~]", "", cell(text))
 
@@ -364,7 +364,7 @@ def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
     ]
     offers = tuple(replace(OFFERS.offers[0], platform=platform) for platform in odd)
 
-    written = tell(replace(OFFERS, offers=offers), form)
+    written = render(replace(OFFERS, offers=offers), form)
 
     quote = "`" if form == "markdown" else ""
     assert all(f"{quote}{platform}{quote}" in written for platform in odd)

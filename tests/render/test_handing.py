@@ -1,11 +1,11 @@
-"""What `--emit` and `--report` may say, and what is meant where it says `auto`."""
+"""Values of `--emit` and `--report`, and the meaning of `auto`."""
 
 from __future__ import annotations
 
 import pytest
 
 from resolver.errors import Usage
-from resolver.render.handing import EMITTERS, REPORTS, emits, reports
+from resolver.render.ci.emit import EMITTERS, REPORTS, emits, reports
 
 JOB = {"GITHUB_OUTPUT": "/runner/output"}
 
@@ -14,7 +14,7 @@ def emitted(*words: str, **variables: str) -> list[tuple[str, str]]:
     return [(row.name, place) for row, place in emits(words, {**JOB, **variables})]
 
 
-def test_systems_and_places_are_read_once_each_in_order() -> None:
+def test_ci_systems_and_files_are_parsed_once_in_order() -> None:
     found = emitted("env=a.env", "github", "tekton=/r", "env=a.env", "env=b=c", "azure")
 
     assert found == [
@@ -44,22 +44,22 @@ def test_auto_is_the_system_whose_job_this_is(
     assert emitted("auto", **variables) == found
 
 
-def test_auto_beside_the_same_system_is_that_system_once() -> None:
+def test_auto_with_the_detected_system_is_that_system_once() -> None:
     assert emitted("github", "auto", GITHUB_ACTIONS="true") == [("github", "")]
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("jenkins", "there is no `--emit jenkins`"),
-        ("", "there is no `--emit `"),
-        ("gitlab", "`--emit gitlab` does not say where to"),
-        ("tekton=", "`--emit tekton` does not say where to"),
-        ("github=x", "`--emit github` takes no place"),
-        ("azure=", "`--emit azure` takes no place"),
+        ("jenkins", "unknown CI system `--emit jenkins`"),
+        ("", "unknown CI system `--emit `"),
+        ("gitlab", "`--emit gitlab` needs a path"),
+        ("tekton=", "`--emit tekton` needs a path"),
+        ("github=x", "`--emit github` takes no path"),
+        ("azure=", "`--emit azure` takes no path"),
     ],
 )
-def test_a_system_that_cannot_be_meant_is_refused(word: str, message: str) -> None:
+def test_invalid_ci_system_is_refused(word: str, message: str) -> None:
     with pytest.raises(Usage) as refused:
         emitted(word)
 
@@ -68,12 +68,12 @@ def test_a_system_that_cannot_be_meant_is_refused(word: str, message: str) -> No
 
 
 @pytest.mark.parametrize("word", ["github", "auto"])
-def test_github_needs_the_file_that_its_runner_names(word: str) -> None:
+def test_github_requires_the_file_named_by_its_runner(word: str) -> None:
     with pytest.raises(Usage, match="needs `GITHUB_OUTPUT`, which is not set"):
         emits((word,), {"GITHUB_ACTIONS": "true"})
 
 
-def test_reports_are_read_once_each_in_order() -> None:
+def test_reports_are_parsed_once_in_order() -> None:
     found = reports(("junit=a.xml", "sarif=b=c", "junit=a.xml", "markdown=d"))
 
     assert [(row.name, path) for row, path in found] == [
@@ -86,18 +86,18 @@ def test_reports_are_read_once_each_in_order() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("html=x", "there is no report `html`"),
+        ("html=x", "unknown report `html`"),
         ("sarif", "`--report sarif` names no file"),
         ("sarif=", "`--report sarif` names no file"),
     ],
 )
-def test_a_report_that_cannot_be_meant_is_refused(word: str, message: str) -> None:
+def test_invalid_report_is_refused(word: str, message: str) -> None:
     with pytest.raises(Usage) as refused:
         reports((word,))
 
     assert str(refused.value) == message
 
 
-def test_the_tables_name_what_there_is() -> None:
+def test_tables_list_every_ci_system_and_report() -> None:
     assert list(EMITTERS) == ["github", "gitlab", "azure", "tekton", "buildkite", "env"]
     assert list(REPORTS) == ["sarif", "junit", "codequality", "markdown"]

@@ -1,4 +1,4 @@
-"""Pages: one file, nothing from elsewhere, readable by everybody."""
+"""HTML pages: one file, no requests, accessible."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.render import tell
-from resolver.render.html_bars import Segment, bar, heat
-from resolver.render.html_page import code, text
-from resolver.render.html_style import HEATS, POLICY, STYLE
+from resolver.render import render
+from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
 from tests.render.answers import STORE_ANSWERS
 from tests.render.compared import COMPARED, HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = {name: tell(answer, "html") for name, answer in {**STORE_ANSWERS, **COMPARED}.items()}
+PAGES = {name: render(answer, "html") for name, answer in {**STORE_ANSWERS, **COMPARED}.items()}
 #: Elements without an end. Source: HTML Living Standard, 13.1.2, "Void elements".
 VOID = {"meta", "link", "br", "wbr"}
 #: Contrast of text with its ground. Source: WCAG 2.2, 1.4.3; of parts of pictures, 1.4.11.
@@ -29,7 +27,7 @@ TEXT, PICTURE = 4.5, 3.0
 
 
 class Reader(HTMLParser):
-    """Reads a page and notes what the tests ask about."""
+    """Parses a page for the tests."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -64,7 +62,7 @@ def page(request: pytest.FixtureRequest) -> Reader:
     return Reader(PAGES[request.param])
 
 
-def test_every_element_ends_and_every_name_is_unique(page: Reader) -> None:
+def test_html_elements_are_closed_and_ids_unique(page: Reader) -> None:
     names = [attributes["id"] for _tag, attributes in page.tags if "id" in attributes]
 
     assert page.unbalanced == []
@@ -72,7 +70,7 @@ def test_every_element_ends_and_every_name_is_unique(page: Reader) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_nothing_runs_and_nothing_is_fetched(page: Reader) -> None:
+def test_html_runs_and_fetches_nothing(page: Reader) -> None:
     tags = {tag for tag, _attributes in page.tags}
     addresses = [
         value
@@ -87,7 +85,7 @@ def test_nothing_runs_and_nothing_is_fetched(page: Reader) -> None:
     assert not any("style" in attributes for _tag, attributes in page.tags)
 
 
-def test_the_policy_allows_this_style_and_nothing_else(page: Reader) -> None:
+def test_html_policy_allows_only_its_style(page: Reader) -> None:
     stated = [each["content"] for each in page.all("meta") if "http-equiv" in each]
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
@@ -99,7 +97,7 @@ def test_the_policy_allows_this_style_and_nothing_else(page: Reader) -> None:
     assert "@import" not in STYLE
 
 
-def test_landmarks_headings_and_tables_say_what_they_are(page: Reader) -> None:
+def test_html_landmarks_headings_and_tables_are_labelled(page: Reader) -> None:
     tags = [tag for tag, _attributes in page.tags]
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
 
@@ -111,7 +109,7 @@ def test_landmarks_headings_and_tables_say_what_they_are(page: Reader) -> None:
     assert next(page.all("html"))["lang"] == "en"
 
 
-def test_boxes_that_scroll_can_be_reached_and_have_a_name(page: Reader) -> None:
+def test_html_scroll_areas_are_focusable_and_named(page: Reader) -> None:
     names = {attributes["id"] for _tag, attributes in page.tags if "id" in attributes}
     boxes = [each for each in page.all("div") if each.get("class") == "scroll"]
 
@@ -122,13 +120,13 @@ def test_boxes_that_scroll_can_be_reached_and_have_a_name(page: Reader) -> None:
     assert all(target[1:] in names for target in targets)
 
 
-def test_pictures_say_in_words_what_they_show(page: Reader) -> None:
+def test_html_charts_have_text_descriptions(page: Reader) -> None:
     for attributes in page.all("svg"):
         assert attributes.get("aria-hidden") == "true" or attributes.get("aria-label")
 
 
 @pytest.mark.parametrize("name", ["comparison", "two images"])
-def test_text_from_elsewhere_is_shown_and_never_obeyed(name: str) -> None:
+def test_html_escapes_foreign_text(name: str) -> None:
     seen = Reader(PAGES[name])
 
     assert "<script>alert(1)</script>&amp;`" in seen.words
@@ -165,7 +163,7 @@ def schemes() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_every_ground_it_may_stand_on(scheme: str) -> None:
+def test_html_text_has_contrast_on_every_background(scheme: str) -> None:
     colours = schemes()[scheme]
     heats = [f"heat-{step}" for step in range(HEATS)]
     pairs = [
@@ -190,13 +188,11 @@ def test_both_schemes_have_the_same_colours() -> None:
     ("part", "whole", "expected"),
     [(0, 9, 0), (0, 0, 0), (5, 0, 0), (1, 1_000, 1), (999, 1_000, 4), (1_000, 1_000, 5), (9, 1, 5)],
 )
-def test_heat_grows_with_the_share_and_nothing_is_cold(
-    part: int, whole: int, expected: int
-) -> None:
+def test_html_heat_grows_with_the_share(part: int, whole: int, expected: int) -> None:
     assert heat(part, whole) == f"heat-{expected}"
 
 
-def test_a_bar_is_as_long_as_its_pieces_and_none_has_no_length() -> None:
+def test_html_bar_is_as_long_as_its_pieces() -> None:
     drawn = bar(
         [Segment(25, is_shared=True, words="a"), Segment(50, is_shared=False, words="b")], 100, "x"
     )
@@ -209,6 +205,6 @@ def test_a_bar_is_as_long_as_its_pieces_and_none_has_no_length() -> None:
 
 
 def test_more_paths_than_a_browser_takes_are_left_to_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resolver.render.html_files.MOST_PATHS", 3)
+    monkeypatch.setattr("resolver.render.html.compare.MOST_PATHS", 3)
 
-    assert "14 more are in `--format json`" in tell(COMPARED["comparison"], "html")
+    assert "14 more are in `--format json`" in render(COMPARED["comparison"], "html")

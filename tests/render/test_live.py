@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from resolver.core.transfers import Advanced
+from resolver.core.results.pull_events import Advanced
 from resolver.render.live import Live
 from tests.render.screen import Screen
 from tests.render.test_progress import EVENTS, FIRST, MB, START
@@ -20,7 +20,7 @@ def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return columns
 
 
-def test_only_whole_lines_are_left_and_the_cursor_is_back(width: int) -> None:
+def test_live_display_leaves_whole_lines_and_the_cursor(width: int) -> None:
     stream = io.StringIO()
     screen = Screen(width)
 
@@ -37,12 +37,12 @@ def test_only_whole_lines_are_left_and_the_cursor_is_back(width: int) -> None:
         "c20dea4d876b: Already exists",
         "a7937b64b8ca: Pull complete",
         "16367aacb67a: Pull complete",
-        "656771905e1e: Left out, 500 MB kept elsewhere",
+        "656771905e1e: Skipped foreign layer, 500 MB",
     )
     assert "".join(screen.lines()).replace(" ", "") == "".join(left).replace(" ", "")
 
 
-def test_a_frame_never_wraps(width: int) -> None:
+def test_live_frame_never_wraps(width: int) -> None:
     stream = io.StringIO()
     with Live(stream) as live:
         for event in EVENTS[:8]:
@@ -56,7 +56,7 @@ def test_a_frame_never_wraps(width: int) -> None:
     assert all(len(line) < width for line in moving)
 
 
-def test_a_warning_stays_above_what_moves() -> None:
+def test_live_warning_stays_above_the_frame() -> None:
     stream = io.StringIO()
     with Live(stream) as live:
         for event in EVENTS[:4]:
@@ -89,7 +89,7 @@ def test_an_error_inside_the_block_leaves_a_clean_terminal() -> None:
     assert len(screen.lines()) == 2
 
 
-def test_colour_is_never_used() -> None:
+def test_live_display_uses_no_colour() -> None:
     stream = io.StringIO()
     with Live(stream) as live:
         live(START)

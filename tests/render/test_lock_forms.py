@@ -13,15 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import OCI_INDEX, OCI_MANIFEST
-from resolver.core.digest import Digest
-from resolver.core.lock import Lock, LockedImage, LockedPlatform
-from resolver.core.lock_entries import entries_of, short_names
-from resolver.core.locked import Wanted
-from resolver.core.platform import Platform
-from resolver.core.reference import Reference
+from resolver.core.lockfile.entries import Platforms, entries_of, short_names
+from resolver.core.lockfile.lock import Lock, LockedImage, LockedPlatform
+from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import Platform
 from resolver.errors import Usage
-from resolver.render.lock_forms import EXPORTS, export
+from resolver.render.answers.lock_export import EXPORTS, export
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +60,7 @@ def written(form: str, **how: Any) -> str:
     return export(entries, form)
 
 
-def shown(form: str, **how: Any) -> str:
+def exported(form: str, **how: Any) -> str:
     """The same with digests that fit the page."""
     return written(form, **how).replace("0" * 60, "0…")
 
@@ -71,7 +70,7 @@ def read(form: str, **how: Any) -> Any:
 
 
 def test_kbld() -> None:
-    assert shown("kbld") == snapshot("""\
+    assert exported("kbld") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "kbld.k14s.io/v1alpha1"
@@ -92,7 +91,7 @@ overrides:
 
 
 def test_imgpkg() -> None:
-    assert shown("imgpkg") == snapshot("""\
+    assert exported("imgpkg") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "imgpkg.carvel.dev/v1alpha1"
@@ -111,7 +110,7 @@ images:
 
 
 def test_kustomize() -> None:
-    assert shown("kustomize") == snapshot("""\
+    assert exported("kustomize") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 apiVersion: "kustomize.config.k8s.io/v1alpha1"
@@ -129,7 +128,7 @@ images:
 """)
 
 
-def test_kustomize_knows_an_image_by_its_name_alone() -> None:
+def test_kustomize_refuses_one_image_with_two_tags() -> None:
     lock = Lock().merged([image("nginx:1", 1), image("nginx:2", 2)])
 
     with pytest.raises(Usage) as caught:
@@ -138,7 +137,7 @@ def test_kustomize_knows_an_image_by_its_name_alone() -> None:
 
 
 def test_compose_with_services() -> None:
-    assert shown("compose", services=SERVICES) == snapshot("""\
+    assert exported("compose", services=SERVICES) == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 services:
@@ -160,7 +159,7 @@ def test_compose_without_services() -> None:
 
 
 def test_helm() -> None:
-    assert shown("helm") == snapshot("""\
+    assert exported("helm") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
 images:
@@ -182,7 +181,7 @@ images:
 
 
 def test_bazel() -> None:
-    assert shown("bazel") == snapshot("""\
+    assert exported("bazel") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
 
@@ -223,14 +222,14 @@ use_repo(
 """)
 
 
-def test_bazel_is_told_of_nothing_that_it_cannot_choose() -> None:
+def test_bazel_omits_platforms_it_cannot_select() -> None:
     lock = Lock().merged([image("nano", 1, "windows/amd64:10.0.20348.1")])
 
     assert "oci.pull" not in export(entries_of(lock)[0], "bazel")
 
 
 def test_env() -> None:
-    assert shown("env") == snapshot("""\
+    assert exported("env") == snapshot("""\
 NGINX_IMAGE=docker.io/library/nginx@sha256:0…0010
 NGINX_DIGEST=sha256:0…0010
 ON_IMAGE=ghcr.io/owner/on@sha256:0…0020
@@ -253,8 +252,8 @@ def test_a_shell_reads_the_variables(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [str(digest(16)), f"ghcr.io/owner/on@{digest(32)}"]
 
 
-def test_one_platform_instead_of_the_index() -> None:
-    wanted = Wanted((Platform.parse("linux/arm64"),))
+def test_lock_export_of_one_platform_uses_its_manifest() -> None:
+    wanted = Platforms((Platform.parse("linux/arm64"),))
     entries, missing = entries_of(LOCK, wanted)
 
     assert [one.reference for one in missing] == [
@@ -264,11 +263,11 @@ def test_one_platform_instead_of_the_index() -> None:
     assert export(entries, "env").splitlines()[1] == f"NGINX_DIGEST={digest(18)}"
 
 
-def test_a_form_that_does_not_exist() -> None:
+def test_unknown_lock_export_format_is_refused() -> None:
     with pytest.raises(Usage) as caught:
         export((), "table")
     assert caught.value.hints() == (
-        "choose `--format` among kbld, imgpkg, kustomize, compose, bazel, helm, env",
+        "choose one of kbld, imgpkg, kustomize, compose, bazel, helm, env",
     )
 
 
@@ -292,7 +291,7 @@ locks = st.lists(names, min_size=1, max_size=6, unique_by=lambda name: str(Refer
 
 
 @given(locks)
-def test_every_form_says_every_image_and_is_read_back(written_names: list[str]) -> None:
+def test_every_lock_export_contains_every_image_and_is_read_back(written_names: list[str]) -> None:
     lock = Lock().merged(
         image(name, 16 * at, "linux/amd64", "linux/arm64")
         for at, name in enumerate(written_names, 1)
@@ -334,7 +333,7 @@ def calls(module: str) -> list[dict[str, Any]]:
 
 
 @given(locks)
-def test_short_names_are_words_and_no_two_are_the_same(written_names: list[str]) -> None:
+def test_lock_export_short_names_are_unique_words(written_names: list[str]) -> None:
     found = short_names([Reference.parse(name) for name in written_names])
 
     assert len(set(found)) == len(found)

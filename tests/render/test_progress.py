@@ -1,4 +1,4 @@
-"""Progress of a pull as lines, as JSON and as bars: words, escapes, widths and numbers."""
+"""Progress of a pull as lines, as JSON and as bars: text, escapes, widths and numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.core.descriptor import Descriptor
-from resolver.core.digest import Digest
-from resolver.core.plan import Piece, State
-from resolver.core.platform import Platform
-from resolver.core.transfers import (
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.plan import ContentState, Piece
+from resolver.core.results.pull_events import (
     Advanced,
     Finished,
     ImageDone,
@@ -25,28 +25,29 @@ from resolver.core.transfers import (
     Started,
     Waiting,
 )
-from resolver.render.bars import Board
-from resolver.render.progress import QUIET, JsonLines, Lines, json_line, short_name
+from resolver.render.progress import QUIET, Board, JsonLines, LineProgress, json_line, short_name
 from tests.ci_systems import azure_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.events import Event
-    from resolver.core.plan import Role
+    from resolver.core.results.events import Event
+    from resolver.core.results.plan import Role
 
 MB = 1_000_000
 
 
-def piece(name: str, size: int, role: Role = "layer", state: State = State.MISSING) -> Piece:
+def piece(
+    name: str, size: int, role: Role = "layer", state: ContentState = ContentState.MISSING
+) -> Piece:
     descriptor = Descriptor("application/x", Digest.of(name.encode()), size)
     return Piece(descriptor, role, state, None, 0)
 
 
-HELD = piece("held", 3 * MB, state=State.HELD)
+HELD = piece("held", 3 * MB, state=ContentState.HELD)
 FIRST = piece("first", 10 * MB)
 SECOND = piece("second", 20 * MB)
-FOREIGN = piece("foreign", 500 * MB, state=State.FOREIGN)
+FOREIGN = piece("foreign", 500 * MB, state=ContentState.FOREIGN)
 CONFIG = piece("config", 900, "config")
 PIECES = (HELD, FIRST, SECOND, FOREIGN, CONFIG)
 START = Started("docker.io/library/app:1.0", Platform("linux", "arm64", "v8"), PIECES)
@@ -79,7 +80,7 @@ EVENTS: tuple[Event, ...] = (
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that moves only when set."""
 
     now = 100.0
 
@@ -88,14 +89,14 @@ class Clock:
 
 
 def lines(events: Sequence[Event]) -> str:
-    told: list[str] = []
-    tell = Lines(told.append, Clock())
+    output: list[str] = []
+    tell = LineProgress(output.append, Clock())
     for event in events:
         tell(event)
-    return "".join(told)
+    return "".join(output)
 
 
-def test_who_waits_for_another_process_says_so_and_draws_no_bar() -> None:
+def test_waiting_for_another_process_prints_a_line_without_a_bar() -> None:
     waiting = Waiting(FIRST.descriptor.digest)
     board = Board(Clock())
     board.note(START)
@@ -115,35 +116,35 @@ def test_who_waits_for_another_process_says_so_and_draws_no_bar() -> None:
     assert "Downloading" in board.lines(80)[0]
 
 
-def test_a_log_has_a_line_per_event_in_the_words_of_docker_and_no_bars() -> None:
+def test_log_progress_has_a_line_per_event_like_docker() -> None:
     assert lines(EVENTS) == snapshot("""\
 1.0: Pulling from docker.io/library/app (linux/arm64/v8)
 c20dea4d876b: Already exists
 a7937b64b8ca: Downloading 10.0 MB
 16367aacb67a: Downloading 20.0 MB
-16367aacb67a: Resuming, 5.00 MB are here
+16367aacb67a: Resuming, 5.00 MB already here
 a7937b64b8ca: Verifying
 a7937b64b8ca: Pull complete
 16367aacb67a: Downloading from the start again: other bytes came
 16367aacb67a: Verifying
 16367aacb67a: Pull complete
-656771905e1e: Left out, 500 MB kept elsewhere
+656771905e1e: Skipped foreign layer, 500 MB
 """)
 
 
 def test_a_log_hears_of_a_long_download_now_and_then() -> None:
-    told: list[str] = []
+    output: list[str] = []
     clock = Clock()
-    tell = Lines(told.append, clock)
+    tell = LineProgress(output.append, clock)
     for event in EVENTS[:3]:
         tell(event)
-    told.clear()
+    output.clear()
 
     for step in range(1, 10):
         clock.now += QUIET / 2
         tell(moved(FIRST, MB, step * MB))
 
-    assert told == snapshot(
+    assert output == snapshot(
         [
             "a7937b64b8ca: Downloading, 2.00 MB of 10.0 MB\n",
             "a7937b64b8ca: Downloading, 4.00 MB of 10.0 MB\n",
@@ -153,41 +154,41 @@ def test_a_log_hears_of_a_long_download_now_and_then() -> None:
     )
 
 
-def test_content_from_another_place_is_said_to_come_from_there() -> None:
+def test_content_from_another_source_is_labelled() -> None:
     digest = FIRST.descriptor.digest
-    told = lines(
+    output = lines(
         [START, PieceStarted(digest, MB, "oci:./mirror"), Reused(digest, MB, "containerd")]
     )
 
-    assert "Copying 1.00 MB from oci:./mirror" in told
-    assert "Already exists in containerd" in told
+    assert "Copying 1.00 MB from oci:./mirror" in output
+    assert "Already exists in containerd" in output
 
 
 @pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "::error::x", "a\u202eb", "##vso[task]"])
-def test_no_name_from_elsewhere_gets_through(hostile: str) -> None:
-    told = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
+def test_progress_escapes_foreign_names(hostile: str) -> None:
+    output = lines([Started(hostile, None, PIECES), Restarted(FIRST.descriptor.digest, hostile)])
 
-    assert not {"\x1b", "\u202e"} & set(told)
-    assert not any(line.startswith(("::", "##")) for line in told.splitlines())
+    assert not {"\x1b", "\u202e"} & set(output)
+    assert not any(line.startswith(("::", "##")) for line in output.splitlines())
 
 
-def test_an_address_from_elsewhere_is_no_command_in_json_either() -> None:
-    told: list[str] = []
+def test_json_progress_escapes_foreign_addresses() -> None:
+    output: list[str] = []
     url = "https://example.com/##vso[task.setvariable variable=a]b"
-    JsonLines(told.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
+    JsonLines(output.append, Clock())(Skipped(FIRST.descriptor.digest, 1, (url,)))
 
-    assert azure_commands(told[0]) == []
-    assert json.loads(told[0])["urls"] == [url]
+    assert azure_commands(output[0]) == []
+    assert json.loads(output[0])["urls"] == [url]
 
 
 def test_json_has_an_object_per_event_in_ascii() -> None:
-    told: list[str] = []
-    tell = JsonLines(told.append, Clock())
+    output: list[str] = []
+    tell = JsonLines(output.append, Clock())
     for event in EVENTS:
         tell(event)
 
-    values = [json.loads(line) for line in told]
-    assert all(line.isascii() and line.count("\n") == 1 for line in told)
+    values = [json.loads(line) for line in output]
+    assert all(line.isascii() and line.count("\n") == 1 for line in output)
     assert [value["event"] for value in values] == snapshot(
         [
             "started",
@@ -221,16 +222,16 @@ def test_json_has_an_object_per_event_in_ascii() -> None:
     )
 
 
-def test_json_tells_of_bytes_ten_times_a_second_at_most_and_always_of_the_last() -> None:
-    told: list[str] = []
+def test_json_progress_is_limited_to_ten_events_a_second_plus_the_last() -> None:
+    output: list[str] = []
     clock = Clock()
-    tell = JsonLines(told.append, clock)
+    tell = JsonLines(output.append, clock)
 
     for done in range(1, 11):
         clock.now += 0.03
         tell(moved(FIRST, MB, done * MB))
 
-    assert [json.loads(line)["done"] // MB for line in told] == [1, 5, 9, 10]
+    assert [json.loads(line)["done"] // MB for line in output] == [1, 5, 9, 10]
 
 
 def board(events: Sequence[Event], clock: Clock) -> tuple[Board, list[str]]:
@@ -239,7 +240,7 @@ def board(events: Sequence[Event], clock: Clock) -> tuple[Board, list[str]]:
     return made, stays
 
 
-def test_bars_show_what_moves_and_ends_stay_as_lines() -> None:
+def test_live_bars_show_transfers_and_keep_final_lines() -> None:
     clock = Clock()
     made, stays = board(EVENTS[:4], clock)
     clock.now += 2
@@ -253,11 +254,11 @@ def test_bars_show_what_moves_and_ends_stay_as_lines() -> None:
     assert "\n".join(made.lines(79)) == snapshot("""\
 a7937b64b8ca: Downloading [=========>     ]  6.00 MB/10.0 MB  1.00 MB/s      4s
 16367aacb67a: Downloading [====>          ]  6.00 MB/20.0 MB
-1 of 4 layers are here\
+1 of 4 layers done\
 """)
 
 
-def test_bars_are_gone_once_everything_has_ended() -> None:
+def test_live_bars_disappear_at_the_end() -> None:
     made, stays = board(EVENTS, Clock())
 
     assert made.lines(79) == []
@@ -267,7 +268,7 @@ def test_bars_are_gone_once_everything_has_ended() -> None:
             "c20dea4d876b: Already exists",
             "a7937b64b8ca: Pull complete",
             "16367aacb67a: Pull complete",
-            "656771905e1e: Left out, 500 MB kept elsewhere",
+            "656771905e1e: Skipped foreign layer, 500 MB",
         ]
     )
 
@@ -288,7 +289,7 @@ def test_bars_fit_every_width(width: int, total: int) -> None:
         assert max(map(len, made.lines(width))) <= width
 
 
-def test_speed_is_measured_over_the_last_seconds_and_not_from_what_was_here() -> None:
+def test_speed_is_measured_over_the_last_seconds() -> None:
     clock = Clock()
     made, _ = board(EVENTS[:3], clock)
     for second in range(1, 9):
@@ -300,7 +301,7 @@ def test_speed_is_measured_over_the_last_seconds_and_not_from_what_was_here() ->
     assert row.endswith(" 12s")
 
 
-def test_a_stall_shows_no_speed_and_no_time_left() -> None:
+def test_stall_shows_no_speed_and_no_remaining_time() -> None:
     clock = Clock()
     made, _ = board(EVENTS[:3], clock)
     made.note(moved(FIRST, MB, MB))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import fromstring
@@ -17,19 +16,20 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 from jsonschema import Draft4Validator
 
-from resolver.core import rule_book
-from resolver.core.events import Warned
-from resolver.core.findings import Finding, Place, Severity
-from resolver.render import sarif as sarif_module
-from resolver.render.handing import REPORTS, write_report
-from resolver.render.places import spot
+from resolver.core.lint import findings as rule_book
+from resolver.core.lint.findings import Finding, FindingPlace, Severity
+from resolver.core.results.events import Warned
+from resolver.render.ci import sarif as sarif_module
+from resolver.render.ci.emit import REPORTS, write_report
+from resolver.render.ci.sarif import spot
+from tests import DATA
 from tests.ci_systems import azure_commands, github_commands
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 
 if TYPE_CHECKING:
-    from resolver.core.ending import Ending
+    from resolver.core.results.run import RunResult
 
-SCHEMAS = Path(__file__).parent.parent / "data" / "schemas"
+SCHEMAS = DATA / "schemas"
 HOSTILE_FAULT = replace(FAULT, message=HOSTILE, hints=(HOSTILE,), subject=HOSTILE, platform=HOSTILE)
 ENDINGS = {
     "clean": ending(),
@@ -71,7 +71,7 @@ CODE_QUALITY = {
 each_ending = pytest.mark.parametrize("of", ENDINGS.values(), ids=ENDINGS)
 severities = st.sampled_from(Severity)
 words = st.text() | st.just(HOSTILE)
-places = st.none() | st.builds(Place, words, st.integers(1, 9_999), st.integers(1, 999))
+places = st.none() | st.builds(FindingPlace, words, st.integers(1, 9_999), st.integers(1, 999))
 findings = st.builds(
     Finding, st.just("old-image"), severities, words, words, words, words, words, places
 )
@@ -100,11 +100,11 @@ def validated(name: str, text: str) -> Any:
     return value
 
 
-def drawn(name: str, of: Ending) -> Any:
+def drawn(name: str, of: RunResult) -> Any:
     return validated(name, write_report(REPORTS[name], of))
 
 
-def run_of(of: Ending) -> Any:
+def run_of(of: RunResult) -> Any:
     (run,) = drawn("sarif", of)["runs"]
     return run
 
@@ -114,7 +114,7 @@ def run_of(of: Ending) -> Any:
 
 @pytest.mark.parametrize("name", ["sarif", "junit", "codequality"])
 @each_ending
-def test_a_report_is_valid_and_no_text_in_it_is_a_command(name: str, of: Ending) -> None:
+def test_report_is_valid_and_contains_no_command(name: str, of: RunResult) -> None:
     text = write_report(REPORTS[name], of)
 
     validated(name, text)
@@ -123,7 +123,7 @@ def test_a_report_is_valid_and_no_text_in_it_is_a_command(name: str, of: Ending)
 
 
 @given(st.lists(findings, max_size=4), st.sampled_from(["sarif", "junit", "codequality"]))
-def test_whatever_is_found_the_report_is_valid(found: list[Finding], name: str) -> None:
+def test_any_report_is_valid(found: list[Finding], name: str) -> None:
     of = replace(ending(), answers=(_Found(tuple(found)),), faults=(HOSTILE_FAULT,), status=1)
 
     drawn(name, of)
@@ -136,11 +136,11 @@ class _Found:
 
 @pytest.mark.parametrize("name", ["sarif", "junit", "codequality", "markdown"])
 @each_ending
-def test_the_same_ending_gives_the_same_report(name: str, of: Ending) -> None:
+def test_report_is_deterministic(name: str, of: RunResult) -> None:
     assert write_report(REPORTS[name], of) == write_report(REPORTS[name], of)
 
 
-def test_a_schema_refuses_what_is_no_report() -> None:
+def test_schema_rejects_an_invalid_report() -> None:
     wrong = {"version": "2.1.0", "runs": [{"results": [{"message": "text"}]}]}
 
     assert list(sarif_schema().iter_errors(wrong))
@@ -151,7 +151,7 @@ def test_a_schema_refuses_what_is_no_report() -> None:
 
 
 @pytest.mark.parametrize("name", ["clean", "nothing asked"])
-def test_a_passing_run_is_a_valid_empty_one(name: str) -> None:
+def test_report_of_a_passing_run_is_valid_and_empty(name: str) -> None:
     run = run_of(ENDINGS[name])
 
     assert run["results"] == []
@@ -161,7 +161,7 @@ def test_a_passing_run_is_a_valid_empty_one(name: str) -> None:
     ]
 
 
-def test_a_rule_is_explained_once_and_one_nobody_knows_by_its_id() -> None:
+def test_report_explains_known_rules_once_and_unknown_ones_by_id() -> None:
     strange = replace(OLD, rule="strange-rule")
     rules = run_of(ending(OLD, strange, OLD, status=1))["tool"]["driver"]["rules"]
 
@@ -183,7 +183,7 @@ def test_a_rule_is_explained_once_and_one_nobody_knows_by_its_id() -> None:
     )
 
 
-def test_a_result_has_level_message_place_and_fingerprint() -> None:
+def test_report_result_has_level_message_location_and_fingerprint() -> None:
     assert run_of(ending(MISSING, OLD, status=1))["results"] == snapshot(
         [
             {
@@ -240,7 +240,7 @@ hint: it offers `linux/amd64`\
     )
 
 
-def test_a_no_is_an_answer_and_a_failure_is_none() -> None:
+def test_negative_answer_is_a_result_and_failure_is_not() -> None:
     assert run_of(ENDINGS["findings"])["invocations"][0]["executionSuccessful"] is True
     failed = run_of(ENDINGS["failed"])
 
@@ -264,7 +264,7 @@ def test_a_no_is_an_answer_and_a_failure_is_none() -> None:
     ]
 
 
-def test_what_has_no_file_is_shown_at_the_file_that_asked() -> None:
+def test_finding_without_a_file_points_to_the_requesting_file() -> None:
     results = run_of(ENDINGS["findings of a policy"])["results"]
     uris = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results]
 
@@ -276,14 +276,18 @@ def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) 
     assert sarif_module.MAX_RESULTS == 25_000
     monkeypatch.setattr(sarif_module, "MAX_RESULTS", 3)
     run = run_of(ending(*[OLD] * count))
-    told = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
+    notifications = [
+        each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]
+    ]
 
     assert len(run["results"]) == 3
-    assert told == ([] if count == 3 else ["1 results are left out: a run may have 3"])
+    assert notifications == (
+        [] if count == 3 else ["1 results are left out: the limit of a run is 3"]
+    )
 
 
-def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:
-    moved = replace(OLD, place=Place("build/Dockerfile", 40), message="it is 401 days old")
+def test_fingerprint_survives_moved_lines_and_separates_equal_findings() -> None:
+    moved = replace(OLD, place=FindingPlace("build/Dockerfile", 40), message="it is 401 days old")
     results = run_of(ending(OLD, OLD, status=1))["results"]
     (after,) = run_of(ending(moved, status=1))["results"]
 
@@ -295,7 +299,7 @@ def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("Dockerfile", "Dockerfile"),
         ("./a/Dockerfile", "a/Dockerfile"),
@@ -305,14 +309,14 @@ def test_a_fingerprint_stays_while_lines_move_and_tells_equals_apart() -> None:
         ("a\\b", "a/b"),
     ],
 )
-def test_a_path_is_told_from_where_the_command_ran(path: str, told: str) -> None:
+def test_report_paths_are_relative_to_the_working_folder(path: str, expected: str) -> None:
     of = ending(folder="/work/app")
 
-    assert spot(replace(OLD, place=Place(path, 2)), of).path == told
+    assert spot(replace(OLD, place=FindingPlace(path, 2)), of).path == expected
 
 
 @pytest.mark.parametrize(
-    ("subject", "told"),
+    ("subject", "expected"),
     [
         ("docker.io/library/app:1", "images/docker.io/library/app_1"),
         ("../../etc/passwd", "images/etc/passwd"),
@@ -320,12 +324,12 @@ def test_a_path_is_told_from_where_the_command_ran(path: str, told: str) -> None
         ("", "images/check"),
     ],
 )
-def test_an_image_has_a_path_of_its_own_below_one_folder(subject: str, told: str) -> None:
-    assert spot(replace(MISSING, subject=subject), ending()).path == told
+def test_image_in_a_report_has_its_own_path(subject: str, expected: str) -> None:
+    assert spot(replace(MISSING, subject=subject), ending()).path == expected
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("a b/c#d", "a%20b/c%23d"),
         ("/x", "file:///x"),
@@ -333,8 +337,8 @@ def test_an_image_has_a_path_of_its_own_below_one_folder(subject: str, told: str
         ("ü\ud800", "%C3%BC%ED%A0%80"),
     ],
 )
-def test_a_path_is_written_as_a_uri(path: str, told: str) -> None:
-    assert sarif_module.uri(path) == told
+def test_a_path_is_written_as_a_uri(path: str, expected: str) -> None:
+    assert sarif_module.uri(path) == expected
 
 
 # JUnit, Code Quality
@@ -371,7 +375,7 @@ build/Dockerfile:3:6</failure>
 """)
 
 
-def test_what_nothing_is_said_against_passes() -> None:
+def test_junit_case_without_findings_passes() -> None:
     root = drawn("junit", ENDINGS["clean"])
 
     assert [case.attrib for case in root.iter("testcase")] == [
@@ -396,7 +400,7 @@ def test_an_answer_about_several_images_or_files_has_a_suite_for_each() -> None:
     ]
 
 
-def test_issues_of_code_quality_say_where_and_how_bad() -> None:
+def test_code_quality_issue_has_location_and_severity() -> None:
     issues = drawn("codequality", ending(MISSING, OLD, NOTE, faults=(FAULT,), status=3))
 
     assert [(each["severity"], each["check_name"], each["location"]) for each in issues] == [
@@ -414,7 +418,7 @@ def test_issues_of_code_quality_say_where_and_how_bad() -> None:
 # The rule book
 
 
-def test_every_rule_in_the_book_can_be_found_and_ids_are_unique(
+def test_rule_ids_are_unique_and_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without the book of these tests, which has names of rules that there really are.

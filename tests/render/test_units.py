@@ -1,4 +1,4 @@
-"""Sizes read as Docker writes them, and never lie about their magnitude."""
+"""Sizes are formatted as Docker formats them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.render.units import megabytes
+from resolver.render.report import megabytes
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
 
@@ -33,7 +33,7 @@ def test_three_digits_and_a_unit(count: int, text: str) -> None:
 
 
 @given(st.integers(min_value=0, max_value=10**18))
-def test_the_text_is_within_one_percent_of_the_number(count: int) -> None:
+def test_formatted_size_is_within_one_percent(count: int) -> None:
     value, unit = megabytes(count).split(" ")
 
     assert float(value) * UNITS[unit] == pytest.approx(count, rel=0.01)

@@ -7,15 +7,15 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from resolver.core.events import Warned
-from resolver.sources.credentials import CredentialChain
+from resolver.core.results.events import Warned
+from resolver.sources.credentials.chain import CredentialChain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from resolver.core.events import Event
-    from resolver.sources.credentials import Credential
+    from resolver.core.results.events import Event
+    from resolver.sources.credentials.chain import Credential
 
 NOT_FOUND = "credentials not found in native keychain\n"
 
@@ -26,7 +26,7 @@ def pair(text: str) -> str:
 
 
 def entries(**hosts: str) -> dict[str, Any]:
-    """Make `auths` from `host_test="user:password"`; an underscore stands for a dot."""
+    """Return `auths` from `host_test="user:password"`; an underscore means a dot."""
     return {host.replace("_", "."): {"auth": pair(text)} for host, text in hosts.items()}
 
 
@@ -85,7 +85,7 @@ class Machine:
         return program
 
     def install_answers(self, name: str, answers: Mapping[str, Any]) -> None:
-        """Install a helper that records what it is asked, and answers by key; `*` for the rest."""
+        """Install a helper that records its input and answers by key; `*` matches the rest."""
         default = {"*": answers.get("*", {"stdout": NOT_FOUND, "exit": 1})}
         named = {key: answer for key, answer in answers.items() if key != "*"}
         cases = [
@@ -97,7 +97,7 @@ class Machine:
         self.install(name, "\n".join(("key=$(cat)", record, 'case "$key" in', *cases, "esac")))
 
     def calls(self) -> list[list[str]]:
-        """Give what recording helpers were asked: name and key."""
+        """Return the name and key of each call of a recording helper."""
         path = self.root / "calls"
         return (
             [line.split(" ", 1) for line in path.read_text().splitlines()] if path.exists() else []

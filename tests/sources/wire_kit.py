@@ -1,4 +1,4 @@
-"""What the tests of the wire share: a clock nobody waits for, and sources of either engine."""
+"""A clock without waiting, credentials and clients for the tests of requests."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from resolver.core.events import ignore
-from resolver.sources.credentials import Credential, CredentialChain, Secret
-from resolver.sources.registry import RegistrySource
-from resolver.sources.transport import Transport, TransportOptions
+from resolver.core.results.events import ignore
+from resolver.sources.credentials.chain import Credential, CredentialChain, Secret
+from resolver.sources.http.client import Transport, TransportOptions
+from resolver.sources.registry.repository import RegistrySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from resolver.core.events import Event, Observer
-    from resolver.sources.addresses import Lookup
-    from resolver.sources.retry import Clock
+    from resolver.clock import Clock
+    from resolver.core.results.events import Event, Observer
+    from resolver.sources.http.addresses import Lookup
 
 ENGINES = ("pyreqwest", "httpx")
 USER, PASSWORD = "u5er", "S3cr3tPa55"
@@ -26,7 +26,7 @@ NEW_YEAR = 1_767_225_600.0
 
 
 class FakeClock:
-    """Time that passes only when somebody sleeps; `slept` remembers how long each time."""
+    """A clock that moves only by sleeping; `slept` records each duration."""
 
     def __init__(self, chance: float = 1.0) -> None:
         self.now = 1_000.0
@@ -51,7 +51,7 @@ class FakeClock:
 
 
 class Names:
-    """A name server in memory, and what it was asked."""
+    """A name server in memory that records its requests."""
 
     def __init__(self, **known: str | tuple[str, ...]) -> None:
         self._known = known
@@ -73,7 +73,7 @@ def chain(
     home: Path | None = None,
     observe: Observer = ignore,
 ) -> CredentialChain:
-    """Make a chain that knows one credential, for some registries only."""
+    """Return a chain with one credential, for some registries only."""
     return CredentialChain(
         environment or {},
         home,
@@ -84,7 +84,7 @@ def chain(
 
 
 def login(*hosts: str) -> CredentialChain:
-    """Make a chain that knows user and password for some registries."""
+    """Return a chain with user and password for some registries."""
     return chain(Credential(USER, Secret(PASSWORD)), *hosts)
 
 
@@ -98,12 +98,12 @@ def transport(
     lookup: Lookup | None = None,
     events: list[Event] | None = None,
 ) -> Iterator[Transport]:
-    """Give a transport; plain http unless `options` says otherwise."""
-    told = TransportOptions(**{"engine": engine, "plain_http": True, **(options or {})})  # type: ignore[arg-type]  # by name
+    """Return a client; plain HTTP unless `options` overrides it."""
+    output = TransportOptions(**{"engine": engine, "plain_http": True, **(options or {})})  # type: ignore[arg-type]  # by name
     chosen = credentials or chain()
     seen = [] if events is None else events
     extra = {} if lookup is None else {"lookup": lookup}
-    with Transport(told, chosen, seen.append, clock=clock or FakeClock(), **extra) as made:
+    with Transport(output, chosen, seen.append, clock=clock or FakeClock(), **extra) as made:
         yield made
 
 
@@ -115,6 +115,6 @@ def source(
     credentials: CredentialChain | None = None,
     **how: object,
 ) -> Iterator[RegistrySource]:
-    """Give one repository of a registry; `how` goes to `transport`."""
+    """Return one repository of a registry; `how` goes to `transport`."""
     with transport(engine, credentials, **how) as made:  # type: ignore[arg-type]  # handed through
         yield RegistrySource(made, host, repository)

@@ -1,0 +1,133 @@
+"""Open the session of a command, connect it to the output, and show progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from resolver.cli.output import Output, add_redactors, write_at_exit
+from resolver.errors import Usage
+from resolver.render import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.cli.options import Common
+    from resolver.session import Session
+
+
+@contextmanager
+def open_session(
+    common: Common, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[Session, Output]]:
+    """Open the session and the output of a command.
+
+    `environment` replaces the environment of the process.
+
+    Raises:
+        Usage: the output format is unknown.
+    """
+    from resolver.session import Session
+
+    prepare(common.form)
+    output = Output(quiet=common.quiet, verbose=common.verbose)
+    output.recorder = common.recorder
+    with (
+        _logged(output) if common.verbose > 1 else nullcontext(),
+        Session(flags=common.flags, environment=environment, observe=output.observe) as session,
+    ):
+        add_redactors(session.clean)
+        yield session, output
+
+
+@contextmanager
+def _logged(output: Output) -> Iterator[None]:
+    """Print the log records of `resolver`, and of no other package, to stderr."""
+    import logging
+
+    from resolver.core.results.events import Noted
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            output.observe(Noted(record.getMessage()))
+
+    logger = logging.getLogger("resolver")
+    before = logger.level, logger.propagate, logger.handlers
+    logger.setLevel(logging.DEBUG)
+    logger.propagate, logger.handlers = False, [Handler()]
+    try:
+        yield
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, logger.handlers = before[1:]
+
+
+#: Values of `--progress`: automatic; live on a terminal; a line or a JSON object per event; none.
+FORMS = ("auto", "tty", "plain", "json", "none")
+#: Ends the line the cursor is on, and shows the cursor. Source: ECMA-48; DEC private mode 25.
+_RESTORE = b"\r\n\x1b[?25h"
+_OFF = frozenset({"", "0", "false"})
+
+
+@contextmanager
+def show_progress(output: Output, common: Common, form: str) -> Iterator[None]:
+    """Show progress on stderr while the block runs.
+
+    Raises:
+        Usage: the form is unknown.
+    """
+    if form not in FORMS:
+        raise Usage(f"unknown form of progress `{form}`", f"choose one of {', '.join(FORMS)}")
+    match choose_progress(form, os.environ, wanted=common.progress, terminal=_is_terminal()):
+        case "tty":
+            with _live(output):
+                yield
+        case "plain":
+            from resolver.render.progress import LineProgress
+
+            output.progress = LineProgress(output.write)
+            yield
+        case "json":
+            from resolver.render.progress import JsonLines
+
+            output.progress = JsonLines(output.write)
+            yield
+        case _:
+            yield
+
+
+def choose_progress(
+    form: str, environment: Mapping[str, str], *, wanted: bool, terminal: bool
+) -> str:
+    """Choose a form: bars on a terminal that can move its cursor, outside of CI."""
+    if form != "auto":
+        return form
+    if not wanted:
+        return "none"
+    in_pipeline = environment.get("CI", "").lower() not in _OFF
+    dumb = environment.get("TERM", "") in {"", "dumb"}
+    return "tty" if terminal and not in_pipeline and not dumb else "plain"
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _live(output: Output) -> Iterator[None]:
+    from resolver.render.live import Live
+
+    write = output.write
+    with Live(sys.stderr) as live:
+        output.progress, output.write = live, live.write
+        write_at_exit(_RESTORE)
+        try:
+            yield
+        finally:
+            write_at_exit(b"")
+            output.write = write

@@ -1,0 +1,1 @@
+"""Check: requirements, policies, and whether an image meets them."""

@@ -1,0 +1,546 @@
+"""Rules of `check`: what a pipeline requires of an image.
+
+Pure: builds, requirements and the time go in, findings come out. To add a rule, write a `Rule` and
+a function, and add a row to `ROWS`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core.lint.findings import Finding, Rule, Severity
+from resolver.core.oci.config import in_words, read_moment
+from resolver.core.platforms.platform import UNKNOWN
+from resolver.core.platforms.select import WIN32K, nearest, select
+from resolver.core.platforms.windows import read_version
+from resolver.core.results.resolve import Failure
+from resolver.errors import Usage
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.events import Warned
+
+
+def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
+    """Return whether an offered platform equals the requested one after normalisation.
+
+    Without a requested version any matches. A requested Windows version is a prefix of the offered
+    one by component: `10.0.20348` matches any revision of that build. Elsewhere versions are equal.
+    Source: docs/platform-matching.md, "Exact matching".
+    """
+    want, has = wanted.normalized(table), offered.normalized(table)
+    chip = (want.os, want.architecture or UNKNOWN, want.variant)
+    own = (has.os, has.architecture or UNKNOWN, has.variant)
+    if chip != own or _features(want) != _features(has):
+        return False
+    if not want.os_version or want.os_version == has.os_version:
+        return True
+    if want.os != "windows":
+        return False
+    prefix, version = want.os_version.split("."), has.os_version.split(".")
+    return version[: len(prefix)] == prefix
+
+
+def own_level(
+    machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
+) -> Platform:
+    """Return the offered platform at the level of a machine's processor, or below.
+
+    Without one, return the machine's own platform.
+    """
+    return select(platforms, machine, exact=True, local=True, table=table).platform or machine
+
+
+def counting(
+    platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
+) -> tuple[int, ...]:
+    """Return the positions of the builds whose age and attestations are checked, in order."""
+    if not wanted.require:
+        return tuple(
+            position
+            for position, platform in enumerate(platforms)
+            if platform is None or platform.os != UNKNOWN
+        )
+    chosen = set()
+    for platform in wanted.require:
+        chosen.update(meeting(platform, platforms, wanted, table))
+    return tuple(sorted(chosen))
+
+
+def deciding(
+    platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
+) -> tuple[int, ...]:
+    """Return the positions of the builds that decide a check of platforms.
+
+    These are the counted builds, the forbidden ones, and those outside of `only`; without builds
+    that have no platform or `unknown/unknown`.
+    """
+    chosen: set[int] = set()
+    if wanted.require or wanted.attestations or wanted.max_age:
+        chosen.update(counting(platforms, wanted, table))
+    for position, platform in enumerate(platforms):
+        if platform is None or platform.os == UNKNOWN:
+            chosen.discard(position)
+        elif any(matches(request, platform, table) for request in wanted.forbid) or (
+            wanted.only and not any(matches(request, platform, table) for request in wanted.only)
+        ):
+            chosen.add(position)
+    return tuple(sorted(chosen))
+
+
+def meeting(
+    wanted: Platform,
+    platforms: Sequence[Platform | None],
+    requirements: Requirements,
+    table: PlatformTable,
+) -> list[int]:
+    """Return the positions that satisfy a required platform: exact matches, or else one that runs.
+
+    The latter only with `compatible`, and never with another version than the requested one, apart
+    from Windows builds that run.
+    """
+    exact = [
+        position
+        for position, platform in enumerate(platforms)
+        if platform is not None and matches(wanted, platform, table)
+    ]
+    if exact or not requirements.compatible:
+        return exact
+    selection = select(platforms, wanted, table=table)
+    best = selection.platform
+    if selection.index is None or best is None or other_version(wanted, best):
+        return []
+    return [selection.index]
+
+
+def other_version(wanted: Platform, offered: Platform) -> bool:
+    """Whether a selected entry has another version than the required one.
+
+    On Windows the selection has compared the builds, unless the required version is malformed.
+    """
+    if not wanted.os_version or offered.os_version in {"", wanted.os_version}:
+        return False
+    return offered.os.lower() != "windows" or read_version(wanted.os_version) is None
+
+
+def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
+    """Expand `same_as` to the platforms of that image: all of them, and no others.
+
+    Revisions of Windows builds are omitted: they change every month, and run on the same hosts.
+    """
+    builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
+    return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
+
+
+def _without_revision(platform: Platform) -> Platform:
+    if platform.os != "windows":
+        return platform
+    return replace(platform, os_version=".".join(platform.os_version.split(".")[:3]))
+
+
+def _features(platform: Platform) -> frozenset[str]:
+    own = frozenset(feature for feature in platform.os_features if feature)
+    return own - {WIN32K} if platform.os == "windows" else own
+
+
+#: Platforms that a message lists if none is similar.
+_NAMED = 4
+#: Seconds that the build machine's clock may be ahead of this one.
+_CLOCKS_DIFFER = 86_400
+
+PLATFORM_MISSING = Rule(
+    "platform-missing",
+    Severity.ERROR,
+    "a required platform is not offered",
+    "The image has no build for a platform that the pipeline ships to, so that its deployment "
+    "would fail there, or run under emulation. Matching is exact: spellings do not matter "
+    "(`aarch64` is `arm64`), but a lower level is another platform; `--compatible` takes what else "
+    "runs there. A Windows version of three numbers means any revision of that build, one of four "
+    "that very revision; a version of another system means that very version.",
+)
+PLATFORM_FORBIDDEN = Rule(
+    "platform-forbidden",
+    Severity.ERROR,
+    "a forbidden platform is offered",
+    "The image has a build for a platform that it must not have, for example one that is no longer "
+    "tested. Build it again without that platform.",
+)
+PLATFORM_NOT_ALLOWED = Rule(
+    "platform-not-allowed",
+    Severity.ERROR,
+    "a platform is offered that is not on the list",
+    "The image has an unexpected build, or one without a platform. Build it again "
+    "without it, or add its platform to the list. Attestations and artifacts "
+    "are not affected.",
+)
+ATTESTATION_MISSING = Rule(
+    "attestation-missing",
+    Severity.ERROR,
+    "a build has no attestation of a required kind",
+    "Neither an attestation manifest of BuildKit in the same index, nor anything that refers to "
+    "the build in the registry, is a statement of that kind (in-toto, SPDX, CycloneDX, SLSA). "
+    "Build with `docker buildx build --sbom=true --provenance=true`, or attach one. Whether it is "
+    "signed, and by whom, is not looked at.",
+)
+TOO_OLD = Rule(
+    "too-old",
+    Severity.ERROR,
+    "a build is older than allowed",
+    "Its config says that it was made too long ago, so that fixes of its base image are missing. "
+    "Build it again, from a fresh base image.",
+)
+AGEUNKNOWN = Rule(
+    "age-unknown",
+    Severity.ERROR,
+    "a build does not state when it was made",
+    "Its config has no date, or one that cannot be one: reproducible builds are dated 1970 or in "
+    "the year 1. The required age cannot be checked, so the check fails; skip the rule "
+    "with `--ignore age-unknown` where that is fine.",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedBuild:
+    """One build of an image, with what the rules need.
+
+    Attributes:
+        platform: as written; None if neither index nor config states one.
+        digest: of its manifest.
+        created: from its config; None if that was not read.
+        attested: kinds of its attestations; None if they were not looked up.
+    """
+
+    platform: Platform | None
+    digest: str
+    created: str | None = None
+    attested: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkable:
+    """One image, and what is required of it.
+
+    Attributes:
+        reference: canonical text.
+        digest: of the reference's root.
+        wanted: with `same_as` already expanded.
+        now: with a time zone.
+        more: findings of lint rules.
+    """
+
+    reference: str
+    digest: str
+    builds: tuple[CheckedBuild, ...]
+    wanted: Requirements
+    table: PlatformTable
+    now: datetime
+    more: tuple[Finding, ...] = ()
+
+    @property
+    def offered(self) -> tuple[Platform, ...]:
+        """The offered platforms, in index order, without `unknown`."""
+        return tuple(
+            build.platform
+            for build in self.builds
+            if build.platform is not None and build.platform.os != UNKNOWN
+        )
+
+    @property
+    def counted(self) -> tuple[CheckedBuild, ...]:
+        """The builds whose age and attestations are checked."""
+        chosen = counting([build.platform for build in self.builds], self.wanted, self.table)
+        return tuple(self.builds[position] for position in chosen)
+
+    def finding(
+        self, rule: Rule, message: str, platform: object = "", digest: str = "", hint: str = ""
+    ) -> Finding:
+        """Create a finding of a rule."""
+        return Finding(
+            rule=rule.id,
+            severity=rule.severity,
+            message=message,
+            subject=self.reference,
+            platform=str(platform or ""),
+            digest=digest or self.digest,
+            hint=hint,
+        )
+
+
+class CheckRow(NamedTuple):
+    """One rule, and the function that applies it."""
+
+    rule: Rule
+    look: Callable[[Checkable], Iterator[Finding]]
+
+
+def image_findings(image: Checkable) -> tuple[Finding, ...]:
+    """Apply every rule, independent of the order of the index."""
+    findings = {finding for row in ROWS for finding in row.look(image)}
+    place = {row.rule.id: number for number, row in enumerate(ROWS)}
+    return tuple(
+        sorted(
+            findings,
+            key=lambda finding: (
+                place[finding.rule],
+                finding.platform,
+                finding.digest,
+                finding.message,
+            ),
+        )
+    )
+
+
+def _missing(image: Checkable) -> Iterator[Finding]:
+    offered = image.offered
+    for platform in dict.fromkeys(image.wanted.require):
+        if meeting(platform, offered, image.wanted, image.table):
+            continue
+        listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
+        hint = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
+        near = _nearest(platform, offered, image) or _others(offered)
+        yield image.finding(
+            PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=hint
+        )
+
+
+def _others(offered: Sequence[Platform]) -> str:
+    """List some offered platforms, for when none is similar."""
+    names = list(dict.fromkeys(map(str, offered)))
+    listing = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"; there is {listing}{more}" if listing else ""
+
+
+def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
+    """Name the most similar platform and how it differs; empty if there is none."""
+    runs = select(offered, wanted, table=image.table).platform
+    if runs is not None and other_version(wanted, runs):
+        return f"; nearest is `{runs}`, another version"
+    if runs is not None:
+        return f"; nearest is `{runs}`, which runs there (`--compatible` takes it)"
+    architecture = wanted.normalized(image.table).architecture
+    relatives = nearest(offered, wanted, exact=not image.wanted.compatible, table=image.table)
+    relatives.sort(
+        key=lambda found: offered[found[0]].normalized(image.table).architecture != architecture
+    )
+    for position, reason in relatives[:1]:
+        return f"; nearest is `{offered[position]}`: {reason}"
+    return ""
+
+
+def _forbidden(image: Checkable) -> Iterator[Finding]:
+    for build in image.builds:
+        for platform in image.wanted.forbid:
+            if build.platform is not None and matches(platform, build.platform, image.table):
+                yield image.finding(
+                    PLATFORM_FORBIDDEN,
+                    f"`{build.platform}` is offered, but forbidden",
+                    build.platform,
+                    build.digest,
+                )
+                break
+
+
+def _not_allowed(image: Checkable) -> Iterator[Finding]:
+    allowed = image.wanted.only
+    if not allowed:
+        return
+    listing = ", ".join(f"`{platform}`" for platform in dict.fromkeys(allowed))
+    for build in image.builds:
+        platform = build.platform
+        if platform is None:
+            message = f"a build has no platform, but only {listing} may be offered"
+            yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
+        elif platform.os != UNKNOWN and not any(
+            matches(request, platform, image.table) for request in allowed
+        ):
+            message = f"`{platform}` is offered, but only {listing} may be"
+            yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
+
+
+def _not_attested(image: Checkable) -> Iterator[Finding]:
+    for build in image.counted:
+        for kind in dict.fromkeys(image.wanted.attestations):
+            if build.attested is None or kind in build.attested:
+                continue
+            others = ", ".join(f"`{other}`" for other in sorted(build.attested))
+            note = f"; there is {others}" if others else ""
+            message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
+            yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
+
+
+def _aged(image: Checkable) -> Iterator[Finding]:
+    limit = image.wanted.max_age
+    if not limit:
+        return
+    for build in image.counted:
+        moment = read_moment(build.created or "")
+        age = (image.now - moment).total_seconds() if moment is not None else None
+        if age is None or age < -_CLOCKS_DIFFER:
+            date = f"its date is `{build.created}`" if build.created else "it has no date"
+            message = f"{_called(build)} does not state when it was made: {date}"
+            yield image.finding(AGEUNKNOWN, message, build.platform, build.digest)
+        elif age > limit:
+            message = (
+                f"{_called(build)} was made {in_words(age)} ago ({(build.created or '')[:10]}); "
+                f"the limit is {in_words(limit)}"
+            )
+            yield image.finding(TOO_OLD, message, build.platform, build.digest)
+
+
+def _too_old(image: Checkable) -> Iterator[Finding]:
+    return (finding for finding in _aged(image) if finding.rule == TOO_OLD.id)
+
+
+def _age_unknown(image: Checkable) -> Iterator[Finding]:
+    return (finding for finding in _aged(image) if finding.rule == AGEUNKNOWN.id)
+
+
+def _called(build: CheckedBuild) -> str:
+    return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
+
+
+#: Every rule, with the function that applies it.
+ROWS: tuple[CheckRow, ...] = (
+    CheckRow(PLATFORM_MISSING, _missing),
+    CheckRow(PLATFORM_FORBIDDEN, _forbidden),
+    CheckRow(PLATFORM_NOT_ALLOWED, _not_allowed),
+    CheckRow(ATTESTATION_MISSING, _not_attested),
+    CheckRow(TOO_OLD, _too_old),
+    CheckRow(AGEUNKNOWN, _age_unknown),
+)
+
+#: The rules alone, for reports.
+RULES: tuple[Rule, ...] = tuple(row.rule for row in ROWS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedImage:
+    """The result for one image.
+
+    Attributes:
+        reference: canonical text.
+        root: the descriptor of the reference.
+        pinned: the root as `registry/repository@digest`; empty for local sources.
+        platforms: offered, as written, in index order; without attestations.
+        passed: whether no finding fails the check.
+        findings: in the order of the rules; then those of lint.
+        ignored: number of findings ignored on request.
+        warnings: notes that fail nothing.
+    """
+
+    reference: str
+    root: Descriptor
+    pinned: str
+    platforms: tuple[str, ...]
+    passed: bool
+    findings: tuple[Finding, ...]
+    ignored: int = 0
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """The result of a check.
+
+    Attributes:
+        images: in the order requested; a failure for each image that could not be read.
+    """
+
+    images: tuple[CheckedImage | Failure, ...]
+
+    @property
+    def looked_at(self) -> tuple[CheckedImage, ...]:
+        """The images that could be read."""
+        return tuple(image for image in self.images if not isinstance(image, Failure))
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The references that failed."""
+        return tuple(image for image in self.images if isinstance(image, Failure))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, image by image."""
+        return tuple(finding for image in self.looked_at for finding in image.findings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every image could be read and has what was required."""
+        return not self.failures and all(image.passed for image in self.looked_at)
+
+
+#: Kinds of attestations that can be required.
+ATTESTATIONS = ("sbom", "provenance")
+
+_AGE = re.compile(r"([0-9]{1,5})([hdwy])", re.ASCII)
+#: Seconds.
+_UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What is required of one image; empty fields are not checked.
+
+    Attributes:
+        require: platforms that must be offered.
+        forbid: platforms that must not be offered.
+        only: the only platforms that may be offered.
+        same_as: a reference whose platforms, and no others, must be offered.
+        compatible: accept another platform that runs, as containerd selects it.
+        attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
+        max_age: age of the counted builds, in seconds; 0 for any.
+        lint: the severity from which findings of `lint` fail; None to skip `lint`.
+        ignore: ids of rules to ignore.
+
+    The counted builds are those that satisfy `require`; without it, all builds.
+    """
+
+    require: tuple[Platform, ...] = ()
+    forbid: tuple[Platform, ...] = ()
+    only: tuple[Platform, ...] = ()
+    same_as: str = ""
+    compatible: bool = False
+    attestations: tuple[str, ...] = ()
+    max_age: int = 0
+    lint: Severity | None = None
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is required, so every image would pass."""
+        platforms = self.require or self.forbid or self.only or self.same_as
+        return not (platforms or self.attestations or self.max_age or self.lint)
+
+
+def parse_age(text: str) -> int:
+    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds.
+
+    Raises:
+        Usage: it is not an age.
+    """
+    matched = _AGE.fullmatch(text)
+    if matched is None or not int(matched[1]):
+        raise Usage(f"`{text[:40]}` is not an age", "write `12h`, `90d`, `8w` or `1y`")
+    return int(matched[1]) * _UNITS[matched[2]]
+
+
+def parse_attestation(text: str) -> str:
+    """Parse the kind of a required attestation.
+
+    Raises:
+        Usage: there is no such kind.
+    """
+    if text not in ATTESTATIONS:
+        raise Usage(
+            f"`{text[:40]}` is not a kind of attestation",
+            f"choose from {', '.join(f'`{kind}`' for kind in ATTESTATIONS)}",
+        )
+    return text

@@ -1,0 +1,242 @@
+"""Read the policy file of `resolver check --policy`.
+
+    version: 1
+    defaults:
+      require: [linux/amd64, linux/arm64]
+      max-age: 90d
+    images:
+      - ubuntu:24.04
+      - image: registry.example.com/team/app:1
+        require: [linux/amd64, "windows/amd64:10.0.20348"]
+        require-attestation: sbom
+
+`defaults` apply to every image; a field of an image replaces the default. The fields are those of
+`FIELDS`; a list of one item may be written without brackets. Errors are `BadFile` with line, column
+and path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from resolver.core.check.check import Requirements, parse_age, parse_attestation
+from resolver.core.lint.findings import FindingPlace, Severity
+from resolver.core.oci.target import parse_target
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.errors import InvalidPlatform, ResolverError
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resolver.core.parse.document import FieldReader
+    from resolver.core.platforms.platform import PlatformTable
+
+Value = TypeVar("Value")
+
+#: The supported version of the format.
+VERSION = 1
+#: The most images of one policy.
+MAX_IMAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyImage:
+    """One image of a policy: its reference as written, what is required of it, and where."""
+
+    reference: str
+    wanted: Requirements
+    place: FindingPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy file, read.
+
+    Attributes:
+        defaults: for images named elsewhere.
+        images: in the order of the file.
+    """
+
+    defaults: Requirements
+    images: tuple[PolicyImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    table: PlatformTable
+    rules: frozenset[str]
+
+
+def read_policy(
+    root: FieldReader,
+    table: PlatformTable = BUILTIN,
+    over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+) -> Policy:
+    """Read a policy.
+
+    Args:
+        root: the document.
+        table: the platform facts.
+        over: changes the defaults, for command-line options.
+
+    Raises:
+        BadFile: a field is unknown, missing or of the wrong type, or nothing is required.
+    """
+    if root.is_empty:
+        root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
+    fields = root.fields("version", "defaults", "images")
+    if "version" not in fields:
+        root.fail("it has no `version`", f"begin with `version: {VERSION}`")
+    if fields["version"].whole() != VERSION:
+        fields["version"].fail(
+            f"this version is not supported, only {VERSION}", "a newer `resolver` may support it"
+        )
+    context = _Context(table, known_rules())
+    defaults = Requirements()
+    if "defaults" in fields and not fields["defaults"].is_empty:
+        defaults = _requirements(fields["defaults"].fields(*FIELDS), defaults, context)
+    defaults = over(defaults)
+    if "images" not in fields:
+        root.fail("it has no `images`", "list them: `images: [ubuntu:24.04]`")
+    images = tuple(_image(spot, defaults, context) for spot in fields["images"].items())
+    if not images:
+        fields["images"].fail("there is no image")
+    if len(images) > MAX_IMAGES:
+        fields["images"].fail(f"there are more than {MAX_IMAGES} images", "split the file")
+    return Policy(defaults, images)
+
+
+def _image(spot: FieldReader, defaults: Requirements, context: _Context) -> PolicyImage:
+    place = FindingPlace(spot.place, *spot.position)
+    if not spot.is_mapping:
+        found = PolicyImage(_reference(spot), defaults, place)
+    else:
+        fields = spot.fields("image", *FIELDS)
+        if "image" not in fields:
+            spot.fail("it has no `image`", "name one: `image: ubuntu:24.04`")
+        reference = _reference(fields.pop("image"))
+        found = PolicyImage(reference, _requirements(fields, defaults, context), place)
+    if found.wanted.is_empty:
+        spot.fail("nothing is required of this image", "add `require: [linux/amd64]` or `defaults`")
+    return found
+
+
+def _reference(spot: FieldReader) -> str:
+    text = spot.text()
+    try:
+        parse_target(text)
+    except ResolverError as error:
+        spot.fail(str(error), *error.hints())
+    return text
+
+
+def _requirements(
+    fields: dict[str, FieldReader], defaults: Requirements, context: _Context
+) -> Requirements:
+    wanted = defaults
+    for name, spot in fields.items():
+        wanted = FIELDS[name](wanted, spot, context)
+    return wanted
+
+
+def _platforms(spot: FieldReader, context: _Context) -> tuple[Platform, ...]:
+    return tuple(_platform(each, context) for each in spot.one_or_more())
+
+
+def _platform(spot: FieldReader, context: _Context) -> Platform:
+    try:
+        return Platform.parse(spot.text(), table=context.table)
+    except InvalidPlatform as error:
+        return spot.fail(f"this is not a platform: {error.reason}", *error.hints())
+
+
+def _require(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+    return replace(wanted, require=_platforms(spot, context))
+
+
+def _forbid(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+    return replace(wanted, forbid=_platforms(spot, context))
+
+
+def _only(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+    return replace(wanted, only=_platforms(spot, context))
+
+
+def _same_as(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    return replace(wanted, same_as=_reference(spot))
+
+
+def _compatible(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    return replace(wanted, compatible=spot.truth())
+
+
+def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    kinds = tuple(
+        _read(each, parse_attestation, "this is not a kind of attestation")
+        for each in spot.one_or_more()
+    )
+    return replace(wanted, attestations=kinds)
+
+
+def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    from resolver.core.parse.yaml_tree import ScalarKind, YamlScalar  # noqa: PLC0415 - as below
+
+    if isinstance(spot.value, YamlScalar) and spot.value.kind is ScalarKind.WHOLE:
+        spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
+    return replace(wanted, max_age=_read(spot, parse_age, "this is not an age"))
+
+
+def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    text = spot.text()
+    for severity in Severity:
+        if text == severity.value:
+            return replace(wanted, lint=severity)
+    if text == "never":
+        return replace(wanted, lint=None)
+    return spot.fail("this is not a severity", "choose `error`, `warning`, `note`, `never`")
+
+
+def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+    from resolver.core.parse.document import similar  # noqa: PLC0415 - most policies are never read
+
+    names = []
+    for each in spot.one_or_more():
+        name = each.text()
+        if name not in context.rules:
+            meant = similar(name, tuple(sorted(context.rules)))
+            listing = "see `resolver check --help` and `resolver lint --rules`"
+            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+        names.append(name)
+    return replace(wanted, ignore=tuple(names))
+
+
+def _read(spot: FieldReader, parse: Callable[[str], Value], refusal: str) -> Value:
+    try:
+        return parse(spot.text())
+    except ResolverError as error:
+        return spot.fail(refusal, *error.hints())
+
+
+def known_rules() -> frozenset[str]:
+    """Return the ids of all rules of check and lint."""
+    from resolver.core.check.check import RULES  # noqa: PLC0415 - for policies alone
+    from resolver.core.lint.lint import RULES as ROWS  # noqa: PLC0415 - as above
+
+    return frozenset({rule.id for rule in RULES} | {row.rule.id for row in ROWS})
+
+
+#: The requirements by their name in a policy, which is also that of the command-line option.
+#: To add one, write a function and a row.
+FIELDS: dict[str, Callable[[Requirements, FieldReader, _Context], Requirements]] = {
+    "require": _require,
+    "forbid": _forbid,
+    "only": _only,
+    "same-platforms-as": _same_as,
+    "compatible": _compatible,
+    "require-attestation": _attestations,
+    "max-age": _max_age,
+    "lint": _lint,
+    "ignore": _ignore,
+}

@@ -1,0 +1,1 @@
+"""Comparing builds: layers, settings, history, files and packages."""

@@ -1,0 +1,332 @@
+"""Compare the builds of one image with each other, and those of two images in pairs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from resolver.core.compare.builds import Amount, base_of, missing_of, sharing_of
+from resolver.core.compare.drift import Ignoring, drift_of
+from resolver.core.compare.history import history_of
+from resolver.core.platforms import windows
+from resolver.core.platforms.platform import BUILTIN
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from resolver.core.compare.builds import Build, Sharing
+    from resolver.core.compare.drift import Aspect, Drift
+    from resolver.core.compare.file_difference import FileComparison
+    from resolver.core.compare.history import History
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.oci.image import ImageDocuments
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.events import Warned
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReason:
+    """Why a comparison fails.
+
+    Attributes:
+        aspect: the aspect of `--fail-on` that differs.
+        platform: of the build; empty for the image as a whole.
+        message: one sentence, no full stop; may contain remote text, which is escaped on output.
+    """
+
+    aspect: Aspect
+    platform: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One image across its platforms.
+
+    Attributes:
+        reference: canonical text.
+        root: the descriptor of the reference.
+        builds: in index order.
+        base: position of the build that the others are compared with.
+        drift: differences of the configs and annotations.
+        expected: platforms that should be offered.
+        missing: those of them that are not.
+        reasons: why the comparison fails; empty if it passes.
+        files: differences of the file trees from the base's; None if not requested.
+    """
+
+    reference: str
+    root: Descriptor
+    builds: tuple[Build, ...]
+    base: int
+    sharing: Sharing
+    drift: tuple[Drift, ...]
+    history: History
+    expected: tuple[Platform, ...]
+    missing: tuple[Platform, ...]
+    reasons: tuple[CompareReason, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+    files: FileComparison | None = None
+
+    def delta(self, position: int) -> int:
+        """Return the difference in size from the base, in bytes."""
+        return self.builds[position].size - self.builds[self.base].size
+
+    def ratio(self, position: int) -> float | None:
+        """Return the ratio of a build's size to the base's; None if the base is empty."""
+        return ratio(self.builds[self.base].size, self.builds[position].size)
+
+
+class ChangeKind(Enum):
+    """How a platform changed from the first image to the second."""
+
+    UNCHANGED = "unchanged"
+    #: Another manifest with the same config and layers.
+    REWRITTEN = "rewritten"
+    CHANGED = "changed"
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlatformChange:
+    """One platform in two images.
+
+    Attributes:
+        name: as the second image writes it, or else the first.
+        before, after: the builds; None if an image has none.
+        fetch: the download from `before` to `after`: number of layers, and bytes of layers, config
+            and manifest.
+        drift: first before, then after.
+        history: first before, then after; None without two different builds.
+        files: of the file trees; None if not requested, or if the content is equal.
+    """
+
+    name: str
+    change: ChangeKind
+    before: Build | None
+    after: Build | None
+    fetch: Amount
+    drift: tuple[Drift, ...] = ()
+    history: History | None = None
+    files: FileComparison | None = None
+
+    @property
+    def delta(self) -> int:
+        """Growth of the compressed layers, in bytes."""
+        return (self.after.size if self.after else 0) - (self.before.size if self.before else 0)
+
+    @property
+    def layers_differ(self) -> bool:
+        """Whether the builds have different layers, or another order of them."""
+        if self.before is None or self.after is None:
+            return self.before is not self.after
+        ours = [layer.digest for layer in self.before.manifest.layers]
+        return ours != [layer.digest for layer in self.after.manifest.layers]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageComparison:
+    """Two images, platform by platform.
+
+    Attributes:
+        first, second: canonical references.
+        first_root, second_root: their descriptors.
+        changes: in the order of the second image; removed ones last, in the order of the first.
+        fetch: the download from all builds of the first image to those of the second, with its
+            index, each blob once.
+        expected, missing: platforms that the second should offer, and those it does not.
+        reasons: why the comparison fails; empty if it passes.
+    """
+
+    first: str
+    second: str
+    first_root: Descriptor
+    second_root: Descriptor
+    changes: tuple[PlatformChange, ...]
+    fetch: Amount
+    expected: tuple[Platform, ...] = ()
+    missing: tuple[Platform, ...] = ()
+    reasons: tuple[CompareReason, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both names point at the same bytes."""
+        return self.first_root.digest == self.second_root.digest
+
+    def count(self, change: ChangeKind) -> int:
+        """Count the platforms with a kind of change."""
+        return sum(entry.change is change for entry in self.changes)
+
+
+def ratio(base: int, size: int) -> float | None:
+    """Return the ratio of two sizes; None if the base is zero."""
+    return size / base if base else None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The options of a comparison.
+
+    Attributes:
+        base: the platform that the others are compared with; None for linux/amd64 or the first.
+        expected: platforms that should be offered.
+        ignoring: differences to ignore.
+        table: the platform facts.
+    """
+
+    base: Platform | None = None
+    expected: tuple[Platform, ...] = ()
+    ignoring: Ignoring = field(default_factory=Ignoring)
+    table: PlatformTable = BUILTIN
+
+
+def compare_builds(gathered: ImageDocuments, builds: Sequence[Build], terms: Terms) -> Comparison:
+    """Compare the builds of one image.
+
+    Args:
+        gathered: the image, whose platforms are compared with the expected ones.
+        builds: the builds to compare, in index order; at least one.
+        terms: see `Terms`.
+
+    Raises:
+        PlatformNotOffered: no build matches the base.
+    """
+    base = base_of(builds, terms.base, gathered.reference, terms.table)
+    return Comparison(
+        reference=gathered.reference,
+        root=gathered.root,
+        builds=tuple(builds),
+        base=base,
+        sharing=sharing_of(builds),
+        drift=drift_of(builds, terms.ignoring),
+        history=history_of(builds, base, terms.table),
+        expected=terms.expected,
+        missing=_missing(gathered, terms),
+        warnings=gathered.warnings,
+    )
+
+
+def compare_build_sets(
+    first: tuple[ImageDocuments, Sequence[Build]],
+    second: tuple[ImageDocuments, Sequence[Build]],
+    terms: Terms,
+) -> ImageComparison:
+    """Compare two images, each with its builds to compare, platform by platform."""
+    (before, ours), (after, theirs) = first, second
+    pairs = pair_builds(ours, theirs)
+    return ImageComparison(
+        first=before.reference,
+        second=after.reference,
+        first_root=before.root,
+        second_root=after.root,
+        changes=tuple(_change(one, other, terms) for one, other in pairs),
+        fetch=_fetch(before, ours, after, theirs),
+        expected=terms.expected,
+        missing=_missing(after, terms),
+        warnings=(*before.warnings, *after.warnings),
+    )
+
+
+def pair_builds(
+    ours: Sequence[Build], theirs: Sequence[Build]
+) -> tuple[tuple[Build | None, Build | None], ...]:
+    """Pair each build of the second image with one of the first, by normalised platform.
+
+    Several builds for one platform are paired in order. Windows images change their version with
+    every monthly patch, so a remaining build is paired with the only remaining one of the same
+    release (the first three numbers of the version).
+    """
+    left = dict(enumerate(ours))
+    found: dict[int, Build] = {}
+    for key in (_exactly, _by_release):
+        waiting: defaultdict[object, list[int]] = defaultdict(list)
+        for position, build in left.items():
+            waiting[key(build)].append(position)
+        open_ones = [n for n in range(len(theirs)) if n not in found]
+        rivals = [key(theirs[n]) for n in open_ones]
+        for number, wanted in zip(open_ones, rivals, strict=True):
+            candidates = waiting[wanted]
+            is_clear = key is _exactly or (len(candidates) == 1 and rivals.count(wanted) == 1)
+            if candidates and is_clear and wanted is not None:
+                found[number] = left.pop(candidates.pop(0))
+    pairs: list[tuple[Build | None, Build | None]] = [
+        (found.get(number), build) for number, build in enumerate(theirs)
+    ]
+    return (*pairs, *((build, None) for build in left.values()))
+
+
+def _exactly(build: Build) -> object:
+    """Return the key that builds for the same platform share, also those without a platform."""
+    return build.normalized or "none"
+
+
+def _by_release(build: Build) -> object | None:
+    """Return the platform of a Windows build without the patch number."""
+    normal = build.normalized
+    version = windows.read_version(normal.os_version) if normal is not None else None
+    if normal is None or normal.os != "windows" or version is None:
+        return None
+    return normal.architecture, normal.variant, normal.os_features, version[:3]
+
+
+def _change(before: Build | None, after: Build | None, terms: Terms) -> PlatformChange:
+    if after is None:
+        assert before is not None  # noqa: S101 - a pair has at least one side
+        return PlatformChange(before.name, ChangeKind.REMOVED, before, None, Amount(0, 0))
+    fetch = _amount(after.contents, before.contents if before is not None else {}, after.layers)
+    if before is None:
+        return PlatformChange(after.name, ChangeKind.ADDED, None, after, fetch)
+    if before.descriptor.digest == after.descriptor.digest:
+        return PlatformChange(after.name, ChangeKind.UNCHANGED, before, after, fetch)
+    change = ChangeKind.REWRITTEN if _same_content(before, after) else ChangeKind.CHANGED
+    sides = (before, after)
+    return PlatformChange(
+        after.name,
+        change,
+        before,
+        after,
+        fetch,
+        drift_of(sides, terms.ignoring),
+        history_of(sides, 0, terms.table),
+    )
+
+
+def _same_content(before: Build, after: Build) -> bool:
+    ours = [layer.digest for layer in before.manifest.layers]
+    theirs = [layer.digest for layer in after.manifest.layers]
+    return before.config_digest == after.config_digest and ours == theirs
+
+
+def _fetch(
+    before: ImageDocuments, ours: Iterable[Build], after: ImageDocuments, theirs: Iterable[Build]
+) -> Amount:
+    held = _contents(before, ours)
+    wanted = _contents(after, theirs)
+    layers = {digest for build in theirs for digest in build.layers}
+    return _amount(wanted, held, layers)
+
+
+def _contents(gathered: ImageDocuments, builds: Iterable[Build]) -> dict[Digest, int]:
+    """Return the content of builds and the root document, as sizes by digest."""
+    found = {digest: size for build in builds for digest, size in build.contents.items()}
+    root: Descriptor = gathered.root
+    found[root.digest] = root.size
+    return found
+
+
+def _amount(wanted: dict[Digest, int], held: Iterable[Digest], layers: Iterable[Digest]) -> Amount:
+    """Count the missing content: number of layers, and bytes of everything."""
+    have, kinds = frozenset(held), frozenset(layers)
+    missing = {digest: size for digest, size in wanted.items() if digest not in have}
+    return Amount(sum(digest in kinds for digest in missing), sum(missing.values()))
+
+
+def _missing(gathered: ImageDocuments, terms: Terms) -> tuple[Platform, ...]:
+    offered = [part.platform for part in gathered.images]
+    return missing_of(offered, terms.expected, terms.table)

@@ -1,0 +1,1 @@
+"""Reading layers: decompression, tar streams, file trees, and the programs in them."""

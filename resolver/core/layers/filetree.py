@@ -1,0 +1,498 @@
+"""A file tree in memory: layers applied in order, as a container would see them.
+
+Nothing is written to disk. The rules follow what containerd and umoci do on disk:
+
+- A later entry of a path replaces an earlier one and everything below it; a folder over a folder
+  only changes its attributes. Missing parent folders are created as 0755 of root.
+- Symbolic links in parent folders are followed inside the tree, at most 255; the last component is
+  never followed. An absolute target starts at the root of the tree.
+- A hard link is another name for its target at that moment, or at the end of the layer; without a
+  target it stays a dangling hard link. Extended attributes of its entry are set on the file, so
+  all of its names have them, including those of earlier entries and layers.
+- `.wh.NAME` removes NAME, `.wh..wh..opq` everything in its folder; both only content of lower
+  layers. Other names that begin with `.wh..wh.` belong to AUFS and are ignored.
+
+Source: OCI image-spec v1.1.1, layer.md, "Applying Changesets" and "Whiteouts"; containerd
+v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract.go.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from sys import getsizeof
+from typing import TYPE_CHECKING
+
+from resolver.core.layers.listing import (
+    Access,
+    LayerFile,
+    LayerListing,
+    PackedSequence,
+    PathLog,
+    Traits,
+    TreeRoom,
+    link_of,
+    pack,
+    traits_of,
+    unpack,
+)
+from resolver.core.layers.tar import TarEntryKind
+from resolver.errors import BadDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from resolver.core.compare.file_difference import Installed
+    from resolver.core.layers.xattrs import Xattrs
+
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+_AUFS = ".wh..wh."
+#: Symbolic links on the way to one path. Source: containerd/continuity, fs.RootPath.
+MAX_LINKS = 255
+_IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
+
+#: Bytes of a packed file that identify its layer, which whiteouts need.
+_STAMP = 2
+#: Bytes of a path in its folder besides its name and its file, measured with a dictionary that has
+#: just grown.
+_PLACE = 120
+#: Bytes of a folder with its first path.
+_FOLDER = 360
+#: Bytes of a hard link without its file.
+_LINK = 112
+#: Folders that one layer caches by path.
+_KNOWN = 1_024
+
+
+class TreeFolder:
+    """A folder of a tree: its entry, None if no layer has one, and its children."""
+
+    __slots__ = ("children", "entry")
+
+    def __init__(self, entry: bytes | None) -> None:
+        self.entry = entry
+        self.children: dict[str, Node] = {}
+
+
+class _File:
+    """A file with several names."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: bytes) -> None:
+        self.node = node
+
+
+class _Name:
+    """One of the names of a file, and the stamp of the layer that added it."""
+
+    __slots__ = ("file", "stamp")
+
+    def __init__(self, stamp: bytes, file: _File) -> None:
+        self.stamp = stamp
+        self.file = file
+
+
+#: A child of a folder. A file with one name is its stamp followed by the output of `pack`.
+Node = TreeFolder | _Name | bytes
+
+
+def _content(node: _Name | bytes) -> bytes:
+    """Return the packed form of a file."""
+    return node[_STAMP:] if isinstance(node, bytes) else node.file.node
+
+
+class FileTree:
+    """A tree that grows layer by layer, lowest first, and is then read and packed.
+
+    Args:
+        room: the memory budget, shared with other trees.
+
+    Attributes:
+        warnings: irregularities between layers.
+        installed: the packages, set by `packages.read_installed`.
+    """
+
+    def __init__(self, room: TreeRoom | None = None) -> None:
+        self.room = room or TreeRoom()
+        self.root = TreeFolder(None)
+        self.warnings: list[str] = []
+        self.bodies: dict[bytes, bytes] = {}
+        self.oversized: set[str] = set()
+        self.installed: Installed | None = None
+        self._layers = 0
+        self._taken = 0
+        self._log: PathLog | None = None
+
+    def __del__(self) -> None:
+        self.room.give(self._taken)
+
+    def apply(self, listing: LayerListing, what: str) -> None:
+        """Apply a layer.
+
+        Raises:
+            BadDocument: the path of an entry contains a cycle of links.
+            LimitExceeded: the memory budget is exhausted.
+        """
+        self._layers += 1
+        _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
+        self.bodies.update(listing.bodies)
+        self.oversized |= listing.oversized
+
+    def take(self, size: int) -> None:
+        """Count bytes of memory that the tree uses until it is packed.
+
+        Raises:
+            LimitExceeded: the memory budget is exhausted.
+        """
+        self.room.take(size)
+        self._taken += size
+
+    def packed(self) -> PathLog:
+        """Replace the tree by the sorted log of its paths, without the root, and return it.
+
+        `find` cannot be used afterwards.
+
+        Raises:
+            LimitExceeded: the memory budget is exhausted.
+        """
+        if self._log is None:
+            log = PathLog(self.room)
+            for path, node in self._nodes():
+                self.room.text(path)
+                log.add(path, node)
+            self._log = log
+            del self.root
+            self.bodies = {}
+            self.room.give(self._taken)
+            self._taken = 0
+        return self._log
+
+    def warn(self, message: str) -> None:
+        """Add a warning, once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+    def walk(self) -> Iterator[tuple[str, LayerFile]]:
+        """Yield every path and file, sorted by path, so folders before their children.
+
+        The root itself is omitted.
+        """
+        for path, node in self._log if self._log is not None else self._nodes():
+            yield path, unpack(path, node, self.room)
+
+    def files(self, folder: TreeFolder) -> Iterator[tuple[str, LayerFile]]:
+        """Yield the names and files of a folder, sorted, without folders."""
+        for name, node in sorted(folder.children.items(), key=lambda item: item[0]):
+            if not isinstance(node, TreeFolder):
+                yield name, unpack(name, _content(node), self.room)
+
+    def _nodes(self) -> Iterator[tuple[str, bytes]]:
+        implied = pack(_IMPLIED, self.room)
+        prefix = ""
+        waiting = [(0, self.root, iter(_order(self.root)))]
+        while waiting:
+            length, folder, names = waiting[-1]
+            name = next(names, None)
+            # A prefix per folder would take memory quadratic in the depth.
+            prefix = prefix[:length]
+            if name is None:
+                waiting.pop()
+            elif name.endswith("/"):
+                inner = folder.children[name[:-1]]
+                if isinstance(inner, TreeFolder):
+                    prefix += name
+                    waiting.append((len(prefix), inner, iter(_order(inner))))
+            else:
+                node = folder.children[name]
+                if isinstance(node, TreeFolder):
+                    yield prefix + name, node.entry[_STAMP:] if node.entry else implied
+                else:
+                    yield prefix + name, _content(node)
+
+    def find(self, path: str) -> TreeFolder | LayerFile | None:
+        """Look up a path, following links in it and at its end; None if it does not exist."""
+        *parents, name = path.split("/")
+        for _ in range(MAX_LINKS):
+            trail = _follow(self.root, parents, self)
+            node = trail[-1].children.get(name) if trail else None
+            if node is None or isinstance(node, TreeFolder):
+                return node
+            content = _content(node)
+            if traits_of(content, self.room).kind is not TarEntryKind.SYMLINK:
+                return unpack(path, content, self.room)
+            link = link_of(content)
+            target = _parts(link)
+            if not target:
+                return self.root
+            here = [] if link.startswith("/") else parents
+            *parents, name = [*here, *target]
+        return None
+
+    def body(self, path: str) -> bytes | None:
+        """Return the body of a file if it was kept; None if not, or if there is no such file."""
+        node = self.find(path)
+        if not isinstance(node, LayerFile) or node.kind is not TarEntryKind.FILE:
+            return None
+        return self.kept(node)
+
+    def kept(self, file: LayerFile) -> bytes | None:
+        """Return the body of a file if it was kept; else None."""
+        body = self.bodies.get(file.sha256)
+        return zlib.decompress(body) if body is not None else None
+
+
+def _order(folder: TreeFolder) -> list[str]:
+    """List the names in a folder, and `NAME/` for the contents of each, sorted by path.
+
+    `a-b` sorts before `a/b`.
+    """
+    names = list(folder.children)
+    names += [
+        f"{name}/" for name, child in folder.children.items() if isinstance(child, TreeFolder)
+    ]
+    names.sort()
+    return names
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _follow(
+    root: TreeFolder, parts: list[str], tree: FileTree, *, make: bool = False, what: str = ""
+) -> list[TreeFolder] | None:
+    """Follow a path through links; return all folders from the root to the last.
+
+    `..` stays below the root. Without `make`, return None if a folder is missing or links form a
+    cycle; with it, create missing folders and raise `BadDocument` for a cycle. `what` is the layer,
+    for messages.
+    """
+    trail = [root]
+    waiting = parts[::-1]
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            del trail[max(1, len(trail) - 1) :]
+            continue
+        node = trail[-1].children.get(part)
+        link = _symlink(node, tree) if node is not None else None
+        if link is not None:
+            links += 1
+            if links > MAX_LINKS:
+                if not make:
+                    return None
+                path = "/".join(parts)
+                raise BadDocument(what, path, f"the path contains more than {MAX_LINKS} links")
+            if link.startswith("/"):
+                trail = [root]
+            target = _parts(link)
+            tree.room.steps(len(target))
+            waiting += target[::-1]
+            continue
+        if not isinstance(node, TreeFolder):
+            if not make:
+                return None
+            node = _implied(trail[-1], part, tree)
+        trail.append(node)
+    return trail
+
+
+def _symlink(node: Node, tree: FileTree) -> str | None:
+    """Return the target of a symbolic link; None for other nodes."""
+    if isinstance(node, TreeFolder):
+        return None
+    content = _content(node)
+    is_link = traits_of(content, tree.room).kind is TarEntryKind.SYMLINK
+    return link_of(content) if is_link else None
+
+
+def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
+    """Create a parent folder that has no entry of its own."""
+    if name in parent.children:
+        tree.warn("a file is replaced by the parent folder of a later entry")
+    else:
+        tree.room.implied()
+        tree.take(getsizeof(name) + _PLACE)
+    tree.take(_FOLDER)
+    folder = parent.children[name] = TreeFolder(None)
+    return folder
+
+
+def _merged(old: Xattrs, new: Xattrs) -> Xattrs:
+    """Merge extended attributes; `new` takes precedence."""
+    if not new:
+        return old
+    merged = {xattr.name: xattr for xattr in (*old, *new)}
+    return tuple(merged[name] for name in sorted(merged))
+
+
+class _Layer:
+    """The application of one layer to a tree."""
+
+    def __init__(self, tree: FileTree, listing: LayerListing, what: str, stamp: bytes) -> None:
+        self._tree = tree
+        self._listing = listing
+        self._what = what
+        self._stamp = stamp
+        #: Cache of folders by path, cleared when a parent folder changes.
+        self._known: dict[str, TreeFolder] = {}
+        #: Folders without content of lower layers, so that none is searched twice.
+        self._thin: dict[int, TreeFolder] = {}
+        self._pending: list[tuple[TreeFolder, str, bytes]] = []
+
+    def apply(self) -> None:
+        for path, content in self._entries():
+            parent, _, name = path.rpartition("/")
+            if not name:
+                self._root(content)
+            elif name.startswith(WHITEOUT):
+                self._white_out(parent, name)
+            else:
+                self._put(self._folder(parent), name, content)
+        for folder, name, link in self._pending:
+            if folder.children.get(name) is link:
+                self._settle(folder, name, link)
+
+    def _entries(self) -> Iterable[tuple[str, bytes]]:
+        files, room = self._listing.files, self._tree.room
+        if isinstance(files, PackedSequence) and files.log.room is room:
+            return files.log
+        return ((file.path, pack(file, room)) for file in files)
+
+    def _root(self, content: bytes) -> None:
+        if self._traits(content).kind is TarEntryKind.FOLDER:
+            self._tree.root.entry = self._stamp + content
+        else:
+            self._tree.warn("an entry without a name is not a folder, and is ignored")
+
+    def _traits(self, content: bytes) -> Traits:
+        return traits_of(content, self._tree.room)
+
+    def _folder(self, path: str) -> TreeFolder:
+        known = self._known.get(path)
+        if known is None:
+            trail = _follow(
+                self._tree.root, path.split("/") if path else [], self._tree, make=True,
+                what=self._what,
+            )  # fmt: skip
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            known = self._known[path] = (trail or [self._tree.root])[-1]
+        return known
+
+    def _put(self, folder: TreeFolder, name: str, content: bytes) -> None:
+        existing = folder.children.get(name)
+        node = self._stamp + content
+        size = getsizeof(node)
+        if existing is None:
+            self._tree.room.path()
+            size += getsizeof(name) + _PLACE
+        elif isinstance(existing, bytes):
+            size -= getsizeof(existing)
+        kind = self._traits(content).kind
+        if kind is TarEntryKind.FOLDER:
+            if isinstance(existing, TreeFolder):
+                self._tree.take(size - (getsizeof(existing.entry) if existing.entry else 0))
+                existing.entry = node
+                return
+            self._tree.take(size + _FOLDER)
+            folder.children[name] = TreeFolder(node)
+        else:
+            self._tree.take(size)
+            folder.children[name] = node
+        if existing is not None and (
+            isinstance(existing, TreeFolder) or _symlink(existing, self._tree) is not None
+        ):
+            self._known.clear()
+        if kind is TarEntryKind.HARD_LINK and not self._linked(folder, name, node):
+            self._tree.take(_LINK)
+            self._pending.append((folder, name, node))
+
+    def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
+        """Add a name to the target of a hard link; return False if it does not exist (yet).
+
+        Attributes of the link are set on the file, so all of its names have them.
+        """
+        content = link[_STAMP:]
+        parent, _, last = link_of(content).rpartition("/")
+        trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
+        target = trail[-1].children.get(last) if trail else None
+        if trail is None or target is None or isinstance(target, TreeFolder):
+            return False
+        file = unpack("", _content(target), self._tree.room)
+        if file.kind is TarEntryKind.HARD_LINK:
+            return False
+        if isinstance(target, bytes):
+            self._tree.take(_LINK)
+            target = _Name(target[:_STAMP], _File(target[_STAMP:]))
+            trail[-1].children[last] = target
+        xattrs = _merged(file.xattrs, self._traits(content).xattrs)
+        if xattrs != file.xattrs:
+            target.file.node = pack(replace(file, xattrs=xattrs), self._tree.room)
+        self._tree.take(_LINK)
+        folder.children[name] = _Name(self._stamp, target.file)
+        return True
+
+    def _settle(self, folder: TreeFolder, name: str, link: bytes) -> None:
+        if not self._linked(folder, name, link):
+            self._tree.warn("a hard link names a file that does not exist")
+
+    def _white_out(self, parent: str, name: str) -> None:
+        hidden = name.removeprefix(WHITEOUT)
+        trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
+        if trail is None:
+            return
+        folder = trail[-1]
+        if name == OPAQUE:
+            is_thin = id(folder) in self._thin
+            for child in [] if is_thin else list(folder.children):
+                self._take_away(folder, child)
+            self._thin[id(folder)] = folder
+        elif name.startswith(_AUFS) or hidden in {"", ".", ".."}:
+            self._tree.warn("a whiteout names nothing, and is ignored")
+        else:
+            self._take_away(folder, hidden)
+
+    def _take_away(self, folder: TreeFolder, name: str) -> None:
+        """Remove content of lower layers; keep content of this one and its folders."""
+        node = folder.children.get(name)
+        if node is not None and not self._thinned(node):
+            del folder.children[name]
+            self._known.clear()
+
+    def _thinned(self, node: Node) -> bool:
+        """Remove content of lower layers from a node; return whether anything is left.
+
+        Iterative, because paths may be deeper than the recursion limit.
+        """
+        if not isinstance(node, TreeFolder):
+            return self._is_fresh(node)
+        order = [node] if id(node) not in self._thin else []
+        for folder in order:
+            order += [
+                child
+                for child in folder.children.values()
+                if isinstance(child, TreeFolder) and id(child) not in self._thin
+            ]
+        for folder in reversed(order):
+            self._thin[id(folder)] = folder
+            for name, child in list(folder.children.items()):
+                if not (isinstance(child, TreeFolder) and child.children) and not self._is_fresh(
+                    child
+                ):
+                    del folder.children[name]
+            if not self._is_fresh(folder):
+                folder.entry = None
+        self._known.clear()
+        return bool(node.children) or self._is_fresh(node)
+
+    def _is_fresh(self, node: Node) -> bool:
+        """Whether this layer added a name or, for a folder, has an entry of it."""
+        if isinstance(node, _Name):
+            return node.stamp == self._stamp
+        content = node.entry if isinstance(node, TreeFolder) else node
+        return content is not None and content[:_STAMP] == self._stamp

@@ -1,0 +1,1 @@
+"""Lint: the rules, and what they look at."""

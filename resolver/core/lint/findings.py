@@ -1,0 +1,107 @@
+"""Rules and findings, common to lint, check, lock, pin and doctor.
+
+Every report (SARIF, JUnit, a table) supports all of them through these types.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Severity(Enum):
+    """The severity of a finding, in ascending order."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+    def __lt__(self, other: Severity) -> bool:
+        """Whether this is less severe."""
+        order = list(Severity)
+        return order.index(self) < order.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule.
+
+    Attributes:
+        id: stable, lower case with dashes: `entry-without-platform`.
+        severity: of its findings, unless a finding says otherwise.
+        title: short description of what it finds.
+        explanation: why it matters and what to do.
+    """
+
+    id: str
+    severity: Severity
+    title: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingPlace:
+    """A location in a file; line and column are counted from 1, the column in characters."""
+
+    path: str
+    line: int
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding of a rule.
+
+    Attributes:
+        rule: the rule's id.
+        message: one sentence, no full stop; may contain remote text, which is escaped on output.
+        subject: the reference or the file.
+        platform: of the build, as written; empty for the image as a whole.
+        digest: of the document; empty if there is none.
+        hint: what to do; empty if there is nothing useful.
+        place: the location in a file; None for content of a registry.
+    """
+
+    rule: str
+    severity: Severity
+    message: str
+    subject: str
+    platform: str = ""
+    digest: str = ""
+    hint: str = ""
+    place: FindingPlace | None = None
+
+
+#: Tables of rules as `module:TABLE`, each a tuple of `Rule` or of rows with a `rule`. A module is
+#: imported only when a report explains a finding.
+BOOKS: tuple[str, ...] = (
+    "resolver.core.lint.lint:RULES",
+    "resolver.core.check.check:RULES",
+    "resolver.core.lockfile.drift:RULES",
+    "resolver.core.pin.decide:RULES",
+    "resolver.core.results.doctor:RULES",
+)
+
+
+def rules(ids: Iterable[str]) -> tuple[Rule, ...]:
+    """Return rules by id, in order and without duplicates; an unknown id gets a bare rule."""
+    wanted = tuple(dict.fromkeys(ids))
+    known = {rule.id: rule for rule in _all()} if wanted else {}
+    return tuple(known.get(name, _unknown(name)) for name in wanted)
+
+
+def _all() -> Iterable[Rule]:
+    for place in BOOKS:
+        module, _, table = place.partition(":")
+        for row in getattr(import_module(module), table):
+            yield getattr(row, "rule", row)
+
+
+def _unknown(name: str) -> Rule:
+    return Rule(name, Severity.WARNING, name, "")

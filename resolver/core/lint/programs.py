@@ -1,0 +1,198 @@
+"""Rules about the machine of programs in an image (`--deep`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.core.layers.executable import runs_on
+from resolver.core.lint.findings import Rule, Severity
+from resolver.core.lint.subject import LintRow, SearchOutcome
+from resolver.errors import UnsupportedDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resolver.core.layers.executable import Executable
+    from resolver.core.lint.findings import Finding
+    from resolver.core.lint.subject import Look, Program, Subject
+    from resolver.core.platforms.platform import Platform, PlatformTable
+
+#: Formats of programs by operating system; ELF for any other.
+_FORMATS = {"windows": "pe", "darwin": "mach-o", "ios": "mach-o"}
+#: Pairs of platform and program that every machine runs natively.
+_NATIVE_ENOUGH = frozenset({("amd64", "386")})
+#: The machine of portable programs.
+_ANY = "any"
+
+WRONG_MACHINE = Rule(
+    "wrong-machine",
+    Severity.ERROR,
+    "what is started is made for another machine",
+    "The image says one platform, and the program that it starts is for another: the container "
+    "ends with `exec format error`, or runs emulated where that is set up, which hides "
+    "the fault from those who built it. Most often a download in the Dockerfile names a fixed "
+    "architecture, or a build stage ignores the target: use `TARGETARCH`, and check "
+    "`FROM --platform`. What was read only in part could not be checked against the layer's "
+    "digest; the finding says so.",
+)
+FOREIGN_PROGRAMS = Rule(
+    "foreign-programs",
+    Severity.WARNING,
+    "executables that are made for another machine",
+    "Among the executables at the start of a layer some cannot run on this platform. That is an "
+    "error where none of those looked at can. Compilers and emulators bring such files on purpose: "
+    "then leave the rule out with `--ignore foreign-programs`.",
+)
+FALLBACK_MACHINE = Rule(
+    "fallback-machine",
+    Severity.NOTE,
+    "what is started runs on some machines only",
+    "32-bit arm programs run on many 64-bit arm machines and not on all: servers and Apple's have "
+    "no 32-bit mode. Windows on arm emulates amd64. Build for the platform itself if you can.",
+)
+MISSING_ENTRYPOINT = Rule(
+    "missing-entrypoint",
+    Severity.NOTE,
+    "what is started is in no layer",
+    "All layers were read, and none holds the program that the config names, so that the container "
+    "starts only where the program is mounted into it. Check the spelling, and `PATH` in the "
+    "config.",
+)
+UNDECIDED_ENTRYPOINT = Rule(
+    "undecided-entrypoint",
+    Severity.NOTE,
+    "what is started was not found so far",
+    "The program that the config names was not found in as many bytes of the layers as may be "
+    "read, or a layer could not be read at all, so that nothing is known of its machine. Allow "
+    "more with `--max-bytes`.",
+)
+UNREADABLE_LAYER = Rule(
+    "unreadable-layer",
+    Severity.ERROR,
+    "a layer that is missing or damaged",
+    "Clients cannot unpack the image, or get other files than were published. Push it again; "
+    "if that does not help, build it again with a current tool. A way of compressing that resolver "
+    "cannot read is a note: the layer may be well.",
+)
+
+
+def fits(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
+    """Return whether a program can run on a normalised platform."""
+    if executable.machine == _ANY:
+        return True
+    if executable.format != _FORMATS.get(platform.os, "elf"):
+        return False
+    return runs_on(executable, platform, table)
+
+
+def wrong_machines(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program for another machine."""
+    for look, platform, program in _started(subject):
+        if not fits(program.executable, platform, subject.table):
+            message = f"it starts `{program.path}`, {_made_for(program)}"
+            yield subject.finding(WRONG_MACHINE, message, look.part)
+
+
+def foreign_programs(subject: Subject) -> Iterator[Finding]:
+    """Find images with executables for another machine that they do not start."""
+    for look in subject.looks:
+        platform = _platform(look, subject.table)
+        started = {(one.program.layer, one.program.path) for one in look.started if one.program}
+        native = _FORMATS.get(platform.os, "elf")
+        # Installers for Windows on Linux are data.
+        sample = [program for program in look.sample if program.executable.format == native]
+        alien = [
+            program
+            for program in sample or look.sample
+            if not fits(program.executable, platform, subject.table)
+            and (program.layer, program.path) not in started
+        ]
+        if not alien:
+            continue
+        all_alien = len(alien) == len(look.sample) and not _starts_well(look, subject.table)
+        first = alien[0]
+        more = f" and {len(alien) - 1} more" if len(alien) > 1 else ""
+        message = f"it holds `{first.path}`{more}, {_made_for(first)}"
+        severity = Severity.ERROR if all_alien else Severity.WARNING
+        yield subject.finding(FOREIGN_PROGRAMS, message, look.part, severity=severity)
+
+
+def fallback_machines(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program that not every machine of the platform runs."""
+    for look, platform, program in _started(subject):
+        machine = program.executable.machine
+        if machine == platform.architecture or machine not in subject.table.architectures:
+            continue
+        pair = (platform.architecture, machine)
+        if fits(program.executable, platform, subject.table) and pair not in _NATIVE_ENOUGH:
+            message = f"it starts `{program.path}`, {_made_for(program)}"
+            yield subject.finding(FALLBACK_MACHINE, message, look.part)
+
+
+def missing_entrypoints(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program that none of their layers contains."""
+    for look in subject.looks:
+        for one in look.started:
+            if one.outcome is SearchOutcome.NOT_THERE and one.is_certain:
+                message = f"`{one.words}` is in none of its layers"
+                yield subject.finding(MISSING_ENTRYPOINT, message, look.part)
+
+
+def undecided_entrypoints(subject: Subject) -> Iterator[Finding]:
+    """Find images whose started program was not found in the bytes read."""
+    for look in subject.looks:
+        # The search stops at a wrong machine.
+        if look.failures or any(
+            one.program
+            and not fits(one.program.executable, _platform(look, subject.table), subject.table)
+            for one in look.started
+        ):
+            continue
+        for one in look.started:
+            if one.outcome is SearchOutcome.UNDECIDED and one.is_certain:
+                message = f"`{one.words}` was not found in {look.bytes_read} bytes of its layers"
+                yield subject.finding(UNDECIDED_ENTRYPOINT, message, look.part)
+
+
+def unreadable_layers(subject: Subject) -> Iterator[Finding]:
+    """Find missing or damaged layers."""
+    for look in subject.looks:
+        for _digest, error in look.failures:
+            severity = Severity.NOTE if isinstance(error, UnsupportedDocument) else Severity.ERROR
+            yield subject.finding(UNREADABLE_LAYER, str(error), look.part, severity=severity)
+
+
+def _started(subject: Subject) -> Iterator[tuple[Look, Platform, Program]]:
+    for look in subject.looks:
+        platform = _platform(look, subject.table)
+        for program in dict.fromkeys(one.program for one in look.started if one.program):
+            yield look, platform, program
+
+
+def _starts_well(look: Look, table: PlatformTable) -> bool:
+    platform = _platform(look, table)
+    return any(
+        one.program is not None and fits(one.program.executable, platform, table)
+        for one in look.started
+    )
+
+
+def _platform(look: Look, table: PlatformTable) -> Platform:
+    if look.part.platform is None:
+        raise AssertionError("an image without a platform was looked into")
+    return look.part.platform.normalized(table)
+
+
+def _made_for(program: Program) -> str:
+    checked = "" if program.verified else ", read in part and not verified"
+    return f"made for `{program.executable}`, in the layer `{program.layer}`{checked}"
+
+
+ROWS = (
+    LintRow(WRONG_MACHINE, wrong_machines),
+    LintRow(FOREIGN_PROGRAMS, foreign_programs),
+    LintRow(FALLBACK_MACHINE, fallback_machines),
+    LintRow(MISSING_ENTRYPOINT, missing_entrypoints),
+    LintRow(UNDECIDED_ENTRYPOINT, undecided_entrypoints),
+    LintRow(UNREADABLE_LAYER, unreadable_layers),
+)

@@ -1,0 +1,162 @@
+"""The input of lint rules: an image with all of its builds, and further facts about it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver.core.lint.findings import Finding, Rule
+from resolver.core.oci.descriptor import EntryKind
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resolver.core.layers.executable import Executable
+    from resolver.core.lint.findings import Severity
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.oci.image import ImageEntry
+    from resolver.core.oci.manifest import Index
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.errors import ResolverError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PinnedTag:
+    """A tag of a reference that also has a digest, and what the tag points at now.
+
+    Attributes:
+        current: None if the tag no longer exists.
+        members: digests of everything below `current`.
+    """
+
+    tag: str
+    digest: Digest
+    current: Digest | None
+    members: frozenset[Digest] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One image, for the rules.
+
+    Attributes:
+        reference: canonical text.
+        root: None if the root document is unusable.
+        index: None if the reference points at a single image.
+        parts: every entry except readable indexes; see `resolver.core.oci.image`.
+        refusal: why there is no `root`.
+        pin: None unless the reference has a tag and a digest.
+        looks: the contents of the images; empty without `--deep`.
+    """
+
+    reference: str
+    table: PlatformTable
+    root: Descriptor | None = None
+    index: Index | None = None
+    parts: tuple[ImageEntry, ...] = ()
+    refusal: ResolverError | None = None
+    pin: PinnedTag | None = None
+    looks: tuple[Look, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageEntry, ...]:
+        """The entries that may be images, without attestations and artifacts."""
+        return tuple(part for part in self.parts if part.kind is EntryKind.IMAGE)
+
+    @property
+    def listed(self) -> tuple[ImageEntry, ...]:
+        """The images of the index; empty if the reference points at a single image."""
+        return self.images if self.index is not None else ()
+
+    def finding(
+        self,
+        rule: Rule,
+        message: str,
+        part: ImageEntry | None = None,
+        *,
+        severity: Severity | None = None,
+        hint: str = "",
+    ) -> Finding:
+        """Create a finding of a rule, by default with the rule's severity."""
+        platform = part.platform if part is not None else None
+        digest = part.descriptor.digest if part is not None else ""
+        return Finding(
+            rule=rule.id,
+            severity=severity or rule.severity,
+            message=message,
+            subject=self.reference,
+            platform=str(platform) if platform is not None else "",
+            digest=str(digest),
+            hint=hint,
+        )
+
+
+class LintRow(NamedTuple):
+    """One rule, and the function that applies it."""
+
+    rule: Rule
+    look: Callable[[Subject], Iterator[Finding]]
+
+
+class SearchOutcome(Enum):
+    """The outcome of the search for a program that an image starts."""
+
+    FOUND = "found"
+    #: All layers were read, and none contains it.
+    NOT_THERE = "not-there"
+    #: It was found, and is not a program of a supported format.
+    NO_PROGRAM = "no-program"
+    #: It was not found, and not all layers were read.
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program in an image.
+
+    Attributes:
+        path: from the root of the image, without a leading slash, links followed.
+        layer: its layer.
+        verified: whether that layer was read completely and matches its digests.
+    """
+
+    path: str
+    executable: Executable
+    layer: Digest
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartedProgram:
+    """A program that an image starts, and the outcome of the search for it.
+
+    Attributes:
+        words: as written in the config, or the script whose interpreter this is.
+        program: None unless it was found.
+        is_certain: whether the container itself starts it; False if another program seems to.
+    """
+
+    words: str
+    outcome: SearchOutcome
+    program: Program | None = None
+    is_certain: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """The programs found in one image's layers.
+
+    Attributes:
+        started: the programs it starts, then their interpreters; empty if the config names none.
+        sample: some other executables, from the start of the layers.
+        failures: layers that could not be read, and why.
+        bytes_read: compressed bytes of layers read for this image; shared layers count once.
+    """
+
+    part: ImageEntry
+    started: tuple[StartedProgram, ...]
+    sample: tuple[Program, ...]
+    failures: tuple[tuple[Digest, ResolverError], ...]
+    bytes_read: int

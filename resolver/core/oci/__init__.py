@@ -1,0 +1,1 @@
+"""The OCI vocabulary: references, digests, descriptors, manifests, configs, and content."""

@@ -1,0 +1,1 @@
+"""Strict reading of JSON, TOML and YAML trees, with the place of every value."""

@@ -1,0 +1,1 @@
+"""Finding image references in files, and the edits that pin them."""

@@ -1,0 +1,1 @@
+"""Platforms: parsing, facts, matching and selection. Described in docs/platform-matching.md."""

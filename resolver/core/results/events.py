@@ -1,0 +1,43 @@
+"""Events common to all operations; those of a pull are in `core.results.pull_events`.
+
+Events are values passed to an observer; the core never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from resolver.values import dataclass
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """A warning that does not change the result.
+
+    Attributes:
+        code: stable, for machines.
+        message: one sentence; may contain remote text, which is escaped on output.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Event):
+    """A note for `--verbose`: the source of a credential, a retry, a request."""
+
+    message: str
+
+
+def ignore(_event: Event) -> None:
+    """Observe nothing."""

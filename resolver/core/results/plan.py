@@ -1,0 +1,311 @@
+"""Plans: the content of images, which of it is held, and what is left to fetch.
+
+Pure: the caller has already looked up what each place holds. A pull executes the same plan that a
+dry run shows.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from resolver.errors import Negative, SizeMismatch
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resolver.core.oci.attached import AttachedKind, LeftOut
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Warned
+
+Role = Literal["layer", "config", "manifest", "index"]
+
+#: Children before parents.
+_ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
+
+#: Bytes per request; larger blobs are fetched with several requests in parallel.
+#: Source: docs/wire-protocol.md, "Parallel ranges" (measured).
+RANGE_SIZE = 16 * 1024 * 1024
+
+
+class ContentState(Enum):
+    """Whether a piece is held, in part or in full."""
+
+    HELD = "held"
+    PARTIAL = "partial"
+    MISSING = "missing"
+    #: Registries may not distribute it, and fetching it from elsewhere was not requested.
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """How much of a piece one place holds.
+
+    Attributes:
+        place: empty for the store itself.
+        have: bytes of an unfinished transfer; None if the piece is complete.
+    """
+
+    place: str = ""
+    have: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """One document or blob of an image."""
+
+    descriptor: Descriptor
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One document or blob of a plan, and how much of it is held.
+
+    Attributes:
+        place: where it is held; "" for the store, None for nowhere.
+        have: bytes that need not be fetched.
+    """
+
+    descriptor: Descriptor
+    role: Role
+    state: ContentState
+    place: str | None
+    have: int
+
+    @property
+    def missing(self) -> int:
+        """Bytes to fetch."""
+        if self.state in {ContentState.HELD, ContentState.FOREIGN}:
+            return 0
+        return self.descriptor.size - self.have
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One image for one platform, or content attached to it, with everything below it.
+
+    Attributes:
+        reference: canonical text.
+        pinned: the manifest as `registry/repository@digest`.
+        root: what the reference points at: the index, or the manifest itself.
+        platform: as written in the index or the config; None for content that is not an image.
+        contents: children before parents, each digest once; includes embedded and empty ones.
+        up_to_date: whether the store's record of `reference` already was this image.
+        warnings: notes that do not change the result.
+        layers: bottom first, as in the manifest; may contain duplicates.
+        kind: `image`, `attestation`, `artifact` or `referrer`.
+        about: of attached content, the digest of what it refers to.
+        tag: of a referrer that has a tag of its own in the repository.
+    """
+
+    reference: str
+    pinned: str
+    root: Descriptor
+    manifest: Descriptor
+    platform: Platform | None
+    contents: tuple[ImageContent, ...]
+    up_to_date: bool
+    warnings: tuple[Warned, ...]
+    layers: tuple[Descriptor, ...] = ()
+    kind: AttachedKind = "image"
+    about: Digest | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The content of one reference for the requested platforms.
+
+    Attributes:
+        images: each manifest once.
+        attached: included attestations, artifacts and referrers.
+        left_out: the other entries of the index, in its order.
+    """
+
+    images: tuple[PlannedImage, ...]
+    attached: tuple[PlannedImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The content of some images, each piece once, children before parents.
+
+    `pieces` is in the order of storing, so an interrupted pull never leaves a parent that looks
+    like a complete image. `attached` and `left_out` are as in `Selected`.
+    """
+
+    images: tuple[PlannedImage, ...]
+    pieces: tuple[Piece, ...]
+    attached: tuple[PlannedImage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def entries(self) -> tuple[PlannedImage, ...]:
+        """The images, and the content attached to them."""
+        return (*self.images, *self.attached)
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of all pieces except foreign ones."""
+        return sum(
+            piece.descriptor.size
+            for piece in self.pieces
+            if piece.state is not ContentState.FOREIGN
+        )
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes held in the store or another place, including those of partial pieces."""
+        return self.bytes_total - self.bytes_missing
+
+    @property
+    def bytes_missing(self) -> int:
+        """Bytes to fetch."""
+        return sum(piece.missing for piece in self.pieces)
+
+    @property
+    def missing(self) -> tuple[Piece, ...]:
+        """The pieces to fetch, whole or in part."""
+        wanted = {ContentState.MISSING, ContentState.PARTIAL}
+        return tuple(piece for piece in self.pieces if piece.state in wanted)
+
+    @property
+    def foreign(self) -> tuple[Piece, ...]:
+        """The foreign pieces, which are skipped."""
+        return tuple(piece for piece in self.pieces if piece.state is ContentState.FOREIGN)
+
+    @property
+    def requests(self) -> int:
+        """Requests needed without retries; embedded content needs none."""
+        return sum(
+            max(1, -(-piece.missing // RANGE_SIZE))
+            for piece in self.missing
+            if piece.descriptor.data is None
+        )
+
+    @property
+    def saved(self) -> int:
+        """Bytes that the images share, and that are held only once."""
+        images = {(image.reference, image.manifest.digest): image for image in self.entries}
+        alone = sum(
+            content.descriptor.size
+            for image in images.values()
+            for content in image.contents
+            # The index of attached content is that of its image.
+            if image.kind == "image" or content.role != "index"
+        )
+        # Artifacts without an image are below an index that is not counted above.
+        return max(0, alone - sum(piece.descriptor.size for piece in self.pieces))
+
+    def pieces_of(self, image: PlannedImage) -> tuple[Piece, ...]:
+        """Return the pieces of one image, children before parents."""
+        wanted = {content.descriptor.digest for content in image.contents}
+        return tuple(piece for piece in self.pieces if piece.descriptor.digest in wanted)
+
+
+def plan_pieces(
+    images: Sequence[PlannedImage],
+    held: Mapping[Digest, Location],
+    *,
+    foreign: bool = False,
+    attached: Sequence[PlannedImage] = (),
+    left_out: Sequence[LeftOut] = (),
+) -> Plan:
+    """Split the content of images into held and missing pieces.
+
+    Every piece is looked up by itself: after an interrupted pull, a manifest may be held without
+    its layers.
+
+    Args:
+        images: the requested images; shared digests are fetched once.
+        held: the best location per digest; absent means missing.
+        foreign: include layers that registries may not distribute.
+        attached: content to fetch with the images.
+        left_out: skipped entries, for the report.
+
+    Raises:
+        SizeMismatch: two documents state two sizes of one digest.
+
+    Source:
+        OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are those of the
+        descriptors, in bytes.
+    """
+    first: dict[Digest, ImageContent] = {}
+    entries = (*images, *attached)
+    for image in entries:
+        for content in image.contents:
+            digest, size = content.descriptor.digest, content.descriptor.size
+            known = first.setdefault(digest, content).descriptor.size
+            if known != size:
+                raise SizeMismatch(f"`{digest}`, as two documents state it,", known, size)
+    heights = _heights([image.contents for image in entries])
+    ordered = sorted(
+        first.values(),
+        key=lambda content: (_ORDER[content.role], heights[content.descriptor.digest]),
+    )
+    pieces = tuple(_piece(content, held, foreign=foreign) for content in ordered)
+    return Plan(tuple(images), pieces, tuple(attached), tuple(left_out))
+
+
+def is_foreign(descriptor: Descriptor) -> bool:
+    """Return whether a layer is distributed outside of registries.
+
+    Source: OCI image-spec v1.1.1, layer.md, "Non-distributable layers"; the Docker type is that
+    of Windows base layers. `urls` on any other type are only further places.
+    """
+    return bool(descriptor.urls) and (
+        ".foreign." in descriptor.media_type or ".nondistributable." in descriptor.media_type
+    )
+
+
+def _piece(content: ImageContent, held: Mapping[Digest, Location], *, foreign: bool) -> Piece:
+    descriptor = content.descriptor
+    found = held.get(descriptor.digest)
+    if found is not None and found.have is None:
+        return Piece(descriptor, content.role, ContentState.HELD, found.place, descriptor.size)
+    if is_foreign(descriptor) and not foreign:
+        return Piece(descriptor, content.role, ContentState.FOREIGN, None, 0)
+    # An empty blob has no bytes to hold, and is still missing.
+    if found is None or not found.have:
+        return Piece(descriptor, content.role, ContentState.MISSING, None, 0)
+    have = min(found.have, descriptor.size)
+    return Piece(descriptor, content.role, ContentState.PARTIAL, found.place, have)
+
+
+def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
+    """Return the height of each document, so that nested indexes sort before their parents."""
+    chains = [
+        [entry.descriptor.digest for entry in contents if entry.role == "index"]
+        for contents in images
+    ]
+    heights: dict[Digest, int] = {}
+    # Each round raises the parents of raised documents; no height exceeds the number of indexes.
+    for _ in {digest for chain in chains for digest in chain}:
+        for chain in chains:
+            below = -1
+            for digest in chain:
+                below = max(heights.get(digest, 0), below + 1)
+                heights[digest] = below
+    for contents in images:
+        for content in contents:
+            heights.setdefault(content.descriptor.digest, 0)
+    return heights
+
+
+def over_limit(missing: int, limit: int | None) -> Negative | None:
+    """Return the refusal of a plan that fetches more bytes than allowed; None if it fits."""
+    if limit is None or missing <= limit:
+        return None
+    return Negative(
+        f"{missing} bytes must be fetched, but only {limit} are allowed",
+        "see what they are with `resolver plan`, or allow more with `--max-download`",
+        code="plan-too-large",
+        missing=missing,
+        limit=limit,
+    )

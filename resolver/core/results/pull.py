@@ -1,0 +1,93 @@
+"""Results of `pull`, and the records of pulled references."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from resolver.core.oci.attached import Attached, LeftOut
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Warned
+    from resolver.core.results.plan import Piece, PlannedImage
+    from resolver.core.results.resolve import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class PulledOne:
+    """One image, or content attached to it, that is complete in the store.
+
+    Attributes:
+        status: `downloaded`, or `up-to-date` if nothing was fetched.
+        skipped: foreign layers that were not fetched.
+    """
+
+    image: PlannedImage
+    status: str
+    skipped: tuple[Piece, ...]
+    warnings: tuple[Warned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The result of a pull; sizes in bytes.
+
+    Attributes:
+        images: the complete ones, in the order of the plan.
+        failures: one per reference that is incomplete and so has no record in the store.
+        fetched: pieces from the network or another place, each once.
+        reused: pieces that were held.
+        attached: complete attestations, artifacts and referrers.
+        left_out: index entries that were not requested.
+    """
+
+    images: tuple[PulledOne, ...]
+    failures: tuple[Failure, ...]
+    fetched: tuple[Piece, ...]
+    reused: tuple[Piece, ...]
+    attached: tuple[PulledOne, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def entries(self) -> tuple[PulledOne, ...]:
+        """The images, and the content attached to them."""
+        return (*self.images, *self.attached)
+
+    @property
+    def bytes_fetched(self) -> int:
+        """Bytes fetched by this run."""
+        return sum(piece.descriptor.size - piece.have for piece in self.fetched)
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """One complete image for one platform.
+
+    Attributes:
+        platform: from its index, or else its config; None if neither states one.
+        manifest: type, digest and size only.
+    """
+
+    platform: Platform | None
+    manifest: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class PulledName:
+    """A reference and what was pulled for it.
+
+    Attributes:
+        reference: canonical text.
+        root: the index or manifest that the reference pointed at.
+        images: below `root`, or `root` itself; sorted by platform, each manifest once.
+        pulled_at: time of the last pull, in seconds since 1970.
+        attached: content pulled with them; sorted by digest, each manifest once.
+    """
+
+    reference: str
+    root: Descriptor
+    images: tuple[PulledImage, ...]
+    pulled_at: int = 0
+    attached: tuple[Attached, ...] = ()

@@ -1,0 +1,1 @@
+"""User-written files, and the platform of this machine."""

@@ -1,1 +1,0 @@
-"""The verbs: decisions of the core joined to the places that hold content."""

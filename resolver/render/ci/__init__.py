@@ -1,0 +1,1 @@
+"""Answers for CI systems: outputs, annotations, summaries, and report files."""

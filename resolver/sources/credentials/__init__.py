@@ -1,0 +1,1 @@
+"""Credentials: where they are found, kept, and how they stay secret."""

@@ -1,0 +1,1 @@
+"""HTTP to registries: requests, authentication, retries, and connections."""

@@ -1,0 +1,282 @@
+"""Send one request: proxies, address checks, limits and timeouts around the HTTP engine."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from resolver.core.registry.endpoints import USUAL
+from resolver.errors import ConnectionFailed, TimedOut
+from resolver.sources.http.addresses import AddressPolicy, ProxySettings
+from resolver.sources.http.messages import HostOptions, RetryableFailure, read_host_options
+from resolver.sources.http.retry import MOST_SILENT, ConnectionSlot, ConnectionSlots, Pacer
+from resolver.sources.http.tls import load_trust
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resolver.clock import Clock
+    from resolver.core.registry.endpoints import HostSettings
+    from resolver.core.results.events import Observer
+    from resolver.sources.credentials.secrets import Redactor
+    from resolver.sources.http.addresses import Lookup, Proxy
+    from resolver.sources.http.engine import Engine
+    from resolver.sources.http.messages import Call, StreamedResponse, TransportOptions
+    from resolver.sources.http.retry import Budget, Gate
+    from resolver.sources.http.urls import Url
+
+
+#: Fewest bytes of a stream in each window, and the window in seconds (docs/wire-protocol.md,
+#: "Timeouts and throughput").
+LEAST_BYTES, WINDOW = 30 * 1024, 30.0
+#: Seconds to wait for an aborted request to end.
+_GRACE = 1.0
+
+T = TypeVar("T")
+
+
+def paced(
+    chunks: Iterator[bytes], clock: Clock, host: str, patience: float | None
+) -> Iterator[bytes]:
+    """Yield chunks while they arrive fast enough.
+
+    A read timeout is not enough: an occasional byte resets it.
+
+    Raises:
+        RetryableFailure: the body took longer than `patience` seconds, or a window had too few
+            bytes.
+
+    """
+    begin = window = clock.monotonic()
+    count = 0
+    for chunk in chunks:
+        now = clock.monotonic()
+        if patience is not None and now - begin > patience:
+            late = TimedOut(f"`{host}` did not finish its answer within {patience:.0f} s")
+            raise RetryableFailure(late, transient=True)
+        count += len(chunk)
+        if now - window > WINDOW:
+            if count < LEAST_BYTES:
+                slow = TimedOut(f"`{host}` sends less than 1 KiB/s")
+                raise RetryableFailure(slow, transient=True)
+            window, count = now, 0
+        yield chunk
+
+
+def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
+    """Run blocking native code so that Ctrl-C can still interrupt it.
+
+    Python runs signal handlers in its main thread between bytecode instructions, and none run while
+    a library waits for the network (measured: Ctrl-C after 1 s ended a stalled request after 10 s,
+    at its read timeout). In the main thread the work is therefore done by a helper thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    helper = _Helper(work)
+    try:
+        helper.start()
+    except RuntimeError:
+        # No thread available: run it here, without interruption before its timeout.
+        return work()
+    try:
+        helper.done.wait()
+    except BaseException:
+        abort()
+        helper.done.wait(_GRACE)
+        raise
+    return helper.result()
+
+
+class _Helper(threading.Thread, Generic[T]):
+    """A thread for one task; a daemon, so that exit does not wait for it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        super().__init__(name="resolver-request", daemon=True)
+        self._work = work
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised again in `result`
+            self._error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        """Return the result or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+
+_PROXY_LOGIN = 407
+#: Names of headers with secret values.
+_SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
+_LOG = logging.getLogger(__name__)
+
+
+class Connection:
+    """Sends calls; safe to share between threads.
+
+    The first call loads the HTTP library and reads certificates and proxies.
+    """
+
+    def __init__(
+        self,
+        options: TransportOptions,
+        redactor: Redactor,
+        observe: Observer,
+        clock: Clock,
+        gate: Gate,
+        lookup: Lookup,
+    ) -> None:
+        self._options = options
+        self._redactor = redactor
+        self._observe = observe
+        self._clock = clock
+        self._gate = gate
+        self._addresses = AddressPolicy(lookup)
+        self._lock = threading.Lock()
+        self._slots: dict[tuple[str, int | None], ConnectionSlots] = {}
+        self._pacer = Pacer(clock)
+        self._built: tuple[Engine, ProxySettings] | None = None
+        self._usual: HostOptions | None = None
+        self._host_options: dict[HostSettings, HostOptions] = {}
+
+    def prepare(self) -> tuple[Engine, ProxySettings]:
+        """Build the engine and proxy settings once.
+
+        Raises:
+            InvalidConfiguration: a file of certificates or a proxy variable cannot be used.
+        """
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            return self._built
+
+    def host_options(self, settings: HostSettings) -> HostOptions | None:
+        """Return the options of a host, read once; None for the defaults.
+
+        Raises:
+            InvalidConfiguration: a file that its settings name cannot be used.
+        """
+        if settings == USUAL:
+            return None
+        self.prepare()
+        with self._lock:
+            usual, found = self._usual, self._host_options.get(settings)
+            if found is None and usual is not None:
+                found = read_host_options(settings, usual)
+                self._host_options[settings] = found
+                for name, value in found.headers:
+                    if _SECRET.search(name):
+                        self._redactor.learn(value)
+            return found
+
+    def is_direct(self, url: Url) -> bool:
+        """Whether a host is reached without a proxy."""
+        return self.prepare()[1].find(url) is None
+
+    def close(self) -> None:
+        """Close connections; the next call opens new ones."""
+        built = self._built
+        if built is not None:
+            built[0].close()
+
+    def send(self, call: Call, budget: Budget) -> StreamedResponse:
+        """Send one call once its host's limits allow it.
+
+        Each attempt uses another address of the host if it has several.
+
+        Raises:
+            RetryableFailure: there is no usable response.
+            AddressRefused: the call's address is not allowed for its registry.
+        """
+        engine, proxies = self.prepare()
+        from resolver.sources.http.engine import Route  # noqa: PLC0415 - loads httpx
+
+        host = call.url.authority
+        proxy = proxies.find(call.url)
+        options = call.own_options
+        own = (
+            engine.settings_of(options.trust, options.connect_timeout, options.read_timeout)
+            if options
+            else None
+        )
+        route = Route(proxy, self._pin(call, proxies, proxy, budget.tried), own)
+        self._gate.wait(host, budget.stop)
+        if options is not None and options.rate is not None:
+            self._pacer.wait(host, options.rate, budget.stop)
+        slot = self._slots_of(host, options.jobs if options else None).take()
+        try:
+            answer = engine.open(call, route)
+        except BaseException as error:
+            slot.release()
+            reason = getattr(error, "error", error)
+            _LOG.debug("%s %s failed: %s", call.method, call.url, type(reason).__name__)
+            raise
+        slot.moved()
+        answer.on_close(slot.release)
+        _LOG.debug("%s %s answered %d", call.method, call.url, answer.status)
+        if proxy is not None and answer.status == _PROXY_LOGIN:
+            answer.close()
+            raise ConnectionFailed(
+                f"the proxy `{proxy.url.authority}` requires a login for `{host}`",
+                "put it into the proxy's URL: `HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT`",
+            )
+        answer.watch(lambda chunks: paced(_noted(chunks, slot), self._clock, host, call.patience))
+        return answer
+
+    def _pin(
+        self, call: Call, proxies: ProxySettings, proxy: Proxy | None, attempt: int
+    ) -> tuple[str, str, int] | None:
+        """Check the address of a call to another origin; return the address to dial."""
+        if call.url.origin == call.registry.origin:
+            return None
+        addresses = self._addresses.check(
+            call.url,
+            call.registry,
+            proxied=proxy is not None,
+            registry_proxied=proxies.find(call.registry) is not None,
+        )
+        if not addresses:
+            return None
+        return call.url.host, addresses[attempt % len(addresses)], call.url.port
+
+    def _slots_of(self, host: str, jobs: int | None) -> ConnectionSlots:
+        """Return the slots of a host; a limit from its settings is never exceeded."""
+        usual = self._options.jobs_per_host
+        with self._lock:
+            slots = self._slots.get((host, jobs))
+            if slots is None:
+                slots = ConnectionSlots(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
+                self._slots[host, jobs] = slots
+            return slots
+
+    def _build(self) -> tuple[Engine, ProxySettings]:
+        from resolver.sources.http.engine import ConnectionSettings, Engine  # noqa: PLC0415 - loads httpx
+
+        options = self._options
+        trust = load_trust(
+            options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
+        )
+        proxies = ProxySettings.load(options.environment, self._observe)
+        for proxy in (proxies.http, proxies.https):
+            self._redactor.learn(proxy.password if proxy else None)
+        self._usual = HostOptions(trust, options.connect_timeout, options.read_timeout)
+        settings = ConnectionSettings(
+            trust, options.connect_timeout, options.read_timeout, options.jobs_per_host
+        )
+        return Engine(options.engine, settings, plain_http=options.plain_http), proxies
+
+
+def _noted(chunks: Iterator[bytes], slot: ConnectionSlot) -> Iterator[bytes]:
+    """Yield chunks, and record activity on their slot."""
+    for chunk in chunks:
+        slot.moved()
+        yield chunk

@@ -1,0 +1,1 @@
+"""Local places: OCI layouts, archives, containerd's content, and a Docker engine."""

@@ -1,0 +1,256 @@
+"""Find and read mirror and certificate files of container tools.
+
+Separate from `registries_conf`, which loads the TOML parser, because this is used by every command.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from resolver.core.registry.endpoints import (
+    EVERYTHING,
+    USUAL,
+    Ability,
+    ClientFiles,
+    Endpoint,
+    HostSettings,
+    api_host,
+    is_same_registry,
+)
+from resolver.errors import InvalidConfiguration
+from resolver.files.read import read_regular
+from resolver.sources.http.urls import BadUrl, Url
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+
+#: Most bytes of one file; usual ones have some thousand.
+MAX_FILE: Final = 1 << 20
+#: System-wide configuration.
+SYSTEM: Final = Path("/etc")
+_NAME: Final = "registries.conf"
+#: A table or key `registry` or `registries`; files with only aliases have none.
+_SPEAKS = re.compile(
+    rb"""^[ \t]*(?:\[{1,2}[ \t]*)?(["']?)registr(?:y|ies)\1[ \t]*(?:\]|\.|=[ \t]*[\[{])""",
+    re.MULTILINE,
+)
+_BLOCKS = re.compile(rb"^[^#\n]*\bblocked\b", re.MULTILINE)
+
+
+def configuration_files(
+    environment: Mapping[str, str], home: Path | None, system: Path
+) -> tuple[Path, ...]:
+    """List the configuration files in order: the main file, then the drop-ins.
+
+    A user's main file replaces the system's main file and drop-ins.
+
+    Raises:
+        InvalidConfiguration: a folder cannot be read.
+
+    Source: containers/image v5 pkg/sysregistriesv2, newConfigWrapperWithHomeDir.
+    """
+    named = environment.get("CONTAINERS_REGISTRIES_CONF") or environment.get(
+        "REGISTRIES_CONFIG_PATH"
+    )
+    own = environment.get("XDG_CONFIG_HOME")
+    config = Path(own) if own and Path(own).is_absolute() else home / ".config" if home else None
+    users = config / "containers" if config and is_in_reach(config) else None
+    folders = [system / "containers", *((users,) if users else ())]
+    if named:
+        main = Path(named)
+    elif users is not None and (users / _NAME).exists():
+        main, folders = users / _NAME, [users]
+    else:
+        main = system / "containers" / _NAME
+    return (main, *(file for folder in folders for file in _drop_ins(folder / f"{_NAME}.d")))
+
+
+def is_in_reach(path: Path) -> bool:
+    """Whether this user may access a default path, whether it exists or not.
+
+    In a container the home is often another user's and must be ignored.
+    """
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder that the user may access."""
+    return is_in_reach(path) and path.is_dir()
+
+
+def mentions_registries(body: bytes) -> bool:
+    """Whether a file may configure registries."""
+    return _SPEAKS.search(body) is not None
+
+
+def may_block(files: Iterable[Path]) -> bool:
+    """Whether any file may block a registry."""
+    return any(_BLOCKS.search(read_file(file) or b"") for file in files)
+
+
+def read_file(path: Path) -> bytes | None:
+    """Read a file; None if absent.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, is not a regular file, or is too large.
+
+    """
+    try:
+        body, _ = read_regular(path, MAX_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise InvalidConfiguration(str(path), "", reason) from error
+    if len(body) > MAX_FILE:
+        raise InvalidConfiguration(str(path), "", f"it is larger than {MAX_FILE} bytes")
+    return body
+
+
+def _drop_ins(folder: Path) -> list[Path]:
+    """List drop-ins by name."""
+    try:
+        return sorted(file for file in folder.iterdir() if file.name.endswith(".conf"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise InvalidConfiguration(str(folder), "", reason) from error
+
+
+_ROOT = "/v2"
+
+
+def endpoint_at(
+    url: str,
+    registry: str,
+    repository: str,
+    *,
+    abilities: Collection[Ability] = EVERYTHING,
+    settings: HostSettings = USUAL,
+    whole_path: bool = False,
+) -> Endpoint:
+    """Parse the URL of an endpoint; `https://` is optional.
+
+    Args:
+        url: with or without a path; `/v2` is appended to a path unless it ends in it.
+        registry: the registry that it mirrors.
+        repository: its name at the endpoint.
+        abilities: the requests it may serve.
+        settings: its scheme is replaced by the URL's.
+        whole_path: use the path unchanged (`override_path`).
+
+    Raises:
+        BadUrl: it is not a valid URL or has a query.
+
+    Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
+    """
+    text = url if "://" in url else f"https://{url}"
+    if "?" in text or "#" in text:
+        raise BadUrl("it has a query or a fragment")
+    if not text.startswith(("http://", "https://")):
+        raise BadUrl("its scheme is not http or https")
+    parsed = Url.parse(text)
+    same = is_same_registry(parsed.authority, registry)
+    host = api_host(registry) if same else parsed.authority
+    prefix, name = _split(_prefix(parsed.target, whole_path=whole_path), repository)
+    return Endpoint(
+        host,
+        name,
+        registry if same else host,
+        prefix,
+        frozenset(abilities),
+        namespace="" if same else registry,
+        is_upstream=same,
+        settings=replace(settings, scheme=parsed.scheme),
+    )
+
+
+def _prefix(path: str, *, whole_path: bool) -> str:
+    clean = posixpath.normpath(path)
+    clean = "" if clean in ("/", ".", "//") else f"/{clean.lstrip('/')}"
+    if whole_path or clean.endswith(_ROOT):
+        return clean
+    return f"{clean}{_ROOT}"
+
+
+def _split(prefix: str, repository: str) -> tuple[str, str]:
+    """Move the path after `/v2/` to the repository, as the server does."""
+    head, slash, inner = prefix.partition(f"{_ROOT}/")
+    if slash and not head and not prefix.endswith(_ROOT):
+        return _ROOT, f"{inner}/{repository}"
+    return prefix, repository
+
+
+Certificates = tuple[tuple[str, ...], tuple[ClientFiles, ...]]
+
+
+def certificate_folders(
+    environment: Mapping[str, str], home: Path | None, system: Path
+) -> tuple[Path, ...]:
+    """List the certificate folders, best first.
+
+    Source: containers-certs.d(5); docs.docker.com, "Verify repository client with certificates".
+    """
+    own = environment.get("XDG_CONFIG_HOME")
+    config = Path(own) if own and Path(own).is_absolute() else home / ".config" if home else None
+    users = (config / "containers/certs.d",) if config else ()
+    rootless = (config / "docker/certs.d",) if config else ()
+    return (*users, system / "containers/certs.d", system / "docker/certs.d", *rootless)
+
+
+def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificates, str]:
+    """Read the first certificate folder of `host[:port]`; also return its path.
+
+    Raises:
+        InvalidConfiguration: it cannot be read, or a certificate or key lacks its counterpart.
+
+    """
+    for folder in folders:
+        place = folder / host
+        if is_folder(place):
+            return read_certificates(place), str(place)
+    return ((), ()), ""
+
+
+def _is_file_of_sorts(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry exists and is not a folder; special files are refused when read."""
+    return not entry.is_dir() and os.path.exists(entry.path)  # noqa: PTH110 - beside `scandir`
+
+
+def read_certificates(folder: Path) -> Certificates:
+    """Read one folder: `*.crt` are certificate authorities; `X.cert` and `X.key` are a pair.
+
+    Raises:
+        InvalidConfiguration: as `find_certificates`.
+
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if _is_file_of_sorts(entry))
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise InvalidConfiguration(str(folder), "", reason) from error
+    authorities = tuple(str(folder / name) for name in names if name.endswith(".crt"))
+    pairs: list[ClientFiles] = []
+    for name in names:
+        stem, dot, ending = name.rpartition(".")
+        other = {"cert": f"{stem}.key", "key": f"{stem}.cert"}.get(ending) if dot else None
+        if other is None:
+            continue
+        if other not in names:
+            raise InvalidConfiguration(str(folder / name), "", f"`{other}` is missing beside it")
+        if ending == "cert":
+            pairs.append(ClientFiles(str(folder / name), str(folder / other)))
+    return authorities, tuple(pairs)

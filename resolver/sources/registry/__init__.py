@@ -1,0 +1,1 @@
+"""One repository of a registry: documents, blobs, referrers, tags, and search."""

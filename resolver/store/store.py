@@ -1,0 +1,580 @@
+"""LocalStore: verified content and names in a folder on this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import HEX_DIGITS, Digest
+from resolver.core.oci.manifest import parse_document
+from resolver.core.results.events import Warned, ignore
+from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
+from resolver.store.blobs import MAX_DOCUMENT, Blobs
+from resolver.store.files import Patience
+from resolver.store.folder import Home
+from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from resolver.core.platforms.platform import Platform
+    from resolver.core.results.events import Observer
+    from resolver.core.results.pull import PulledName
+    from resolver.core.results.store import (
+        ActiveLease,
+        Collected,
+        DiskUsage,
+        Removed,
+        Retention,
+        StoredImage,
+        Verified,
+    )
+    from resolver.store.files import StoreFolder
+    from resolver.store.leases import Lease, Leases
+    from resolver.store.receive import BlobWriter, Transfers
+
+
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+#: Seconds a resolve waits to record its result; the answer does not depend on it.
+BRIEFLY = 5.0
+
+
+class LocalStore:
+    """A store in a folder, created by the first write; a store that does not exist is empty.
+
+    Implements `core.oci.content.Source`. Safe for use by several threads and processes.
+
+    Args:
+        root: the folder.
+        fsync: False is faster and may lose content in a power cut; reads verify in any case.
+        lock: False relies on no other process using the folder (`--unsafe-no-lock`).
+        shared: trust every user who can write to the folder (`--shared-store`).
+        patience: how long to wait for the lock.
+        observe: receives warnings about damage and about a store that cannot be written.
+
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        fsync: bool = True,
+        lock: bool = True,
+        shared: bool = False,
+        patience: Patience | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
+        self._observe = observe
+        self._home = Home(
+            self.root,
+            sync=fsync,
+            lock=lock,
+            patience=patience or Patience(),
+            shared=shared,
+            observe=observe,
+        )
+        self._blobs = Blobs(self._home, observe)
+        self._seen = Records(self._home, SEEN, observe)
+        self._pulled = Records(self._home, PULLED, observe)
+        self._giving_up = threading.Lock()
+        self._gave_up = False
+
+    @cached_property
+    def _transfers(self) -> Transfers:
+        """Incoming transfers; loaded on first use, since reads do not need them."""
+        from resolver.store.receive import Transfers  # noqa: PLC0415 - for pulls alone
+
+        return Transfers(self._home, self._blobs.held)
+
+    @cached_property
+    def _leases(self) -> Leases:
+        from resolver.store.leases import Leases  # noqa: PLC0415 - for pulls alone
+
+        return Leases(self._home)
+
+    def writing(self) -> AbstractContextManager[StoreFolder]:
+        """Block collection for the duration of the context: from the first look to the name.
+
+        Raises:
+            StoreFault: the store cannot be written or is not trusted.
+
+        """
+        return self._home.writing()
+
+    # Content
+
+    def load(
+        self, digest: Digest, size: int | None = None, limit: int = MAX_DOCUMENT
+    ) -> bytes | None:
+        """Return verified content by digest; None if it is absent or damaged.
+
+        Raises:
+            SizeMismatch: its size differs from `size`, in bytes.
+            LimitExceeded: it is larger than `limit`, in bytes.
+            StoreFault: it cannot be read.
+
+        """
+        return self._blobs.load(digest, size, limit)
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """Return a verified document.
+
+        Raises:
+            BlobNotFound: it is absent or damaged.
+            Untrusted: it does not match the descriptor, or is too large for a document.
+            StoreFault: it cannot be read.
+
+        """
+        if descriptor.size > MAX_DOCUMENT:
+            raise LimitExceeded(f"`{descriptor.digest}`", MAX_DOCUMENT, descriptor.size)
+        body = self.load(descriptor.digest, descriptor.size)
+        if body is None:
+            raise BlobNotFound(str(descriptor.digest), str(self.root))
+        return body
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether content of the right size is present; nothing is read."""
+        return self._blobs.has(descriptor)
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream content; the caller must verify it.
+
+        Raises:
+            BlobNotFound: it is absent.
+            StoreFault: it cannot be read.
+
+        """
+        return self._blobs.open(descriptor)
+
+    def add(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Add verified content, or nothing; `chunks` is not read if the content is present.
+
+        Raises:
+            Untrusted: the bytes do not match the descriptor.
+            StoreFault: they cannot be written.
+
+        """
+        self._blobs.add(descriptor, chunks)
+
+    def add_document(self, document: Document) -> None:
+        """Add a document.
+
+        Raises:
+            Untrusted: its bytes do not match its descriptor.
+            StoreFault: they cannot be written.
+
+        """
+        self._blobs.add(document.descriptor, (document.body,))
+
+    def try_add(self, document: Document, observe: Observer | None = None) -> bool:
+        """Add a document if possible; warn once about a store that cannot be written.
+
+        For work whose answer does not depend on the store. After the first failure no further write
+        is attempted, so that a batch does not wait for the same lock a hundred times.
+
+        Raises:
+            Untrusted: its bytes do not match its descriptor.
+
+        """
+        return self._attempt(
+            lambda: self._blobs.add(document.descriptor, (document.body,), seconds=BRIEFLY),
+            observe,
+        )
+
+    def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
+        """Whether content is present and can be used.
+
+        See docs/store-and-reliability.md, "Reuse checks".
+
+        Args:
+            descriptor: of the content.
+            full: hash large blobs too; documents are always hashed.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        return self._blobs.held(descriptor, full=full)
+
+    # Transfers
+
+    def receive(
+        self, descriptor: Descriptor, *, waiting: Callable[[], None] | None = None
+    ) -> AbstractContextManager[BlobWriter | None]:
+        """Write a blob in pieces; None if it is already present.
+
+        While another process fetches the same blob, wait until the blob is present or that process
+        has ended, then resume where it stopped. Leaving the block without `finish` keeps the
+        partial for the next transfer.
+
+        Args:
+            descriptor: of the blob.
+            waiting: called repeatedly while another process is fetching; may raise to give up.
+
+        Raises:
+            StoreFault: it cannot be written, or the other process makes no progress.
+
+        """
+        return self._transfers.receive(descriptor, waiting)
+
+    def record_transfers(self) -> None:
+        """Record the progress of this process's transfers before it ends."""
+        self._transfers.record()
+
+    def partial(self, descriptor: Descriptor) -> int:
+        """Count the bytes of this blob that an earlier transfer left.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        return self._transfers.had(descriptor)
+
+    def lease(
+        self, digests: Iterable[Digest] = (), purpose: str = "", *, needed: bool = True
+    ) -> AbstractContextManager[Lease]:
+        """Protect content from collection for the duration of the context, in every process.
+
+        Take the lease before the first look at the store: content added from then on is protected
+            too. `Lease.add` protects content that was present before.
+
+        Args:
+            digests: of the content.
+            purpose: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
+            needed: False continues without a lease where the store cannot be written.
+
+        Raises:
+            StoreFault: it cannot be written.
+
+        """
+        return self._leases.hold(digests, purpose, needed=needed)
+
+    def leases(self) -> tuple[ActiveLease, ...]:
+        """List the active leases.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        root = self._home.open_store()
+        if root is None:
+            return ()
+        from resolver.store.leases import active_leases  # noqa: PLC0415 - for collection alone
+
+        with root:
+            return active_leases(root)
+
+    def in_use(self) -> frozenset[Digest]:
+        """List the digests that active leases protect.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        return frozenset(digest for lease in self.leases() for digest in lease.digests)
+
+    def _attempt(self, act: Callable[[], object], observe: Observer | None) -> bool:
+        with self._giving_up:
+            if self._gave_up:
+                return False
+        try:
+            act()
+        except StoreFault as error:
+            self._give_up(error, observe or self._observe)
+            return False
+        return True
+
+    def _give_up(self, error: StoreFault, observe: Observer) -> None:
+        with self._giving_up:
+            first = not self._gave_up
+            self._gave_up = True
+        if first:
+            cause = error.__cause__
+            read_only = isinstance(cause, OSError) and cause.errno in _READ_ONLY
+            code = "store-read-only" if read_only else "store-unwritable"
+            observe(Warned(code, f"nothing is kept: {error}"))
+
+    # What was pulled
+
+    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
+        """Record a pulled name; platforms of the same root are merged.
+
+        Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
+            still used.
+
+        Args:
+            record: its content must already be in the store.
+            found: digest algorithms of content that was already present. Its folders are synced,
+                since the process that added it may have died before the sync.
+
+        Raises:
+            StoreFault: it cannot be written, or its content is incomplete.
+
+        """
+        from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
+
+        def check(root: StoreFolder, record: PulledName) -> None:
+            refuse_incomplete(root, record)
+            for algorithm in found if self._home.sync else ():
+                with root.need("blobs", algorithm) as folder:
+                    folder.sync()
+
+        return self._pulled.put(record, merge=merged, check=check)
+
+    def pulled(self, reference: str) -> PulledName | None:
+        """Return what was pulled under a canonical reference.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        return self._pulled.get(reference)
+
+    def pulled_names(self) -> Iterator[PulledName]:
+        """Iterate over all pulled names, in no particular order.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        return self._pulled.usable()
+
+    def unname(self, reference: str) -> bool:
+        """Remove a pulled name but not its content; False if there was none.
+
+        Raises:
+            StoreFault: it cannot be removed.
+
+        """
+        return self._pulled.drop(reference)
+
+    # What a resolve saw
+
+    def remember(self, record: NameRecord) -> None:
+        """Record what a reference points at; its content must already be in the store.
+
+        Raises:
+            StoreFault: it cannot be written.
+
+        """
+        self._seen.put(record)
+
+    def try_remember(self, record: NameRecord, observe: Observer | None = None) -> bool:
+        """Record what a reference points at if possible; see `try_add`."""
+        return self._attempt(lambda: self._seen.put(record, seconds=BRIEFLY), observe)
+
+    def recall(self, reference: str) -> NameRecord | None:
+        """Return what a canonical reference pointed at; None if unknown.
+
+        Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
+            record.
+
+        Raises:
+            StoreFault: it cannot be read.
+
+        """
+        seen = self._seen.get(reference)
+        if seen is not None:
+            return seen
+        pulled = self._pulled.get(reference)
+        return None if pulled is None else NameRecord(reference, pulled.root)
+
+    def names(self) -> Iterator[NameRecord]:
+        """Iterate over the recorded names, in no particular order.
+
+        Raises:
+            StoreFault: they cannot be read.
+
+        """
+        return self._seen.usable()
+
+    def entries(self) -> Iterator[NameRecord | BadName]:
+        """Iterate over the recorded names and the name files that cannot be used.
+
+        Raises:
+            StoreFault: they cannot be read.
+        """
+        return self._seen.entries()
+
+    def forget(self, reference: str) -> bool:
+        """Remove a recorded name but not its content; False if there was none.
+
+        Raises:
+            StoreFault: it cannot be removed.
+
+        """
+        return self._seen.drop(reference)
+
+    def resolve(self, name: str) -> Descriptor:
+        """Return the descriptor for a canonical reference or a digest.
+
+        Raises:
+            NotFound: it is not in the store.
+            InvalidDigest: it looks like a digest and is not valid.
+            BadDocument: it is content other than a document.
+            StoreFault: the store cannot be read.
+
+        """
+        if name.partition(":")[0] in HEX_DIGITS:
+            return self.document(name).descriptor
+        # A pulled name is complete; a resolved one may point at absent content.
+        known = self.pulled(name) or self.recall(name)
+        if known is None:
+            raise NotFound(
+                f"the store `{self.root}` does not know `{name}`",
+                "resolve or pull it once while its registry can be reached",
+            )
+        return known.root
+
+    def document(self, name: str) -> Document:
+        """Return the document for a canonical reference or a digest.
+
+        Raises:
+            NotFound: it, or its content, is not in the store.
+            Untrusted: it is content other than a document.
+            StoreFault: the store cannot be read.
+
+        """
+        if name.partition(":")[0] in HEX_DIGITS:
+            digest = Digest.parse(name)
+            body = self.load(digest)
+            if body is None:
+                raise BlobNotFound(name, str(self.root))
+            media_type = parse_document(body, None, f"`{name}`").media_type
+            return Document(Descriptor(media_type, digest, len(body)), body)
+        root = self.resolve(name)
+        return Document(root, self.read(root))
+
+    def tags(self) -> Iterator[str]:
+        """List the references in the store."""
+        seen = {record.reference for record in self.names()}
+        return iter(sorted(seen | {record.reference for record in self.pulled_names()}))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: warnings go to the observer."""
+        return ()
+
+    # Upkeep
+
+    def look(self) -> bool | None:
+        """Whether the store exists: None if not, False for an empty folder; nothing is changed.
+
+        Raises:
+            StoreFault: the folder is not a store or cannot be read.
+
+        """
+        return self._home.look()
+
+    def doubts(self) -> tuple[str, ...]:
+        """Return the reasons why other users can change this store, accepted or not.
+
+        Raises:
+            StoreFault: the folder cannot be inspected.
+
+        """
+        return self._home.doubts()
+
+    def try_writing(self) -> None:
+        """Take the lock, and write and remove a test file.
+
+        Raises:
+            StoreFault: either fails.
+
+        """
+        self._home.try_writing()
+
+    def images(self) -> tuple[StoredImage, ...]:
+        """List pulled images by reference, then the complete images without a pulled name.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.store import images  # noqa: PLC0415 - loaded when used
+
+        return images.images(self._home, self._pulled, self._seen)
+
+    def usage(self) -> DiskUsage:
+        """Return disk usage, and what images share.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.store import images  # noqa: PLC0415 - loaded when used
+
+        return images.usage(self._home, self._pulled, self._seen)
+
+    def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
+        """Remove content that neither names nor active leases need.
+
+        Args:
+            rules: further content to keep; None for the defaults.
+            dry_run: decide, and remove nothing.
+
+        Raises:
+            StoreFault: it cannot be determined what is needed, and nothing was removed; or a file
+                cannot be removed.
+
+        """
+        from resolver.core.results.store import Retention  # noqa: PLC0415 - for collection alone
+        from resolver.store.collect import collect  # noqa: PLC0415 - loaded when used
+
+        rules = Retention() if rules is None else rules
+        return collect(self._home, self._pulled, self._seen, rules, dry_run=dry_run)
+
+    def remove(
+        self, target: str, platform: Platform | None = None, *, force: bool = False
+    ) -> Removed:
+        """Untag an image and delete the content that nothing else needs.
+
+        Args:
+            target: a canonical reference with a tag, a digest or both; or an image ID: the digest
+                of its config, manifest or index, or a prefix of one.
+            platform: remove only the image for this platform.
+            force: remove an ID with several names and an image in use; content under a lease is
+                untagged and left for a later collection.
+
+        Raises:
+            ImageNotHeld: there is no such image here.
+            Malformed: it is the start of several ids.
+            Negative: it is used, or an id has several names.
+            StoreFault: it cannot be removed.
+
+        """
+        from resolver.store.remove import remove  # noqa: PLC0415 - loaded when used
+
+        records = (self._pulled, self._seen)
+        return remove(self._home, records, target, platform, force=force, observe=self._observe)
+
+    def verify(
+        self,
+        *,
+        full: bool = False,
+        repair: Callable[[Descriptor, tuple[str, ...]], bool] | None = None,
+    ) -> Verified:
+        """Check that every name is complete and every file matches its digest.
+
+        Damaged files are set aside and count as missing; a pull fetches them again.
+
+        Args:
+            full: hash large blobs too.
+            repair: fetches content again for the references that need it; its result is checked in
+                the store. With it, unreadable name files are set aside too.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
+
+        records = (self._pulled, self._seen)
+        return StoreCheck(self._home, self._blobs, records, full=full).run(repair)

@@ -1,0 +1,417 @@
+"""Check images against requirements, with as few requests as possible.
+
+The index lists the platforms, which takes one request. The manifest of an entry is read where a
+rule about platforms depends on it, since an artifact can be listed as an image; for entries without
+a platform, whose configs name one; and for age, attestations and lint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.check.check import (
+    Checkable,
+    CheckedBuild,
+    CheckedImage,
+    counting,
+    deciding,
+    image_findings,
+    like,
+)
+from resolver.core.lint.findings import Severity
+from resolver.core.oci.manifest import oversize
+from resolver.core.oci.reference import Reference
+from resolver.core.platforms.platform import UNKNOWN
+from resolver.core.results.resolve import Failure
+from resolver.errors import ResolverError, Usage
+from resolver.values import dataclass
+from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.policy import Policy
+    from resolver.core.lint.findings import Finding, FindingPlace
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments, ImageEntry
+    from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.events import Warned
+    from resolver.core.results.matrix import Matrix
+    from resolver.verbs.context import Context
+    from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+def look_at_image(  # noqa: PLR0913 - each of them decides what is read
+    reader: DocumentReader,
+    root: RootDocument,
+    wanted: Requirements,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    now: datetime,
+    index_only: bool = False,
+) -> Checkable:
+    """Read what the rules need from one image.
+
+    Args:
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
+        wanted: decides what is read; `same_as` is resolved already.
+        table: the platform facts.
+        jobs: documents in parallel.
+        now: a time with a zone.
+        index_only: trust the index, and read no manifest to learn what an entry is.
+
+    Raises:
+        ResolverError: a document that a rule needs cannot be read.
+    """
+
+    def decisive(found: ImageDocuments) -> list[ImageEntry]:
+        images = found.images
+        chosen = deciding([entry.platform for entry in images], wanted, table)
+        return [images[position] for position in chosen]
+
+    known = gather_platforms(
+        reader, root, table, jobs=jobs, decisive=decisive, index_only=index_only
+    ).sound()
+    images = known.images
+    chosen = counting([entry.platform for entry in images], wanted, table)
+    counted = {str(images[position].descriptor.digest) for position in chosen}
+    created: dict[str, str] = {}
+    lies: tuple[Finding, ...] = ()
+    if wanted.max_age:
+        with_configs = _with_configs(reader, root, counted, jobs)
+        created = _dates(with_configs)
+        # Lint reports the same when it is requested.
+        lies = _contradictions(with_configs, table) if wanted.lint is None else ()
+    if wanted.lint is None:
+        lies += _oversized(known, counted, table)
+    kinds: dict[str, frozenset[str]] = {}
+    if wanted.attestations:
+        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
+    builds = tuple(
+        CheckedBuild(
+            entry.platform,
+            digest := str(entry.descriptor.digest),
+            created.get(digest),
+            kinds.get(digest),
+        )
+        for entry in images
+    )
+    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
+
+
+def platforms_of(
+    reader: DocumentReader,
+    root: RootDocument,
+    table: PlatformTable,
+    *,
+    jobs: int,
+    index_only: bool = False,
+) -> tuple[Platform, ...]:
+    """List the platforms that an image is offered for, each once, in index order.
+
+    Manifests are read to leave artifacts out, unless `index_only` is set.
+    """
+    known = gather_platforms(
+        reader, root, table, jobs=jobs, decisive=named_images, index_only=index_only
+    ).sound()
+    found = (entry.platform for entry in known.images)
+    return tuple(
+        dict.fromkeys(
+            platform for platform in found if platform is not None and platform.os != UNKNOWN
+        )
+    )
+
+
+def judge_image(
+    image: Checkable,
+    root: RootDocument,
+    more: Iterable[Finding],
+    warned: Iterable[Warned],
+) -> CheckedImage:
+    """Apply the rules; `more` are lint findings, which fail from the requested severity on."""
+    own, further = image_findings(image), (*image.more, *more)
+    left_out = frozenset(image.wanted.ignore)
+    kept = tuple(finding for finding in own if finding.rule not in left_out)
+    rest = tuple(finding for finding in further if finding.rule not in left_out)
+    weight = image.wanted.lint or Severity.ERROR
+    fails = any(not finding.severity < weight for finding in rest)
+    return CheckedImage(
+        reference=image.reference,
+        root=root.document.descriptor,
+        pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
+        platforms=tuple(map(str, image.offered)),
+        passed=not kept and not fails,
+        findings=(*kept, *rest),
+        ignored=len(own) + len(further) - len(kept) - len(rest),
+        warnings=tuple(warned),
+    )
+
+
+def settle(
+    wanted: Requirements, platforms_of_another: Callable[[str], tuple[Platform, ...]]
+) -> Requirements:
+    """Replace `same_as` by the platforms of the image it names."""
+    if not wanted.same_as:
+        return wanted
+    return replace(like(wanted, platforms_of_another(wanted.same_as)), same_as="")
+
+
+def _with_configs(
+    reader: DocumentReader, root: RootDocument, counted: set[str], jobs: int
+) -> ImageDocuments:
+    def wanted(entry: Descriptor) -> bool:
+        return str(entry.digest) in counted
+
+    return gather(reader, root, Depth(), jobs=jobs, wanted=wanted).sound()
+
+
+def _dates(image: ImageDocuments) -> dict[str, str]:
+    return {
+        str(entry.descriptor.digest): entry.config.created
+        for entry in image.images
+        if entry.config is not None
+    }
+
+
+def _oversized(
+    image: ImageDocuments, counted: set[str], table: PlatformTable
+) -> tuple[Finding, ...]:
+    """Find builds that cannot be pulled: the index lists manifests that are too large."""
+    from resolver.core.lint.documents import UNREADABLE_DOCUMENT  # noqa: PLC0415 - as below
+    from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as below
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(
+        subject.finding(UNREADABLE_DOCUMENT, str(reason), entry)
+        for entry in image.images
+        if str(entry.descriptor.digest) in counted
+        if (reason := oversize(entry.descriptor, image.reference)) is not None
+    )
+
+
+def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Finding, ...]:
+    """Compare index and config where both are in the store anyway."""
+    from resolver.core.lint.images import contradictory_configs  # noqa: PLC0415 - as needed
+    from resolver.core.lint.subject import Subject  # noqa: PLC0415 - as above
+
+    subject = Subject(image.reference, table, image.root, image.index, image.parts)
+    return tuple(contradictory_configs(subject))
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """One image, its requirements, and the line of the policy that sets them."""
+
+    reference: str | Reference
+    wanted: Requirements
+    place: FindingPlace | None = None
+
+
+def check(
+    context: Context,
+    references: str | Reference | Iterable[str | Reference],
+    wanted: Requirements,
+    *,
+    now: datetime | None = None,
+    index_only: bool = False,
+) -> Checked:
+    """Check that images meet their requirements; each missing thing is a finding."""
+    named: list[str | Reference] = (
+        [references] if isinstance(references, str | Reference) else list(references)
+    )
+    return _check_all(
+        context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
+    )
+
+
+def check_policy(
+    context: Context,
+    policy: Policy | Path | str,
+    references: Iterable[str | Reference] = (),
+    *,
+    now: datetime | None = None,
+    index_only: bool = False,
+) -> Checked:
+    """Check images against a policy; see `resolver.core.check.policy` for its form."""
+    from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
+
+    rules = policy if isinstance(policy, Read) else read_policy(context, policy)
+    subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
+    subjects += [_Subject(reference, rules.defaults) for reference in references]
+    return _check_all(context, subjects, now, index_only=index_only)
+
+
+def matrix(  # noqa: PLR0913 - one for each option of the verb
+    context: Context,
+    reference: str | Reference,
+    platforms: Iterable[str | Platform] = (),
+    *,
+    system: str = "github",
+    runners: Iterable[str] = (),
+    require_runner: bool = False,
+    index_only: bool = False,
+) -> Matrix:
+    """Make a job of every build of an image."""
+    from resolver.core.check.check import own_level  # noqa: PLC0415
+    from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
+        make_matrix,
+        parse_runner,
+        parts_of_jobs,
+        system_of,
+    )
+    from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
+
+    chosen = system_of(system)
+    rules = [parse_runner(text, context.table) for text in runners]
+    requests = [context.platform_request(text) for text in platforms]
+    target = context.target(reference)
+    reader, warned = context.reader(target)
+    root = context.read_root(reader, target)
+
+    def wanted(found: ImageDocuments) -> list[Platform]:
+        offered = [entry.platform for entry in found.images]
+        # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
+        return [
+            own_level(request.platforms[-1], offered, context.table)
+            if request.local
+            else request.platforms[-1]
+            for request in requests
+        ]
+
+    image = gather_platforms(
+        reader,
+        root,
+        context.table,
+        jobs=context.settings.jobs,
+        decisive=lambda found: parts_of_jobs(found, wanted(found), context.table),
+        index_only=index_only,
+    ).sound()
+    reader.report_warnings()
+    told = replace(image, warnings=tuple(warned))
+    return make_matrix(
+        told, wanted(image), chosen, rules, context.table, require_runner=require_runner
+    )
+
+
+def read_policy(
+    context: Context,
+    path: Path | str,
+    over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+) -> Policy:
+    """Read a policy file, in YAML or JSON; `-` is standard input."""
+    from resolver.core.check.policy import read_policy  # noqa: PLC0415 - for policies alone
+    from resolver.files import yaml  # noqa: PLC0415 - loads YAML
+
+    return read_policy(yaml.read(path), context.table, over)
+
+
+def _check_all(
+    context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
+) -> Checked:
+    from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+    targets = []
+    for subject in subjects:
+        if subject.wanted.is_empty:
+            raise Usage(
+                f"nothing is required of `{subject.reference}`",
+                "add requirements: `--require linux/amd64,linux/arm64`",
+            )
+        if index_only:
+            _require_index_only(subject.wanted)
+        targets.append((context.target(subject.reference), subject))
+        if subject.wanted.same_as:
+            context.target(subject.wanted.same_as)
+    moment = now or _now()
+    jobs = context.settings.jobs if len(targets) == 1 else 1
+
+    def look(pair: tuple[Target, _Subject]) -> CheckedImage:
+        target, subject = pair
+        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
+        placed = tuple(replace(each, place=subject.place) for each in found.findings)
+        return replace(found, findings=placed)
+
+    images: list[CheckedImage | Failure] = []
+    for outcome in parallel(look, targets, jobs=context.settings.jobs):
+        if not isinstance(outcome.value, ResolverError):
+            images.append(outcome.value)
+        elif len(targets) == 1:
+            raise outcome.value
+        else:
+            images.append(Failure(str(outcome.item[0]), None, outcome.value))
+    return Checked(tuple(images))
+
+
+def _checked(
+    context: Context,
+    target: Target,
+    asked_for: Requirements,
+    now: datetime,
+    jobs: int,
+    *,
+    index_only: bool,
+) -> CheckedImage:
+
+    wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
+    reader, warned = context.reader(target)
+    root = context.read_root(reader, target)
+    image = look_at_image(
+        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+    )
+    more: tuple[Finding, ...] = ()
+    if wanted.lint is not None:
+        from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
+
+        subject = look_at(
+            reader, lambda: root, target, context.table, jobs=jobs, warn=warned.append
+        )
+        more = judge_entries(subject, (), ()).findings
+    reader.report_warnings()
+    return judge_image(image, root, more, warned)
+
+
+def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
+    """List the platforms of another image; what the store holds costs one HEAD."""
+    target = context.target(reference)
+    reader, _warned = context.reader(target)
+    root = context.read_root(reader, target)
+    found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
+    if not found:
+        raise Usage(
+            f"`{reference}` is offered for no platform, so nothing can have the same",
+            "name an image with platforms after `--same-platforms-as`",
+        )
+    return found
+
+
+def _require_index_only(wanted: Requirements) -> None:
+    """Refuse requirements that an index alone cannot answer.
+
+    Raises:
+        Usage: there is one.
+    """
+    needs = (
+        ("max-age", wanted.max_age),
+        ("require-attestation", wanted.attestations),
+        ("lint", wanted.lint),
+    )
+    for name, value in needs:
+        if value:
+            raise Usage(
+                f"`{name}` needs manifests, and with `--index-only` none is read",
+                "leave out `--index-only`",
+            )
+
+
+def _now() -> datetime:
+    from datetime import UTC, datetime  # noqa: PLC0415 - for ages alone
+
+    return datetime.now(UTC)

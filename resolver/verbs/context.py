@@ -1,0 +1,426 @@
+"""Build what the verbs share: settings, platform table, store, client and sources."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from resolver.core.oci.descriptor import EntryKind
+from resolver.core.oci.manifest import Index
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
+from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.events import Event, Observer, Warned, ignore
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
+from resolver.settings import Flags, Settings
+from resolver.store import LocalStore, NameRecord
+from resolver.verbs.documents import (
+    DocumentReader,
+    PlatformRequest,
+    RootDocument,
+    read_local_root,
+    read_root,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from resolver.core.oci.content import Source
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments
+    from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.registry.endpoints import HostChoice
+    from resolver.sources.http.client import Transport
+    from resolver.sources.mirrors.hosts import Hosts
+    from resolver.verbs.gather import Depth
+    from resolver.verbs.layers import LayerContent
+
+PlatformLike = str | Platform | None
+#: Repositories that are kept open.
+_MAX_SOURCES = 4_096
+
+
+class Opened(NamedTuple):
+    """A name whose own document is here, and where the rest of it is read."""
+
+    target: Target
+    reader: DocumentReader
+    root: RootDocument
+    warned: list[Warned]
+
+
+class Context:
+    """The state of one session that every verb takes as its first argument.
+
+    It owns one HTTP client, one store and one platform table, opens repositories and local places
+    on first use, and is safe to share between threads. `Session` documents the constructor's
+    arguments.
+
+    Attributes:
+        observe: receives warnings, notes and progress.
+        mutex: guards `trusted_hosts`, `client` and `hosts`.
+        trusted_hosts: registries named by the user, which may have private addresses.
+        via: the `Via` header of a mirror's requests; empty for none.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        *,
+        offline: bool | None = None,
+        flags: Flags | None = None,
+        environment: Mapping[str, str] | None = None,
+        observe: Observer = ignore,
+    ) -> None:
+        given = flags or Flags()
+        if store is not None:
+            given = replace(given, store=str(store))
+        if offline is not None:
+            given = replace(given, offline=offline)
+        self.settings = Settings.load(given, environment)
+        self.table: PlatformTable = _table(self.settings.platforms_file)
+        self.observe = observe
+        self.store = LocalStore(
+            self.settings.store,
+            fsync=self.settings.fsync,
+            lock=self.settings.lock,
+            shared=self.settings.shared_store,
+            observe=observe,
+        )
+        self.mutex = threading.Lock()
+        self._transport: Transport | None = None
+        self._hosts: Hosts | None = None
+        self._may_block: bool | None = None
+        self._sources: dict[tuple[str, str], Source] = {}
+        self.trusted_hosts: set[str] = set()
+        self.via = ""
+        self._clean: Callable[[str], str] = str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self.mutex:
+            transport, self._transport = self._transport, None
+            self._sources.clear()
+        if transport is not None:
+            transport.close()
+
+    def clean(self, text: str) -> str:
+        """Take out of a text every secret that this session has learned."""
+        return self._clean(text)
+
+    def platform_request(
+        self,
+        platform: PlatformLike,
+        *,
+        exact: bool = False,
+        verify: bool = False,
+        strict: bool = False,
+    ) -> PlatformRequest:
+        """Parse a platform, or the default one, into the list of acceptable platforms.
+
+        Raises:
+            InvalidPlatform: the text is not a platform.
+        """
+        chosen = platform if platform is not None else self.settings.platform
+        explicit = chosen is not None
+        if isinstance(chosen, Platform):
+            platforms: tuple[Platform, ...] = (chosen,)
+        else:
+            platforms = self._parse_platform(chosen)
+        return PlatformRequest(platforms, explicit, exact, verify, strict, local=chosen == "local")
+
+    def _parse_platform(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Parse a platform; an error in one set by a variable names the variable."""
+        try:
+            if chosen is None or chosen == "local" or "/" not in chosen:
+                return self._host_platforms(chosen)
+            return (Platform.parse(chosen, table=self.table),)
+        except InvalidPlatform as error:
+            variable = self.settings.platform_named_by
+            if not variable or error.text != self.settings.platform:
+                raise
+            hint = f"the variable `{variable}` sets it: fix it, or name a platform with `-p`"
+            raise InvalidPlatform(error.text, error.reason, hint) from error
+
+    def _host_platforms(self, chosen: str | None) -> tuple[Platform, ...]:
+        """Parse a platform that depends on this machine: none, `local`, or a partial one."""
+        from resolver.files import platforms  # noqa: PLC0415 - most platforms are complete
+
+        if chosen is None:
+            return platforms.default_platforms(platforms.host_platform())
+        if chosen == "local":
+            return platforms.default_platforms(platforms.local_platform())
+        return (Platform.parse(chosen, host=platforms.host_platform(), table=self.table),)
+
+    def every_platform(
+        self, reader: DocumentReader, root: RootDocument, every: PlatformRequest
+    ) -> list[PlatformRequest]:
+        """Return one exact request for each image that an index lists, in index order.
+
+        Entries without a platform are identified by their configs, as in `resolve`.
+
+        Raises:
+            NotFound: the index lists no image.
+        """
+        if not isinstance(root.parsed, Index):
+            return [self.platform_request(None)]
+        from resolver.verbs.gather import gather_platforms  # noqa: PLC0415 - for this question
+
+        known = gather_platforms(reader, root, self.table, jobs=1)
+        # An unverifiable entry is kept too: resolving it raises the error.
+        closed = (entry for entry in known.parts if not entry.descriptor.digest.is_verifiable)
+        others = {
+            entry.path for entry in closed if entry.kind in {EntryKind.IMAGE, EntryKind.INDEX}
+        }
+        wanted = {entry.path for entry in known.images} | others
+        images = [entry for entry in known.parts if entry.path in wanted]
+        for entry in images:
+            if entry.platform is None and entry.failure is not None:
+                raise entry.failure
+        requests = {
+            (entry.platform, entry.descriptor.digest): replace(
+                every, platforms=(entry.platform,), entry=entry.descriptor.digest
+            )
+            for entry in images
+            if entry.platform is not None
+        }
+        if not requests:
+            raise NotFound(f"`{root.text}` is offered for no platform at all")
+        return list(requests.values())
+
+    def gather(
+        self,
+        reference: str | Reference,
+        depth: Depth,
+        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
+    ) -> ImageDocuments:
+        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`.
+
+        Raises:
+            ResolverError: the root document cannot be read; see `ImageEntry.failure` for one entry.
+        """
+        return self.gather_opened(self.open(reference), depth, wanted)
+
+    def open(self, reference: str | Reference) -> Opened:
+        """Read what a name points at, and no further.
+
+        Raises:
+            ResolverError: it cannot be read.
+        """
+        target = self.target(reference)
+        reader, warned = self.reader(target)
+        return Opened(target, reader, self.read_root(reader, target), warned)
+
+    def gather_opened(
+        self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
+    ) -> ImageDocuments:
+        """Read the builds behind a name that was opened."""
+        from resolver.verbs.gather import gather  # noqa: PLC0415
+
+        jobs = self.settings.jobs
+        found = gather(opened.reader, opened.root, depth, jobs=jobs, wanted=wanted)
+        opened.reader.report_warnings()
+        return replace(found, warnings=(*found.warnings, *opened.warned))
+
+    @contextmanager
+    def layers_of(
+        self, opened: Opened, purpose: str, brought: list[Descriptor]
+    ) -> Iterator[LayerContent]:
+        """Yield the content that the layers of an image are read from.
+
+        Layers in a registry are first fetched into the store and verified; layers in a local place
+        or the store are read in place.
+
+        Args:
+            opened: the image.
+            brought: receives the layers that had to be fetched.
+            purpose: shown to a user who tries to remove one of them meanwhile.
+
+        Raises:
+            StoreFault: the store cannot be written.
+        """
+        from resolver.verbs.layers import HeldLayers, fetching  # noqa: PLC0415
+
+        target = opened.target
+        if isinstance(target, LayoutTarget):
+            yield self.source(target)
+        elif self.settings.offline or isinstance(target, StoreTarget):
+            yield HeldLayers(self.store, str(target))
+        else:
+            reference = target.reference
+
+            def fetched(layer: Descriptor) -> None:
+                if not brought:
+                    # By digest, so that `ls` shows what was read even after the tag has moved.
+                    root = opened.root.document.descriptor
+                    pinned = str(reference.with_digest(root.digest))
+                    self.store.try_remember(NameRecord(pinned, root), self.observe)
+                brought.append(layer)
+
+            source = partial(self.source, target)
+            with fetching(self.store, source, purpose, self.observe, fetched=fetched) as content:
+                yield content
+
+    def report_fetched_layers(self, *layers: list[Descriptor]) -> None:
+        """Report once how many layers in the store no pulled image needs."""
+        sizes = {layer.digest: layer.size for brought in layers for layer in brought}
+        if sizes:
+            from resolver.core.results.pull_events import Brought  # noqa: PLC0415 - rarely needed
+
+            self.observe(Brought(len(sizes), sum(sizes.values())))
+
+    def target(self, reference: str | Reference) -> Target:
+        """Read a reference, and refuse one that the configuration blocks."""
+        target = (
+            parse_target(reference) if isinstance(reference, str) else RegistryTarget(reference)
+        )
+        if isinstance(target, RegistryTarget):
+            target.reference.check_endpoint()
+            self._refuse_blocked(target.reference)
+            with self.mutex:
+                self.trusted_hosts.add(target.reference.registry)
+        elif isinstance(target, LayoutTarget):
+            from resolver.sources import settle  # noqa: PLC0415 - only for local places
+
+            return settle(target)
+        return target
+
+    def read_root(
+        self, reader: DocumentReader, target: Target, *, verify_tag: bool = False
+    ) -> RootDocument:
+        """Read the document that a target names."""
+        if isinstance(target, LayoutTarget):
+            return read_local_root(reader, str(target), target.name or "")
+        if isinstance(target, StoreTarget):
+            return self._read_stored_root(reader, target.reference)
+        return read_root(reader, target.reference, verify_tag=verify_tag)
+
+    def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
+        """Read what was pulled, whatever a later look at the registry saw; else what was seen.
+
+        Raises:
+            ImageNotHeld: neither.
+
+        """
+        text = str(reference)
+        known = self.store.pulled(text) or self.store.recall(text)
+        if known is None and reference.digest is None:
+            raise ImageNotHeld(text, str(self.store.root))
+        pinned = reference if known is None else reference.with_digest(known.root.digest)
+        return replace(read_root(reader, pinned), text=text)
+
+    def reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
+        """Make a reader for one question; what it warns of also belongs into the answer."""
+        warned: list[Warned] = []
+
+        def observe(event: Event) -> None:
+            if isinstance(event, Warned):
+                warned.append(event)
+            self.observe(event)
+
+        if isinstance(target, LayoutTarget):
+            return DocumentReader(lambda: self.source(target), None, str(target), observe), warned
+        offline = self.settings.offline or isinstance(target, StoreTarget)
+        opener: Callable[[], Source] | None = None if offline else lambda: self.source(target)
+        return DocumentReader(opener, self.store, str(target.reference), observe), warned
+
+    def source(self, target: Target, *, whole: bool = False) -> Source:
+        """Open a place; `whole` with the mirrors for every form of reference."""
+        if isinstance(target, LayoutTarget):
+            from resolver.sources import open_local  # noqa: PLC0415 - only for local places
+
+            return open_local(target)
+        from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
+
+        registry, repository = target.reference.registry, target.reference.repository
+        with self.mutex:
+            source = self._sources.get((registry, repository))
+            if source is None:
+                source = open_registry(self.client(), target.reference, self.hosts())
+                self._sources[registry, repository] = source
+                if len(self._sources) > _MAX_SOURCES:
+                    # A mirror runs for weeks, and its clients choose the names.
+                    self._sources.pop(next(iter(self._sources)))
+        return source if whole else as_given(source, target.reference)
+
+    def endpoints(self, reference: str | Reference) -> HostChoice:
+        """Return the endpoints of a repository, in order, and the file that configures them.
+
+        No request is sent.
+
+        Raises:
+            Malformed: the reference is invalid, or a configuration file cannot be used.
+
+        """
+        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
+        with self.mutex:
+            hosts = self.hosts()
+        return hosts.choose(parsed.registry, parsed.repository)
+
+    def _refuse_blocked(self, reference: Reference) -> None:
+        """Refuse what the user's configuration forbids, also where the store could answer.
+
+        Raises:
+            RegistryBlocked: it is forbidden.
+            InvalidConfiguration: a file that may forbid something cannot be used.
+
+        """
+        from resolver.sources.mirrors.files import (  # noqa: PLC0415 - small, and not for layouts
+            SYSTEM,
+            configuration_files,
+            may_block,
+        )
+
+        with self.mutex:
+            if self._may_block is None:
+                settings = self.settings
+                files = configuration_files(settings.environment, settings.home, SYSTEM)
+                self._may_block = may_block(files)
+            hosts = self.hosts() if self._may_block else None
+        if hosts is not None:
+            by_digest = reference.digest is not None
+            hosts.open(reference.registry, reference.repository, by_digest=by_digest)
+
+    def hosts(self) -> Hosts:
+        """Return the endpoint configuration; the caller holds `mutex`."""
+        if self._hosts is None:
+            from resolver.sources import open_hosts  # noqa: PLC0415 - not for what is held
+
+            self._hosts = open_hosts(self.settings, self.observe)
+        return self._hosts
+
+    def client(self) -> Transport:
+        """Build the transport on the first need; called with the lock held."""
+        if self._transport is None:
+            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+
+            hosts = frozenset(self.trusted_hosts)
+            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
+            # Kept beyond the transport's own end: messages about that end need it.
+            self._clean = self._transport.redactor.clean
+        return self._transport
+
+
+def _table(extension: Path | None) -> PlatformTable:
+    if extension is None:
+        return BUILTIN
+    from resolver.files.platforms import load_table  # noqa: PLC0415
+
+    return load_table(extension)

@@ -1,0 +1,1 @@
+"""Doctor: what this machine is set up with, one module per group of checks."""

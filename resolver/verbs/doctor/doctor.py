@@ -1,0 +1,126 @@
+"""Check the installation and this machine: `CHECKS` lists the checks, and a fault stops none.
+
+To add a check, write a function in a module beside this one and add a row. Only registries named
+by the user get requests, one each; nothing is changed, except for a file in an existing store,
+which is removed immediately.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from resolver._version import __version__
+from resolver.core.results.doctor import Checkup, CheckupRow
+from resolver.core.variables import PREFIX
+from resolver.errors import ResolverError
+from resolver.files.platforms import load_table
+from resolver.settings import Flags, Settings
+from resolver.verbs.doctor import hosts, installation, logins, network, store
+from resolver.verbs.doctor.machine import failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from resolver.verbs.doctor.machine import Look, MachineReport
+
+
+class DoctorCheck(NamedTuple):
+    """One check; group and name label the row when the check itself fails."""
+
+    group: str
+    name: str
+    look: Look
+
+
+#: Every check, in the order it is shown.
+CHECKS = (
+    DoctorCheck("installation", "python", installation.python),
+    DoctorCheck("installation", "platform", installation.platform),
+    DoctorCheck("installation", "packages", installation.packages),
+    DoctorCheck("installation", "isal", installation.gzip),
+    DoctorCheck("installation", "zstd", installation.zstd),
+    DoctorCheck("store", "folder", store.folder),
+    DoctorCheck("store", "access", store.access),
+    DoctorCheck("store", "content", store.content),
+    DoctorCheck("store", "room", store.room),
+    DoctorCheck("store", "file system", store.file_system),
+    DoctorCheck("store", "writing", store.writing),
+    DoctorCheck("logins", "given", logins.explicit),
+    DoctorCheck("logins", "files", logins.places),
+    DoctorCheck("registries", "config.yaml", hosts.config),
+    DoctorCheck("registries", "files", hosts.choices),
+    DoctorCheck("registries", "answers", hosts.answers),
+    DoctorCheck("network", "offline", network.offline),
+    DoctorCheck("network", "authorities", network.authorities),
+    DoctorCheck("network", "--ca-file", network.ca_file),
+    DoctorCheck("network", "proxies", network.proxies),
+    DoctorCheck("network", "clock", network.clock),
+    DoctorCheck("tools", "tools", installation.tools),
+    DoctorCheck("terminal", "terminal", installation.terminal),
+    DoctorCheck("variables", "variables", installation.variables),
+)
+
+#: Two that go together.
+_LOGIN = ("RESOLVER_USERNAME", "RESOLVER_PASSWORD")
+
+
+def run_checks(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS) -> Checkup:
+    """Run every check; one that cannot run is a row with the reason."""
+    return Checkup(__version__, tuple(row for check in checks for row in _rows(check, machine)))
+
+
+def check_installation(error: ImportError) -> Checkup:
+    """Check the installation where it is too broken for anything else; `error` has the reason."""
+    rows = [failed("installation", "session", error)]
+    for look in (
+        installation.python,
+        installation.packages,
+        installation.gzip,
+        installation.zstd,
+    ):
+        rows += look(None)
+    return Checkup(__version__, tuple(rows))
+
+
+def _rows(check: DoctorCheck, machine: MachineReport) -> Iterator[CheckupRow]:
+    try:
+        yield from check.look(machine)
+    except (ResolverError, OSError, ImportError) as error:
+        yield failed(check.group, check.name, error)
+
+
+def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[CheckupRow, ...]]:
+    """Remove our invalid variables from the environment, with a row for each.
+
+    Returns the rest of the environment and the rows.
+    """
+    left = dict(environment)
+    rows: list[CheckupRow] = []
+    for name in sorted(each for each in environment if each.startswith(PREFIX)):
+        try:
+            _try(name, environment)
+        except (ResolverError, OSError) as error:
+            row = failed("variables", name, error)
+            rows.append(replace(row, hint=row.hint or f"unset {name}"))
+            left.pop(name, None)
+    if any(name not in left for name in _LOGIN):
+        for name in _LOGIN:
+            left.pop(name, None)
+    return left, tuple(rows)
+
+
+def _try(name: str, environment: Mapping[str, str]) -> None:
+    """See whether a session could be made with this variable.
+
+    Raises:
+        ResolverError, OSError: it could not.
+
+    """
+    alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
+    if name not in _LOGIN:
+        alone = {"HOME": environment.get("HOME", "")}
+    # With a store that is named, its usual place need not be found out.
+    settings = Settings.load(Flags(), {"RESOLVER_STORE": ".", **alone, name: environment[name]})
+    if settings.platforms_file is not None:
+        load_table(settings.platforms_file)

@@ -1,0 +1,1 @@
+"""Export: layouts, archives, and handing an image to another tool."""

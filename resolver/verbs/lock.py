@@ -1,0 +1,515 @@
+"""Locking: what references mean now, to be written down; and whether what was still holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from resolver.core.lockfile.drift import LockDrift, PlatformPair, drift_of, gone, pairs_of
+from resolver.core.lockfile.entries import Platforms, by_entry, narrow, narrowed, pick
+from resolver.core.lockfile.entries import record as record_of
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.manifest import Index
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.pin.edits import LineIndex
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Warned
+from resolver.core.results.resolve import Failure
+from resolver.errors import (
+    InvalidReference,
+    NotFound,
+    NotLocked,
+    Offline,
+    PlatformNotOffered,
+    PlatformUnknown,
+    ResolverError,
+    Usage,
+)
+from resolver.settings import LOCK_FILE
+from resolver.values import dataclass
+from resolver.verbs import resolve as resolving
+from resolver.verbs.documents import MAX_PROBES, RootDocument, read_root
+from resolver.verbs.gather import gather_platforms
+from resolver.verbs.output_files import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.lockfile.entries import ExportedLockEntry
+    from resolver.core.lockfile.lock import Lock, Locked, LockedImage, LockedPlatform
+    from resolver.core.pin.edits import ImageSpot
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.resolve import Resolution
+    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.documents import DocumentReader, PlatformRequest
+    from resolver.verbs.pin import ImageFile
+
+
+def record(
+    reader: DocumentReader,
+    root: RootDocument,
+    written: str,
+    only: Sequence[Platforms],
+    table: PlatformTable,
+) -> tuple[LockedImage, tuple[Warned, ...]]:
+    """Record what a reference means, from its index alone, or from the config of a single image.
+
+    Args:
+        reader: reads documents of the place that has the image.
+        root: the reference, with its document.
+        written: the reference as the user wrote it.
+        only: the platforms to lock; empty for all that are offered.
+        table: the platform facts.
+
+    Raises:
+        PlatformNotOffered: one of `only` is not offered.
+        ResolverError: a document cannot be read.
+
+    """
+    image, warned = record_of(
+        gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
+    )
+    return (narrowed(image, only, table) if only else image), warned
+
+
+def check(
+    reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
+) -> LockDrift:
+    """Check where a reference points now, by one HEAD; read the index only if it moved.
+
+    Args:
+        reader: reads documents of the place that has the image.
+        image: the lock entry.
+        wanted: platforms to check; empty for all that were locked.
+        table: the platform facts.
+
+    Raises:
+        ResolverError: the request failed, or the content does not match its digest.
+
+    """
+    wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
+    reference = Reference.parse(image.reference)
+    try:
+        current = reader.current(reference.name, image.digest)
+    except NotFound:
+        return gone(image)
+    if current == image.digest:
+        return drift_of(image, current, ())
+    # By the digest just heard of, so that what is compared is what the registry spoke of.
+    root = read_root(reader, reference.with_digest(current))
+    root = replace(root, text=image.reference)
+    now, _ = record(reader, root, image.written, (), table)
+    pairs = [
+        PlatformPair(str(each.platforms[0]), pick(image, each, table), pick(now, each, table))
+        for each in wanted
+    ]
+    return drift_of(image, current, tuple(pairs) if wanted else pairs_of(image, now))
+
+
+def resolve_locked(
+    image: LockedImage,
+    request: PlatformRequest,
+    table: PlatformTable,
+    reader: DocumentReader,
+    place: str,
+) -> Resolution:
+    """Resolve from a lock entry alone, as if its platforms were the whole index; send no request.
+
+    Args:
+        image: the lock entry.
+        request: the request; `verify` and `strict` need more than an entry has.
+        table: the platform facts.
+        reader: an offline reader.
+        place: the lock file, for messages.
+
+    Raises:
+        NotLocked: the entry lacks the platform.
+        Offline: the entry lacks sizes and types.
+
+    """
+    descriptor = image.root
+    entries = [_descriptor(one) for one in by_entry(image)]
+    whole = [entry for entry in entries if entry is not None]
+    if descriptor is None or len(whole) < len(entries):
+        raise Offline(
+            f"the lock file `{place}` has no sizes and types for `{image.reference}`",
+            f"lock it again: `resolver lock {image.written}`",
+            code="lock-incomplete",
+            reference=image.reference,
+            place=place,
+        )
+    if narrow(image, request.platforms):
+        request = replace(request, exact=True)
+    prefix = f"{Reference.parse(image.reference).identity}@"
+    document = Document(descriptor, b"")
+    try:
+        if image.is_index:
+            index = Index(OCI_INDEX, tuple(whole))
+            root = RootDocument(image.reference, prefix, document, index)
+            return resolving.resolve_document(reader, root, request, table)
+        platform = whole[0].platform if whole else None
+        return resolving.resolve_single(
+            image.reference, prefix, descriptor, platform, request, table
+        )
+    except (PlatformNotOffered, PlatformUnknown) as error:
+        wanted = " or ".join(str(platform) for platform in request.platforms)
+        offered = ", ".join(f"`{entry.platform}`" for entry in whole) or "no platform"
+        hint = f"see what has changed: `resolver lock --check`, `resolver lock {image.written}`"
+        raise NotLocked(
+            image.reference, place, wanted, f"it was locked for {offered}", hint
+        ) from error
+
+
+def _descriptor(one: LockedPlatform) -> Descriptor | None:
+    if not one.media_type or one.size is None:
+        return None
+    return Descriptor(one.media_type, one.digest, one.size, one.platform)
+
+
+_SERVICE, _IMAGE = "services.", ".image"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What some files name.
+
+    Attributes:
+        references: canonical to as a file writes it, in the order of the files.
+        services: canonical references to the services of compose files that run them.
+        warnings: names that are put together elsewhere, and so are not known here.
+
+    """
+
+    references: dict[str, str]
+    services: dict[str, list[str]]
+    warnings: tuple[Warned, ...]
+
+
+def references_in(paths: Iterable[str]) -> Named:
+    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out.
+
+    Raises:
+        NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
+
+    """
+    from resolver.verbs.pin import find_images  # noqa: PLC0415 - it loads PyYAML
+
+    references: dict[str, str] = {}
+    services: dict[str, list[str]] = {}
+    warnings: list[Warned] = []
+    for path in dict.fromkeys(paths):
+        file = find_images(path, read_text(path))
+        for spot in file.spots:
+            if spot.is_ignored:
+                continue
+            references.setdefault(str(spot.reference), _written(file, spot))
+            if spot.role.startswith(_SERVICE) and spot.role.endswith(_IMAGE):
+                service = spot.role.removeprefix(_SERVICE).removesuffix(_IMAGE)
+                services.setdefault(str(spot.reference), []).append(service)
+        warnings.extend(_strays(file))
+    return Named(references, services, tuple(warnings))
+
+
+def _written(file: ImageFile, spot: ImageSpot) -> str:
+    """Return the reference as the file has it, if it is on one line."""
+    text = file.text[spot.start : spot.end]
+    try:
+        whole = Reference.parse(text) == spot.reference
+    except InvalidReference:
+        whole = False
+    return text if whole else spot.reference.familiar
+
+
+def _strays(file: ImageFile) -> Iterator[Warned]:
+    lines = LineIndex(file.text)
+    for stray in file.strays:
+        if not stray.is_ignored:
+            line, _ = lines.position(stray.start)
+            message = f"`{file.path}:{line}` names `{stray.text}`, which is not known: "
+            yield Warned("reference-unknown", message + stray.reason)
+
+
+def lock(
+    context: Context,
+    references: Iterable[str | Reference] = (),
+    platforms: Sequence[PlatformLike] = (),
+    *,
+    update: Iterable[str] | None = None,
+    file: str | Path = LOCK_FILE,
+) -> Locked:
+    """Record what references mean now, in a lock file; other references in it stay."""
+    from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
+    from resolver.verbs import lock_files  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+    path = str(file)
+    lock_files.refuse_yaml(path)
+    known = lock_files.load_if_any(path) or Lock()
+    held = {image.reference: image for image in known.images}
+    targets = {
+        str(target): (str(written), target) for written, target in _lockable(context, references)
+    }
+    requests = _platform_lists(context, platforms)
+    if update is not None:
+        for image in _named(known, tuple(update), path):
+            targets.setdefault(
+                image.reference,
+                (image.written, RegistryTarget(Reference.parse(image.reference))),
+            )
+    if not targets:
+        raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
+
+    def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
+        before = held.get(str(item[1]))
+        kept = _only(before) if before is not None and not platforms else requests
+        return _recorded(context, item[1], item[0], kept)
+
+    images: list[LockedImage] = []
+    failures: list[Failure] = []
+    warnings: list[Warned] = []
+    for outcome in parallel(look, targets.values(), jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            failures.append(Failure(str(outcome.item[1]), None, outcome.value))
+        else:
+            images.append(outcome.value[0])
+            warnings += outcome.value[1]
+    changes = tuple(change_of(held.get(image.reference), image) for image in images)
+    if failures and len(targets) == 1:
+        raise failures[0].error
+    if failures:
+        return Locked(path, known, changes, tuple(failures), tuple(warnings))
+    # Read again: another process may have written meanwhile.
+    lock = lock_files.change(path, lambda there: there.merged(images))
+    return Locked(path, lock, changes, (), tuple(warnings))
+
+
+def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+    """Remove references from a lock file, without a request."""
+    from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
+    from resolver.verbs import lock_files  # noqa: PLC0415
+
+    path = str(file)
+    lock_files.refuse_yaml(path)
+    known = lock_files.load(path)
+    images = _named(known, tuple(names), path) if names else ()
+    lock = lock_files.change(path, lambda there: there.without(images))
+    return Locked(path, lock, tuple(LockChange("removed", one, one) for one in images))
+
+
+def check_lock(
+    context: Context,
+    names: Iterable[str] = (),
+    platforms: Sequence[PlatformLike] = (),
+    *,
+    file: str | Path = LOCK_FILE,
+) -> LockCheck:
+    """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
+    from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
+    from resolver.core.lockfile.entries import pick  # noqa: PLC0415
+    from resolver.verbs import lock_files  # noqa: PLC0415
+    from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+    path = str(file)
+    images = _named(lock_files.load(path), tuple(names), path)
+    requests = _platform_lists(context, platforms)
+    # Every host is known before the first client is made.
+    targets = {image.reference: context.target(image.reference) for image in images}
+    warnings: list[Warned] = []
+
+    def look(image: LockedImage) -> LockDrift:
+        for wanted in requests:
+            if pick(image, wanted, context.table) is None:
+                raise _platform_not_locked(image, wanted, path)
+        reader, warned = context.reader(targets[image.reference])
+        found = check(reader, image, requests, context.table)
+        reader.report_warnings()
+        warnings.extend(warned)
+        return found
+
+    found: list[LockDrift | Failure] = []
+    for outcome in parallel(look, images, jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            found.append(Failure(outcome.item.reference, None, outcome.value))
+        else:
+            found.append(outcome.value)
+    wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
+    return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
+
+
+def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:
+    """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take."""
+    from resolver.verbs import lock_files  # noqa: PLC0415 - for this question alone
+
+    return ByLock(context, str(file), lock_files.load(str(file)))
+
+
+def lock_entries(
+    context: Context,
+    names: Iterable[str] = (),
+    platform: PlatformLike = None,
+    *,
+    services: Mapping[str, Sequence[str]] | None = None,
+    file: str | Path = LOCK_FILE,
+) -> tuple[ExportedLockEntry, ...]:
+    """Return the entries of a lock file for `resolver lock export`."""
+    from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
+    from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
+    from resolver.verbs import lock_files  # noqa: PLC0415
+
+    path = str(file)
+    images = _named(lock_files.load(path), tuple(names), path)
+    wanted = _wanted(context, platform) if platform is not None else None
+    entries, missing = entries_of(Lock(images), wanted, services, context.table)
+    if missing and wanted is not None:
+        raise _platform_not_locked(missing[0], wanted, path)
+    return entries
+
+
+def _platform_lists(context: Context, platforms: Sequence[PlatformLike]) -> tuple[Platforms, ...]:
+    """Read platforms; with `all` among them, there is nothing to keep to."""
+    if "all" in platforms:
+        return ()
+    return tuple(_wanted(context, platform) for platform in platforms)
+
+
+def _wanted(context: Context, platform: PlatformLike) -> Platforms:
+
+    request = context.platform_request(platform)
+    return Platforms(request.platforms, request.local)
+
+
+def _recorded(
+    context: Context, target: RegistryTarget, written: str, requests: Sequence[Platforms]
+) -> tuple[LockedImage, tuple[Warned, ...]]:
+
+    reader, warned = context.reader(target)
+    image, notes = record(
+        reader, context.read_root(reader, target), written, requests, context.table
+    )
+    reader.report_warnings()
+    return image, (*warned, *notes)
+
+
+def _lockable(
+    context: Context, references: Iterable[str | Reference]
+) -> Iterator[tuple[str, RegistryTarget]]:
+    for reference in references:
+        target = context.target(reference)
+        if not isinstance(target, RegistryTarget):
+            raise Usage(
+                f"`{target}` cannot be locked: it is not an image in a registry",
+                "give the image's name in its registry",
+            )
+        yield str(reference).removeprefix("docker://"), target
+
+
+def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
+    """Find images by their names, in the order of the lock; all of them without names.
+
+    Raises:
+        NotLocked: a name is not in it.
+
+    """
+    if not names:
+        return lock.images
+    found: set[str] = set()
+    for name in names:
+        images = lock.named(name)
+        if not images:
+            listing = ", ".join(f"`{image.written}`" for image in lock.images[:5])
+            raise NotLocked(name, path, "", f"it has {listing}" if listing else "it is empty")
+        found.update(image.reference for image in images)
+    return tuple(image for image in lock.images if image.reference in found)
+
+
+class ByLock:
+    """Resolves from a lock file, without requests and without the store.
+
+    Attributes:
+        lock: the content of the file.
+
+    """
+
+    def __init__(self, context: Context, path: str, lock: Lock) -> None:
+        self.lock = lock
+        self._images = {image.reference: image for image in lock.images}
+        self._context = context
+        self._path = path
+
+    def resolve(
+        self, reference: str | Reference, platform: PlatformLike = None, *, exact: bool = False
+    ) -> Resolution:
+        """Find what a reference meant on one platform when it was locked.
+
+        Raises:
+            NotLocked: the lock does not have the reference, or not for the platform.
+            Malformed: reference or platform cannot be read.
+
+        """
+        return self._resolve(self._find(reference), platform, exact=exact)
+
+    def resolve_each(
+        self,
+        references: Iterable[str | Reference],
+        platforms: Sequence[PlatformLike] = (None,),
+        *,
+        exact: bool = False,
+    ) -> Iterator[Resolution | Failure]:
+        """Resolve many references; `all` means every platform that was locked."""
+        for reference in list(references):
+            try:
+                image = self._find(reference)
+            except InvalidReference:
+                raise
+            except ResolverError as error:
+                for platform in platforms:
+                    yield Failure(str(reference), _words(platform), error)
+                continue
+            for platform in self._expanded(image, platforms):
+                try:
+                    yield self._resolve(image, platform, exact=exact)
+                except ResolverError as error:
+                    yield Failure(image.reference, _words(platform), error)
+
+    def _expanded(
+        self, image: LockedImage, platforms: Sequence[PlatformLike]
+    ) -> Iterator[PlatformLike]:
+        for platform in platforms:
+            if platform == "all":
+                yield from (one.platform for one in image.platforms)
+            else:
+                yield platform
+
+    def _find(self, reference: str | Reference) -> LockedImage:
+        target = self._context.target(reference)
+        image = self._images.get(str(target)) if isinstance(target, RegistryTarget) else None
+        if image is None:
+            hint = f"record it with `resolver lock {reference}`"
+            raise NotLocked(str(target), self._path, "", hint)
+        return image
+
+    def _resolve(self, image: LockedImage, platform: PlatformLike, *, exact: bool) -> Resolution:
+        from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
+
+        context = self._context
+        request = context.platform_request(platform, exact=exact)
+        nobody: DocumentReader = DocumentReader(None, None, image.reference)
+        return resolve_locked(image, request, context.table, nobody, self._path)
+
+
+def _only(image: LockedImage) -> tuple[Platforms, ...]:
+
+    return tuple(Platforms((Platform.parse(key),)) for key in image.only)
+
+
+def _platform_not_locked(image: LockedImage, wanted: Platforms, path: str) -> NotLocked:
+    offered = ", ".join(f"`{one.platform}`" for one in image.platforms) or "no platform"
+    return NotLocked(image.reference, path, str(wanted), f"it was locked for {offered}")
+
+
+def _words(platform: PlatformLike) -> str | None:
+    return None if platform is None else str(platform)

@@ -1,0 +1,1 @@
+"""Serve: a registry over the store, a layout, or other registries."""

@@ -1,0 +1,187 @@
+"""The verbs of a session that are about what is here."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
+from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Noted
+from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.results.export import Exported
+    from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
+    from resolver.core.results.store import DiskUsage as Used
+    from resolver.verbs.context import Context
+    from resolver.verbs.serve.server import Server
+
+#: What may be an image id: a digest, or the start of one.
+_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
+#: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
+_EPOCH = re.compile(r"[0-9]{1,12}")
+
+
+def images(context: Context) -> tuple[StoredImage, ...]:
+    """List what was pulled, by reference; then what no reference means any more."""
+    return context.store.images()
+
+
+def usage(context: Context) -> Used:
+    """Report the disk usage of each image, and what images share."""
+    return context.store.usage()
+
+
+def remove(
+    context: Context,
+    image: str | Reference,
+    platform: str | Platform | None = None,
+    *,
+    force: bool = False,
+) -> Removed:
+    """Take a name away, then delete what nothing else needs."""
+    if isinstance(platform, str):
+        platform = Platform.parse(platform, table=context.table)
+    return context.store.remove(_held(context, image), platform, force=force)
+
+
+def collect(
+    context: Context, rules: Retention | None = None, *, dry_run: bool = False
+) -> Collected:
+    """Delete what neither names nor living processes need."""
+    return context.store.collect(rules, dry_run=dry_run)
+
+
+def verify(context: Context, *, full: bool = False, repair: bool = False) -> Verified:
+    """Check that every name has all it needs, and that every file matches its digest."""
+    if repair and context.settings.offline:
+        raise Usage(
+            "`--repair` fetches, and `--offline` sends no requests", "leave one of them out"
+        )
+    return context.store.verify(
+        full=full, repair=partial(_fetch_again, context) if repair else None
+    )
+
+
+def export(  # noqa: PLR0913 - each is one thing that a caller decides
+    context: Context,
+    references: str | Reference | Iterable[str | Reference],
+    to: str,
+    platforms: Iterable[str | Platform] = (),
+    *,
+    exact: bool = False,
+    namespace: str | None = None,
+    attestations: bool = True,
+    link: bool = False,
+    sink: Callable[[bytes], object] | None = None,
+) -> Exported:
+    """Export images of the store, verifying every byte."""
+    from resolver.core.results.export import parse_destination  # noqa: PLC0415 - for this verb alone
+    from resolver.files.platforms import host_platform  # noqa: PLC0415
+    from resolver.verbs.export.bundle import ExportSelection  # noqa: PLC0415
+    from resolver.verbs.export.export import ExportOptions, export  # noqa: PLC0415
+    from resolver.verbs.export.layout import LayoutOptions  # noqa: PLC0415
+
+    destination = parse_destination(to)
+    if link and destination.kind != "layout":
+        raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
+    named = [references] if isinstance(references, str | Reference) else references
+    typed = tuple(platforms)
+    everything = "all" in typed
+    held = [_reference(reference) for reference in named]
+    environment = context.settings.environment
+    chosen = () if everything else tuple(context.platform_request(one, exact=True) for one in typed)
+    options = ExportOptions(
+        selection=ExportSelection(
+            tuple(dict.fromkeys(each.platforms[0] for each in chosen if not each.local)),
+            exact,
+            context.table,
+            machine=next((each.platforms for each in chosen if each.local), ()),
+            everything=everything,
+            attestations=attestations,
+        ),
+        host=host_platform(),
+        epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
+        namespace=namespace,
+        environment=environment,
+        layout=LayoutOptions(sync=context.settings.fsync, link=link),
+        sink=sink,
+    )
+    return export(held, context.store, destination, options, context.observe)
+
+
+def serve(
+    context: Context,
+    place: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    names: Iterable[str] = (),
+) -> AbstractContextManager[Server]:
+    """Serve the store, or an OCI layout, as a read-only registry while a `with` block lasts."""
+    from resolver.verbs.serve.serve import serve_layout, serve_store  # noqa: PLC0415 - for this verb
+
+    if place is None:
+        return serve_store(context.store, host, port, names=names, observe=context.observe)
+    target = parse_target(place)
+    if not isinstance(target, LayoutTarget):
+        raise Usage(f"`{place}` cannot be served", "name an OCI layout: `oci:DIR`")
+    from resolver.sources import settle  # noqa: PLC0415 - only for local places
+
+    return serve_layout(settle(target), host, port, names=names, observe=context.observe)
+
+
+def _held(context: Context, image: str | Reference) -> str:
+    """Read an image of the store: a reference becomes canonical, an id stays as it is.
+
+    What looks like an id is one unless something was pulled under that name.
+    """
+    if isinstance(image, str) and _ID.fullmatch(image):
+        with suppress(ResolverError):
+            name = str(_reference(image))
+            if context.store.pulled(name) is not None:
+                return name
+        return image
+    return str(_reference(image))
+
+
+def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str, ...]) -> bool:
+    """Fetch one blob again, from the first repository that has it."""
+    for reference in references:
+        try:
+            source = context.source(RegistryTarget(Reference.parse(reference)))
+            with source.open(descriptor) as chunks:
+                context.store.add(descriptor, chunks)
+        except ResolverError as error:
+            context.observe(Noted(f"`{descriptor.digest}` is not in `{reference}`: {error}"))
+        else:
+            return True
+    return False
+
+
+def _reference(text: str | Reference) -> Reference:
+    """Parse the reference of a stored image."""
+    if isinstance(text, Reference):
+        return text
+    target = parse_target(text)
+    if isinstance(target, RegistryTarget | StoreTarget):
+        return target.reference
+    raise InvalidReference(text, "it is a location, and a name was expected", "see `resolver ls`")
+
+
+def _epoch(text: str) -> int:
+    """Parse `SOURCE_DATE_EPOCH`; 0 if it is unset.
+
+    Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification".
+    """
+    if text and not _EPOCH.fullmatch(text):
+        raise InvalidConfiguration("SOURCE_DATE_EPOCH", "", "it must be seconds since 1970")
+    return int(text or "0")

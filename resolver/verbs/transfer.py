@@ -1,0 +1,508 @@
+"""Transfer one blob from a place into the store, in one stream or in parallel ranges.
+
+A broken transfer resumes where it broke, with a new request to the registry: the storage link of
+the first response may have expired. Content with the wrong digest is fetched once more from the
+start, in one stream, and then it is an error (docs/wire-protocol.md, "Ranges and resume").
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from resolver.core.oci.content import Distrusting
+from resolver.core.results.events import Noted
+from resolver.core.results.plan import RANGE_SIZE
+from resolver.core.results.pull_events import Advanced, PieceVerifying, Restarted, Resumed, Waiting
+from resolver.errors import (
+    ConnectionFailed,
+    DigestMismatch,
+    RangeRefused,
+    ResolverError,
+    SizeMismatch,
+    StorageRefused,
+    Unavailable,
+)
+from resolver.sources.http.retry import backoff
+from resolver.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from resolver.clock import Clock
+    from resolver.core.oci.content import RangeAnswer, RangedSource
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.digest import Digest
+    from resolver.core.results.events import Event, Observer
+    from resolver.store import LocalStore
+    from resolver.store.receive import BlobWriter
+    from resolver.verbs.threads import DaemonPool
+
+
+class Stopped(Exception):
+    """The transfer was cancelled; what has arrived is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """Options of a pull.
+
+    Attributes:
+        jobs: blobs in parallel.
+        range_size: bytes fetched by one request; longer blobs are fetched in parallel ranges.
+        connections: ranges in parallel, over all blobs; the client limits them per host.
+        foreign: fetch foreign layers too, from their publishers.
+
+    """
+
+    jobs: int = 4
+    range_size: int = RANGE_SIZE
+    connections: int = 8
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TransferContext:
+    """What all transfers of a pull share.
+
+    Attributes:
+        parts: threads for the further ranges of a blob; a transfer itself never runs in one.
+        stop: set when the whole pull is cancelled.
+
+    """
+
+    store: LocalStore
+    options: TransferOptions
+    emit: Observer
+    clock: Clock
+    parts: DaemonPool
+    stop: threading.Event
+
+
+def one_at_a_time(observe: Observer) -> Observer:
+    """Serialize the events of several threads."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            observe(event)
+
+    return tell
+
+
+#: From the first byte to just behind the last one.
+Span = tuple[int, int]
+
+
+def gaps(size: int, have: Iterable[Span]) -> list[Span]:
+    """List what is missing of `size` bytes, in order; `have` may overlap and be in any order."""
+    missing: list[Span] = []
+    reached = 0
+    for start, end in sorted([*have, (size, size)]):
+        upto = min(start, size)
+        if reached < upto:
+            missing.append((reached, upto))
+        reached = max(reached, end)
+    return missing
+
+
+def cut(missing: Iterable[Span], longest: int) -> list[Span]:
+    """Cut stretches into pieces of at most `longest` bytes, of about equal length.
+
+    Equal, so that a last piece of a few bytes does not cost a round trip of its own.
+    """
+    pieces: list[Span] = []
+    for start, end in missing:
+        count = -(-(end - start) // longest)
+        length = -(-(end - start) // count)
+        pieces.extend((at, min(at + length, end)) for at in range(start, end, length))
+    return pieces
+
+
+#: Bytes that count as progress, and the attempts without any.
+#: Source: docs/wire-protocol.md, "Ranges and resume".
+PROGRESS = 1 << 20
+MAX_TRIES = 5
+#: Seconds without progress after which a second failure is the last.
+#: Source: containers/image docker/body_reader.go, which resumes after 60 s.
+PATIENCE = 60.0
+
+
+class RetryState:
+    """The tries of one stretch of a blob.
+
+    Args:
+        clock: for waiting.
+        stop: ends a wait early.
+        position: where the stretch begins, in bytes.
+
+    """
+
+    def __init__(self, clock: Clock, stop: threading.Event, position: int) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._reached = position
+        self._failed = 0
+        self._since = clock.monotonic()
+
+    def wait_after(self, error: ResolverError, position: int) -> float:
+        """Count a failure, and wait before the next attempt; return the seconds.
+
+        Raises:
+            ResolverError: `error`, when a retry is pointless.
+
+        """
+        now = self._clock.monotonic()
+        if position >= self._reached + PROGRESS:
+            self._reached, self._failed, self._since = position, 0, now
+        self._failed += 1
+        too_long = self._failed > 1 and now - self._since >= PATIENCE
+        if self._failed >= MAX_TRIES or too_long or self._stop.is_set():
+            raise error
+        wait = backoff(self._failed, self._clock)
+        self._clock.sleep(wait, self._stop)
+        return wait
+
+
+#: Seconds between two events of one piece: enough for a progress line.
+_STEP = 0.1
+
+
+class Progress:
+    """Counts the bytes of one piece for progress; safe to share between threads.
+
+    Args:
+        tell: receives the events.
+        clock: limits how often.
+        descriptor: of the piece.
+        done: bytes that were here before.
+
+    """
+
+    def __init__(self, tell: Observer, clock: Clock, descriptor: Descriptor, done: int) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._done = done
+        self._untold = 0
+        self._told_at = clock.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Bytes that are here."""
+        return self._done
+
+    def add(self, size: int) -> None:
+        """Count bytes that have arrived."""
+        with self._lock:
+            self._done += size
+            self._untold += size
+            if self._clock.monotonic() - self._told_at < _STEP:
+                return
+            self._say()
+
+    def flush(self) -> None:
+        """Report what was not reported yet."""
+        with self._lock:
+            if self._untold:
+                self._say()
+
+    def restart(self) -> None:
+        """Begin again: what was here cannot be used."""
+        with self._lock:
+            self._done = 0
+            self._untold = 0
+
+    def _say(self) -> None:
+        size, self._untold = self._untold, 0
+        self._told_at = self._clock.monotonic()
+        done, total = self._done, self._descriptor.size
+        self._tell(Advanced(self._descriptor.digest, size, done, total))
+
+
+_GZIP = frozenset({"gzip", "x-gzip"})
+#: zlib's window bits for gzip members with their headers and checks. Source: zlib manual.
+_GZIP_BITS = 16 + zlib.MAX_WBITS
+
+
+class _Cursor:
+    """Progress of a range: the next byte to write, and the one after its last."""
+
+    __slots__ = ("end", "position")
+
+    def __init__(self, span: Span) -> None:
+        self.position, self.end = span
+
+
+class Transfer:
+    """Fetches one blob into the store.
+
+    Args:
+        shared: shared with the other transfers.
+        descriptor: the expected digest and size.
+        source: the place to read from.
+        is_wanted: polled at every chunk; False ends the transfer, and keeps what has arrived.
+        began: called with the writer each time bytes begin to arrive.
+        started: called once, if this transfer is the one that fetches the blob.
+
+    """
+
+    def __init__(
+        self,
+        shared: TransferContext,
+        descriptor: Descriptor,
+        source: RangedSource,
+        is_wanted: Callable[[], bool],
+        began: Callable[[BlobWriter], None] = lambda _receiving: None,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._began = began
+        self._started = started
+        self._has_started = False
+        self._is_waiting = False
+        self._shared = shared
+        self._descriptor = descriptor
+        self._source = source
+        self._is_wanted = is_wanted
+        self._is_afresh = False
+        self._is_split = False
+        self._broken = threading.Event()
+        self._progress = Progress(shared.emit, shared.clock, descriptor, 0)
+
+    def run(self) -> bool:
+        """Fetch the blob; return False if another process has fetched it meanwhile.
+
+        Raises:
+            Stopped: `is_wanted` returned False.
+            DigestMismatch, SizeMismatch: the bytes were wrong twice.
+            NotFound, Denied, Unavailable: as the source raises, or the transfer broke too often.
+            StoreFault: the store cannot be written.
+
+        """
+        while True:
+            try:
+                return self._once()
+            except (DigestMismatch, SizeMismatch) as error:
+                others = _distrust(self._source, self._descriptor.digest)
+                if self._is_afresh and not others:
+                    raise
+                self._shared.emit(Restarted(self._descriptor.digest, str(error)))
+            self._is_afresh = True
+
+    def _once(self) -> bool:
+        with self._shared.store.receive(self._descriptor, waiting=self._wait) as receiving:
+            if receiving is None:
+                return False
+            if not self._has_started:
+                self._has_started = True
+                self._started()
+            self._began(receiving)
+            self._fill(receiving)
+            self._progress.flush()
+            self._shared.emit(PieceVerifying(self._descriptor.digest))
+            receiving.finish()
+            return True
+
+    def _fill(self, receiving: BlobWriter) -> None:
+        """Fetch everything that is missing."""
+        self._is_split = False
+        self._broken.clear()
+        have = () if self._is_afresh else receiving.have
+        done = sum(end - start for start, end in have)
+        self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
+        if done:
+            self._shared.emit(Resumed(self._descriptor.digest, done))
+        missing = gaps(receiving.size, have)
+        # Once something was wrong, in the plainest way there is.
+        spans = missing if self._is_afresh else cut(missing, self._shared.options.range_size)
+        if not spans:
+            if receiving.size:
+                return
+            # An empty blob needs no bytes, but only its place knows whether it exists.
+            spans = [(0, 0)]
+        try:
+            self._fill_spans(receiving, spans)
+        except RangeRefused as error:
+            if not self._is_split:
+                raise
+            self._is_split = False
+            self._broken.clear()
+            self._start_over(str(error))
+            self._stretch(receiving, _Cursor((0, receiving.size)), None)
+
+    def _fill_spans(self, receiving: BlobWriter, spans: list[Span]) -> None:
+        """Fetch the first stretch here, and the others beside it once ranges are seen to work."""
+        others: list[Future[None]] = []
+
+        def split() -> None:
+            self._is_split = True
+            others.extend(
+                self._shared.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
+                for span in spans[1:]
+            )
+
+        failure: BaseException | None = None
+        try:
+            self._stretch(receiving, _Cursor(spans[0]), split if len(spans) > 1 else None)
+        except BaseException as error:  # noqa: BLE001 - raised below, when no thread writes any more
+            failure = error
+            self._broken.set()
+        for future in others:
+            failure = _worse(failure, _outcome(future))
+        if failure is not None:
+            raise failure
+
+    def _part(self, receiving: BlobWriter, span: Span) -> None:
+        """Fetch one of several stretches; its failure is the end of the others."""
+        try:
+            self._stretch(receiving, _Cursor(span), None)
+        except BaseException:
+            self._broken.set()
+            raise
+
+    def _stretch(
+        self, receiving: BlobWriter, cursor: _Cursor, split: Callable[[], None] | None
+    ) -> None:
+        """Fetch one range, with retries; `split` is called once ranges are known to work."""
+        tries = RetryState(self._shared.clock, self._shared.stop, cursor.position)
+        while True:
+            self._check()
+            opened = False
+            try:
+                with self._source.open_range(
+                    self._descriptor, cursor.position, cursor.end
+                ) as answer:
+                    opened = True
+                    if answer.whole:
+                        self._take_whole(cursor)
+                    elif split is not None:
+                        split()
+                        split = None
+                    self._copy(answer, receiving, cursor)
+            except RangeRefused as error:
+                if self._is_split or (cursor.position, cursor.end) == (0, receiving.size):
+                    raise
+                tries.wait_after(error, cursor.position)
+                # From now on the whole blob is requested, which needs no range.
+                self._start_over(str(error))
+                cursor.position, cursor.end = 0, receiving.size
+            except Unavailable as error:
+                # The request itself was retried below; retry a broken body here.
+                if not opened and not isinstance(error, StorageRefused):
+                    raise
+                self._check()
+                wait = tries.wait_after(error, cursor.position)
+                self._shared.emit(
+                    Noted(f"{error}; going on at byte {cursor.position} after {wait:.1f} s")
+                )
+            else:
+                return
+
+    def _take_whole(self, cursor: _Cursor) -> None:
+        """Adapt to a response that begins at the first byte, whatever was requested."""
+        size = self._descriptor.size
+        if (cursor.position, cursor.end) == (0, size):
+            return
+        if self._is_split:
+            raise RangeRefused(f"`{self._descriptor.digest}` comes in parts only at times")
+        if cursor.position or self._progress.done:
+            self._start_over("its registry sends all of it, and not the part that is missing")
+        cursor.position, cursor.end = 0, size
+
+    def _copy(self, answer: RangeAnswer, receiving: BlobWriter, cursor: _Cursor) -> None:
+        """Write chunks, the last one only at the end of the body: a surplus completes no blob.
+
+        See docs/wire-protocol.md, "Blob size checks".
+        """
+        held = b""
+        try:
+            for chunk in self._decoded(answer):
+                self._check()
+                reached = cursor.position + len(held) + len(chunk)
+                if reached > answer.end:
+                    held = b""
+                    size = self._descriptor.size
+                    raise SizeMismatch(f"`{self._descriptor.digest}`", size, max(reached, size + 1))
+                if reached < answer.end:
+                    self._put(receiving, cursor, chunk)
+                else:
+                    held += chunk
+        except (Unavailable, Stopped):
+            self._put(receiving, cursor, held)
+            raise
+        self._put(receiving, cursor, held)
+        if cursor.position < cursor.end:
+            raise ConnectionFailed(f"`{self._descriptor.digest}` ended before its last byte")
+
+    def _put(self, receiving: BlobWriter, cursor: _Cursor, chunk: bytes) -> None:
+        if not chunk:
+            return
+        receiving.write(cursor.position, chunk)
+        cursor.position += len(chunk)
+        self._progress.add(len(chunk))
+
+    def _decoded(self, answer: RangeAnswer) -> Iterator[bytes]:
+        """Undo an unrequested compression, once the bytes as received were wrong.
+
+        The header alone proves nothing: many servers label blobs that are gzip themselves
+        (docs/wire-protocol.md, "Unrequested compression").
+        """
+        if not (self._is_afresh and answer.whole and answer.coding in _GZIP):
+            return answer.chunks
+        return _inflated(answer.chunks, self._descriptor.size + 1)
+
+    def _start_over(self, reason: str) -> None:
+        self._progress.restart()
+        self._shared.emit(Restarted(self._descriptor.digest, reason))
+
+    def _wait(self) -> None:
+        """Report once that another process fetches the blob; called repeatedly meanwhile."""
+        self._check()
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._shared.emit(Waiting(self._descriptor.digest))
+
+    def _check(self) -> None:
+        if self._shared.stop.is_set() or self._broken.is_set() or not self._is_wanted():
+            raise Stopped
+
+
+def _distrust(source: RangedSource, digest: Digest) -> bool:
+    """Report wrong content to a source with several endpoints; return whether others are left."""
+    return isinstance(source, Distrusting) and source.distrust(digest)
+
+
+def _inflated(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """Inflate a gzip stream, and never more than `limit` bytes of it."""
+    stream = zlib.decompressobj(_GZIP_BITS)
+    for chunk in chunks:
+        try:
+            piece = stream.decompress(chunk, limit)
+        except zlib.error as error:
+            raise ConnectionFailed("the response is labelled gzip, but is not") from error
+        limit -= len(piece)
+        if piece:
+            yield piece
+        if limit <= 0:
+            return
+
+
+def _outcome(future: Future[None]) -> BaseException | None:
+    """Wait for a range, and return its error."""
+    try:
+        return future.exception()
+    except CancelledError:
+        return Stopped()
+
+
+def _worse(one: BaseException | None, other: BaseException | None) -> BaseException | None:
+    """Choose between two errors: the cause, and not the one that it cancelled."""
+    if one is None or (isinstance(one, Stopped) and other is not None):
+        return other
+    if isinstance(one, ResolverError) and isinstance(other, BaseException):
+        return one if isinstance(other, ResolverError | Stopped) else other
+    return one

@@ -1,0 +1,34 @@
+"""Fixtures of the tests of sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.registry import FakeRegistry
+from tests.sources.credential_machine import Machine
+from tests.sources.wire_kit import ENGINES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Run the test with each HTTP library."""
+    return str(request.param)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    """Return an empty registry; an unexpected request fails the test."""
+    with FakeRegistry() as fake:
+        yield fake
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Return a machine with a home, a PATH and no credentials."""
+    return Machine(tmp_path)

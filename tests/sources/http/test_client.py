@@ -1,0 +1,530 @@
+"""One exchange, over both engines: headers, limits, timeouts, logs, and what fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from resolver.core.oci.descriptor import (
+    ACCEPT,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+)
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import ignore
+from resolver.errors import (
+    ConnectionFailed,
+    InvalidReference,
+    LimitExceeded,
+    ServerFault,
+    TimedOut,
+)
+from resolver.settings import Flags, Settings
+from resolver.sources import open_transport
+from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, has_tls
+from resolver.sources.http.failures import translate
+from resolver.sources.http.urls import Url
+from tests.fakes.images import build_image, build_index
+from tests.fakes.registry import FakeRegistry, Reply
+from tests.fakes.tls import authority
+from tests.sources.wire_kit import FakeClock, source, transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANIFEST = "/v2/team/app/manifests/1.0"
+IMAGE = build_image()
+ONCE = {"attempts": 1}
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        fake.serve("team/app", "1.0", IMAGE)
+        yield fake
+
+
+def question(host: str, method: str = "GET", limit: int = 1_000) -> Request:
+    return Request(method, host, Scope(host, "team/app"), "/v2/x", "the thing", limit)
+
+
+def test_cold_get_is_one_request_on_one_connection(engine: str, registry: FakeRegistry) -> None:
+    with source(registry.host, engine=engine) as app:
+        assert str(app.document("1.0").descriptor.digest) == IMAGE.digest
+    assert [(seen.method, seen.raw_target) for seen in registry.log] == [("GET", MANIFEST)]
+    assert registry.connections == 1
+
+
+def test_connections_are_reused_after_every_kind_of_answer(engine: str) -> None:
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1.0", IMAGE)
+        registry.bearer()
+        registry.redirect("/v2/team/app/manifests/other", MANIFEST)
+        with source(registry.host, engine=engine) as app:
+            app.document("1.0")
+            app.resolve("1.0")
+            app.document("other")
+            assert list(app.tags()) == ["1.0"]
+        assert registry.connections == 1
+
+
+def test_requests_have_a_user_agent_and_accept_identity_encoding(
+    engine: str, registry: FakeRegistry
+) -> None:
+    with source(registry.host, engine=engine) as app:
+        app.document("1.0")
+        app.resolve("1.0")
+        config = Digest.parse(next(iter(IMAGE.blobs)))
+        blob = IMAGE.blobs[str(config)]
+        with app.open(Descriptor("application/octet-stream", config, len(blob))) as chunks:
+            assert b"".join(chunks) == blob
+        list(app.tags())
+    for seen in registry.log:
+        assert seen.headers["accept-encoding"] == "identity"
+        assert seen.headers["user-agent"].startswith("resolver/")
+        assert "https://pypi.org/project/multiarch-resolver/" in seen.headers["user-agent"]
+        assert set(seen.headers) <= {"host", "user-agent", "accept", "accept-encoding"}
+    for seen in registry.requests(path_contains="/manifests/"):
+        types = seen.headers["accept"].split(", ")
+        assert set(types) >= {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST}
+        assert seen.headers["accept"] == ACCEPT
+
+
+def test_request_target_is_sent_unchanged(engine: str) -> None:
+    target = "/v2/team/app/x?sig=a%2Fb+c==&p=1:2,3;~!*()&q=%7e"
+    with FakeRegistry(strict=False) as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/team/app/x", Reply(body=b"ok"))
+        asked = Request("GET", registry.host, Scope(registry.host, "team/app"), target, "it")
+        wire.fetch(asked)
+        assert registry.log[0].raw_target == target
+
+
+def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 64, content_length=4_194_304))
+        with transport(engine) as wire, pytest.raises(LimitExceeded) as caught:
+            wire.fetch(question(registry.host))
+        assert caught.value.limit == 1_000
+        assert "4194304" in str(caught.value)
+        registry.wait_for(lambda: registry.log[0].done)
+        assert registry.log[0].sent < 1_048_576
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply.endless(chunked=chunked))
+        with transport(engine) as wire, pytest.raises(LimitExceeded, match="at least"):
+            wire.fetch(question(registry.host, limit=100_000))
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1_000, True), (1_001, False)])
+def test_the_limit_itself_is_allowed(engine: str, size: int, fits: bool) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * size))
+        if fits:
+            assert wire.fetch(question(registry.host)).body == b"x" * size
+        else:
+            with pytest.raises(LimitExceeded, match="1001"):
+                wire.fetch(question(registry.host))
+
+
+def test_head_with_a_large_length_is_not_too_long(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("HEAD", "/v2/x", Reply(headers={"Content-Length": str(10**12)}))
+        response = wire.fetch(question(registry.host, "HEAD"))
+        assert response.headers.content_length == 10**12
+        assert response.body == b""
+
+
+def test_response_is_never_decoded(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers={"Content-Encoding": "gzip"}, body=b"raw"))
+        assert wire.fetch(question(registry.host)).body == b"raw"
+
+
+def test_cookies_are_not_stored(engine: str, registry: FakeRegistry) -> None:
+    registry.on("GET", MANIFEST, Reply(503, {"Set-Cookie": "sid=1; Path=/"}), times=1)
+    with source(registry.host, engine=engine) as app:
+        app.document("1.0")
+        app.document("1.0")
+    assert len(registry.log) == 3
+    assert not any("cookie" in seen.headers for seen in registry.log)
+
+
+def test_repeated_headers_stay_apart(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers=[("X-A", "1"), ("x-a", "2")]))
+        assert wire.fetch(question(registry.host)).headers.all("X-a") == ("1", "2")
+
+
+def test_header_that_is_not_utf8_is_accepted(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(headers={"Server": "caf\xe9"}, body=b"ok"))
+        assert wire.fetch(question(registry.host)).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (Reply(silent=True), ConnectionFailed, "closed the connection"),
+        (Reply(silent=True, reset=True), ConnectionFailed, "closed the connection"),
+        (Reply(body=b"x" * 100, truncate=10), ConnectionFailed, "before the answer was complete"),
+        (
+            Reply(chunks=[b"x" * 100], chunked=True, truncate=10),
+            ConnectionFailed,
+            "before the answer was complete",
+        ),
+        (Reply(raw=b"HTTP/1.1 1000 Odd\r\n\r\n"), ServerFault, "not HTTP"),
+        (
+            Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
+            ServerFault,
+            "not HTTP",
+        ),
+        (Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2_000_000), ServerFault, "too many headers"),
+    ],
+    ids=["silent", "reset", "short", "short-chunk", "status", "two-lengths", "big-header"],
+)
+def test_invalid_response_is_one_readable_error(
+    engine: str, reply: Reply, error: type[Exception], words: str
+) -> None:
+    with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
+        registry.on("GET", "/v2/x", reply)
+        with pytest.raises(error, match=words) as caught:
+            wire.fetch(question(registry.host))
+        assert registry.host in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_closed_port_refuses_the_connection(engine: str) -> None:
+    host = free_host()
+    with transport(engine, options=ONCE) as wire, pytest.raises(ConnectionFailed) as caught:
+        wire.fetch(question(host))
+    assert str(caught.value) == f"`{host}` refuses connections"
+
+
+def test_unknown_host_is_not_retried(engine: str) -> None:
+    clock = FakeClock()
+    with transport(engine, clock=clock) as wire, pytest.raises(ConnectionFailed) as caught:
+        wire.fetch(question("no-such-host.invalid"))
+    assert "no-such-host.invalid" in str(caught.value)
+    assert clock.slept == [] or "name server" in str(caught.value)
+
+
+def test_silent_server_times_out(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(delay=release))
+        options = {"attempts": 1, "read_timeout": 0.2}
+        with transport(engine, options=options) as wire, pytest.raises(TimedOut) as caught:
+            wire.fetch(question(registry.host))
+        assert "within 0.2 s" in str(caught.value)
+        release.set()
+
+
+def test_stalled_body_times_out(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * 100, hold=release, hold_after=10))
+        options = {"attempts": 1, "read_timeout": 0.2}
+        with transport(engine, options=options) as wire, pytest.raises(TimedOut):
+            wire.fetch(question(registry.host))
+        release.set()
+
+
+def test_broken_body_is_fetched_again(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"whole", truncate=2), Reply(body=b"whole"))
+        assert wire.fetch(question(registry.host)).body == b"whole"
+        assert len(registry.log) == 2
+
+
+def test_invalid_port_is_malformed() -> None:
+    with transport() as wire, pytest.raises(InvalidReference, match="port"):
+        wire.fetch(question("registry.example:99999"))
+
+
+def test_log_contains_only_our_own_lines(
+    engine: str, registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeRegistry() as storage:
+        storage.on("GET", "/blob", Reply(body=IMAGE.body, headers={"Content-Type": OCI_MANIFEST}))
+        registry.redirect(MANIFEST, f"{storage.url}/blob?X-Amz-Signature=S1GNATURE")
+        with caplog.at_level(1), source(registry.host, engine=engine) as app:
+            app.document("1.0")
+    assert "S1GNATURE" not in caplog.text
+    assert {record.name.split(".")[0] for record in caplog.records} == {"resolver"}
+    assert f"GET {storage.url}/blob answered 200" in caplog.messages
+
+
+def test_http_library_may_log_for_other_users(registry: FakeRegistry) -> None:
+    with source(registry.host, engine="httpx") as app:
+        app.document("1.0")
+    theirs = logging.LogRecord("httpcore.http11", logging.DEBUG, "", 0, "theirs", None, None)
+    assert logging.getLogger("httpcore.http11").filter(theirs)
+
+
+def test_requests_to_one_host_are_limited_to_eight(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 3}) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"ok", delay=release))
+        threads = [
+            threading.Thread(target=lambda: wire.fetch(question(registry.host))) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        assert registry.wait_for(lambda: len(registry.log) == 3)
+        assert not registry.wait_for(lambda: len(registry.log) > 3, timeout=0.2)
+        release.set()
+        for thread in threads:
+            thread.join()
+        assert len(registry.log) == 8
+
+
+def test_streams_hold_their_slot_until_closed(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine, options={"jobs_per_host": 1}) as wire:
+        registry.on("GET", "/v2/x", Reply(body=b"x" * 100_000))
+        with wire.stream(question(registry.host)) as answer:
+            assert sum(map(len, answer.chunks())) == 100_000
+        assert wire.fetch(question(registry.host, limit=100_000)).status == 200
+
+
+def test_range_header_is_sent_and_answered(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.serve("team/app", "1.0", IMAGE)
+        digest, blob = next(iter(IMAGE.blobs.items()))
+        asked = Request(
+            "GET",
+            registry.host,
+            Scope(registry.host, "team/app"),
+            f"/v2/team/app/blobs/{digest}",
+            "it",
+            headers=(("Range", "bytes=5-9"),),
+        )
+        with wire.stream(asked) as answer:
+            assert answer.status == 206
+            assert b"".join(answer.chunks()) == blob[5:10]
+
+
+def test_plain_http_on_loopback_needs_no_option(engine: str, registry: FakeRegistry) -> None:
+    with source(registry.host, engine=engine, options={"plain_http": False}) as app:
+        app.document("1.0")
+        app.document("1.0")
+    assert [seen.method for seen in registry.log] == ["GET", "GET"]
+    # One question whether TLS is spoken, and one connection for everything else.
+    assert registry.connections == 2
+
+
+def test_tls_on_loopback_is_detected() -> None:
+    with FakeRegistry(tls=authority().good()) as registry:
+        host, _, port = registry.host.partition(":")
+        assert has_tls(host, int(port)) is True
+
+
+def test_plain_tls_and_closed_ports_are_distinguished() -> None:
+    with FakeRegistry() as registry:
+        host, _, port = registry.host.partition(":")
+        assert has_tls(host, int(port)) is False
+        assert registry.log == []
+    assert has_tls("127.0.0.1", int(free_host().partition(":")[2])) is None
+
+
+def test_tls_probe_is_not_a_valid_request() -> None:
+    first = CLIENT_HELLO.partition(b"\n")[0]
+    assert b" " not in first
+    assert CLIENT_HELLO.startswith(b"\x16\x03\x01")
+
+
+def test_http_library_can_be_loaded_in_threads_that_end(registry: FakeRegistry) -> None:
+    program = f"""
+import threading
+from tests.sources.wire_kit import source
+def ask():
+    with source({registry.host!r}) as app:
+        app.document("1.0")
+for _ in range(20):
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert ended.returncode == 0
+    assert len(registry.log) == 20
+
+
+def test_importing_the_client_loads_no_http_library() -> None:
+    program = (
+        "import sys, resolver.sources.http.client, resolver.sources.registry.repository;"
+        "sys.exit(any(name in sys.modules for name in ('httpx', 'pyreqwest', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_using_the_client_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
+    program = f"""
+import sys
+from tests.sources.wire_kit import source
+with source({registry.host!r}) as app:
+    app.document("1.0")
+sys.exit(any(name in sys.modules for name in ("rich", "pygments", "httpx._main")))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_interrupt_ends_a_stalled_request(engine: str) -> None:
+    release = threading.Event()
+    with FakeRegistry() as registry, transport(engine, options=ONCE) as wire:
+        registry.on("GET", "/v2/x", Reply(delay=release))
+
+        def interrupt() -> None:
+            registry.wait_for(lambda: len(registry.log) == 1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        helper = threading.Thread(target=interrupt)
+        begin = time.monotonic()
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            wire.fetch(question(registry.host))
+        assert time.monotonic() - begin < 3
+        helper.join()
+        release.set()
+
+
+def free_host() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+def test_index_and_child_are_two_requests_in_all(engine: str) -> None:
+    index = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
+    with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
+        registry.serve("team/app", "1.0", index)
+        app.document("1.0")
+        app.read(index.children[1].descriptor)
+        assert registry.hits.total() == 2
+
+
+def test_opening_a_stream_is_retried(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(503), Reply(body=b"x" * 50_000))
+        with wire.stream(question(registry.host)) as answer:
+            assert sum(map(len, answer.chunks())) == 50_000
+        assert len(registry.log) == 2
+
+
+def test_error_response_that_breaks_off_is_still_an_answer(engine: str) -> None:
+    with FakeRegistry() as registry, transport(engine) as wire:
+        registry.on("GET", "/v2/x", Reply(418, {}, b"short and stout " * 9_000, truncate=99_000))
+        response = wire.fetch(question(registry.host))
+        assert response.status == 418
+        assert len(response.body) == 8_192
+        assert registry.hits.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "scheme"),
+    [
+        ("localhost", {443: True}, "https"),
+        ("localhost", {443: None, 80: False}, "http"),
+        ("localhost", {443: None, 80: None}, "https"),
+        ("localhost", {443: None, 80: True}, "https"),
+        ("localhost:443", {443: False}, "https"),
+        ("localhost:80", {80: True}, "http"),
+        ("localhost:5000", {5000: True}, "https"),
+        ("localhost:5000", {5000: False}, "http"),
+        ("localhost:5000", {5000: None}, "https"),
+        ("10.0.0.5:5000", {5000: False}, "https"),
+        ("registry.localhost:5000", {5000: False}, "https"),
+    ],
+)
+def test_only_loopback_uses_plain_http_by_default(
+    monkeypatch: pytest.MonkeyPatch, host: str, tls: dict[int, bool | None], scheme: str
+) -> None:
+    monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
+    with transport(options={"plain_http": False}) as wire:
+        assert wire._base(host).scheme == scheme
+
+
+@pytest.mark.parametrize(("jobs", "at_once"), [(None, 8), (4, 8), (16, 8), (64, 64)])
+def test_concurrency_per_host_follows_the_option(
+    tmp_path: Path, jobs: int | None, at_once: int
+) -> None:
+    settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
+    with open_transport(settings, frozenset(), ignore) as made:
+        assert made.options.jobs_per_host == at_once
+
+
+class Broken(Exception):
+    """What an engine raises; `details` as pyreqwest has them."""
+
+    def __init__(self, *causes: str) -> None:
+        super().__init__(*causes)
+        self.details = {"causes": list(causes)}
+
+
+def _speaks_of_plain_http(words: str, url: str, **how: bool) -> bool:
+    hints = translate(Broken(words), Url.parse(url), **how).error.hints()
+    return any("--plain-http" in hint for hint in hints)
+
+
+@pytest.mark.parametrize(
+    ("words", "url", "how", "expected"),
+    [
+        ("wrong version number", "https://a.test:5000/v2/", {}, True),
+        ("tls handshake eof", "https://a.test:5000/v2/", {}, True),
+        # Nobody speaks plain HTTP on the port of https, or where TLS was spoken just now.
+        ("tls handshake eof", "https://a.test/v2/", {}, False),
+        ("tls handshake eof", "https://a.test:5000/v2/", {"answered": True}, False),
+        ("connection closed", "http://a.test/v2/", {"plain_http": True}, True),
+        ("invalid http version parsed", "http://a.test/v2/", {"plain_http": True}, True),
+        # http was not chosen by the option, or it is not the cause.
+        ("connection closed", "http://127.0.0.1:5000/v2/", {}, False),
+        ("connection closed", "http://a.test/v2/", {"plain_http": True, "answered": True}, False),
+        ("connection refused", "http://a.test/v2/", {"plain_http": True}, False),
+        ("name or service not known", "http://a.test/v2/", {"plain_http": True}, False),
+        ("no route to host", "http://a.test/v2/", {"plain_http": True}, False),
+        ("connection reset by peer", "https://a.test/v2/", {}, False),
+    ],
+)
+def test_plain_http_hint_appears_only_when_it_can_be_the_cause(
+    words: str, url: str, how: dict[str, bool], *, expected: bool
+) -> None:
+    assert _speaks_of_plain_http(words, url, **how) is expected
+
+
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_registry_that_answered_before_gets_no_plain_http_hint(
+    registry: FakeRegistry, engine: str, *, has_answered: bool
+) -> None:
+    with source(registry.host, engine=engine, options=ONCE) as app:
+        if has_answered:
+            app.document("1.0")
+        registry.on("GET", MANIFEST, Reply(silent=True))
+        with pytest.raises(ConnectionFailed) as caught:
+            app.document("1.0")
+
+    hinted = any("--plain-http" in hint for hint in caught.value.hints())
+    assert hinted is not has_answered
+
+
+def test_panic_in_the_http_library_is_a_failed_connection() -> None:
+    class Panic(Exception):
+        details: ClassVar = {"causes": ["failed to wake I/O driver"]}
+
+    trouble = translate(Panic("it panicked"), Url.parse("http://127.0.0.1:5000/v2/"))
+
+    assert "the connection to `127.0.0.1:5000` failed" in str(trouble.error)

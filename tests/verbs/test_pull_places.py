@@ -1,0 +1,281 @@
+"""Content that is on this machine already: taken from where it is, and never on trust."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.oci.digest import Digest
+from resolver.core.results.events import Warned
+from resolver.core.results.plan import ContentState
+from resolver.core.results.pull_events import PieceStarted
+from resolver.errors import InvalidReference, Usage
+from resolver.session import Session
+from resolver.sources.local.docker_engine import unpacked_layers
+from resolver.store import LocalStore
+from resolver.verbs.documents import DocumentReader
+from resolver.verbs.fetch import open_place
+from resolver.verbs.pull import unpacked_of
+from tests.fakes.images import Image, build_image, build_index
+from tests.fakes.registry import FakeRegistry
+from tests.verbs.pulling import RANGE, REPOSITORY, Counter, blobs, noise, puller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+AMD = "linux/amd64"
+LARGE = noise(3 * RANGE)
+
+
+@pytest.fixture
+def image() -> Image:
+    return build_image(AMD, [LARGE, noise(700)])
+
+
+@pytest.fixture
+def registry(image: Image) -> Iterator[FakeRegistry]:
+    with FakeRegistry() as fake:
+        fake.serve(REPOSITORY, "1", build_index([image]))
+        yield fake
+
+
+def tree(folder: Path, image: Image) -> Path:
+    """Lay blobs out as containerd does."""
+    for key, body in image.blobs.items():
+        algorithm, _, digits = key.partition(":")
+        path = folder / "blobs" / algorithm / digits
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    return folder
+
+
+def layout(folder: Path, image: Image) -> Path:
+    tree(folder, image)
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    index = {"schemaVersion": 2, "manifests": []}
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["containerd", "containerd root", "layout", "oci:", "store"])
+def test_pull_copies_content_from_a_local_source(
+    registry: FakeRegistry, tmp_path: Path, image: Image, kind: str
+) -> None:
+    folder = tmp_path / "place"
+    name = str(folder)
+    if kind == "containerd":
+        tree(folder, image)
+    elif kind == "containerd root":
+        tree(folder / "io.containerd.content.v1.content", image)
+    elif kind == "store":
+        with puller(registry, folder) as other:
+            other.pull()
+    else:
+        layout(folder, image)
+        name = f"oci:{folder}" if kind == "oci:" else name
+    count = Counter(registry)
+    count.new()
+    with puller(registry, tmp_path / "store") as one:
+        one.places = [open_place(name)]
+        plan = one.plan()
+        one.carry_out(plan)
+
+        assert one.held(Digest.of(LARGE)) == LARGE
+        started = [event.place for event in one.events if isinstance(event, PieceStarted)]
+    held = [piece for piece in plan.pieces if piece.place == name]
+    assert {str(piece.descriptor.digest) for piece in held} == set(image.blobs)
+    assert all(piece.state is ContentState.HELD for piece in held)
+    assert (plan.bytes_missing, plan.requests) == (0, 0)
+    assert blobs(count.new()) == []
+    assert started == [name] * len(image.blobs)
+
+
+def test_pull_names_a_local_source_with_wrong_bytes_and_uses_the_registry(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
+    folder = tree(tmp_path / "place", image)
+    digest = Digest.of(LARGE)
+    (folder / "blobs" / "sha256" / digest.hex).write_bytes(bytes(len(LARGE)))
+    with puller(registry, tmp_path / "store") as one:
+        one.places = [open_place(str(folder))]
+        one.pull()
+
+        assert one.held(digest) == LARGE
+        warned = [event for event in one.events if isinstance(event, Warned)]
+    assert [event.code for event in warned] == ["place-unusable"]
+    assert str(folder) in warned[0].message
+    fetched = {seen.path.rpartition("/")[2] for seen in blobs(registry.log)}
+    assert fetched == {str(digest)}
+
+
+def test_pull_never_writes_to_a_local_source(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
+    folder = tree(tmp_path / "place", image)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with puller(registry, tmp_path / "store") as one:
+        one.places = [open_place(str(folder))]
+        one.pull()
+        copy = one.store.root / "blobs" / "sha256" / Digest.of(LARGE).hex
+        assert copy.stat().st_ino != (folder / "blobs/sha256" / copy.name).stat().st_ino
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_pull_does_not_follow_links_in_a_local_source(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
+    folder = tree(tmp_path / "place", image)
+    path = folder / "blobs" / "sha256" / Digest.of(LARGE).hex
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with puller(registry, tmp_path / "store") as one:
+        one.places = [open_place(str(folder))]
+        plan = one.plan()
+
+    (missing,) = plan.missing
+    assert missing.descriptor.digest == Digest.of(LARGE)
+
+
+@pytest.mark.parametrize("what", ["", "empty", "nowhere"])
+def test_pull_rejects_a_local_source_without_images(tmp_path: Path, what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Usage):
+        open_place(str(tmp_path / what))
+
+
+def test_the_transport_of_another_tool_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidReference, match="`docker-daemon:` is not supported"):
+        open_place("docker-daemon:app")
+
+
+def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) -> None:
+    from resolver.core.platforms.platform import BUILTIN, Platform
+    from resolver.sources.local.layout import LayoutSource
+    from resolver.sources.local.tree import FolderTree
+    from resolver.verbs.documents import PlatformRequest, read_local_root
+    from resolver.verbs.plan import make_plan, plan_images
+    from resolver.verbs.pull import transfer_plan
+
+    folder = layout(tmp_path / "layout", image)
+    entry = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (folder / "blobs/sha256" / image.digest.partition(":")[2]).write_bytes(image.body)
+    source = LayoutSource(FolderTree(str(folder)))
+    reader = DocumentReader(lambda: source, None, "oci:layout")
+    asked = read_local_root(reader, "oci:layout", "")
+    wish = PlatformRequest((Platform.parse(AMD),), explicit=True)
+    store = LocalStore(tmp_path / "store", fsync=False)
+    plan = make_plan([plan_images(reader, asked, [wish], BUILTIN)], store)
+    done = transfer_plan(plan, lambda _image: source, store)
+
+    assert [each.status for each in done.images] == ["downloaded"]
+    assert store.load(Digest.of(LARGE)) == LARGE
+    assert store.load(Digest.parse(image.digest)) == image.body
+    assert store.pulled("oci:layout") is not None
+
+
+# A Docker engine
+
+
+class Engine(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    answers: dict[str, object]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Engine)
+        known = self.server.answers.get(self.path)
+        body = known if isinstance(known, bytes) else json.dumps(known).encode()
+        self.send_response(404 if known is None else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "a socket file"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(str(tmp_path / "docker.sock"), _Handler) as server:
+        server.answers = {}
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def at(tmp_path: Path) -> dict[str, str]:
+    return {"DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
+
+
+def test_docker_engine_lists_its_unpacked_layers(
+    registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
+) -> None:
+    diff_ids = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]
+    name = f"sha256:{'a' * 64}"
+    engine.answers = {
+        "/images/json": [{"Id": name}, {"Id": "../../etc"}, "odd", {}],
+        f"/images/{name}/json": {"RootFS": {"Layers": [diff_ids["diff_ids"][0], "odd", 3]}},
+    }
+    unpacked = unpacked_layers(at(tmp_path))
+    assert {str(each) for each in unpacked} == {diff_ids["diff_ids"][0]}
+
+    with puller(registry, tmp_path / "store") as one:
+        (planned,) = one.images()
+        reader = DocumentReader(lambda: one.source, one.store, "")
+        assert unpacked_of(reader, planned, unpacked) == (Digest.of(LARGE),)
+        assert unpacked_of(reader, planned, frozenset()) == ()
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"[", b"{}", b"[" * 100_000, [{"Id": f"sha256:{'b' * 64}"}]]
+)
+def test_unhealthy_docker_engine_has_no_content(
+    engine: Engine, tmp_path: Path, answer: object
+) -> None:
+    engine.answers = {"/images/json": answer}
+
+    assert unpacked_layers(at(tmp_path)) == frozenset()
+
+
+@pytest.mark.parametrize("host", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "unix://\0", "odd"])
+def test_missing_docker_engine_has_no_content(host: str) -> None:
+    assert unpacked_layers({"DOCKER_HOST": host}) == frozenset()
+
+
+def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
+    registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
+) -> None:
+    rootfs = json.loads(next(b for b in image.blobs.values() if b[:1] == b"{"))["rootfs"]
+    name = f"sha256:{'a' * 64}"
+    engine.answers = {
+        "/images/json": [{"Id": name}],
+        f"/images/{name}/json": {"RootFS": {"Layers": rootfs["diff_ids"][:1]}},
+    }
+
+    with Session(tmp_path / "store", environment=at(tmp_path)) as session:
+        plan = session.plan(f"{registry.host}/{REPOSITORY}:1", AMD)
+        there = session.unpacked(plan)
+    with Session(tmp_path / "store", environment={"DOCKER_HOST": "unix:///no.sock"}) as session:
+        nothing = session.unpacked(plan)
+
+    assert [layer.digest for layer in there] == [Digest.of(LARGE)]
+    assert [p.state for p in plan.pieces if p.descriptor in there] == [ContentState.MISSING]
+    assert nothing == ()
