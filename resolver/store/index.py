@@ -294,7 +294,7 @@ def _read_attached(value: list[Any]) -> Attached:
 
 
 def _read_image(value: list[Any]) -> StoredImage:
-    from resolver.core.results.store import StoredImage  # noqa: PLC0415 - only for this
+    from resolver.core.results.store import StoredImage  # noqa: PLC0415 - a resolve needs none
 
     reference, image_id, media_type, digest, size, platforms, offered, created, held, beside = value
     return StoredImage(

@@ -170,7 +170,7 @@ def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unrea
         StoreFault: they cannot be listed.
 
     """
-    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - a resolve needs none
 
     leases = root.enter("leases")
     if leases is None:
@@ -226,7 +226,7 @@ def is_active(leases: StoreFolder, name: str) -> bool:
 
 
 def _read_if_active(leases: StoreFolder, name: str, held: _Held) -> ActiveLease | Unread | None:
-    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - only for this
+    from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - a resolve needs none
 
     try:
         file = leases.open(name)

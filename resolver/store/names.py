@@ -179,7 +179,7 @@ class Records(Generic[Record]):
             StoreFault: they cannot be listed.
 
         """
-        from resolver.store.index import stats_in  # noqa: PLC0415 - only for this
+        from resolver.store.index import stats_in  # noqa: PLC0415 - a resolve needs none
 
         found = stats_in(root, self._form.folder)
         return {name: status for name, status in found.items() if _FILE.fullmatch(name)}

@@ -186,8 +186,8 @@ ATTESTATION_MISSING = Rule(
     "a build has no attestation of a required kind",
     "Neither an attestation manifest of BuildKit in the same index, nor anything that refers to "
     "the build in the registry, is a statement of that kind (in-toto, SPDX, CycloneDX, SLSA). "
-    "Build with `docker buildx build --sbom=true --provenance=true`, or attach one. Whether it is "
-    "signed, and by whom, is not looked at.",
+    "Build with `docker buildx build --sbom=true --provenance=true`, or attach one. Its signature "
+    "is not verified.",
 )
 TOO_OLD = Rule(
     "too-old",

@@ -68,7 +68,7 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
 
     Raises:
         InvalidConfiguration: the file is there and malformed; it stays as it is.
-        HelperFailed: the file names a helper, and that does not do it.
+        HelperFailed: the configured credential helper failed.
         OutputFault: the file cannot be written.
     """
     document = read_document(file)
