@@ -33,7 +33,6 @@ def load_table(extension: Path | str | None) -> PlatformTable:
 
     Raises:
         InvalidConfiguration: the file cannot be read, or its content is invalid.
-
     """
     if extension is None:
         return BUILTIN
@@ -44,17 +43,7 @@ def load_table(extension: Path | str | None) -> PlatformTable:
 
 
 def read_file(path: Path, *, sourced: bool) -> Facts:
-    """Read a platform file.
-
-    Args:
-        path: a regular file of at most 1 MiB.
-        sourced: whether every group of facts must name its source.
-
-    Raises:
-        InvalidConfiguration: it cannot be read, or has another shape; names line and column when
-            it is not YAML at all.
-
-    """
+    """Read a platform file."""
     from resolver.core.platforms.schema import read_facts  # noqa: PLC0415 - as in load_table
 
     place = str(path)
@@ -86,12 +75,7 @@ def this_machine() -> HostMachine:
 
 
 def host_platform(machine: HostMachine | None = None) -> Platform:
-    """Return this machine's platform at its baseline level, the default platform.
-
-    Args:
-        machine: names that a machine reports for itself; None to detect this one.
-
-    """
+    """Return this machine's platform at its baseline level, the default platform."""
     return host_of(machine or this_machine())
 
 

@@ -45,10 +45,7 @@ _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?
 _PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 _SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 #: What is not closed goes on to the end, so that no text is read twice.
-_JSON_TOKEN = re.compile(
-    r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t',
-    re.DOTALL,
-)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t', re.DOTALL)
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     "str": ScalarKind.TEXT,
@@ -61,16 +58,7 @@ _KINDS = {
 
 
 def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read a file strictly; `-` is standard input.
-
-    Args:
-        path: a regular file.
-        limit: bytes.
-
-    Raises:
-        BadFile: the file cannot be read, or is not valid strict YAML; the error has the position.
-        FileLimit: larger than `limit`, or deeper than 32.
-    """
+    """Read a file strictly; `-` is standard input."""
     place = str(path)
     content = sys.stdin.buffer.read(limit + 1) if place == "-" else _content(Path(path), limit)
     return parse(content, "stdin" if place == "-" else place, limit=limit)
@@ -78,11 +66,6 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
     """Read the content of a file strictly; an empty one is an empty scalar.
-
-    Args:
-        content: UTF-8, with or without a byte order mark.
-        place: the file's name, for messages.
-        limit: bytes.
 
     Raises:
         BadFile: the content is not valid strict YAML; the error has the position.

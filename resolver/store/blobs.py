@@ -47,13 +47,6 @@ class Blobs:
             digest: of the content.
             size: stated by a descriptor, in bytes; None if unknown.
             limit: most bytes to hold in memory.
-
-        Raises:
-            SizeMismatch: the stated size is wrong (docs/store-and-reliability.md, "One digest one
-                size").
-            LimitExceeded: it is larger than `limit`.
-            StoreFault: it cannot be read.
-
         """
         with self._file(digest) as file:
             if file is None:
@@ -83,10 +76,6 @@ class Blobs:
 
         Without fsync a power cut may leave files of the right size with wrong bytes, so large blobs
         are hashed too, once (docs/store-and-reliability.md, "fsync and --no-fsync").
-
-        Raises:
-            StoreFault: it cannot be read.
-
         """
         digest = descriptor.digest
         with self._folder(digest) as folder:
@@ -105,13 +94,7 @@ class Blobs:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content whose file has the right size; the caller must verify it.
-
-        Raises:
-            BlobNotFound: it is absent.
-            StoreFault: it cannot be read.
-
-        """
+        """Stream content whose file has the right size; the caller must verify it."""
         with self._file(descriptor.digest) as file:
             if file is None or file.status.st_size != descriptor.size:
                 raise BlobNotFound(str(descriptor.digest), str(self._home.root))
@@ -120,18 +103,7 @@ class Blobs:
     def add(
         self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
     ) -> None:
-        """Add verified content, or nothing; `chunks` is not read if the content is present.
-
-        Args:
-            descriptor: of the content.
-            chunks: its bytes, in order.
-            seconds: to wait for the store's lock; None for the default.
-
-        Raises:
-            Untrusted: the bytes do not match the descriptor.
-            StoreFault: they cannot be written.
-
-        """
+        """Add verified content, or nothing; `chunks` is not read if the content is present."""
         digest = descriptor.digest
         with self._home.writing(seconds=seconds) as root:
             with root.need("blobs", digest.algorithm) as folder:
@@ -147,13 +119,7 @@ class Blobs:
                     file.publish(folder, digest.hex, mode=0o444)
 
     def put_aside(self, digest: Digest, status: os.stat_result) -> None:
-        """Move a damaged file to `tmp` if the store can be written.
-
-        Args:
-            digest: of the content.
-            status: of the damaged file.
-
-        """
+        """Move a damaged file to `tmp` if the store can be written."""
         where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
         self._observe(
             Warned("store-damaged", f"`{where}` is damaged and treated as absent; it is read again")

@@ -53,7 +53,6 @@ class GcSnapshot:
         others: digests, as text, needed by names that are not in `names`.
         fault: why `others` is incomplete; None if it is complete.
         unread: active leases that cannot be read.
-
     """
 
     root: StoreFolder
@@ -86,7 +85,6 @@ class GcSnapshot:
 
         Raises:
             StoreFault: a name or lease cannot be read, so the content it needs is unknown.
-
         """
         files = blob_files(root)
         names: list[PulledName] = []
@@ -109,13 +107,6 @@ class GcSnapshot:
         """Read one name, and of the other names only the digests they need.
 
         In a large store this uses the index of names instead of reading all documents.
-
-        Returns:
-            None if the store is small or the name does not exist.
-
-        Raises:
-            StoreFault: as `take`.
-
         """
         own = file_name(reference)
         status = pulled.look_in(root, own)
@@ -146,24 +137,14 @@ class GcSnapshot:
         return cls(root, files, (record,), noted, active_leases(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
-        """Return the content that a name needs.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Return the content that a name needs."""
         known = self._closures.get(record.reference)
         if known is None:
             known = self._closures[record.reference] = self.reach.of_name(record)
         return known
 
     def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
-        """Return the content that several names need.
-
-        Raises:
-            StoreFault: a document of one of them, or of another name, is damaged.
-
-        """
+        """Return the content that several names need."""
         if self.fault is not None:
             raise self.fault
         needs: dict[Digest, Need] = {}
@@ -200,12 +181,7 @@ class GcSnapshot:
         return tuple(sorted(rows, key=lambda item: _ORDER.index(item.kind)))
 
     def delete(self, items: Iterable[Item], *, sync: bool) -> None:
-        """Remove blobs in the given order.
-
-        Raises:
-            StoreFault: a blob cannot be removed.
-
-        """
+        """Remove blobs in the given order."""
         for item in items:
             algorithm, _, name = item.name.partition(":")
             with self.root.need("blobs", algorithm) as folder:
@@ -237,7 +213,6 @@ class _Choice:
         missing: content that kept names need and the store lacks.
         stays: reasons why unneeded content stays.
         loose_size: bytes of partials and set-aside files that stay.
-
     """
 
     pulled: tuple[str, ...]
@@ -359,13 +334,7 @@ def _is_kept(record: NameRecord, rules: Retention) -> bool:
 
 
 class _SizeLimiter:
-    """Brings a store below a size: drops set-aside files first, then the least recently used names.
-
-    Args:
-        stay, notes, loose: what would stay without a limit.
-        fixed: digests that always stay, and digests that stay unless a dropped name needed them.
-
-    """
+    """Brings a store below a size: drops set-aside files, then the least recently used names."""
 
     def __init__(
         self,

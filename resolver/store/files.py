@@ -111,7 +111,6 @@ class StoreFolder:
 
     Raises:
         StoreFault: from every method, for an `OSError`.
-
     """
 
     __slots__ = ("descriptor", "path")
@@ -420,7 +419,6 @@ class Patience:
 
     Attributes:
         seconds: of a monotonic clock (docs/store-and-reliability.md, "Locks").
-
     """
 
     seconds: float = 60.0
@@ -439,7 +437,6 @@ def locked(
 
     Raises:
         StoreFault: it was not freed in time, or the file system has no reliable locks.
-
     """
     descriptor = _acquire(root, name, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, patience)
     try:
@@ -502,7 +499,6 @@ def try_lock(descriptor: int, kind: int, path: str) -> bool:
 
     Raises:
         StoreFault: the file system has no reliable locks.
-
     """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -526,10 +522,6 @@ def refuse_remote(root: StoreFolder, mounts: Path = MOUNTS) -> None:
     """Refuse a folder on a network file system, whose locks may hold on this machine only.
 
     Where mounts cannot be listed (macOS), the folder counts as local.
-
-    Raises:
-        StoreFault: it is on one.
-
     """
     with faults(root.path):
         device = os.fstat(root.descriptor).st_dev

@@ -77,7 +77,6 @@ class Home:
         lock: False relies on no other process using this store.
         shared: trust every user who can write to it or replace it.
         observe: receives a warning about a store that others can change.
-
     """
 
     def __init__(
@@ -103,10 +102,6 @@ class Home:
         """Open the folder for reading, whatever its version; content is verified by digest.
 
         Names are not, so a folder that others can write is refused.
-
-        Raises:
-            StoreFault: it cannot be opened or is not trusted.
-
         """
         root = StoreFolder.at(str(self.root))
         if root is not None and not self._is_vetted:
@@ -118,12 +113,7 @@ class Home:
         return root
 
     def open_store(self) -> StoreFolder | None:
-        """Open the folder as `open` does, for operations that need a store.
-
-        Raises:
-            StoreFault: it is not a store, cannot be opened, or is not trusted.
-
-        """
+        """Open the folder as `open` does, for operations that need a store."""
         root = self.open()
         if root is not None:
             try:
@@ -134,12 +124,7 @@ class Home:
         return root
 
     def doubts(self) -> tuple[str, ...]:
-        """Return why others can change this store; an absent folder is judged by its parents.
-
-        Raises:
-            StoreFault: it cannot be inspected.
-
-        """
+        """Return why others can change this store; an absent folder is judged by its parents."""
         root = StoreFolder.at(str(self.root))
         if root is None:
             return _doubts_above(self.root)
@@ -161,10 +146,6 @@ class Home:
         """Whether the folder is a store: None if absent, False if it can become one.
 
         Nothing is changed.
-
-        Raises:
-            StoreFault: it is not a store, has another version, or cannot be read.
-
         """
         root = self.open_store()
         if root is None:
@@ -174,12 +155,7 @@ class Home:
             return _refuse_other_version(root) is not None
 
     def try_writing(self) -> None:
-        """Take the store's lock, and write and remove a test file.
-
-        Raises:
-            StoreFault: either fails.
-
-        """
+        """Take the store's lock, and write and remove a test file."""
         with (
             self.writing(seconds=_BRIEFLY) as root,
             root.need("tmp") as tmp,
@@ -199,16 +175,7 @@ class Home:
     def writing(
         self, *, seconds: float | None = None, exclusive: bool = False
     ) -> Iterator[StoreFolder]:
-        """Create or adopt the store, and hold its lock for writing.
-
-        Args:
-            seconds: to wait for the lock; None for the default.
-            exclusive: exclude all other processes, to remove content.
-
-        Raises:
-            StoreFault: it cannot be written or is not trusted.
-
-        """
+        """Create or adopt the store, and hold its lock for writing."""
         with self._made() as root:
             self._adopt(root)
             patience = self.patience

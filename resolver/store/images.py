@@ -57,7 +57,6 @@ class _Row:
         needs: empty if its documents are damaged.
         missing: absent or damaged content.
         read_as: references under which an image was read that was never pulled.
-
     """
 
     record: PulledName
@@ -73,7 +72,6 @@ class StoreSnapshot:
     Attributes:
         users: number of images that need a blob.
         ids: number of images with a config.
-
     """
 
     root: StoreFolder
@@ -218,7 +216,6 @@ class StoreSnapshot:
             seen: returns resolved references, which show why such an image was read. Only called if
                 there is one.
             rest: digests that no pulled name needs, sorted.
-
         """
         whole: dict[Digest, PulledName] = {}
         for digest in rest:
@@ -419,15 +416,7 @@ def images(
 def current(
     root: StoreFolder, files: Files, pulled: Records[PulledName]
 ) -> tuple[dict[str, Entry], list[BadName]]:
-    """Return what each name needs, by the name of its file: from the index, or read anew.
-
-    Returns:
-        Also the unusable files. A name whose documents are damaged has no needs.
-
-    Raises:
-        StoreFault: the store cannot be read.
-
-    """
+    """Return what each name needs, by the name of its file: from the index, or read anew."""
     names = pulled.files_in(root)
     known = read_index(root, files) if len(names) >= LEAST else {}
     found: dict[str, Entry] = {}
@@ -500,12 +489,7 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
 
 
 def notes(root: StoreFolder, seen: Records[NameRecord]) -> tuple[NameRecord, ...]:
-    """Return the usable records of resolves, from the index or read again.
-
-    Raises:
-        StoreFault: the store cannot be read.
-
-    """
+    """Return the usable records of resolves, from the index or read again."""
     files = seen.files_in(root)
     known = read_notes(root) if len(files) >= LEAST else {}
     found: list[NameRecord] = []

@@ -51,12 +51,7 @@ def signature(status: os.stat_result) -> Signature:
 
 
 def stats_in(root: StoreFolder, *names: str) -> dict[str, os.stat_result]:
-    """Return the status of every file in a folder without following links; empty if absent.
-
-    Raises:
-        StoreFault: it cannot be listed.
-
-    """
+    """Return the status of every file in a folder without following links; empty if absent."""
     folder = root.enter(*names)
     if folder is None:
         return {}
@@ -76,7 +71,6 @@ class Files(Mapping[Digest, os.stat_result]):
     Attributes:
         by_text: by digest as text.
         looked: digests looked up since it was last emptied.
-
     """
 
     def __init__(self, root: StoreFolder) -> None:
@@ -115,7 +109,6 @@ class Entry:
         pieces: digests of the content it needs, as text.
         looked: digests that were looked up for it, present or absent.
         is_lasting: all reads succeeded, so that it can be cached.
-
     """
 
     name: Signature
@@ -141,15 +134,7 @@ def read_index(root: StoreFolder, files: Files) -> dict[str, Entry]:
 
 
 def write_index(root: StoreFolder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
-    """Write the index if worthwhile; ignored for a store that cannot be written.
-
-    Args:
-        root: of the store.
-        files: used to build the entries.
-        entries: by name file.
-        fresh: number of entries that were read again.
-
-    """
+    """Write the index if worthwhile; ignored for a store that cannot be written."""
     if len(entries) < LEAST or fresh < _STALE:
         return
     _put_sealed(root, INDEX, _write(entries, files, time.time_ns() - _BLURRED))

@@ -52,12 +52,7 @@ class Lease:
         self._path = path
 
     def add(self, digests: Iterable[Digest]) -> None:
-        """Protect more digests; call it before checking whether they are present.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Protect more digests; call it before checking whether they are present."""
         if self._descriptor is None:
             return
         texts = sorted({str(digest) for digest in digests})
@@ -150,7 +145,6 @@ def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
 
     Raises:
         StoreFault: one cannot be read, so the content it protects is unknown.
-
     """
     found, unread = read_leases(root)
     for each in unread:
@@ -164,12 +158,7 @@ def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
 
 
 def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
-    """Return the active leases, and those that cannot be read.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """Return the active leases, and those that cannot be read."""
     from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - a resolve needs none
 
     leases = root.enter("leases")

@@ -60,7 +60,6 @@ class Form(Generic[Record]):
         reference: returns the reference of a record.
         write: returns the JSON members of a record.
         read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
-
     """
 
     folder: str
@@ -70,7 +69,10 @@ class Form(Generic[Record]):
 
 
 class Records(Generic[Record]):
-    """A folder of name files. Readers need no lock, since a rename is atomic."""
+    """A folder of name files. Readers need no lock, since a rename is atomic.
+
+    Every method raises `StoreFault` where the folder cannot be read or written.
+    """
 
     def __init__(self, home: Home, form: Form[Record], observe: Observer) -> None:
         self._home = home
@@ -92,10 +94,6 @@ class Records(Generic[Record]):
             merge: combines the present record, if any, with the new one.
             check: raises if the record must not be written; called under the store's lock.
             seconds: to wait for the store's lock; None for the default.
-
-        Raises:
-            StoreFault: it cannot be written.
-
         """
         name = file_name(self._form.reference(record))
         with self._home.writing(seconds=seconds) as root:
@@ -112,12 +110,7 @@ class Records(Generic[Record]):
             return record
 
     def get(self, reference: str) -> Record | None:
-        """Return the record of a reference; warn about an unusable file and return None.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Return the record of a reference; warn about an unusable file and return None."""
         root = self._home.open()
         if root is None:
             return None
@@ -152,12 +145,7 @@ class Records(Generic[Record]):
                     yield entry
 
     def read_in(self, root: StoreFolder, name: str) -> Record | BadName | None:
-        """Read one file of an open store by its name; None if absent.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Read one file of an open store by its name; None if absent."""
         folder = root.enter(self._form.folder)
         if folder is None:
             return None
@@ -173,12 +161,7 @@ class Records(Generic[Record]):
             return folder.look(name)
 
     def files_in(self, root: StoreFolder) -> dict[str, os.stat_result]:
-        """Return the status of all name files of an open store.
-
-        Raises:
-            StoreFault: they cannot be listed.
-
-        """
+        """Return the status of all name files of an open store."""
         from resolver.store.index import stats_in  # noqa: PLC0415 - a resolve needs none
 
         found = stats_in(root, self._form.folder)
@@ -193,12 +176,7 @@ class Records(Generic[Record]):
                 yield entry
 
     def drop(self, reference: str) -> bool:
-        """Remove a record but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a record but not its content; False if there was none."""
         # Do not create a store only to remove a name from it.
         if not self._home.exists():
             return False
@@ -206,12 +184,7 @@ class Records(Generic[Record]):
             return self.drop_in(root, (reference,)) > 0
 
     def drop_in(self, root: StoreFolder, references: Iterable[str]) -> int:
-        """Remove records durably from a store locked for writing; return their number.
-
-        Raises:
-            StoreFault: a record cannot be removed.
-
-        """
+        """Remove records durably from a store locked for writing; return their number."""
         with root.need(self._form.folder) as folder:
             count = sum([folder.remove(file_name(reference)) for reference in references])
             if count and self._home.sync:
@@ -219,21 +192,11 @@ class Records(Generic[Record]):
             return count
 
     def put_in(self, root: StoreFolder, record: Record) -> None:
-        """Write a record durably to a store locked for writing.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Write a record durably to a store locked for writing."""
         self._put(root, file_name(self._form.reference(record)), record)
 
     def put_aside(self, bad: BadName) -> bool:
-        """Move an unusable file to `tmp`; False if it is absent by now.
-
-        Raises:
-            StoreFault: it cannot be moved.
-
-        """
+        """Move an unusable file to `tmp`; False if it is absent by now."""
         name = bad.path.rpartition("/")[2]
         with (
             self._home.writing() as root,
@@ -300,12 +263,7 @@ def write_descriptor(descriptor: Descriptor) -> dict[str, object]:
 
 
 def read_identity(fields: Fields, name: str) -> Descriptor:
-    """Parse the output of `write_descriptor`.
-
-    Raises:
-        Untrusted: it is malformed.
-
-    """
+    """Parse the output of `write_descriptor`."""
     fields.required(name)
     root = fields.child(name, _ROOT_MEMBERS)
     if root is None:
@@ -333,7 +291,6 @@ class NameRecord:
     Attributes:
         reference: canonical.
         root: media type, digest and size only; the media type is the verified one.
-
     """
 
     reference: str

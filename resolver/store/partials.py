@@ -206,12 +206,7 @@ class Partials:
         return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
 
     def claim(self, digest: Digest) -> PartialLock | None:
-        """Try once to lock a partial; None while another process holds it.
-
-        Raises:
-            StoreFault: the store cannot be written or is not trusted.
-
-        """
+        """Try once to lock a partial; None while another process holds it."""
         name = folder_name(digest)
         with self._home.writing() as root:
             parent = root.need("partial")
@@ -241,12 +236,7 @@ class Partials:
 
 
 def discard(parent: StoreFolder, name: str) -> None:
-    """Remove an unused partial while the store is locked exclusively.
-
-    Raises:
-        StoreFault: it cannot be removed.
-
-    """
+    """Remove an unused partial while the store is locked exclusively."""
     folder = parent.enter(name)
     if folder is not None:
         with folder:

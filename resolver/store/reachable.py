@@ -42,7 +42,6 @@ class Loose:
         size: in bytes, reserved space included.
         changed: last modification, in seconds since 1970.
         is_active: whether a process holds its lock.
-
     """
 
     folder: str
@@ -53,12 +52,7 @@ class Loose:
 
 
 def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
-    """Return the status of everything in `blobs` whose name is a digest.
-
-    Raises:
-        StoreFault: it cannot be listed.
-
-    """
+    """Return the status of everything in `blobs` whose name is a digest."""
     found: dict[Digest, os.stat_result] = {}
     for algorithm in HEX_DIGITS:
         folder = root.enter("blobs", algorithm)
@@ -74,12 +68,7 @@ def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
 
 
 def partials(root: StoreFolder) -> list[Loose]:
-    """List the partials, active or left behind.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """List the partials, active or left behind."""
     parent = root.enter("partial")
     if parent is None:
         return []
@@ -89,22 +78,12 @@ def partials(root: StoreFolder) -> list[Loose]:
 
 
 def temporaries(root: StoreFolder) -> list[Loose]:
-    """List our temporary files.
-
-    Raises:
-        StoreFault: it cannot be listed.
-
-    """
+    """List our temporary files."""
     return _plain(root, "tmp", TEMPORARY)
 
 
 def leases(root: StoreFolder) -> list[Loose]:
-    """List the leases, active and expired.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """List the leases, active and expired."""
     return _plain(root, "leases", LEASE)
 
 
@@ -168,7 +147,6 @@ class Need:
     Attributes:
         kind: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
         is_optional: it may be absent, such as foreign layers and subjects.
-
     """
 
     descriptor: Descriptor
@@ -177,12 +155,7 @@ class Need:
 
 
 def refuse_incomplete(root: StoreFolder, record: PulledName) -> None:
-    """Refuse a name whose content is incomplete.
-
-    Raises:
-        StoreFault: content is missing or damaged.
-
-    """
+    """Refuse a name whose content is incomplete."""
     lacking = Reach(root, _Files(root)).lacking(record)
     if lacking:
         digest = lacking[0]
@@ -217,13 +190,7 @@ class _Files(Mapping[Digest, "os.stat_result"]):
 
 
 class Reach:
-    """Walks documents and reads each of them once.
-
-    Args:
-        root: the store's folder; must stay open.
-        files: the files in `blobs`.
-
-    """
+    """Walks documents and reads each of them once; raises `StoreFault` at a damaged one."""
 
     def __init__(self, root: StoreFolder, files: Mapping[Digest, os.stat_result]) -> None:
         self._root = root
@@ -242,12 +209,7 @@ class Reach:
         return status.st_size == descriptor.size
 
     def lacking(self, record: PulledName) -> tuple[Digest, ...]:
-        """Return the required content of a pulled name that is missing, in the order of the walk.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Return the required content of a pulled name that is missing, in walking order."""
         return tuple(
             digest
             for digest, need in self.of_name(record).items()
@@ -258,10 +220,6 @@ class Reach:
         """Return the content that a pulled name needs, parents before children.
 
         That is its root, its complete images, and attached artifacts.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
         """
         needs: dict[Digest, Need] = {}
         for need in self._indexes(record.root):
@@ -275,12 +233,7 @@ class Reach:
         return needs
 
     def of_document(self, descriptor: Descriptor) -> Iterator[Need]:
-        """Iterate over a document and its descendants that are present; each document once.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Iterate over a document and its descendants that are present; each document once."""
         queue, met = deque([(descriptor, 0)]), {descriptor.digest}
         while queue:
             current, depth = queue.popleft()
@@ -312,23 +265,13 @@ class Reach:
         return needs
 
     def document(self, descriptor: Descriptor) -> Index | Manifest | None:
-        """Read a document; None if it is absent.
-
-        Raises:
-            StoreFault: it is damaged.
-
-        """
+        """Read a document; None if it is absent."""
         if descriptor.digest not in self._read:
             self._read[descriptor.digest] = self._parse(descriptor)
         return self._read[descriptor.digest]
 
     def body(self, digest: Digest) -> bytes | None:
-        """Return verified content; None if it is absent or too large for a document.
-
-        Raises:
-            StoreFault: it is damaged.
-
-        """
+        """Return verified content; None if it is absent or too large for a document."""
         try:
             return self._body(digest)
         except StoreFault:

@@ -37,7 +37,6 @@ class BlobWriter:
     Attributes:
         size: of the blob, in bytes.
         have: ranges that an earlier transfer left, as (start, exclusive end) in order.
-
     """
 
     def __init__(self, home: Home, descriptor: Descriptor, lock: PartialLock) -> None:
@@ -108,7 +107,6 @@ class BlobWriter:
         Raises:
             SizeMismatch: they exceed the size.
             StoreFault: they cannot be written; the partial is discarded.
-
         """
         end = offset + len(data)
         if end > self.size:
@@ -125,12 +123,7 @@ class BlobWriter:
         self._record_if_due()
 
     def completed(self, start: int, end: int) -> None:
-        """Check that a range is complete, and record progress if due.
-
-        Raises:
-            SizeMismatch: bytes are missing.
-
-        """
+        """Check that a range is complete, and record progress if due."""
         with self._state:
             probe = Ranges(self._ranges.pieces())
             before = probe.total
@@ -141,12 +134,7 @@ class BlobWriter:
         self._record_if_due(every=1 << 20)
 
     def record(self) -> None:
-        """Record progress before the process ends, even while threads write.
-
-        Raises:
-            StoreFault: it cannot be written; the partial is discarded.
-
-        """
+        """Record progress before the process ends, even while threads write."""
         self._record_if_due(every=1)
 
     def finish(self) -> None:
@@ -158,7 +146,6 @@ class BlobWriter:
             SizeMismatch: bytes are missing; the partial is kept.
             DigestMismatch: the bytes are wrong; the partial is discarded.
             StoreFault: they cannot be written; the partial is discarded.
-
         """
         with self._state:
             if self._is_left:
@@ -329,13 +316,7 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int, path: str
 
 
 class Transfers:
-    """Coordinate transfers of blobs between threads and processes.
-
-    Args:
-        home: of the store.
-        is_held: whether a blob is present and can be used.
-
-    """
+    """Coordinate transfers of blobs between threads and processes."""
 
     def __init__(self, home: Home, is_held: Callable[[Descriptor], bool]) -> None:
         self._home = home
@@ -424,13 +405,6 @@ class BackgroundHasher:
 
     Bytes that are overwritten after hashing are hashed again from the start, since the digest must
     match the final file.
-
-    Args:
-        descriptor: of the file, open for reading; closed by the caller after `stop`.
-        algorithm: of the digest.
-        path: for messages.
-        sync: whether the file will be synced.
-
     """
 
     def __init__(self, descriptor: int, algorithm: str, path: str, *, sync: bool) -> None:
@@ -480,12 +454,7 @@ class BackgroundHasher:
             self._thread.join()
 
     def finish(self, size: int) -> str:
-        """Hash the rest and return the hash of the first `size` bytes, as hex.
-
-        Raises:
-            StoreFault: the file cannot be read, or is shorter.
-
-        """
+        """Hash the rest and return the hash of the first `size` bytes, as hex."""
         self.stop()
         if self._fault is not None:
             raise self._fault

@@ -47,7 +47,6 @@ class _Change:
     Attributes:
         images: to remove. Removing all of them removes the name; attached artifacts go with their
             image.
-
     """
 
     record: PulledName
@@ -178,12 +177,7 @@ def _by_digest(snapshot: GcSnapshot, target: str) -> list[_Change]:
 
 
 def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
-    """Find an id by its start: of a named image, else of one that nothing names.
-
-    Raises:
-        Malformed: it is the start of ids of several images.
-
-    """
+    """Find an id by its start: of a named image, else of one that nothing names."""
     ids, needed = _ids(ground)
     named = {digest: _naming(ground, digest) for digest in ids if _fits(digest, target)}
     # What is part of a named image is no image by itself.
@@ -283,12 +277,7 @@ def _fits(digest: Digest, text: str) -> bool:
 def _refuse_in_use(
     snapshot: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
-    """Refuse what somebody uses, and an id that would take several names along.
-
-    Raises:
-        Negative: it is.
-
-    """
+    """Refuse what somebody uses, and an id that would take several names along."""
     names = sorted(change.record.reference for change in changes)
     if len(names) > 1:
         raise _in_use(

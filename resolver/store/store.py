@@ -49,7 +49,9 @@ BRIEFLY = 5.0
 class LocalStore:
     """A store in a folder, created by the first write; a store that does not exist is empty.
 
-    Implements `core.oci.content.Source`. Safe for use by several threads and processes.
+    Implements `core.oci.content.Source`. Safe for use by several threads and processes. Every
+    method raises `StoreFault` where the store cannot be read or written; those that add content
+    raise `Untrusted` where the bytes do not match their descriptor.
 
     Args:
         root: the folder.
@@ -58,7 +60,6 @@ class LocalStore:
         shared: trust every user who can write to the folder (`--shared-store`).
         patience: how long to wait for the lock.
         observe: receives warnings about damage and about a store that cannot be written.
-
     """
 
     def __init__(
@@ -101,12 +102,7 @@ class LocalStore:
         return Leases(self._home)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
-        """Block collection for the duration of the context: from the first look to the name.
-
-        Raises:
-            StoreFault: the store cannot be written or is not trusted.
-
-        """
+        """Block collection for the duration of the context: from the first look to the name."""
         return self._home.writing()
 
     # Content
@@ -119,8 +115,6 @@ class LocalStore:
         Raises:
             SizeMismatch: its size differs from `size`, in bytes.
             LimitExceeded: it is larger than `limit`, in bytes.
-            StoreFault: it cannot be read.
-
         """
         return self._blobs.load(digest, size, limit)
 
@@ -130,8 +124,6 @@ class LocalStore:
         Raises:
             BlobNotFound: it is absent or damaged.
             Untrusted: it does not match the descriptor, or is too large for a document.
-            StoreFault: it cannot be read.
-
         """
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(f"`{descriptor.digest}`", MAX_DOCUMENT, descriptor.size)
@@ -145,33 +137,15 @@ class LocalStore:
         return self._blobs.has(descriptor)
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream content; the caller must verify it.
-
-        Raises:
-            BlobNotFound: it is absent.
-            StoreFault: it cannot be read.
-
-        """
+        """Stream content; the caller must verify it."""
         return self._blobs.open(descriptor)
 
     def add(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Add verified content, or nothing; `chunks` is not read if the content is present.
-
-        Raises:
-            Untrusted: the bytes do not match the descriptor.
-            StoreFault: they cannot be written.
-
-        """
+        """Add verified content, or nothing; `chunks` is not read if the content is present."""
         self._blobs.add(descriptor, chunks)
 
     def add_document(self, document: Document) -> None:
-        """Add a document.
-
-        Raises:
-            Untrusted: its bytes do not match its descriptor.
-            StoreFault: they cannot be written.
-
-        """
+        """Add a document."""
         self._blobs.add(document.descriptor, (document.body,))
 
     def try_add(self, document: Document, observe: Observer | None = None) -> bool:
@@ -179,28 +153,15 @@ class LocalStore:
 
         For work whose answer does not depend on the store. After the first failure no further write
         is attempted, so that a batch does not wait for the same lock a hundred times.
-
-        Raises:
-            Untrusted: its bytes do not match its descriptor.
-
         """
         return self._attempt(
-            lambda: self._blobs.add(document.descriptor, (document.body,), seconds=BRIEFLY),
-            observe,
+            lambda: self._blobs.add(document.descriptor, (document.body,), seconds=BRIEFLY), observe
         )
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
         """Whether content is present and can be used.
 
         See docs/store-and-reliability.md, "Reuse checks".
-
-        Args:
-            descriptor: of the content.
-            full: hash large blobs too; documents are always hashed.
-
-        Raises:
-            StoreFault: it cannot be read.
-
         """
         return self._blobs.held(descriptor, full=full)
 
@@ -218,10 +179,6 @@ class LocalStore:
         Args:
             descriptor: of the blob.
             waiting: called repeatedly while another process is fetching; may raise to give up.
-
-        Raises:
-            StoreFault: it cannot be written, or the other process makes no progress.
-
         """
         return self._transfers.receive(descriptor, waiting)
 
@@ -230,12 +187,7 @@ class LocalStore:
         self._transfers.record()
 
     def partial(self, descriptor: Descriptor) -> int:
-        """Count the bytes of this blob that an earlier transfer left.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """Count the bytes of this blob that an earlier transfer left."""
         return self._transfers.had(descriptor)
 
     def lease(
@@ -250,20 +202,11 @@ class LocalStore:
             digests: of the content.
             purpose: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
             needed: False continues without a lease where the store cannot be written.
-
-        Raises:
-            StoreFault: it cannot be written.
-
         """
         return self._leases.hold(digests, purpose, needed=needed)
 
     def leases(self) -> tuple[ActiveLease, ...]:
-        """List the active leases.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """List the active leases."""
         root = self._home.open_store()
         if root is None:
             return ()
@@ -273,12 +216,7 @@ class LocalStore:
             return active_leases(root)
 
     def in_use(self) -> frozenset[Digest]:
-        """List the digests that active leases protect.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """List the digests that active leases protect."""
         return frozenset(digest for lease in self.leases() for digest in lease.digests)
 
     def _attempt(self, act: Callable[[], object], observe: Observer | None) -> bool:
@@ -314,10 +252,6 @@ class LocalStore:
             record: its content must already be in the store.
             found: digest algorithms of content that was already present. Its folders are synced,
                 since the process that added it may have died before the sync.
-
-        Raises:
-            StoreFault: it cannot be written, or its content is incomplete.
-
         """
         from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
 
@@ -330,41 +264,21 @@ class LocalStore:
         return self._pulled.put(record, merge=merged, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
-        """Return what was pulled under a canonical reference.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Return what was pulled under a canonical reference."""
         return self._pulled.get(reference)
 
     def pulled_names(self) -> Iterator[PulledName]:
-        """Iterate over all pulled names, in no particular order.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Iterate over all pulled names, in no particular order."""
         return self._pulled.usable()
 
     def unname(self, reference: str) -> bool:
-        """Remove a pulled name but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a pulled name but not its content; False if there was none."""
         return self._pulled.drop(reference)
 
     # What a resolve saw
 
     def remember(self, record: NameRecord) -> None:
-        """Record what a reference points at; its content must already be in the store.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Record what a reference points at; its content must already be in the store."""
         self._seen.put(record)
 
     def try_remember(self, record: NameRecord, observe: Observer | None = None) -> bool:
@@ -376,10 +290,6 @@ class LocalStore:
 
         Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
             record.
-
-        Raises:
-            StoreFault: it cannot be read.
-
         """
         seen = self._seen.get(reference)
         if seen is not None:
@@ -388,29 +298,15 @@ class LocalStore:
         return None if pulled is None else NameRecord(reference, pulled.root)
 
     def names(self) -> Iterator[NameRecord]:
-        """Iterate over the recorded names, in no particular order.
-
-        Raises:
-            StoreFault: they cannot be read.
-
-        """
+        """Iterate over the recorded names, in no particular order."""
         return self._seen.usable()
 
     def entries(self) -> Iterator[NameRecord | BadName]:
-        """Iterate over the recorded names and the name files that cannot be used.
-
-        Raises:
-            StoreFault: they cannot be read.
-        """
+        """Iterate over the recorded names and the name files that cannot be used."""
         return self._seen.entries()
 
     def forget(self, reference: str) -> bool:
-        """Remove a recorded name but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a recorded name but not its content; False if there was none."""
         return self._seen.drop(reference)
 
     def resolve(self, name: str) -> Descriptor:
@@ -420,8 +316,6 @@ class LocalStore:
             NotFound: it is not in the store.
             InvalidDigest: it looks like a digest and is not valid.
             BadDocument: it is content other than a document.
-            StoreFault: the store cannot be read.
-
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self.document(name).descriptor
@@ -440,8 +334,6 @@ class LocalStore:
         Raises:
             NotFound: it, or its content, is not in the store.
             Untrusted: it is content other than a document.
-            StoreFault: the store cannot be read.
-
         """
         if name.partition(":")[0] in HEX_DIGITS:
             digest = Digest.parse(name)
@@ -465,50 +357,25 @@ class LocalStore:
     # Upkeep
 
     def look(self) -> bool | None:
-        """Whether the store exists: None if not, False for an empty folder; nothing is changed.
-
-        Raises:
-            StoreFault: the folder is not a store or cannot be read.
-
-        """
+        """Whether the store exists: None if not, False for an empty folder; nothing is changed."""
         return self._home.look()
 
     def doubts(self) -> tuple[str, ...]:
-        """Return the reasons why other users can change this store, accepted or not.
-
-        Raises:
-            StoreFault: the folder cannot be inspected.
-
-        """
+        """Return the reasons why other users can change this store, accepted or not."""
         return self._home.doubts()
 
     def try_writing(self) -> None:
-        """Take the lock, and write and remove a test file.
-
-        Raises:
-            StoreFault: either fails.
-
-        """
+        """Take the lock, and write and remove a test file."""
         self._home.try_writing()
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List pulled images by reference, then the complete images without a pulled name.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """List pulled images by reference, then the complete images without a pulled name."""
         from resolver.store import images  # noqa: PLC0415 - loaded when used
 
         return images.images(self._home, self._pulled, self._seen)
 
     def usage(self) -> DiskUsage:
-        """Return disk usage, and what images share.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """Return disk usage, and what images share."""
         from resolver.store import images  # noqa: PLC0415 - loaded when used
 
         return images.usage(self._home, self._pulled, self._seen)
@@ -523,7 +390,6 @@ class LocalStore:
         Raises:
             StoreFault: it cannot be determined what is needed, and nothing was removed; or a file
                 cannot be removed.
-
         """
         from resolver.core.results.store import Retention  # noqa: PLC0415 - for collection alone
         from resolver.store.collect import collect  # noqa: PLC0415 - loaded when used
@@ -547,8 +413,6 @@ class LocalStore:
             ImageNotHeld: there is no such image here.
             Malformed: it is the start of several ids.
             Negative: it is used, or an id has several names.
-            StoreFault: it cannot be removed.
-
         """
         from resolver.store.remove import remove  # noqa: PLC0415 - loaded when used
 
@@ -569,10 +433,6 @@ class LocalStore:
             full: hash large blobs too.
             repair: fetches content again for the references that need it; its result is checked in
                 the store. With it, unreadable name files are set aside too.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
         """
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 

@@ -49,7 +49,6 @@ class _Look:
     Attributes:
         names: number of names checked.
         wrong: problems, by digest.
-
     """
 
     files: dict[Digest, os.stat_result]
@@ -64,7 +63,6 @@ class StoreCheck:
     Args:
         home, blobs, pulled, seen: the parts of the store.
         full: hash large blobs too.
-
     """
 
     def __init__(

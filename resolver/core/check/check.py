@@ -521,11 +521,7 @@ class Requirements:
 
 
 def parse_age(text: str) -> int:
-    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds.
-
-    Raises:
-        Usage: it is not an age.
-    """
+    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds."""
     matched = _AGE.fullmatch(text)
     if matched is None or not int(matched[1]):
         raise Usage(f"`{text[:40]}` is not an age", "write `12h`, `90d`, `8w` or `1y`")
@@ -533,11 +529,7 @@ def parse_age(text: str) -> int:
 
 
 def parse_attestation(text: str) -> str:
-    """Parse the kind of a required attestation.
-
-    Raises:
-        Usage: there is no such kind.
-    """
+    """Parse the kind of a required attestation."""
     if text not in ATTESTATIONS:
         raise Usage(
             f"`{text[:40]}` is not a kind of attestation",

@@ -80,9 +80,6 @@ def read_policy(
         root: the document.
         table: the platform facts.
         over: changes the defaults, for command-line options.
-
-    Raises:
-        BadFile: a field is unknown, missing or of the wrong type, or nothing is required.
     """
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")

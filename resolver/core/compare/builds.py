@@ -78,12 +78,7 @@ class Build:
 
 
 def builds_of(gathered: ImageDocuments, table: PlatformTable = BUILTIN) -> tuple[Build, ...]:
-    """Return the builds of an image, in index order.
-
-    Raises:
-        LimitExceeded: there are more than 100.
-        ResolverError: the failure of the first build that could not be read.
-    """
+    """Return the builds of an image, in index order."""
     parts = [part for part in gathered.sound().images if part.manifest is not None]
     if len(parts) > MAX_BUILDS:
         raise LimitExceeded(
@@ -132,14 +127,7 @@ def wanted_of(
 def base_of(
     builds: Sequence[Build], want: Platform | None, reference: str, table: PlatformTable
 ) -> int:
-    """Return the position of the base: as requested, else linux/amd64, else the first.
-
-    Returns:
-        Its position.
-
-    Raises:
-        PlatformNotOffered: no build matches the requested one.
-    """
+    """Return the position of the base: as requested, else linux/amd64, else the first."""
     offered = [build.platform for build in builds]
     found = select(offered, want or LINUX_AMD64, exact=True, table=table).index
     if found is None and want is not None:

@@ -193,9 +193,6 @@ def compare_builds(gathered: ImageDocuments, builds: Sequence[Build], terms: Ter
         gathered: the image, whose platforms are compared with the expected ones.
         builds: the builds to compare, in index order; at least one.
         terms: see `Terms`.
-
-    Raises:
-        PlatformNotOffered: no build matches the base.
     """
     base = base_of(builds, terms.base, gathered.reference, terms.table)
     return Comparison(

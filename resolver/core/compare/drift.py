@@ -180,11 +180,7 @@ class Ignoring:
 
     @classmethod
     def read(cls, lines: Iterable[str], where: str = "--ignore") -> Ignoring:
-        """Parse rules, one per line; skip blank lines and lines that begin with `#`.
-
-        Raises:
-            Usage: a rule is unknown or too long, or there are too many.
-        """
+        """Parse rules, one per line; skip blank lines and lines that begin with `#`."""
         rules = [line.strip() for line in lines]
         rules = [rule for rule in rules if rule and not rule.startswith("#")]
         if len(rules) > MAX_RULES:

@@ -49,12 +49,7 @@ ARCHITECTURE, LOADER = "{arch}", "{loader}"
 
 
 class PathWords:
-    """Replace the words for one platform's architecture in paths.
-
-    Args:
-        platform: None replaces nothing.
-        table: the platform facts.
-    """
+    """Replace the words for one platform's architecture in paths."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
         self._words: re.Pattern[str] | None = None
@@ -142,9 +137,6 @@ def compare_trees(
         others: read, compared and released one by one.
         table: words and machines of platforms.
         ignoring: differences to ignore: `files.mode`, `files.owner`, `files.xattrs.user.*`.
-
-    Raises:
-        LimitExceeded: the memory budget is exhausted.
     """
     left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)
@@ -457,11 +449,7 @@ class _Renamed:
         self._own: tuple[dict[str, bytes], ...] = ({}, {})
 
     def met(self) -> Iterator[_Met]:
-        """Yield every key once, in order.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Yield every key once, in order."""
         try:
             self._read()
             waiting = iter(self._pairs())
@@ -596,12 +584,7 @@ class _Folders:
 def top_folders(
     paths: Iterable[tuple[str, int, int]], count: int = TOP_FOLDERS
 ) -> tuple[FolderDelta, ...]:
-    """Return the folders that cause most of a difference in size.
-
-    Args:
-        paths: each path with its sizes before and after, in order of paths.
-        count: the most folders to return.
-    """
+    """Return the folders that cause most of a difference in size."""
     folders = _Folders(count)
     for path, before, after in paths:
         folders.add(path, before, after)

@@ -66,10 +66,6 @@ class Normaliser:
     """Normalise the steps of one build: replace the words for its own architecture.
 
     A word for another architecture remains, because it is a relevant difference.
-
-    Args:
-        platform: of the build; None replaces nothing.
-        table: the platform facts.
     """
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
@@ -83,8 +79,7 @@ class Normaliser:
         # Longest first: `x86_64-linux-gnu` before `x86_64`.
         listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
         self._words = re.compile(
-            rf"(?<![A-Za-z0-9])(?:{listed}){_VARIANT}(?![A-Za-z0-9]|_64)",
-            re.ASCII | re.IGNORECASE,
+            rf"(?<![A-Za-z0-9])(?:{listed}){_VARIANT}(?![A-Za-z0-9]|_64)", re.ASCII | re.IGNORECASE
         )
 
     def read(self, written: str) -> HistoryStep:
@@ -246,11 +241,7 @@ def _same_pairs(
 
 
 def _best_pairs(likes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970).
-
-    Args:
-        likes: the likeness of each step of one history to each of the other.
-    """
+    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970)."""
     first, second = range(len(likes)), range(len(likes[0]) if likes else 0)
     best = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for one in range(len(first) - 1, -1, -1):

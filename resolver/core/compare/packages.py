@@ -51,11 +51,7 @@ class DamagedDatabase(Exception):
 
 
 def read_database(body: bytes, most: int) -> Iterator[Package]:
-    """Yield the packages of an rpm SQLite database, at most `most` + 1 so that excess is visible.
-
-    Raises:
-        DamagedDatabase: it is another kind of file, or damaged.
-    """
+    """Yield the packages of an rpm SQLite database, at most `most` + 1 to make excess visible."""
     import sqlite3  # noqa: PLC0415 - for images with rpm alone
 
     if not body.startswith(_MAGIC):
@@ -106,11 +102,7 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
 
 
 def read_header(blob: bytes) -> Package:
-    """Parse a package from an rpm header.
-
-    Raises:
-        DamagedDatabase: it is not a header, or its lengths are wrong.
-    """
+    """Parse a package from an rpm header."""
     if len(blob) < 8:  # noqa: PLR2004 - the two lengths
         raise DamagedDatabase("a package in it has no header")
     count, size = struct.unpack_from(">II", blob)

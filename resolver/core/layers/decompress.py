@@ -59,11 +59,7 @@ class Library(Protocol):
         ...
 
     def step(self, stream: Decompressor, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Decompress at most `size` bytes; return them, and the data for the next call.
-
-        Raises:
-            DamagedStream: the data is damaged.
-        """
+        """Decompress at most `size` bytes; return them, and the data for the next call."""
         ...
 
 
@@ -124,11 +120,7 @@ def gzip_library() -> Library:
 
 
 def zstd_library(what: str) -> Library:
-    """Return the installed library for zstd.
-
-    Raises:
-        UnsupportedDocument: none is installed.
-    """
+    """Return the installed library for zstd."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - Python 3.14
     except ImportError:
@@ -145,11 +137,7 @@ def zstd_library(what: str) -> Library:
 
 
 def library_for(compression: str, what: str) -> Library:
-    """Return the library for a result of `compression_of`.
-
-    Raises:
-        UnsupportedDocument: none is installed.
-    """
+    """Return the library for a result of `compression_of`."""
     return _LIBRARIES[compression](what)
 
 
@@ -203,15 +191,7 @@ DEFAULT_LIMITS = InflateLimits()
 
 
 def compression_of(start: bytes, what: str) -> str:
-    """Return the compression of content: `gzip`, `zstd`, or "" for none.
-
-    Args:
-        start: its first bytes, at least 8 if it has as many.
-        what: the content, for messages.
-
-    Raises:
-        UnsupportedDocument: the compression is unsupported.
-    """
+    """Return the compression of content: `gzip`, `zstd`, or "" for none."""
     if start.startswith(GZIP_MAGIC):
         return "gzip"
     # Skippable frames have sixteen magic numbers. Source: RFC 8878, 3.1.2.
@@ -224,18 +204,9 @@ def compression_of(start: bytes, what: str) -> str:
 
 
 def inflate(
-    chunks: Iterable[bytes],
-    compression: str,
-    what: str,
-    limits: InflateLimits = DEFAULT_LIMITS,
+    chunks: Iterable[bytes], compression: str, what: str, limits: InflateLimits = DEFAULT_LIMITS
 ) -> Iterator[bytes]:
     """Decompress content, at most 1 MiB at a time; yield uncompressed content unchanged.
-
-    Args:
-        chunks: the content from its first byte.
-        compression: from `compression_of`.
-        what: the content, for messages.
-        limits: see `InflateLimits`.
 
     Raises:
         BadDocument: it is damaged, truncated, or followed by other data.

@@ -121,9 +121,6 @@ def read_executable(start: bytes) -> Executable | None:
     """Return the machine of a program or library; None for other files.
 
     Object files and core dumps are other files, because they cannot be run.
-
-    Args:
-        start: the first bytes of the file, up to 64 KiB; any content is accepted.
     """
     if start.startswith(b"\x7fELF"):
         return _read_elf(start)

@@ -107,9 +107,6 @@ def _content(node: _Name | bytes) -> bytes:
 class FileTree:
     """A tree that grows layer by layer, lowest first, and is then read and packed.
 
-    Args:
-        room: the memory budget, shared with other trees.
-
     Attributes:
         warnings: irregularities between layers.
         installed: the packages, set by `packages.read_installed`.
@@ -130,23 +127,14 @@ class FileTree:
         self.room.give(self._taken)
 
     def apply(self, listing: LayerListing, what: str) -> None:
-        """Apply a layer.
-
-        Raises:
-            BadDocument: the path of an entry contains a cycle of links.
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Apply a layer."""
         self._layers += 1
         _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
         self.bodies.update(listing.bodies)
         self.oversized |= listing.oversized
 
     def take(self, size: int) -> None:
-        """Count bytes of memory that the tree uses until it is packed.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory that the tree uses until it is packed."""
         self.room.take(size)
         self._taken += size
 
@@ -154,9 +142,6 @@ class FileTree:
         """Replace the tree by the sorted log of its paths, without the root, and return it.
 
         `find` cannot be used afterwards.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
         """
         if self._log is None:
             log = PathLog(self.room)

@@ -84,11 +84,7 @@ _TRAITS = 600
 
 
 def pack(file: LayerFile, room: TreeRoom) -> bytes:
-    """Encode a file without its path in some 44 bytes; equal files give equal bytes.
-
-    Raises:
-        LimitExceeded: the memory budget is exhausted.
-    """
+    """Encode a file without its path in some 44 bytes; equal files give equal bytes."""
     access = file.access
     traits = Traits(
         file.kind, access.mode, access.uid, access.gid, file.device, file.program, file.xattrs
@@ -140,11 +136,7 @@ def number_and_size(node: bytes) -> tuple[int, int]:
 
 
 def traits_at(number: int, room: TreeRoom) -> Traits:
-    """Return the traits with a number.
-
-    Raises:
-        TypeError: the number is that of another value.
-    """
+    """Return the traits with a number."""
     traits = room.traits[number]
     if not isinstance(traits, Traits):
         raise TypeError(traits)
@@ -186,11 +178,7 @@ class PathLog:
         self.room.give(self._taken)
 
     def add(self, path: str, about: bytes) -> None:
-        """Append a path.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Append a path."""
         written = encoded(path)
         self._open += self._HEAD.pack(len(written), len(about)) + written + about
         self._count += 1
@@ -221,12 +209,7 @@ T = TypeVar("T")
 
 
 class PackedSequence(Sequence[T]):
-    """A sequence of values created on access from a log of paths; equal to a tuple of them.
-
-    Args:
-        log: complete.
-        make: creates a value from a path and its data.
-    """
+    """A sequence of values created on access from a log of paths; equal to a tuple of them."""
 
     __slots__ = ("_make", "log")
 
@@ -342,10 +325,6 @@ def read_listing(
         wanted: returns how many bytes of a file's body to keep; 0 for none.
         limits: of the archive.
         room: the memory budget of all layers and trees.
-
-    Raises:
-        BadDocument: it is not a tar archive, or damaged.
-        LimitExceeded: it exceeds a limit.
     """
     reader = TarReader(chunks, what, limits)
     return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
@@ -353,12 +332,7 @@ def read_listing(
 
 class _Lister:
     def __init__(
-        self,
-        reader: TarReader,
-        wanted: Callable[[str], int],
-        what: str,
-        limit: int,
-        room: TreeRoom,
+        self, reader: TarReader, wanted: Callable[[str], int], what: str, limit: int, room: TreeRoom
     ) -> None:
         self._reader = reader
         self._wanted = wanted
@@ -517,9 +491,7 @@ class TreeRoom:
     )  # fmt: skip
 
     def __init__(
-        self,
-        limits: RoomLimits | None = None,
-        lock: AbstractContextManager[object] | None = None,
+        self, limits: RoomLimits | None = None, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
@@ -535,11 +507,7 @@ class TreeRoom:
         return self._held
 
     def take(self, size: int) -> None:
-        """Count bytes of memory that are about to be used.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory that are about to be used."""
         with self._lock:
             held = self._held + size
             if held > self._limits.memory:
@@ -554,11 +522,7 @@ class TreeRoom:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Count bytes of memory during a `with` block.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory during a `with` block."""
         self.take(size)
         try:
             yield
@@ -566,15 +530,7 @@ class TreeRoom:
             self.give(size)
 
     def share(self, value: Hashable, size: int) -> int:
-        """Store a value once and return its number.
-
-        Args:
-            value: compared by equality.
-            size: its bytes of memory.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Store a value once and return its number."""
         with self._lock:
             number = self._numbers.get(value)
             if number is None:
@@ -584,21 +540,13 @@ class TreeRoom:
             return number
 
     def path(self) -> None:
-        """Count a new path.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count a new path."""
         self._paths += 1
         if self._paths > self._limits.paths:
             raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
 
     def implied(self) -> None:
-        """Count a folder without an entry.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count a folder without an entry."""
         self._implied += 1
         if self._implied > self._limits.implied:
             what = "the number of folders that no entry names"
@@ -606,44 +554,28 @@ class TreeRoom:
         self.path()
 
     def text(self, text: str) -> None:
-        """Count a stored path.
-
-        Raises:
-            LimitExceeded: all of them together are too long.
-        """
+        """Count a stored path."""
         self._text += len(text) if text.isascii() else 4 * len(text)
         if self._text > self._limits.text:
             what = "the size of all paths of all file trees"
             raise _past(what, self._limits.text, self._text, "bytes")
 
     def steps(self, count: int) -> None:
-        """Count the path components of a followed link.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count the path components of a followed link."""
         self._steps += count
         if self._steps > self._limits.steps:
             what = "the way through symbolic links"
             raise _past(what, self._limits.steps, self._steps, "names")
 
     def database(self, size: int) -> None:
-        """Count a package database before it is decompressed.
-
-        Raises:
-            LimitExceeded: all of them together are too large.
-        """
+        """Count a package database before it is decompressed."""
         self._databases += size
         if self._databases > self._limits.databases:
             what = "the size of the package databases of all file trees"
             raise _past(what, self._limits.databases, self._databases, "bytes")
 
     def package(self, *texts: str) -> None:
-        """Count an installed package.
-
-        Raises:
-            LimitExceeded: there are too many, or their names and versions are too long.
-        """
+        """Count an installed package."""
         self._packages += 1
         if self._packages > self._limits.packages:
             what = "the number of packages of all file trees"

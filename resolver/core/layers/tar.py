@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 class ByteStream:
     """A forward-only reader that buffers one chunk.
 
-    Args:
-        chunks: of any length.
-
     Attributes:
         offset: bytes read so far.
     """
@@ -195,11 +192,6 @@ class TarReader:
     Read the content of an entry before the next entry. Iterating to the end reads the whole stream,
     so that a hash of it covers every byte.
 
-    Args:
-        chunks: the archive, uncompressed, in chunks of any length.
-        what: the archive, for messages: "layer 3 of `ubuntu:24.04`".
-        limits: see `TarLimits`.
-
     Attributes:
         warnings: harmless irregularities; complete at the end.
         named: bytes of names so far, as counted by `TarLimits.names`.
@@ -230,12 +222,7 @@ class TarReader:
         return self._stream.offset
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Yield the entries in the order of the archive.
-
-        Raises:
-            BadDocument: it is not a tar archive, damaged, or truncated.
-            LimitExceeded: it exceeds a limit.
-        """
+        """Yield the entries in the order of the archive."""
         while True:
             self._pass()
             entry = self._next()
@@ -248,9 +235,6 @@ class TarReader:
         """Yield the content of the current entry, holes as zeros, in pieces up to 1 MiB.
 
         A piece is valid until the next one. The caller may stop early; content is yielded once.
-
-        Raises:
-            BadDocument: the archive is truncated.
         """
         entry, self._entry = self._entry, None
         if entry is None:

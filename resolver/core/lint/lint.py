@@ -43,11 +43,7 @@ def lint_subject(subject: Subject) -> tuple[Finding, ...]:
 
 
 def rule(identifier: str) -> Rule:
-    """Return a rule by its id.
-
-    Raises:
-        Usage: there is no such rule.
-    """
+    """Return a rule by its id."""
     for row in RULES:
         if row.rule.id == identifier:
             return row.rule

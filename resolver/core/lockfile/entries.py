@@ -71,10 +71,6 @@ def narrowed(
 
     This machine is recorded as the platform selected for it, so that a lock does not depend on the
     processor of the machine that wrote it.
-
-    Raises:
-        PlatformNotOffered: one of them is not offered.
-
     """
     kept: dict[str, LockedPlatform] = {}
     keys = set()

@@ -240,10 +240,6 @@ def write_lock(lock: Lock) -> bytes:
 def read_lock(body: bytes, place: str) -> Lock:
     """Parse a lock, which may have been edited by hand.
 
-    Args:
-        body: of the file.
-        place: the file, for messages.
-
     Raises:
         BadLock: it is malformed or contradicts itself; `field` is the path of the error.
         LockLimit: it is too large, too deep, or has too many references.
@@ -263,11 +259,7 @@ def read_lock(body: bytes, place: str) -> Lock:
 
 
 def refuse_at_once(body: bytes, place: str) -> None:
-    """Refuse a file that is too large, or has unresolved merge conflicts.
-
-    Raises:
-        LockLimit, BadLock: respectively.
-    """
+    """Refuse a file that is too large, or has unresolved merge conflicts."""
     if len(body) > MAX_LOCK:
         raise LockLimit(place, "", f"it has more than {MAX_LOCK} bytes", _SPLIT)
     for number, line in enumerate(body.split(b"\n"), 1):
@@ -282,11 +274,7 @@ def refuse_at_once(body: bytes, place: str) -> None:
 
 
 def refuse_too_many(count: int, place: str) -> None:
-    """Refuse more references than a lock may have.
-
-    Raises:
-        LockLimit: there are more.
-    """
+    """Refuse more references than a lock may have."""
     if count > MAX_IMAGES:
         reason = _past("their number", MAX_IMAGES, count, "references")
         raise LockLimit(place, "images", reason, _SPLIT)
@@ -417,11 +405,7 @@ def _platform(platforms: Fields, key: str) -> LockedPlatform:
 
 
 def canonical(text: str, fields: Fields, name: str) -> str:
-    """Check that a reference is in canonical form, so that each has one spelling.
-
-    Raises:
-        BadDocument: it is not a reference, or not canonical.
-    """
+    """Check that a reference is in canonical form, so that each has one spelling."""
     try:
         whole = str(Reference.parse(text))
     except InvalidReference as error:
@@ -432,11 +416,7 @@ def canonical(text: str, fields: Fields, name: str) -> str:
 
 
 def read_key(key: str, fields: Fields, name: str) -> Platform:
-    """Parse a platform in normal form.
-
-    Raises:
-        BadDocument: it is not a platform, or not in normal form.
-    """
+    """Parse a platform in normal form."""
     platform = _spelled(key)
     if platform is None:
         raise fields.bad(name, "not a platform")

@@ -120,16 +120,7 @@ class Descriptor:
 
 #: Members of a descriptor that are interpreted. Source: OCI image-spec v1.1.1 descriptor.md.
 DESCRIPTOR_NAMES = frozenset(
-    {
-        "mediaType",
-        "digest",
-        "size",
-        "urls",
-        "annotations",
-        "data",
-        "artifactType",
-        "platform",
-    }
+    {"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"}
 )
 #: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there and ignored.
 PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
@@ -170,12 +161,7 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
 def read_descriptors(
     fields: Fields, name: str, *, any_algorithm: bool = False
 ) -> tuple[Descriptor, ...]:
-    """Read an array of descriptors; null is empty, as Go writes empty lists.
-
-    Raises:
-        LimitExceeded: more than 20,000.
-        BadDocument, UnsupportedDocument, DigestMismatch, SizeMismatch: as `read_descriptor`.
-    """
+    """Read an array of descriptors; null is empty, as Go writes empty lists."""
     count = len(fields.array(name))
     if count > MAX_DESCRIPTORS:
         raise LimitExceeded(f"`{name}` in {fields.what}", MAX_DESCRIPTORS, count, "entries")
@@ -197,11 +183,7 @@ def read_platform(fields: Fields) -> Platform:
 
 
 def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]]) -> None:
-    """Check that equal digests state equal sizes; `places` are paths and descriptors.
-
-    Raises:
-        BadDocument: two descriptors state different sizes for one digest.
-    """
+    """Check that equal digests state equal sizes; `places` are paths and descriptors."""
     sizes: dict[Digest, int] = {}
     for path, descriptor in places:
         if descriptor is None:
@@ -255,11 +237,6 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
     """Return the compression of a layer, and a note if its media type states another.
 
     The bytes decide, as in containerd; other media types than those of tar layers are refused.
-
-    Args:
-        media_type: of the layer's descriptor.
-        start: its first 512 bytes, or all of it.
-        what: the layer, for messages.
 
     Raises:
         UnsupportedDocument: the media type or the compression is unsupported.

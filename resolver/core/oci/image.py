@@ -91,11 +91,7 @@ class ImageDocuments:
         return tuple(part for part in self.parts if part.kind is EntryKind.ARTIFACT)
 
     def sound(self) -> ImageDocuments:
-        """Return self if every image could be read.
-
-        Raises:
-            ResolverError: the failure of the first image that could not.
-        """
+        """Return self if every image could be read."""
         for part in self.images:
             if part.failure is not None:
                 raise part.failure

@@ -63,21 +63,9 @@ _SCHEMA1_HINT = "push the image again with a current tool: schema 1 was replaced
 
 
 def decide_type(
-    content_type: str | None,
-    document: Mapping[str, object],
-    what: str,
-    expected: str | None = None,
+    content_type: str | None, document: Mapping[str, object], what: str, expected: str | None = None
 ) -> str:
     """Decide the media type of a document read by `parse.json.read_object`.
-
-    Args:
-        content_type: the `Content-Type` header; None without HTTP.
-        document: its members.
-        what: the document, for messages.
-        expected: the media type of its descriptor; None without one.
-
-    Returns:
-        One of the two index types, the two manifest types, or the OCI artifact manifest.
 
     Raises:
         BadDocument: the media types disagree, or members of two kinds are mixed.
@@ -186,11 +174,7 @@ def oversize(descriptor: Descriptor, reference: str) -> LimitExceeded | None:
 
 
 def refuse_oversize(body: bytes, what: str) -> None:
-    """Check the size of a document.
-
-    Raises:
-        LimitExceeded: it is over 4 MiB.
-    """
+    """Check the size of a document."""
     if len(body) > MAX_DOCUMENT:
         raise LimitExceeded(what, MAX_DOCUMENT, len(body))
 
@@ -285,12 +269,6 @@ def parse_document(
     body: bytes, content_type: str | None, what: str, expected: str | None = None
 ) -> Index | Manifest:
     """Parse an index or a manifest.
-
-    Args:
-        body: verified bytes.
-        content_type: the `Content-Type` header; None without HTTP.
-        what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        expected: the media type of its descriptor; None without one.
 
     Raises:
         BadDocument: a member is invalid; `field` is its path.

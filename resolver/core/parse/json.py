@@ -81,11 +81,6 @@ def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
     Other members are skipped; only their brackets, quotes and depth are checked. A missing or null
     member has no elements.
 
-    Args:
-        body: a JSON object of any size.
-        name: of the member; its elements are parsed as strictly as by `read_object`.
-        what: the document, for messages.
-
     Raises:
         BadDocument: as `read_object`, or the member is not an array, or repeated.
         LimitExceeded: nested deeper than 64, or more than 1,000,000 values to skip.
@@ -380,11 +375,7 @@ _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 
 def integer(value: object, what: str, path: str) -> int:
-    """Check that a value is a whole number in 0..2^63-1, and return it.
-
-    Raises:
-        BadDocument: it is `1.0`, `true`, `"1"`, negative, or too large.
-    """
+    """Check that a value is a whole number in 0..2^63-1, and return it."""
     # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
     if type(value) is not int:
         kind = "a fraction" if isinstance(value, float) else kind_of(value)
@@ -395,23 +386,14 @@ def integer(value: object, what: str, path: str) -> int:
 
 
 def text(value: object, what: str, path: str) -> str:
-    """Check that a value is text, and return it.
-
-    Raises:
-        BadDocument: it is not.
-    """
+    """Check that a value is text, and return it."""
     if not isinstance(value, str):
         raise BadDocument(what, path, f"must be a text, not {kind_of(value)}")
     return value
 
 
 def digest(value: object, what: str, path: str) -> Digest:
-    """Parse a value as a digest that can be verified.
-
-    Raises:
-        BadDocument: it is malformed.
-        UnsupportedDocument: its algorithm cannot be verified here.
-    """
+    """Parse a value as a digest that can be verified."""
     try:
         return Digest.parse(text(value, what, path))
     except UnsupportedAlgorithm as error:
@@ -421,11 +403,7 @@ def digest(value: object, what: str, path: str) -> Digest:
 
 
 def any_digest(value: object, what: str, path: str) -> Digest:
-    """Parse a value as a digest of any algorithm, for content that may never be fetched.
-
-    Raises:
-        BadDocument: it is malformed.
-    """
+    """Parse a value as a digest of any algorithm, for content that may never be fetched."""
     try:
         return Digest.read(text(value, what, path))
     except InvalidDigest as error:
@@ -451,9 +429,6 @@ class Fields:
 
         Unknown names are accepted, but not a case variant of a known one: Go reads `Layers` as
         `layers`, Python does not, and one digest must not have two meanings.
-
-        Raises:
-            BadDocument: it is not an object, or a known name is spelled in another case.
 
         Source: docs/store-and-reliability.md, "Unknown members".
         """

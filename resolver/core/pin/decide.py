@@ -189,13 +189,6 @@ def _parsed(text: str, table: PlatformTable) -> Platform | None:
 class Judge:
     """Decisions about the references of one file.
 
-    Args:
-        path: of the file, for locations.
-        text: its contents.
-        request: the options.
-        facts: a result for every lookup of `queries_of`.
-        table: the platform facts.
-
     Attributes:
         findings: in the order of the file.
         doubts: failed lookups of references that stay unchanged anyway, with their locations.

@@ -191,11 +191,7 @@ class _Line:
 
 
 def read(text: str) -> Recipe:
-    """Parse a Dockerfile.
-
-    Raises:
-        Unparsable: a directive is duplicate or wrong, or a heredoc is not closed.
-    """
+    """Parse a Dockerfile."""
     lines = [
         _Line(match.start(), match[0].rstrip("\r\n"), number)
         for number, match in enumerate(_LINE.finditer(text), 1)
@@ -329,11 +325,7 @@ class _Scope:
 
 
 def find(text: str) -> FoundReferences:
-    """Find the references in a Dockerfile.
-
-    Raises:
-        Unparsable: BuildKit would refuse it.
-    """
+    """Find the references in a Dockerfile."""
     recipe = read(text)
     scope = _survey(recipe.instructions)
     marks: list[ImageSpot | Stray] = []

@@ -91,11 +91,7 @@ KINDS = (
         ci_files.find_gitlab,
     ),
     FileKind(
-        "bake",
-        "bake files",
-        _named(r"docker-bake(?:[._-][^/]*)?\.(?:hcl|json)"),
-        _never,
-        bake.find,
+        "bake", "bake files", _named(r"docker-bake(?:[._-][^/]*)?\.(?:hcl|json)"), _never, bake.find
     ),
     FileKind(
         "devcontainer",

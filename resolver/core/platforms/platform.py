@@ -284,7 +284,6 @@ class Platform:
 
         Source: containerd/platforms v1.0.0-rc.5, `Parse`; docs/platform-matching.md, "Version
         suffix", for the deviation.
-
         """
         if len(text) > _LONGEST:
             raise InvalidPlatform(text, f"it is longer than {_LONGEST} characters")

@@ -43,24 +43,14 @@ _OPTIONAL = re.compile(r"[a-z0-9_.-]{0,64}", re.ASCII)
 _TEXT = re.compile(r"[ -~]{1,300}", re.ASCII)
 _CHIP = re.compile(r"[a-z0-9_.-]{1,64}(?:/[a-z0-9_.-]{1,64})?", re.ASCII)
 _PLATFORM = re.compile(
-    r"([a-z0-9_-]{1,64})/([a-z0-9_.-]{1,64})(?:/([a-z0-9_.-]{1,64}))?(?::([0-9.]{1,64}))?",
-    re.ASCII,
+    r"([a-z0-9_-]{1,64})/([a-z0-9_.-]{1,64})(?:/([a-z0-9_.-]{1,64}))?(?::([0-9.]{1,64}))?", re.ASCII
 )
 _GRADE = re.compile(r"fallback|abi")
 _UNLISTED = re.compile(r"plain|itself")
 
 
 def read_facts(root: FieldReader, *, sourced: bool) -> Facts:
-    """Read a platform document; whatever it leaves out is empty.
-
-    Args:
-        root: the top of the document.
-        sourced: whether every group must say where it is from.
-
-    Raises:
-        BadFile: a field is unknown, missing or of another shape.
-
-    """
+    """Read a platform document; whatever it leaves out is empty."""
     groups = _fields(
         root,
         "schema", "operating_systems", "architectures", "families", "windows", "hosts", "runners",
@@ -303,9 +293,6 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
         base: the built-in facts.
         extra: the user's facts.
         place: the user's file, for messages.
-
-    Raises:
-        InvalidConfiguration: they contradict each other, or are inconsistent together.
     """
     together = Facts(
         assumed_system=_once(
@@ -332,11 +319,7 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
 
 
 def check(facts: Facts, place: str) -> None:
-    """Refuse inconsistent facts, such as a cycle of fallbacks.
-
-    Raises:
-        InvalidConfiguration: with the first problem.
-    """
+    """Refuse inconsistent facts, such as a cycle of fallbacks."""
     for path, reason in problems(facts):
         raise InvalidConfiguration(place, path, reason)
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.platforms import windows
-from resolver.core.platforms.platform import (
-    BUILTIN,
-    UNKNOWN,
-    Grade,
-    Platform,
-    PlatformTable,
-    brief,
-)
+from resolver.core.platforms.platform import BUILTIN, UNKNOWN, Grade, Platform, PlatformTable, brief
 from resolver.values import dataclass
 
 if TYPE_CHECKING:

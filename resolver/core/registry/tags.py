@@ -87,7 +87,7 @@ _TOKEN = re.compile(
     r"|(?P<number>[0-9]+(?:\.[0-9]+)*)"
     # Words that contain digits.
     r"|(?P<word>k3s(?=[0-9])|rke2r(?=[0-9])|x86_64|i[36]86|amd64|arm64(?:v8)?|arm32v[567]|armv[5-8]"
-    r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))",
+    r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))"
 )
 #: Go's pseudo-version of an untagged commit, which precedes the version.
 #: Source: https://go.dev/ref/mod#pseudo-versions.
@@ -184,12 +184,7 @@ def _moment(dated: re.Match[str]) -> Numbers:
 
 
 class _Reader:
-    """The parser of the text around the numbers of a version or date.
-
-    Args:
-        tag: the whole tag.
-        start, end: the span of the numbers.
-    """
+    """The parser of the text around the numbers of a version or date."""
 
     def __init__(self, tag: str, start: int, end: int) -> None:
         self._tag = tag
@@ -362,9 +357,6 @@ def chooser(
     A range ignores a name or flavour that is requested: with suffix `-alpine` or glob `*-alpine`,
     `1.27-alpine` counts as 1.27; with `app-*`, `app-1.27` does. A glob that also matches without
     the flavour (`1.*`) does not request it.
-
-    Raises:
-        Usage: a range or glob is malformed.
     """
     within = _range(semver) if semver is not None else None
     ends = re.compile(f"(?P<body>.+?){_glob(suffix, '--suffix')}") if suffix is not None else None
@@ -396,9 +388,6 @@ def in_range(text: str) -> Callable[[str], bool]:
     Rebuilds (`1.27.3-r2`, `_1`, `-debian-12-r5`) count as their version, flavours (`1.27-alpine`)
     do not match, and a pre-release matches only a range that names one of the same version, as in
     Semantic Versioning.
-
-    Raises:
-        Usage: it is malformed.
 
     Source: https://github.com/npm/node-semver, "Ranges".
     """

@@ -79,11 +79,7 @@ class SearchFilters:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> SearchFilters:
-        """Parse `stars=3` and `is-official=true`.
-
-        Raises:
-            Usage: it is neither.
-        """
+        """Parse `stars=3` and `is-official=true`."""
         stars, is_official = 0, None
         for text in texts:
             name, _, value = text.partition("=")

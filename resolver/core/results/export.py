@@ -55,9 +55,6 @@ def parse_destination(text: str) -> Destination:
     `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` are also accepted; both archives have
     the same format. `-` is an archive on standard output. Write `./docker` for a folder with the
     name of a tool, and `./-` for one named `-`.
-
-    Raises:
-        Usage: it is none of these.
     """
     tool = _TOOLS.get(text)
     if tool is not None:

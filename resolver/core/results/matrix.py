@@ -117,22 +117,14 @@ class Matrix:
 
 
 def system_of(name: str) -> System:
-    """Return a CI system by name.
-
-    Raises:
-        Usage: it is unknown.
-    """
+    """Return a CI system by name."""
     if name not in SYSTEMS:
         raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {_names()}")
     return SYSTEMS[name]
 
 
 def parse_runner(text: str, table: PlatformTable) -> RunnerRule:
-    """Parse `PLATFORM=LABEL`.
-
-    Raises:
-        Usage: it is malformed.
-    """
+    """Parse `PLATFORM=LABEL`."""
     platform, equals, label = text.partition("=")
     example = "write `--runner linux/arm64=ubuntu-24.04-arm`"
     if platform.endswith(",osver") and "=" in label:

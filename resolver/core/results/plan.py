@@ -229,9 +229,6 @@ def plan_pieces(
         attached: content to fetch with the images.
         left_out: skipped entries, for the report.
 
-    Raises:
-        SizeMismatch: two documents state two sizes of one digest.
-
     Source:
         OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are those of the
         descriptors, in bytes.

@@ -86,7 +86,6 @@ class Item:
         size: in bytes, on disk.
         kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
             `temporary`, `lease` or `name`.
-
     """
 
     name: str
@@ -353,11 +352,7 @@ class ListFilters:
 
     @classmethod
     def parse(cls, filters: Iterable[str], patterns: Iterable[str] = ()) -> ListFilters:
-        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns.
-
-        Raises:
-            Usage: a key is unknown, or its value is invalid.
-        """
+        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns."""
         wanted: dict[str, list[str]] = {key: [] for key in KEYS}
         wanted["reference"] += patterns
         for text in filters:
