@@ -26,14 +26,7 @@ _MAX_CPUINFO = 65_536
 
 
 def load_table(extension: Path | str | None) -> PlatformTable:
-    """Return the built-in platform facts, extended by a user's own file if there is one.
-
-    Args:
-        extension: a file shaped like `platforms.yaml` that adds to the built-in facts.
-
-    Raises:
-        InvalidConfiguration: the file cannot be read, or its content is invalid.
-    """
+    """Return the built-in platform facts, extended by a file like `platforms.yaml` if given."""
     if extension is None:
         return BUILTIN
     from resolver.core.platforms.schema import merged  # noqa: PLC0415 - only with a file of one's own

@@ -46,10 +46,6 @@ class GcSnapshot:
     """An exclusively locked store, and everything that protects content.
 
     Attributes:
-        files: in `blobs`.
-        names: pulled names.
-        seen: names recorded by a resolve.
-        leases: active leases.
         others: digests, as text, needed by names that are not in `names`.
         fault: why `others` is incomplete; None if it is complete.
         unread: active leases that cannot be read.
@@ -77,11 +73,7 @@ class GcSnapshot:
     ) -> GcSnapshot:
         """Read the whole store once.
 
-        Args:
-            root: of the store.
-            pulled: pulled names.
-            seen: names recorded by a resolve.
-            lenient: list unreadable leases in `unread` instead of raising.
+        `lenient`: list unreadable leases in `unread` instead of raising.
 
         Raises:
             StoreFault: a name or lease cannot be read, so the content it needs is unknown.
@@ -208,8 +200,6 @@ class _Choice:
 
     Attributes:
         pulled, seen: references to remove.
-        blobs: to remove, parents first.
-        loose: leftover files to remove.
         missing: content that kept names need and the store lacks.
         stays: reasons why unneeded content stays.
         loose_size: bytes of partials and set-aside files that stay.

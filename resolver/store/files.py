@@ -107,11 +107,7 @@ class File:
 
 
 class StoreFolder:
-    """An open folder of the store.
-
-    Raises:
-        StoreFault: from every method, for an `OSError`.
-    """
+    """An open folder of the store; every method raises `StoreFault` for an `OSError`."""
 
     __slots__ = ("descriptor", "path")
 
@@ -415,11 +411,7 @@ _ADVICE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patience:
-    """How long to wait for a lock.
-
-    Attributes:
-        seconds: of a monotonic clock (docs/store-and-reliability.md, "Locks").
-    """
+    """How long to wait for a lock, in seconds of a monotonic clock."""
 
     seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
@@ -495,11 +487,7 @@ def _acquire(root: StoreFolder, name: str, kind: int, patience: Patience) -> int
 
 
 def try_lock(descriptor: int, kind: int, path: str) -> bool:
-    """Try once to lock an open file; False while another process holds it.
-
-    Raises:
-        StoreFault: the file system has no reliable locks.
-    """
+    """Lock an open file; False while another process holds it, `StoreFault` without locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:

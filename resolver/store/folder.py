@@ -72,11 +72,9 @@ class Home:
     """The location of a store, and write access to it.
 
     Args:
-        root: may not exist yet.
         sync: make every change survive a power cut.
         lock: False relies on no other process using this store.
         shared: trust every user who can write to it or replace it.
-        observe: receives a warning about a store that others can change.
     """
 
     def __init__(
@@ -143,10 +141,7 @@ class Home:
         self._is_vetted = True
 
     def look(self) -> bool | None:
-        """Whether the folder is a store: None if absent, False if it can become one.
-
-        Nothing is changed.
-        """
+        """Whether the folder is a store: None if absent, False if it can become one."""
         root = self.open_store()
         if root is None:
             return None
@@ -360,10 +355,7 @@ def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _trusted_owners(path: str) -> frozenset[int]:
-    """Return the trusted users: this one, root, and the owner of `/`.
-
-    In a user namespace root may have another number there.
-    """
+    """Return the trusted users: this one, root, and the owner of `/` in a user namespace."""
     with faults(path):
         return frozenset({os.geteuid(), 0, os.stat("/").st_uid})  # noqa: PTH116 - as above
 

@@ -51,13 +51,7 @@ _MOST_CLASSES = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """A name and the content it needs.
-
-    Attributes:
-        needs: empty if its documents are damaged.
-        missing: absent or damaged content.
-        read_as: references under which an image was read that was never pulled.
-    """
+    """A name, what it needs (nothing if damaged), what is missing, and who read it unpulled."""
 
     record: PulledName
     needs: Mapping[Digest, Need]
@@ -67,12 +61,7 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class StoreSnapshot:
-    """One scan of an unlocked store.
-
-    Attributes:
-        users: number of images that need a blob.
-        ids: number of images with a config.
-    """
+    """One scan of an unlocked store; `users` and `ids` count images by blob and by config."""
 
     root: StoreFolder
     files: Mapping[Digest, os.stat_result]
@@ -140,10 +129,7 @@ class StoreSnapshot:
     def _entries(
         self, record: PulledName
     ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Attached, ...]]:
-        """Return platforms held, platforms offered, and attached artifacts, in index order.
-
-        Only images pulled under the name count, whatever else is in the store.
-        """
+        """Return platforms held, platforms offered, and attached artifacts of a name."""
         pulled = {image.manifest.digest: image for image in record.images}
         held: list[str] = []
         offered: list[str] = []
@@ -210,13 +196,7 @@ class StoreSnapshot:
     def dangling(
         self, seen: Callable[[], Iterable[NameRecord]], rest: Iterable[Digest]
     ) -> list[_Row]:
-        """Find complete images that no pulled name needs.
-
-        Args:
-            seen: returns resolved references, which show why such an image was read. Only called if
-                there is one.
-            rest: digests that no pulled name needs, sorted.
-        """
+        """Find complete images that no pulled name needs; `seen` is called if there is one."""
         whole: dict[Digest, PulledName] = {}
         for digest in rest:
             descriptor = self.reach.document_like(digest)

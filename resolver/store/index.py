@@ -69,7 +69,6 @@ class Files(Mapping[Digest, os.stat_result]):
     """The files in `blobs` at one time; records which were looked up.
 
     Attributes:
-        by_text: by digest as text.
         looked: digests looked up since it was last emptied.
     """
 
@@ -104,8 +103,6 @@ class Entry:
     """A cached name: its listing and the content it needs.
 
     Attributes:
-        name: signature of its file.
-        image: its listing, without `shared_size`.
         pieces: digests of the content it needs, as text.
         looked: digests that were looked up for it, present or absent.
         is_lasting: all reads succeeded, so that it can be cached.
@@ -119,10 +116,7 @@ class Entry:
 
 
 def read_index(root: StoreFolder, files: Files) -> dict[str, Entry]:
-    """Return the entries that are still valid, by name file.
-
-    The caller must check the name file itself. Empty if there is no index.
-    """
+    """Return the entries still valid by name file; the caller must check that file itself."""
     text = _unsealed(root, INDEX)
     if text is None:
         return {}
@@ -145,10 +139,7 @@ Note = tuple[str, str, str, int]
 
 
 def read_notes(root: StoreFolder) -> dict[str, tuple[Signature, Note]]:
-    """Return the cached contents of `seen`, by file name; empty without a valid index.
-
-    The caller must check the files themselves.
-    """
+    """Return the cached contents of `seen` by file; the caller must check the files themselves."""
     text = _unsealed(root, NOTES)
     if text is None:
         return {}
@@ -199,10 +190,7 @@ def _seal(text: bytes) -> bytes:
 
 
 def _write(entries: Mapping[str, Entry], files: Files, before: int) -> dict[str, object]:
-    """Return entries as JSON, with numbered digests.
-
-    Files changed after `before`, in nanoseconds since 1970, could change again unnoticed.
-    """
+    """Return entries as JSON; files changed after `before`, in ns, may change again unnoticed."""
     numbers: dict[str, int] = {}
     signatures: list[Signature | None] = []
     blurred: set[str] = set()

@@ -141,11 +141,7 @@ class Leases:
 
 
 def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
-    """Return the active leases.
-
-    Raises:
-        StoreFault: one cannot be read, so the content it protects is unknown.
-    """
+    """Return the active leases; `StoreFault` if one cannot be read, as its needs are unknown."""
     found, unread = read_leases(root)
     for each in unread:
         advice = (

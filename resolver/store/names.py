@@ -56,9 +56,6 @@ class Form(Generic[Record]):
     """Format of the name files in one folder.
 
     Attributes:
-        folder: its name in the store.
-        reference: returns the reference of a record.
-        write: returns the JSON members of a record.
         read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
     """
 
@@ -89,11 +86,8 @@ class Records(Generic[Record]):
     ) -> Record:
         """Write a record durably and return it.
 
-        Args:
-            record: its content must already be in the store.
-            merge: combines the present record, if any, with the new one.
-            check: raises if the record must not be written; called under the store's lock.
-            seconds: to wait for the store's lock; None for the default.
+        `merge`: combines the present record, if any, with the new one. `check`: raises if the
+        record must not be written; called under the store's lock.
         """
         name = file_name(self._form.reference(record))
         with self._home.writing(seconds=seconds) as root:
@@ -286,12 +280,7 @@ _ATTACHED_KINDS: dict[str, AttachedKind] = {
 
 @dataclass(frozen=True, slots=True)
 class NameRecord:
-    """What a reference pointed at when it was last resolved.
-
-    Attributes:
-        reference: canonical.
-        root: media type, digest and size only; the media type is the verified one.
-    """
+    """What a reference pointed at when it was last resolved; the media type is the verified one."""
 
     reference: str
     root: Descriptor

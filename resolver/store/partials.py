@@ -131,10 +131,7 @@ class PartialLock:
         return recorded_ranges(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
-        """Record the received ranges in one write, so that a kill leaves the old or the new record.
-
-        Padded to the old length, since truncation would be a second step.
-        """
+        """Record the received ranges in one padded write, so that a kill leaves old or new."""
         value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
         body = json.dumps(value).encode()
         status = self.folder.look(META)

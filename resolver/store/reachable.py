@@ -38,10 +38,8 @@ class Loose:
     """A file outside `blobs` and the names: a partial, a temporary file or a lease.
 
     Attributes:
-        folder: `partial`, `tmp` or `leases`.
         size: in bytes, reserved space included.
         changed: last modification, in seconds since 1970.
-        is_active: whether a process holds its lock.
     """
 
     folder: str
@@ -146,7 +144,6 @@ class Need:
 
     Attributes:
         kind: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
-        is_optional: it may be absent, such as foreign layers and subjects.
     """
 
     descriptor: Descriptor

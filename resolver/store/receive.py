@@ -35,7 +35,6 @@ class BlobWriter:
     after all writes have ended.
 
     Attributes:
-        size: of the blob, in bytes.
         have: ranges that an earlier transfer left, as (start, exclusive end) in order.
     """
 
@@ -80,10 +79,7 @@ class BlobWriter:
             return reach()
 
     def duplicate(self) -> int | None:
-        """Return a new descriptor to read the data; None once the transfer has ended.
-
-        It stays valid when the blob is finished, since the file is only renamed.
-        """
+        """Return a new descriptor to read the data, also after `finish`; None after the end."""
         with self._state:
             return os.dup(self._data) if self._is_open else None
 
@@ -102,12 +98,7 @@ class BlobWriter:
         self._hasher.advance(self._ranges.prefix)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Write bytes at an offset.
-
-        Raises:
-            SizeMismatch: they exceed the size.
-            StoreFault: they cannot be written; the partial is discarded.
-        """
+        """Write bytes at an offset; the partial is discarded if they cannot be written."""
         end = offset + len(data)
         if end > self.size:
             raise SizeMismatch(f"`{self._digest}`", self.size, end)

@@ -42,12 +42,7 @@ _DOCUMENTS = frozenset({"index", "manifest", "config"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Change:
-    """The change to one name.
-
-    Attributes:
-        images: to remove. Removing all of them removes the name; attached artifacts go with their
-            image.
-    """
+    """The change to one name; removing all images, with their artifacts, removes the name."""
 
     record: PulledName
     images: tuple[PulledImage, ...]

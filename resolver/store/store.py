@@ -54,7 +54,6 @@ class LocalStore:
     raise `Untrusted` where the bytes do not match their descriptor.
 
     Args:
-        root: the folder.
         fsync: False is faster and may lose content in a power cut; reads verify in any case.
         lock: False relies on no other process using the folder (`--unsafe-no-lock`).
         shared: trust every user who can write to the folder (`--shared-store`).
@@ -110,21 +109,11 @@ class LocalStore:
     def load(
         self, digest: Digest, size: int | None = None, limit: int = MAX_DOCUMENT
     ) -> bytes | None:
-        """Return verified content by digest; None if it is absent or damaged.
-
-        Raises:
-            SizeMismatch: its size differs from `size`, in bytes.
-            LimitExceeded: it is larger than `limit`, in bytes.
-        """
+        """Return verified content; raises `SizeMismatch`, or `LimitExceeded` above `limit`."""
         return self._blobs.load(digest, size, limit)
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a verified document.
-
-        Raises:
-            BlobNotFound: it is absent or damaged.
-            Untrusted: it does not match the descriptor, or is too large for a document.
-        """
+        """Return a verified document, or raise `BlobNotFound` if it is absent or damaged."""
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(f"`{descriptor.digest}`", MAX_DOCUMENT, descriptor.size)
         body = self.load(descriptor.digest, descriptor.size)
@@ -159,10 +148,7 @@ class LocalStore:
         )
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
-        """Whether content is present and can be used.
-
-        See docs/store-and-reliability.md, "Reuse checks".
-        """
+        """Whether content can be used (docs/store-and-reliability.md, "Reuse checks")."""
         return self._blobs.held(descriptor, full=full)
 
     # Transfers
@@ -176,9 +162,7 @@ class LocalStore:
         has ended, then resume where it stopped. Leaving the block without `finish` keeps the
         partial for the next transfer.
 
-        Args:
-            descriptor: of the blob.
-            waiting: called repeatedly while another process is fetching; may raise to give up.
+        `waiting`: called repeatedly while another process is fetching; may raise to give up.
         """
         return self._transfers.receive(descriptor, waiting)
 
@@ -198,10 +182,8 @@ class LocalStore:
         Take the lease before the first look at the store: content added from then on is protected
             too. `Lease.add` protects content that was present before.
 
-        Args:
-            digests: of the content.
-            purpose: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
-            needed: False continues without a lease where the store cannot be written.
+        `purpose`: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
+        `needed`: False continues without a lease where the store cannot be written.
         """
         return self._leases.hold(digests, purpose, needed=needed)
 
@@ -248,10 +230,8 @@ class LocalStore:
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
             still used.
 
-        Args:
-            record: its content must already be in the store.
-            found: digest algorithms of content that was already present. Its folders are synced,
-                since the process that added it may have died before the sync.
+        `found`: digest algorithms of content that was already present. Its folders are synced,
+        since the process that added it may have died before the sync.
         """
         from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
 
@@ -329,12 +309,7 @@ class LocalStore:
         return known.root
 
     def document(self, name: str) -> Document:
-        """Return the document for a canonical reference or a digest.
-
-        Raises:
-            NotFound: it, or its content, is not in the store.
-            Untrusted: it is content other than a document.
-        """
+        """Return the document for a canonical reference or a digest, or raise `NotFound`."""
         if name.partition(":")[0] in HEX_DIGITS:
             digest = Digest.parse(name)
             body = self.load(digest)
@@ -381,16 +356,7 @@ class LocalStore:
         return images.usage(self._home, self._pulled, self._seen)
 
     def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
-        """Remove content that neither names nor active leases need.
-
-        Args:
-            rules: further content to keep; None for the defaults.
-            dry_run: decide, and remove nothing.
-
-        Raises:
-            StoreFault: it cannot be determined what is needed, and nothing was removed; or a file
-                cannot be removed.
-        """
+        """Remove content that neither names nor active leases need; `dry_run` only decides."""
         from resolver.core.results.store import Retention  # noqa: PLC0415 - for collection alone
         from resolver.store.collect import collect  # noqa: PLC0415 - loaded when used
 

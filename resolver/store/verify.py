@@ -44,12 +44,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """Result of one scan.
-
-    Attributes:
-        names: number of names checked.
-        wrong: problems, by digest.
-    """
+    """Result of one scan: number of names, and problems by digest."""
 
     files: dict[Digest, os.stat_result]
     names: int
@@ -58,12 +53,7 @@ class _Look:
 
 
 class StoreCheck:
-    """One check of a store; nothing is locked, so the store may change meanwhile.
-
-    Args:
-        home, blobs, pulled, seen: the parts of the store.
-        full: hash large blobs too.
-    """
+    """One check of a store; nothing is locked, so the store may change meanwhile."""
 
     def __init__(
         self,

@@ -51,10 +51,7 @@ def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
 def own_level(
     machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
 ) -> Platform:
-    """Return the offered platform at the level of a machine's processor, or below.
-
-    Without one, return the machine's own platform.
-    """
+    """Return the offered platform at the level of a machine's processor or below, else its own."""
     return select(platforms, machine, exact=True, local=True, table=table).platform or machine
 
 
@@ -131,10 +128,7 @@ def other_version(wanted: Platform, offered: Platform) -> bool:
 
 
 def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
-    """Expand `same_as` to the platforms of that image: all of them, and no others.
-
-    Revisions of Windows builds are omitted: they change every month, and run on the same hosts.
-    """
+    """Expand `same_as` to all platforms of that image and no others, without Windows revisions."""
     builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
     return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
 
@@ -212,7 +206,6 @@ class CheckedBuild:
 
     Attributes:
         platform: as written; None if neither index nor config states one.
-        digest: of its manifest.
         created: from its config; None if that was not read.
         attested: kinds of its attestations; None if they were not looked up.
     """
@@ -228,11 +221,7 @@ class Checkable:
     """One image, and what is required of it.
 
     Attributes:
-        reference: canonical text.
-        digest: of the reference's root.
         wanted: with `same_as` already expanded.
-        now: with a time zone.
-        more: findings of lint rules.
     """
 
     reference: str
@@ -426,14 +415,9 @@ class CheckedImage:
     """The result for one image.
 
     Attributes:
-        reference: canonical text.
-        root: the descriptor of the reference.
         pinned: the root as `registry/repository@digest`; empty for local sources.
         platforms: offered, as written, in index order; without attestations.
-        passed: whether no finding fails the check.
         findings: in the order of the rules; then those of lint.
-        ignored: number of findings ignored on request.
-        warnings: notes that fail nothing.
     """
 
     reference: str
@@ -448,11 +432,7 @@ class CheckedImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checked:
-    """The result of a check.
-
-    Attributes:
-        images: in the order requested; a failure for each image that could not be read.
-    """
+    """The result of a check, in the order requested; a failure for each unreadable image."""
 
     images: tuple[CheckedImage | Failure, ...]
 
@@ -490,15 +470,11 @@ class Requirements:
     """What is required of one image; empty fields are not checked.
 
     Attributes:
-        require: platforms that must be offered.
-        forbid: platforms that must not be offered.
-        only: the only platforms that may be offered.
         same_as: a reference whose platforms, and no others, must be offered.
         compatible: accept another platform that runs, as containerd selects it.
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
-        ignore: ids of rules to ignore.
 
     The counted builds are those that satisfy `require`; without it, all builds.
     """

@@ -52,12 +52,7 @@ class PolicyImage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, read.
-
-    Attributes:
-        defaults: for images named elsewhere.
-        images: in the order of the file.
-    """
+    """A policy file; `defaults` apply to images named elsewhere."""
 
     defaults: Requirements
     images: tuple[PolicyImage, ...]
@@ -74,13 +69,7 @@ def read_policy(
     table: PlatformTable = BUILTIN,
     over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
 ) -> Policy:
-    """Read a policy.
-
-    Args:
-        root: the document.
-        table: the platform facts.
-        over: changes the defaults, for command-line options.
-    """
+    """Read a policy; `over` changes its defaults, for command-line options."""
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
     fields = root.fields("version", "defaults", "images")

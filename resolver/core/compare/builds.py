@@ -33,7 +33,6 @@ class Build:
         name: the platform as written; with a number for further builds of the same name.
         platform: from the index, else from the config; None if neither states one.
         normalized: the same in normal form, by which builds of two images are paired.
-        descriptor: of the manifest.
     """
 
     name: str
@@ -109,10 +108,7 @@ def _build(
 def wanted_of(
     builds: Sequence[Build], wants: Sequence[Platform], table: PlatformTable
 ) -> tuple[Build, ...]:
-    """Keep the builds that exactly match one of some platforms; all builds if there are none.
-
-    A Windows platform without a version matches all of its builds.
-    """
+    """Keep the builds that exactly match one of some platforms; all builds if there are none."""
     if not wants:
         return tuple(builds)
     offered = [build.platform for build in builds]

@@ -35,7 +35,6 @@ class CompareReason:
     Attributes:
         aspect: the aspect of `--fail-on` that differs.
         platform: of the build; empty for the image as a whole.
-        message: one sentence, no full stop; may contain remote text, which is escaped on output.
     """
 
     aspect: Aspect
@@ -48,12 +47,7 @@ class Comparison:
     """One image across its platforms.
 
     Attributes:
-        reference: canonical text.
-        root: the descriptor of the reference.
-        builds: in index order.
         base: position of the build that the others are compared with.
-        drift: differences of the configs and annotations.
-        expected: platforms that should be offered.
         missing: those of them that are not.
         reasons: why the comparison fails; empty if it passes.
         files: differences of the file trees from the base's; None if not requested.
@@ -135,7 +129,6 @@ class ImageComparison:
 
     Attributes:
         first, second: canonical references.
-        first_root, second_root: their descriptors.
         changes: in the order of the second image; removed ones last, in the order of the first.
         fetch: the download from all builds of the first image to those of the second, with its
             index, each blob once.
@@ -175,9 +168,6 @@ class Terms:
 
     Attributes:
         base: the platform that the others are compared with; None for linux/amd64 or the first.
-        expected: platforms that should be offered.
-        ignoring: differences to ignore.
-        table: the platform facts.
     """
 
     base: Platform | None = None
@@ -187,13 +177,7 @@ class Terms:
 
 
 def compare_builds(gathered: ImageDocuments, builds: Sequence[Build], terms: Terms) -> Comparison:
-    """Compare the builds of one image.
-
-    Args:
-        gathered: the image, whose platforms are compared with the expected ones.
-        builds: the builds to compare, in index order; at least one.
-        terms: see `Terms`.
-    """
+    """Compare some builds of an image, at least one, in index order."""
     base = base_of(builds, terms.base, gathered.reference, terms.table)
     return Comparison(
         reference=gathered.reference,

@@ -42,8 +42,6 @@ class Dimension:
 
     Attributes:
         name: stable; used by `--ignore` and JSON.
-        title: for people.
-        aspect: of `--fail-on`.
         drifts: whether a difference is drift; others have fields of their own in the result.
         look: returns the value; empty if the build has none.
     """
@@ -97,7 +95,6 @@ class Drift:
     """One difference between builds.
 
     Attributes:
-        dimension: its name in `DIMENSIONS`.
         key: of an environment variable, label, …; empty for dimensions without keys.
         values: one per build, in their order; None if a build has none.
     """

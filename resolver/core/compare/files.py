@@ -101,7 +101,6 @@ class LabelledTree:
     Attributes:
         label: its name, normally its platform.
         platform: the stated one; None if there is none.
-        warnings: irregularities of its layers.
     """
 
     label: str
@@ -132,11 +131,8 @@ def compare_trees(
     Paths are paired by name, or else by name without the words for each platform's architecture.
     Programs for their own platform's machine may differ in content.
 
-    Args:
-        base: the tree that the others are compared with.
-        others: read, compared and released one by one.
-        table: words and machines of platforms.
-        ignoring: differences to ignore: `files.mode`, `files.owner`, `files.xattrs.user.*`.
+    `others`: read, compared and released one by one. `ignoring`: differences to ignore:
+    `files.mode`, `files.owner`, `files.xattrs.user.*`.
     """
     left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)

@@ -46,12 +46,7 @@ _ALIKE = 600
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """One normalised step; equal for builds that differ only by platform.
-
-    Attributes:
-        text: without added text, names of architectures and checksums.
-        words: the number of occurrences of each word.
-    """
+    """One normalised step, without added text, architectures and checksums; `words` are counted."""
 
     text: str
     words: Counter[str] = field(compare=False, repr=False)
@@ -63,10 +58,7 @@ class HistoryStep:
 
 
 class Normaliser:
-    """Normalise the steps of one build: replace the words for its own architecture.
-
-    A word for another architecture remains, because it is a relevant difference.
-    """
+    """Normalise the steps of one build: replace the words for its own architecture."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
         self._words: re.Pattern[str] | None = None
@@ -121,7 +113,6 @@ class Step:
 
     Attributes:
         position: in the build's history, counted from 0.
-        instruction: as written.
         layer: its layer; None if it has none, or it is unknown.
     """
 
@@ -132,12 +123,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One step of all builds.
-
-    Attributes:
-        steps: one per build, in their order; None for a build without it.
-        is_same: whether every build has it, equal after normalisation.
-    """
+    """One step of all builds, None for a build without it; `is_same` after normalisation."""
 
     steps: tuple[Step | None, ...]
     is_same: bool
@@ -197,10 +183,7 @@ def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTI
 def align(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> tuple[tuple[int, int], ...]:
-    """Pair the steps of two histories, in order, with the greatest total likeness.
-
-    Equal steps at the start and the end are paired directly.
-    """
+    """Pair the steps of two histories, in order, with the greatest total likeness."""
     head = 0
     while head < min(len(first), len(second)) and first[head] == second[head]:
         head += 1

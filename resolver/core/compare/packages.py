@@ -167,7 +167,6 @@ class Database:
         read: parses the bytes; None for an unsupported format.
         is_folder: the path is a folder with one file per package.
         limit: bytes of the file, or of each file in the folder.
-        reason: why the format is unsupported.
     """
 
     manager: str
@@ -268,10 +267,7 @@ def wanted(path: str) -> int:
 
 
 def read_installed(tree: FileTree) -> Installed:
-    """Read every package database of a tree, once.
-
-    Reading stops at a limit, of one database or of all trees together.
-    """
+    """Read every package database of a tree, once, up to the limits."""
     if tree.installed is None:
         tree.installed = _installed(tree)
     return tree.installed
@@ -339,10 +335,7 @@ def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Packa
 def compare_packages(
     before: Sequence[Package], after: Sequence[Package]
 ) -> tuple[tuple[PackageDifference, ...], int]:
-    """Compare by name and version; return the differences and the number of equal packages.
-
-    The architecture is not compared: it must differ between platforms.
-    """
+    """Compare by name and version; return the differences and the number of equal packages."""
     versions: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for side, packages in enumerate((before, after)):
         for package in packages:

@@ -25,7 +25,6 @@ class Thresholds:
 
     Attributes:
         fail_on: the aspects to compare; empty for the default of the command.
-        max_ratio: the largest ratio of two builds' sizes.
         max_delta: the largest difference of two builds' sizes, in bytes.
     """
 
@@ -89,10 +88,7 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
 
 
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
-    """Return why two images differ, as diff(1) would, or only in the requested aspects.
-
-    Only growth exceeds a threshold of sizes.
-    """
+    """Return why two images differ, as diff(1) would, or only in the requested aspects."""
     reasons = [_absent(str(platform), found.second) for platform in found.missing]
     if found.is_same:
         return tuple(reasons)

@@ -176,7 +176,6 @@ class InflateLimits:
     """Limits on decompressed content (docs/store-and-reliability.md, "Decompression limits").
 
     Attributes:
-        total: bytes in total.
         ratio, free_of_ratio: bytes per compressed byte, after the first `free_of_ratio` bytes.
         streams: gzip members or zstd frames. Ours: eStargz has one per file.
     """

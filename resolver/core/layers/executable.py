@@ -118,10 +118,7 @@ _NO_EXECUTABLE_TYPES = frozenset({1, 4})
 
 
 def read_executable(start: bytes) -> Executable | None:
-    """Return the machine of a program or library; None for other files.
-
-    Object files and core dumps are other files, because they cannot be run.
-    """
+    """Return the machine of a program or library; None for other files, such as object files."""
     if start.startswith(b"\x7fELF"):
         return _read_elf(start)
     if start.startswith(b"MZ"):

@@ -105,12 +105,7 @@ def _content(node: _Name | bytes) -> bytes:
 
 
 class FileTree:
-    """A tree that grows layer by layer, lowest first, and is then read and packed.
-
-    Attributes:
-        warnings: irregularities between layers.
-        installed: the packages, set by `packages.read_installed`.
-    """
+    """A tree that grows layer by layer, lowest first, and is then read and packed."""
 
     def __init__(self, room: TreeRoom | None = None) -> None:
         self.room = room or TreeRoom()
@@ -139,10 +134,7 @@ class FileTree:
         self._taken += size
 
     def packed(self) -> PathLog:
-        """Replace the tree by the sorted log of its paths, without the root, and return it.
-
-        `find` cannot be used afterwards.
-        """
+        """Replace the tree by the sorted log of its paths, which ends the use of `find`."""
         if self._log is None:
             log = PathLog(self.room)
             for path, node in self._nodes():
@@ -161,10 +153,7 @@ class FileTree:
             self.warnings.append(message)
 
     def walk(self) -> Iterator[tuple[str, LayerFile]]:
-        """Yield every path and file, sorted by path, so folders before their children.
-
-        The root itself is omitted.
-        """
+        """Yield every path and file but the root, sorted by path: folders before children."""
         for path, node in self._log if self._log is not None else self._nodes():
             yield path, unpack(path, node, self.room)
 
@@ -230,10 +219,7 @@ class FileTree:
 
 
 def _order(folder: TreeFolder) -> list[str]:
-    """List the names in a folder, and `NAME/` for the contents of each, sorted by path.
-
-    `a-b` sorts before `a/b`.
-    """
+    """List the names in a folder, and `NAME/` for contents, by path: `a-b` sorts before `a/b`."""
     names = list(folder.children)
     names += [
         f"{name}/" for name, child in folder.children.items() if isinstance(child, TreeFolder)
@@ -398,10 +384,7 @@ class _Layer:
             self._pending.append((folder, name, node))
 
     def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
-        """Add a name to the target of a hard link; return False if it does not exist (yet).
-
-        Attributes of the link are set on the file, so all of its names have them.
-        """
+        """Add a name to the target of a hard link, and its attributes to the file, if it exists."""
         content = link[_STAMP:]
         parent, _, last = link_of(content).rpartition("/")
         trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
@@ -450,10 +433,7 @@ class _Layer:
             self._known.clear()
 
     def _thinned(self, node: Node) -> bool:
-        """Remove content of lower layers from a node; return whether anything is left.
-
-        Iterative, because paths may be deeper than the recursion limit.
-        """
+        """Remove content of lower layers from a node, iteratively; return whether any is left."""
         if not isinstance(node, TreeFolder):
             return self._is_fresh(node)
         order = [node] if id(node) not in self._thin else []

@@ -154,10 +154,7 @@ def decoded(text: bytes) -> str:
 
 
 class PathLog:
-    """A compressed sequence of paths, each with some bytes of data.
-
-    A path takes some 50 bytes here, and 400 as objects. The memory is counted while it exists.
-    """
+    """A compressed sequence of paths with data: 50 bytes each, and 400 as objects."""
 
     #: Bytes that are compressed at once.
     _CHUNK = 64 << 10
@@ -271,8 +268,6 @@ class LayerListing:
         bodies: requested small files, by their `sha256`, compressed with zlib.
         kept: bytes of those, as counted by `TarLimits.bodies`.
         oversized: paths of requested files that were too large.
-        warnings: irregularities.
-        size: bytes of the uncompressed archive.
         named: bytes of its names, as counted by `TarLimits.names`.
         attributed: bytes of its extended attributes, as counted by `TarLimits.xattrs`.
     """
@@ -317,15 +312,7 @@ def read_listing(
     limits: TarLimits = DEFAULT_LIMITS,
     room: TreeRoom | None = None,
 ) -> LayerListing:
-    """Read an uncompressed layer to its end.
-
-    Args:
-        chunks: its bytes.
-        what: the layer, for messages.
-        wanted: returns how many bytes of a file's body to keep; 0 for none.
-        limits: of the archive.
-        room: the memory budget of all layers and trees.
-    """
+    """Read a layer to its end; `wanted` returns how many bytes of a file's body to keep."""
     reader = TarReader(chunks, what, limits)
     return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
 

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 
 class ByteStream:
-    """A forward-only reader that buffers one chunk.
-
-    Attributes:
-        offset: bytes read so far.
-    """
+    """A forward-only reader that buffers one chunk; `offset` is the bytes read so far."""
 
     __slots__ = ("_at", "_chunk", "_chunks", "_length", "offset")
 
@@ -141,12 +137,9 @@ class TarEntry:
     Attributes:
         name: as written, UTF-8 with surrogate escapes; may be absolute, empty, or outside of the
             tree.
-        mode: permission bits, set-id and sticky; 12 bits.
         size: of the file in bytes, including holes; 0 without content.
         link: target of a hard or symbolic link, as written; empty otherwise.
-        device: major and minor of a device.
         stretches: the data regions of a sparse file; None for other files.
-        xattrs: extended attributes, by name.
     """
 
     name: str

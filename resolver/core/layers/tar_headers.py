@@ -96,10 +96,7 @@ def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> 
 
 
 def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> None:
-    """Verify the checksum, computed with the field itself as spaces.
-
-    Some old programs added signed bytes; GNU tar accepts both.
-    """
+    """Verify the checksum, with the field itself as spaces, of unsigned or of signed bytes."""
     total = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
     matched = _OCTAL.fullmatch(field)
     stated = int(matched[1] or b"0", 8) if matched else -1
@@ -137,10 +134,7 @@ Records = dict[bytes, bytes]
 
 
 def read_records(data: bytes, fail: Callable[[str], BadDocument]) -> Records:
-    """Parse an extended header; skip unused keys.
-
-    The pairs of sparse format 0.0, which repeat their keys, are returned as the map of 0.1.
-    """
+    """Parse an extended header; return pairs of sparse format 0.0 as the map of 0.1."""
     found: Records = {}
     pairs: list[bytes] = []
     for key, value in _records(data, fail):

@@ -44,7 +44,6 @@ class Xattr:
     Attributes:
         name: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows.
         value: up to `MAX_VALUE` bytes; the SHA-256 of a longer one.
-        size: bytes of the whole value.
     """
 
     name: str
@@ -69,10 +68,7 @@ def is_xattr(key: bytes) -> bool:
 
 
 def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
-    """Read the attributes among PAX records, sorted by name.
-
-    `SCHILY.xattr.` takes precedence if libarchive has written both forms.
-    """
+    """Read the attributes among PAX records, by name; `SCHILY.xattr.` precedes libarchive's."""
     found: dict[str, Xattr] = {}
     for key, value in sorted(records.items()):
         name = key

@@ -63,7 +63,6 @@ class Command:
     """A program that an image starts.
 
     Attributes:
-        words: as written in the config.
         places: paths to search, in order; absolute, without a leading slash.
         is_certain: whether the container itself starts it; False if another program seems to.
     """
@@ -74,10 +73,7 @@ class Command:
 
 
 def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
-    """List the programs that an image starts: its entrypoint, and what that obviously starts.
-
-    `sh -c "exec app"` starts both, and so does `tini -- app`.
-    """
+    """List the programs that an image starts: `sh -c "exec app"` and `tini -- app` start two."""
     words = [*config.entrypoint, *config.cmd]
     found = dict.fromkeys(word for word in _started(words, windows=windows) if word)
     return tuple(
@@ -188,8 +184,6 @@ class NameEntry(NamedTuple):
     """A layer's entry of a name.
 
     Attributes:
-        target: of a link, as written.
-        executable: None unless it is a program.
         interpreter: the rest of a script's `#!` line; empty for other files.
     """
 
@@ -201,12 +195,7 @@ class NameEntry(NamedTuple):
 
 @dataclass(slots=True)
 class LayerNames:
-    """The names of one layer, up to where it was read.
-
-    Attributes:
-        removed: names that it removes from lower layers.
-        opaque: folders whose contents in lower layers it removes.
-    """
+    """The names of one layer as far as read, and those that it removes from lower layers."""
 
     entries: dict[str, NameEntry] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
@@ -253,9 +242,7 @@ class NameHit(NamedTuple):
     """The result of a search.
 
     Attributes:
-        path: of the file, links followed; empty if not found.
         layer: position of its layer, counted from the top.
-        entry: None if not found.
         missed: names that were not found; if one is added later, the result may change.
     """
 

@@ -35,8 +35,6 @@ class Rule:
     Attributes:
         id: stable, lower case with dashes: `entry-without-platform`.
         severity: of its findings, unless a finding says otherwise.
-        title: short description of what it finds.
-        explanation: why it matters and what to do.
     """
 
     id: str
@@ -59,12 +57,8 @@ class Finding:
     """One finding of a rule.
 
     Attributes:
-        rule: the rule's id.
         message: one sentence, no full stop; may contain remote text, which is escaped on output.
-        subject: the reference or the file.
         platform: of the build, as written; empty for the image as a whole.
-        digest: of the document; empty if there is none.
-        hint: what to do; empty if there is nothing useful.
         place: the location in a file; None for content of a registry.
     """
 

@@ -90,10 +90,7 @@ def contradictory_configs(subject: Subject) -> Iterator[Finding]:
 
 
 def _contradiction(stated: Platform, actual: Platform, table: PlatformTable) -> Severity | None:
-    """Return the severity of a contradiction between two platforms of an image; None if none.
-
-    A variant or version that only one side states is no contradiction: configs often omit them.
-    """
+    """Return the severity of a contradiction between two platforms; None if one omits the part."""
     one, other = stated.normalized(table), actual.normalized(table)
     if (one.os, one.architecture) != (other.os, other.architecture):
         return Severity.ERROR

@@ -71,13 +71,8 @@ class LintedImage:
     """The findings for one image.
 
     Attributes:
-        reference: canonical text.
         root: the descriptor of the reference; None if that document is unusable.
-        platforms: of the images, as written, in index order.
         findings: sorted by severity, then by rule.
-        looks: the contents of the images; empty without `--deep`.
-        ignored: number of findings ignored on request.
-        warnings: notes that are not findings.
     """
 
     reference: str
@@ -95,11 +90,7 @@ class LintedImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linted:
-    """The result of `lint`.
-
-    Attributes:
-        images: in the order requested; a failure for each image that could not be read.
-    """
+    """The result of `lint`, in the order requested; a failure for each unreadable image."""
 
     images: tuple[LintedImage | Failure, ...]
 
@@ -125,11 +116,7 @@ class Linted:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The result of `lint --rules`.
-
-    Attributes:
-        whole: whether to show explanations.
-    """
+    """The result of `lint --rules`; `whole` shows explanations."""
 
     rules: tuple[Rule, ...]
     whole: bool

@@ -70,11 +70,7 @@ RULES = (
 
 
 class PlatformPair(NamedTuple):
-    """One platform as locked and as it is now; None if it is not offered.
-
-    Attributes:
-        platform: in normal form, or as requested.
-    """
+    """One platform, in normal form or as requested, as locked and now; None if not offered."""
 
     platform: str
     before: LockedPlatform | None
@@ -83,12 +79,7 @@ class PlatformPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LockDrift:
-    """The changes of one locked reference.
-
-    Attributes:
-        current: the digest it points at now; None if the registry no longer has it.
-        platforms: those compared; empty if the digest is unchanged.
-    """
+    """The changes of one locked reference; `current` is None if the registry no longer has it."""
 
     image: LockedImage
     current: Digest | None
@@ -115,7 +106,6 @@ class LockCheck:
     """The result of `lock --check`.
 
     Attributes:
-        path: the lock file.
         wanted: relevant platforms, as typed; empty for all.
         images: in the order of the lock; a failure for each reference that could not be looked up.
     """

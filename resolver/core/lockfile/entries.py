@@ -29,7 +29,6 @@ class Platforms:
     """One requested platform, or several alternatives.
 
     Attributes:
-        platforms: acceptable ones, best first; at least one.
         local: whether they are this machine's, with the level of its processor; see `select`.
     """
 
@@ -67,11 +66,7 @@ def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warn
 def narrowed(
     image: LockedImage, only: Iterable[Platforms], table: PlatformTable = BUILTIN
 ) -> LockedImage:
-    """Restrict a record to some platforms.
-
-    This machine is recorded as the platform selected for it, so that a lock does not depend on the
-    processor of the machine that wrote it.
-    """
+    """Restrict a record to some platforms, this machine's to the one selected for it."""
     kept: dict[str, LockedPlatform] = {}
     keys = set()
     for wanted in only:
@@ -125,8 +120,6 @@ class ExportedLockEntry:
 
     Attributes:
         name: short and unique: lower-case letters, digits and `_`.
-        written: the reference as in the user's files.
-        digest: of the index, or of the requested platform.
         platforms: `os/arch[/variant]` as in the index; empty if `digest` is an image.
         services: names of its services in a compose file.
     """
@@ -177,11 +170,8 @@ def entries_of(
 ) -> tuple[tuple[ExportedLockEntry, ...], tuple[LockedImage, ...]]:
     """Return an entry for each image, and the images not locked for the requested platform.
 
-    Args:
-        lock: all images of it are exported.
-        wanted: export the image for this platform instead of the index.
-        services: services of a compose file by canonical reference.
-        table: the platform facts.
+    `wanted`: export the image for this platform instead of the index. `services`: services of a
+    compose file by canonical reference.
     """
     chosen: list[tuple[LockedImage, Digest, tuple[str, ...]]] = []
     missing = []

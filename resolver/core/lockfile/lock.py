@@ -37,12 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A contradiction within a lock.
-
-    Attributes:
-        field: path of the wrong field.
-        reason: the contradiction, as the end of a sentence.
-    """
+    """A contradiction within a lock; the reason ends a sentence."""
 
     field: str
     reason: str
@@ -117,8 +112,6 @@ class LockedImage:
     """The record of one reference.
 
     Attributes:
-        reference: canonical text.
-        written: as typed, or as written in a file.
         digest, media_type, size: of its index or single image.
         platforms: sorted by key, each key once; empty for content that is not an image.
         only: normalised platforms that the record is restricted to; empty for all.
@@ -204,11 +197,8 @@ class Locked:
     """The result of `lock`.
 
     Attributes:
-        path: the lock file.
-        lock: its new contents.
         changes: one per requested reference, in that order.
         failures: references that could not be looked up. With any, nothing was written.
-        warnings: notes that do not change the result.
     """
 
     path: str
@@ -316,10 +306,7 @@ def _platform_value(one: LockedPlatform) -> dict[str, object]:
 
 @lru_cache(maxsize=1024)
 def _spelled(key: str) -> Platform | None:
-    """Parse a key as a platform; None if it is not one.
-
-    Cached, because all images of a lock have the same few keys.
-    """
+    """Parse a key as a platform; None if it is not one. Cached, because the same few keys recur."""
     try:
         return Platform.parse(key)
     except InvalidPlatform:

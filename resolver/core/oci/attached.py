@@ -43,7 +43,6 @@ class Attached:
 
     Attributes:
         kind: `attestation` and `artifact` are index entries, `referrer` is not.
-        manifest: type, digest and size only.
         about: digest of what it refers to; None if not stated.
         tag: of the repository, as cosign uses; empty for others.
     """
@@ -56,12 +55,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An index entry that a pull or an export skips.
-
-    Attributes:
-        reference: canonical text.
-        platform: as written in the index.
-    """
+    """An index entry that a pull or an export skips."""
 
     reference: str
     kind: AttachedKind

@@ -39,11 +39,7 @@ _RUN_NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One build step; texts are as written, empty if absent.
-
-    Attributes:
-        empty_layer: the step added no layer.
-    """
+    """One build step; texts are as written, empty if absent."""
 
     created: str = ""
     created_by: str = ""
@@ -58,11 +54,8 @@ class ImageConfig:
 
     Attributes:
         platform: as written; None when the operating system or the architecture is missing.
-        created: the time as written, normally RFC 3339.
         diff_ids: digests of the uncompressed layers, bottom first.
         env: `NAME=value`, in the order of the document.
-        exposed_ports, volumes: sorted.
-        labels: sorted pairs.
         healthcheck: Docker's object as compact JSON; empty if absent.
     """
 
@@ -91,10 +84,8 @@ class ImageConfig:
 def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
     """Parse the config of an image.
 
-    Args:
-        body: verified bytes.
-        what: the document, for messages: "the config of `ubuntu:24.04`".
-        layers: number of layers in the manifest; None if unknown.
+    `what`: the document, for messages: "the config of `ubuntu:24.04`". `layers`: number of layers
+    in the manifest; None if unknown.
 
     Raises:
         BadDocument: a member is invalid; `field` is its path.

@@ -140,11 +140,7 @@ class Distrusting(Protocol):
 def read_content_range(values: tuple[str, ...], start: int, end: int, size: int) -> int | None:
     """Return the offset just past the last byte of a response; None if it is not as requested.
 
-    Args:
-        values: every `Content-Range` header of the response.
-        start: the first requested byte.
-        end: the offset just past the last one.
-        size: of the whole blob, in bytes.
+    `values`: every `Content-Range` header of the response.
 
     A server may send less than was requested. Source: RFC 9110, 14.4 and 15.3.7;
     docs/wire-protocol.md, "Ranges and resume".

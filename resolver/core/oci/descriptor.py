@@ -73,8 +73,6 @@ class Descriptor:
     """A descriptor, with the members that an index adds to its entries.
 
     Attributes:
-        size: in bytes, as stated.
-        platform: as written in the index; None if absent.
         data: embedded content, verified against `digest` and `size`.
         annotations: sorted pairs.
     """
@@ -130,18 +128,7 @@ MAX_DESCRIPTORS = 20_000
 
 
 def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descriptor:
-    """Read one descriptor.
-
-    Args:
-        fields: of the descriptor, taken with `DESCRIPTOR_NAMES`.
-        any_algorithm: accept digests of unknown algorithms, for content that may not be needed,
-            such as index entries; `Digest.require_verifiable` refuses them on use.
-
-    Raises:
-        BadDocument: a member is missing or of the wrong type.
-        UnsupportedDocument: the digest's algorithm is unsupported.
-        DigestMismatch, SizeMismatch: embedded `data` does not match the descriptor.
-    """
+    """Read one descriptor; `any_algorithm` accepts digests that only their use refuses."""
     digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
     size = fields.integer("size")
     media_type = fields.required_text("mediaType")

@@ -27,7 +27,6 @@ class ImageEntry:
     """One entry of an index, or a single image, with its manifest and config.
 
     Attributes:
-        descriptor: of the manifest, as the index writes it.
         path: positions from the root index down, counted from 0; empty without an index.
         platform: from the index, else from the config; None if neither states one.
         manifest, config: None if not read, nonexistent or unreadable.
@@ -57,10 +56,7 @@ class ImageDocuments:
     """All documents of a reference.
 
     Attributes:
-        reference: canonical text.
         prefix: `registry/repository@`, before a digest; empty for local sources.
-        root: the descriptor of the reference.
-        index: None if the reference points at a single image.
         parts: every entry except indexes, in index order; nested entries in place of theirs.
     """
 
@@ -133,10 +129,7 @@ def kinds_of(manifest: Manifest) -> frozenset[str]:
 
 
 def may_be_statement(entry: Descriptor) -> bool:
-    """Return whether a referrer may be an attestation; bare signatures are not.
-
-    Source: sigstore/cosign, the artifact type of a signature.
-    """
+    """Whether a referrer may be an attestation. Source: sigstore/cosign, type of a signature."""
     return entry.artifact_type != "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 

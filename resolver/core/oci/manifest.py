@@ -208,7 +208,6 @@ class Index:
     """A list of manifests, normally one per platform.
 
     Attributes:
-        media_type: OCI index or Docker list.
         manifests: in document order; among equal matches the first is selected.
         annotations: sorted pairs.
     """
@@ -228,7 +227,6 @@ class Manifest:
         media_type: OCI manifest, Docker manifest, or the withdrawn OCI artifact manifest.
         config: None only in an artifact manifest.
         layers: bottom first; the blobs, in an artifact manifest.
-        annotations: sorted pairs.
         lacks_layers: the document has no member `layers`, which the specification requires; read
             as no layers.
     """
@@ -256,10 +254,7 @@ class Manifest:
 
 
 def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
-    """Return the kind of an index entry, given its manifest if that was read.
-
-    The index decides; the manifest can only show that a supposed image is an artifact.
-    """
+    """Return the kind by the index, or as artifact if the manifest shows that it is no image."""
     if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
         return EntryKind.ARTIFACT
     return entry.kind

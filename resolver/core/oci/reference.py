@@ -229,10 +229,7 @@ def endpoint_problem(registry: str) -> str | None:
 
 
 def is_accidental_host(registry: str) -> bool:
-    """Whether only upper-case letters make this a host: `Owner/app`.
-
-    Docker looks for `app` on a host `Owner`, which is almost never intended.
-    """
+    """Whether only upper-case letters make this a host, as in `Owner/app`, which is a mistake."""
     return "." not in registry and ":" not in registry and _UPPER_CASE.search(registry) is not None
 
 
@@ -368,11 +365,7 @@ class Reference:
         return endpoint_problem(self.registry)
 
     def check_endpoint(self) -> None:
-        """Check that the registry's host and port can exist.
-
-        Raises:
-            InvalidReference: they cannot.
-        """
+        """Raise `InvalidReference` unless the registry's host and port can exist."""
         problem = endpoint_problem(self.registry)
         if problem is None:
             return

@@ -46,12 +46,7 @@ class FieldReader:
         return self.value.line, self.value.column
 
     def fail(self, reason: str, *hints: str) -> NoReturn:
-        """Refuse this place.
-
-        Raises:
-            BadFile: always, with the position of the value.
-            InvalidConfiguration: in TOML, which has no positions.
-        """
+        """Refuse this place: `BadFile` with its position, or `InvalidConfiguration` in TOML."""
         if not self.value.line:
             raise InvalidConfiguration(self.place, self.path, reason)
         raise BadFile(self.place, self.position, self.path, reason, *hints)
@@ -208,12 +203,7 @@ def similar(word: str, known: tuple[str, ...]) -> str:
 
 
 def parse_toml(body: bytes, path: str) -> FieldReader:
-    """Read TOML.
-
-    Raises:
-        InvalidConfiguration: not TOML; with line and column where they are known. No message
-            repeats a value, which may be a secret.
-    """
+    """Read TOML, or raise `InvalidConfiguration` without repeating a value, which may be secret."""
     import tomllib  # noqa: PLC0415 - where there is a file
 
     try:

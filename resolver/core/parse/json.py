@@ -416,7 +416,6 @@ class Fields:
 
     Attributes:
         what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        path: of this object in it; empty for the document itself.
     """
 
     what: str
@@ -474,10 +473,7 @@ class Fields:
         return value
 
     def media_type(self, name: str) -> str | None:
-        """Return a member as a media type; None when missing.
-
-        CR, LF and NUL are refused, since it goes into headers. Source: RFC 9110, 5.5.
-        """
+        """Return a member as a media type, without CR, LF and NUL, since it goes into headers."""
         value = self.text(name)
         control = _LINE_ENDS.search(value) if value is not None else None
         if control is not None:

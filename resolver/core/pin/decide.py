@@ -82,9 +82,7 @@ class PinRequest:
     Attributes:
         check: only report what is not pinned; with `update`, also what is out of date.
         update: look up tags again, also those of pinned references.
-        unpin: remove digests.
         platform: pin the image for this platform instead of the index; empty for the index.
-        require: platforms that every image must offer.
         machine: this machine, with the level of its processor, if every image must offer it, or a
             lower level.
     """
@@ -109,7 +107,6 @@ class PinQuery:
     Attributes:
         reference: looked up by its digest if it has one.
         platform: look up the image for this platform; empty for the reference itself.
-        offers: whether the offered platforms are needed.
         own: the platform that the file states for it; empty for none.
     """
 
@@ -124,9 +121,6 @@ class Fact:
     """The result of a lookup.
 
     Attributes:
-        digest: the digest to write.
-        is_index: whether the reference points at an index.
-        entries: digests of the index entries.
         offered: platforms, in index order; None if not requested.
     """
 
@@ -137,10 +131,7 @@ class Fact:
 
 
 def queries_of(spot: ImageSpot, request: PinRequest) -> tuple[PinQuery, ...]:
-    """List the lookups needed to decide about a reference.
-
-    A reference that stays pinned needs none, unless platforms are required.
-    """
+    """List the lookups needed to decide about a reference; none for one that stays pinned."""
     if spot.is_ignored or request.unpin:
         return ()
     if spot.reference.digest is None:

@@ -140,12 +140,7 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A value that looks like an image and needs no digest.
-
-    Attributes:
-        start: its offset.
-        reason: why not, as a sentence without a full stop.
-    """
+    """A value that looks like an image and needs no digest, and why."""
 
     start: int
     reason: str

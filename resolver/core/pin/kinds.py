@@ -24,8 +24,6 @@ class FileKind:
     """A kind of file.
 
     Attributes:
-        name: in output.
-        words: the plural for people.
         path: pattern for the end of its path, with `/`.
         fits: whether a document is of this kind, for files with another name.
         find: returns its references; None for a Dockerfile, which is not YAML.

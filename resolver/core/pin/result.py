@@ -37,13 +37,9 @@ class Pin:
     """One image reference in a file.
 
     Attributes:
-        place: its location.
         role: its use: `FROM`, `services.web.image`.
-        written: the reference as in the file, or the text in its place.
-        state: the outcome.
         digest: the current digest; None without.
         before: the previous digest; None without.
-        failure: why it could not be looked up.
     """
 
     place: FindingPlace
@@ -65,10 +61,7 @@ class PinnedFile:
     """A file and its changes.
 
     Attributes:
-        path: as given.
         kind: `dockerfile`, `compose`, …; empty if it could not be read.
-        text: its contents.
-        pins: its references, in order.
         edits: replacements of spans of `text`, which do not overlap.
         passed: locations of values that look like images and need no digest, with reasons.
         failure: why the whole file was skipped.
@@ -106,10 +99,7 @@ class Pinned:
     """The result of `pin`; the caller writes the files.
 
     Attributes:
-        files: in the order given.
         findings: of the rules in `core.pin.decide`, in the order of the files.
-        is_check: whether this is only a check.
-        skipped: files that were skipped.
     """
 
     files: tuple[PinnedFile, ...]
@@ -147,10 +137,7 @@ _NO_END = "\\ No newline at end of file\n"
 
 
 def diff(path: str, before: str, after: str) -> str:
-    """Return the unified diff of a file; empty without changes.
-
-    Only line feeds end lines, so a carriage return is part of its line.
-    """
+    """Return the unified diff of a file; only line feeds end lines."""
     name = path.removeprefix("./")
     old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")
     return "".join(_ended(unified_diff(_lines(before), _lines(after), old, new)))

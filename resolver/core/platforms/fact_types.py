@@ -59,13 +59,7 @@ class WindowsRelease(NamedTuple):
 
 
 class WindowsFacts(NamedTuple):
-    """The known Windows builds, and which run on which.
-
-    Attributes:
-        version: the part before the build, as in `10.0`.
-        stable_abi_from: the first build whose hosts run more than their own build; 0 = unset.
-        long_term: builds of long-term releases, ascending.
-    """
+    """The known Windows builds, and which run on which; 0 for an unset build."""
 
     version: str = ""
     stable_abi_from: int = 0

@@ -20,11 +20,8 @@ class HostMachine:
 
     Attributes:
         machine: `platform.machine()`, the machine field of uname on Unix.
-        sys_platform: `sys.platform`.
         cpuinfo: the text of /proc/cpuinfo; empty without one.
-        byteorder: `sys.byteorder`.
         windows_version: major, minor and build; None on other systems.
-        is_64bit: whether this process is.
         rosetta: whether macOS translates this process for an Apple processor.
     """
 

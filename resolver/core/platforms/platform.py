@@ -249,10 +249,7 @@ _ESCAPED = (("%", "%25"), ("+", "%2B"), ("(", "%28"), (")", "%29"), ("/", "%2F")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """A platform as written; an empty field is unset.
-
-    Only `normalized` changes the spelling.
-    """
+    """A platform as written; an empty field is unset. Only `normalized` changes the spelling."""
 
     os: str = ""
     architecture: str = ""

@@ -287,13 +287,7 @@ _ALREADY = "this contradicts a known fact; facts can be added, not changed"
 
 
 def merged(base: Facts, extra: Facts, place: str) -> Facts:
-    """Add a user's facts to the built-in ones, and check the result.
-
-    Args:
-        base: the built-in facts.
-        extra: the user's facts.
-        place: the user's file, for messages.
-    """
+    """Add a user's facts to the built-in ones, and check the result; `place` is the user's file."""
     together = Facts(
         assumed_system=_once(
             base.assumed_system, extra.assumed_system, "", place, "operating_systems.assumed"

@@ -72,10 +72,7 @@ class Reasons:
         ]
 
     def mismatch(self, entry: Platform) -> str:
-        """Return why an entry does not match; empty if it does.
-
-        Of several requests, explain the one where the comparison came furthest.
-        """
+        """Return why an entry does not match; of several requests, the one that came furthest."""
         if not self._wants:
             return "no platform is requested"
         system = self._table.system(entry.os)
@@ -144,12 +141,7 @@ NEAREST = 5
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An entry that was not chosen.
-
-    Attributes:
-        platform: as written; None if the entry has none.
-        reason: text for people.
-    """
+    """An entry that was not chosen, as written, and the reason for people."""
 
     index: int
     platform: Platform | None
@@ -162,7 +154,6 @@ class Selection:
 
     Attributes:
         index: of the chosen entry; None if nothing matches, and then `platform` and `grade` too.
-        platform: as written in the entry.
         ranking: indexes of all matching entries, best first.
         grades: of `ranking`, in its order.
         rejected: every entry but the chosen one, in index order.
@@ -281,10 +272,7 @@ def nearest(
 
 
 class _Requests:
-    """Every acceptable platform, by system, architecture and variant, with a cache of reasons.
-
-    The cache keeps an index of 20,000 entries fast: its platforms repeat.
-    """
+    """Every acceptable platform, by system, architecture and variant, with a cache of reasons."""
 
     def __init__(
         self,

@@ -30,12 +30,7 @@ _SEPARATORS = re.compile(r"[ \t,]*+")
 
 
 class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no slots beside it
-    """One scheme and its parameters, equal to a tuple of the two.
-
-    Attributes:
-        token68: the credentials of some schemes instead of parameters; None if absent.
-        repeated: names of duplicate parameters.
-    """
+    """One scheme and its parameters, equal to a tuple of the two; `repeated` names duplicates."""
 
     token68: str | None
     repeated: set[str]
@@ -91,11 +86,7 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
 
 
 def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry") -> Challenge:
-    """Return the challenge to answer: the first usable Bearer, else the first Basic.
-
-    Raises:
-        UnsupportedChallenge: there is neither; the message lists the schemes.
-    """
+    """Return the first usable Bearer, else the first Basic, or raise `UnsupportedChallenge`."""
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
             return challenge

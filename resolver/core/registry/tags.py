@@ -318,10 +318,7 @@ def newest_first(tags: Iterable[str]) -> list[str]:
 
 
 def _key(tag: str) -> bytes:
-    """Return the sort key of a tag as bytes: a million tuples would take a gigabyte.
-
-    Numbers are encoded so that larger ones, and more of them, sort first.
-    """
+    """Return the sort key as bytes, since tuples of a million tags take a gigabyte."""
     age = age_of(tag)
     name = _words(age.name)
     return b"".join(

@@ -24,8 +24,6 @@ class SearchHit:
     """One repository of a search result.
 
     Attributes:
-        name: as in a reference, without the registry for Docker Hub.
-        description: by its owner.
         stars: None if the registry has none.
         is_official: whether it is a Docker Official Image; None on other registries.
     """
@@ -41,7 +39,6 @@ class Hits:
     """The result of a search, in the registry's order.
 
     Attributes:
-        registry: the host searched.
         by: `search` for the registry's own search, `catalog` if names were compared here.
     """
 
@@ -56,8 +53,6 @@ class Quota:
     """The pull limit that a registry states.
 
     Attributes:
-        registry: the host.
-        limit: pulls per window; None if not stated.
         remaining: pulls left; None if not stated.
         window: seconds; None if not stated.
         source: the address or account id that pulls are counted for; empty if not stated.
@@ -119,8 +114,6 @@ class LoggedIn:
     """A stored login.
 
     Attributes:
-        registry: the host.
-        username: the account.
         place: the credential helper's program, or the path of the file.
         verified: whether the registry accepted it; False if it requires no login.
     """
@@ -133,12 +126,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """A removed login.
-
-    Attributes:
-        registry: the host.
-        places: where it was stored; empty if there was none.
-    """
+    """A removed login, and where it was stored; no places if there was none."""
 
     registry: str
     places: tuple[str, ...]

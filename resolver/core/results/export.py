@@ -31,11 +31,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The destination of an export.
-
-    Attributes:
-        path: of the folder or file, `-` for an archive on standard output; empty for a tool.
-    """
+    """The destination of an export; `path` is empty for a tool and `-` for standard output."""
 
     kind: Kind
     path: str = ""
@@ -90,15 +86,11 @@ class ExportedImage:
     """One exported reference.
 
     Attributes:
-        reference: canonical text.
         name: the full name at the destination: `registry/repository:tag`, or `@digest` without a
             tag.
         short: the name in an OCI layout, as in `oci:DIR:SHORT`; empty if there is none.
         root: its index or manifest at the destination.
-        original: its index or manifest in the registry.
         platforms: of the images below `root`; None for content that is not an image.
-        attached: exported attestations, artifacts and referrers.
-        left_out: entries of the original index that were not exported.
     """
 
     reference: str
@@ -121,15 +113,11 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        images: sorted by name.
         blobs: number of indexes, manifests, configs and layers, each counted once.
-        size: their bytes.
         present: bytes that already existed; layouts only.
         linked: bytes that the store and the layout share (hard links, or clones of the file).
         written: bytes written; of an archive, all of it.
-        command: the command line of the tool; empty for files.
         said: output of the tool; untrusted text, which is escaped on output.
-        warnings: notes that do not change the result.
     """
 
     destination: Destination

@@ -40,8 +40,6 @@ class System:
     """A CI system that matrices are made for.
 
     Attributes:
-        name: on the command line, and in `platforms.yaml`.
-        title: for people.
         jobs: the most per matrix; 0 for no limit.
     """
 
@@ -65,11 +63,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class RunnerRule:
-    """A user's runner for a platform: `linux/arm64=ubuntu-24.04-arm`.
-
-    Attributes:
-        platform: without a variant for all variants, without a version for all versions.
-    """
+    """A user's runner for a platform without variant or version, or for that one alone."""
 
     platform: Platform
     label: str
@@ -88,7 +82,6 @@ class Job:
     Attributes:
         platform: with `os.features` only if requested: no runner offers any.
         ref: `registry/repository@digest`; for local sources only the digest.
-        runner: label of a runner; None if none is known.
     """
 
     platform: Platform
@@ -102,10 +95,7 @@ class Matrix:
     """The jobs of one image.
 
     Attributes:
-        reference: canonical text.
         repository: `registry/repository`; empty for local sources.
-        system: a name of `SYSTEMS`.
-        jobs: in index order.
     """
 
     reference: str
@@ -148,13 +138,8 @@ def make_matrix(
 ) -> Matrix:
     """Create a job for every build of an image, or for the requested platforms.
 
-    Args:
-        image: with the platforms of its builds.
-        wanted: matched exactly; empty for every platform.
-        system: determines limits and runners.
-        rules: take precedence over the table's runners; the most specific applies, then the last.
-        table: platform facts and runners.
-        require_runner: refuse a job without a runner.
+    `wanted`: matched exactly; empty for every platform. `rules`: take precedence over the table's
+    runners; the most specific applies, then the last.
 
     Raises:
         PlatformNotOffered: a wanted platform is none of the image's.

@@ -33,10 +33,7 @@ class StoredImage:
         offered: platforms in the index, as text, one per entry; without an index, those held.
         created: build date from the config (RFC 3339); the latest of several, empty if none has
             one.
-        size: bytes on disk of its content; shared content counts once.
         shared_size: bytes of these that other images also need.
-        missing: digests of missing content; a pull fetches it.
-        attached: complete attestations, artifacts and referrers.
         read_as: references of a dangling image that was read (for example by `compare --files`)
             and not pulled; empty for one that a moved tag left behind.
     """
@@ -65,7 +62,6 @@ class Retention:
             from `max_size`.
         max_size: bytes of the store; above it, quarantined content is removed at once, and then
             names, the least recently used first.
-        keep: references; all other names are removed. None keeps all.
         used_since: seconds since 1970; names not pulled since then are removed, except those in
             `keep`. None keeps all.
     """
@@ -83,7 +79,6 @@ class Item:
 
     Attributes:
         name: the digest as text, the reference, or the path below the store.
-        size: in bytes, on disk.
         kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
             `temporary`, `lease` or `name`.
     """
@@ -102,9 +97,6 @@ class Stay:
             (the root of a resolved reference), `grace` or `keep-newer` (it is too new), `transfer`
             (it is being fetched), `image-lease` or `image-keep-newer` (an image that `max_size`
             would have removed).
-        count: number of blobs or images.
-        size: their bytes.
-        purpose: of the process, from its lease.
         process: its id; None if unknown, or if no process is the reason.
         age: of content that is too new, the seconds after which it is removed.
     """
@@ -123,11 +115,7 @@ class Collected:
 
     Attributes:
         removed: in the order of removal, parents before children.
-        freed: their bytes.
-        kept: number of blobs kept.
-        kept_size: their bytes.
         missing: content that a kept image needs and the store does not hold.
-        dry_run: nothing was changed.
         stays: the reasons for keeping content that no pulled image needs.
         total: bytes kept: blobs, transfers and quarantined content.
         limit: the most that `total` should be; None without a limit.
@@ -162,11 +150,7 @@ class Unread:
     """An unreadable lease of a running process.
 
     Attributes:
-        path: of the lease.
-        reason: why it cannot be read.
-        purpose: of the process; empty if unknown.
         pid: of the process, if the kernel reports it.
-        since: start time, in seconds since 1970; None if unknown.
     """
 
     path: str
@@ -184,11 +168,7 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """A reference that lost some of its platforms.
-
-    Attributes:
-        removed, left: platforms as text; the digest of a manifest without a known platform.
-    """
+    """A reference that lost some of its platforms; the digest stands for an unknown one."""
 
     reference: str
     removed: tuple[str, ...]
@@ -200,9 +180,7 @@ class Removed:
     """The result of `rm`.
 
     Attributes:
-        untagged: removed references.
         deleted: digests of content that nothing else needs, parents first.
-        freed: their bytes.
         trimmed: references kept for fewer platforms.
     """
 
@@ -219,7 +197,6 @@ class Damage:
     Attributes:
         name: a digest as text, or a path.
         problem: `missing`, `size`, `content`, `not-a-file`, `bad-name` or `unreadable`.
-        references: the names that need it.
         repaired: it was fetched again, or quarantined and not needed.
     """
 
@@ -234,10 +211,6 @@ class Verified:
     """The result of `verify`.
 
     Attributes:
-        names: number of names checked.
-        blobs: number of files checked.
-        size: their bytes.
-        hashed: bytes read and hashed.
         damaged: sorted by name.
     """
 
@@ -259,8 +232,6 @@ class ImageUsage:
 
     Attributes:
         reference: empty for a dangling image.
-        own: of content that no other image needs.
-        shared: of content that other images also need.
         sharers: references of those images and the bytes shared with each, largest first, at most
             20.
         sharing: number of those images.
@@ -279,10 +250,7 @@ class DiskUsage:
     """Disk usage of the store, in bytes.
 
     Attributes:
-        images: sorted by reference.
-        blobs: all content.
         unused: content that no pulled image needs.
-        partial: unfinished transfers.
         temporary: quarantined and leftover files.
         unpulled: the part of `unused` that belongs to images that were read and not pulled.
     """
@@ -301,7 +269,6 @@ class ActiveLease:
 
     Attributes:
         purpose: such as "pull docker.io/library/app:1".
-        digests: content that it needs.
         since: start time, in seconds since 1970.
         process: its id, in its own PID namespace; None if the lease has none.
     """
@@ -338,13 +305,7 @@ class ImageListing:
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
-    """Filters of the list of images.
-
-    Attributes:
-        patterns: one must match; `*`, `?` and `[…]` as in a shell.
-        platforms: one must be held.
-        dangling: None for either.
-    """
+    """Filters of the list of images."""
 
     patterns: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
