@@ -11,8 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.core.platforms.host import HostMachine, host_of, local_of
-from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable
+from resolver.core.platforms.platform import (
+    BUILTIN,
+    HostMachine,
+    Platform,
+    PlatformTable,
+    host_of,
+    local_of,
+)
 from resolver.errors import BadFile, InvalidConfiguration
 
 if TYPE_CHECKING:

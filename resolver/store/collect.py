@@ -17,11 +17,10 @@ from resolver.errors import StoreFault
 from resolver.store import reachable
 from resolver.store.files import is_aside
 from resolver.store.images import current, notes
-from resolver.store.index import LEAST, Files
 from resolver.store.leases import active_leases, read_leases
 from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
-from resolver.store.reachable import Need, Reach, blob_files
+from resolver.store.reachable import LEAST, Files, Need, Reach, blob_files
 from resolver.values import dataclass
 
 if TYPE_CHECKING:

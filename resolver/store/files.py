@@ -175,6 +175,17 @@ class StoreFolder:
             # pathlib cannot list an open descriptor.
             return sorted(os.listdir(self.descriptor))  # noqa: PTH208
 
+    def statuses(self) -> dict[str, os.stat_result]:
+        """Return the status of everything in here, without following links."""
+        found: dict[str, os.stat_result] = {}
+        with faults(self.path), os.scandir(self.descriptor) as entries:
+            for entry in entries:
+                try:
+                    found[entry.name] = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+        return found
+
     def open(self, name: str) -> File | None:
         """Open a regular file; None if there is none, or something that is not one."""
         status = self.look(name)

@@ -8,20 +8,30 @@ from dataclasses import field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import Attached, kind_of, refers_to
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Attached,
+    Index,
+    Manifest,
+    kind_of,
+    parse_config,
+    refers_to,
+)
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.core.results.store import DiskUsage, ImageUsage, StoredImage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store import reachable
-from resolver.store.index import (
+from resolver.store.names import BadName, NameRecord, Records
+from resolver.store.reachable import (
     LEAST,
     Entry,
     Files,
+    Need,
     Note,
+    Reach,
     Signature,
     read_index,
     read_notes,
@@ -29,8 +39,6 @@ from resolver.store.index import (
     write_index,
     write_notes,
 )
-from resolver.store.names import BadName, NameRecord, Records
-from resolver.store.reachable import Need, Reach
 from resolver.values import dataclass
 
 if TYPE_CHECKING:

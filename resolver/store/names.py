@@ -11,8 +11,8 @@ import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from resolver.core.oci.attached import Attached
 from resolver.core.oci.descriptor import PLATFORM_NAMES, Descriptor, read_platform
+from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import is_tag
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from resolver.core.oci.attached import AttachedKind
+    from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
     from resolver.store.files import StoreFolder
@@ -156,7 +156,7 @@ class Records(Generic[Record]):
 
     def files_in(self, root: StoreFolder) -> dict[str, os.stat_result]:
         """Return the status of all name files of an open store."""
-        from resolver.store.index import stats_in  # noqa: PLC0415 - a resolve needs none
+        from resolver.store.reachable import stats_in  # noqa: PLC0415 - a resolve needs none
 
         found = stats_in(root, self._form.folder)
         return {name: status for name, status in found.items() if _FILE.fullmatch(name)}

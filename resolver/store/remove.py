@@ -25,9 +25,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.oci.attached import Attached
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import Attached
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
     from resolver.core.results.pull import PulledImage, PulledName

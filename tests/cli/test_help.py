@@ -19,7 +19,7 @@ from resolver.cli.options import SHARED
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import parse_target
 from resolver.core.platforms.platform import Platform
-from resolver.core.variables import VARIABLES
+from resolver.core.results.doctor import VARIABLES
 from resolver.errors import ErrorKind
 from resolver.render.ci.emit import EMITTERS, REPORTS
 from resolver.sources.credentials.files import VARIABLE

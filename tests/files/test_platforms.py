@@ -13,8 +13,7 @@ import pytest
 from resolver.core.compare.files import PathWords
 from resolver.core.platforms.fact_types import Facts
 from resolver.core.platforms.facts import FACTS
-from resolver.core.platforms.host import HostMachine
-from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.platform import BUILTIN, HostMachine, Platform
 from resolver.core.platforms.schema import check, problems
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidConfiguration

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.lint.findings import Finding, Rule, Severity
-from resolver.core.oci.config import in_words, read_moment
+from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version

@@ -13,11 +13,10 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.image import ImageDocuments, ImageEntry
-    from resolver.core.oci.manifest import Manifest
+    from resolver.core.oci.manifest import ImageConfig, Manifest
     from resolver.core.platforms.platform import PlatformTable
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from resolver.core.layers.executable import Executable
-    from resolver.core.oci.config import ImageConfig
+    from resolver.core.oci.manifest import ImageConfig
 
 
 #: Source: moby and containerd, oci.DefaultUnixEnv.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.lint import documents, entries, images, programs, spelling
+from resolver.core.lint import documents, entries, images, programs
 from resolver.core.lint.findings import Severity
 from resolver.core.results.resolve import Failure
 from resolver.errors import Usage
@@ -28,7 +28,6 @@ RULES: tuple[LintRow, ...] = (
     *images.ROWS,
     *programs.ROWS,
     *entries.ROWS,
-    *spelling.ROWS,
     *documents.ROWS,
 )
 

@@ -91,6 +91,14 @@ class Descriptor:
         return next((value for name, value in self.annotations if name == key), None)
 
     @property
+    def attests(self) -> str | None:
+        """The digest, as text, of the entry that this attestation of BuildKit refers to.
+
+        Source: BuildKit, docs/attestations/attestation-storage.md.
+        """
+        return self.annotation("vnd.docker.reference.digest")
+
+    @property
     def is_index(self) -> bool:
         """Whether this is the descriptor of an index."""
         return self.media_type in INDEX_TYPES

@@ -14,9 +14,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
     from resolver.errors import ResolverError
@@ -94,12 +93,9 @@ class ImageDocuments:
         return self
 
 
-#: BuildKit's annotation for the digest of the entry that an attestation refers to.
-#: Source: BuildKit, docs/attestations/attestation-storage.md.
-SPEAKS_ABOUT = "vnd.docker.reference.digest"
-
 #: Annotations that name the type of an in-toto predicate: BuildKit's on a layer, and Sigstore's
-#: on the manifest of a bundle. Source: BuildKit as above; sigstore/cosign, `BundlePredicateType`.
+#: on the manifest of a bundle. Source: BuildKit, docs/attestations/attestation-storage.md;
+#: sigstore/cosign, `BundlePredicateType`.
 _PREDICATE_NAMES = ("in-toto.io/predicate-type", "dev.sigstore.bundle.predicateType")
 
 #: Prefixes of predicate types, and the kind of attestation.

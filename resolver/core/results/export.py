@@ -9,8 +9,8 @@ from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.attached import Attached, LeftOut
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Attached, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
 

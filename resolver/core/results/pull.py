@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.attached import Attached, LeftOut
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Attached, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
     from resolver.core.results.plan import Piece, PlannedImage

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.results.events import Warned
 

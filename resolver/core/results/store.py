@@ -13,9 +13,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.oci.attached import Attached
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import Attached
 
 
 @dataclass(frozen=True, slots=True)
