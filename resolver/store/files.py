@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -24,6 +25,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from resolver.core.oci.digest import Digest
 
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -104,6 +107,21 @@ class File:
             os.lseek(self.descriptor, 0, os.SEEK_SET)
             while chunk := os.read(self.descriptor, size):
                 yield chunk
+
+    def examine(self, digest: Digest, limit: int) -> tuple[bool, bytes | None]:
+        """Hash it; return whether it matches, and its bytes if no more than `limit`."""
+        hasher = hashlib.new(digest.algorithm)
+        kept: list[bytes] | None = [] if self.status.st_size <= limit else None
+        count = 0
+        for chunk in self.chunks():
+            hasher.update(chunk)
+            count += len(chunk)
+            if count > limit:
+                kept = None
+            if kept is not None:
+                kept.append(chunk)
+        intact = hasher.hexdigest() == digest.hex
+        return intact, b"".join(kept) if kept is not None and intact else None
 
 
 class StoreFolder:
@@ -340,8 +358,8 @@ class Temporary:
         """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.
 
         A failed sync is final: the kernel marks the lost pages clean, and a second sync would
-            succeed without writing them. The file is dropped instead
-            (docs/store-and-reliability.md, "Write order").
+        succeed without writing them. The file is dropped instead
+        (docs/store-and-reliability.md, "Write order").
         """
         with faults(self._path):
             if self._sync:
@@ -455,7 +473,7 @@ def through(
     """Hold a lock like `locked`, without starving the process that needs it exclusively.
 
     An exclusive holder locks the gate first: present holders finish, and no new ones enter. Shared
-        holders hold the gate only while they enter.
+    holders hold the gate only while they enter.
     """
     if exclusive:
         with (

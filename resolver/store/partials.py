@@ -3,9 +3,9 @@
 partial/<alg>-<hex>/lock       held by the process that writes
                     data       the bytes, with gaps
                     meta.json  received ranges; written after the bytes, in place, since it is only
-                    a hint: the bytes are hashed again
+                               a hint: the bytes are hashed again
 
-                    See docs/store-and-reliability.md, "Locks" and "Recovery".
+See docs/store-and-reliability.md, "Locks" and "Recovery".
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from resolver.core.oci.manifest import (
     parse_document,
 )
 from resolver.errors import ResolverError, StoreFault, Untrusted
-from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
@@ -317,7 +316,7 @@ class Reach:
                     raise StoreFault(path, "it is not a regular file", _MEND)
                 return None
             with file:
-                intact, body = examine(file, digest, MAX_DOCUMENT)
+                intact, body = file.examine(digest, MAX_DOCUMENT)
         if not intact:
             raise StoreFault(path, "it is damaged, so its references are unknown", _MEND)
         return body

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import Descriptor
-from resolver.core.oci.digest import HEX_DIGITS, Digest
-from resolver.core.oci.manifest import parse_document
+from resolver.core.oci.digest import HEX_DIGITS, Digest, Verifier
+from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.results.events import Warned, ignore
-from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
-from resolver.store.blobs import MAX_DOCUMENT, Blobs
-from resolver.store.files import Patience
+from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
+from resolver.store.files import Patience, aside, temporary
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         StoredImage,
         Verified,
     )
-    from resolver.store.files import StoreFolder
+    from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
     from resolver.store.receive import BlobWriter, Transfers
 
@@ -44,10 +45,15 @@ if TYPE_CHECKING:
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Seconds a resolve waits to record its result; the answer does not depend on it.
 BRIEFLY = 5.0
+#: Seconds a reader waits for the lock to set a damaged file aside.
+_TO_SET_ASIDE = 2.0
 
 
 class LocalStore:
     """A store in a folder, created by the first write; a store that does not exist is empty.
+
+    Content is verified when it is added and when it is read. A file that does not match its digest
+    counts as absent and is set aside as soon as the store can be written.
 
     Implements `core.oci.content.Source`. Safe for use by several threads and processes. Every
     method raises `StoreFault` where the store cannot be read or written; those that add content
@@ -81,7 +87,7 @@ class LocalStore:
             shared=shared,
             observe=observe,
         )
-        self._blobs = Blobs(self._home, observe)
+        self._proven: set[tuple[Digest, int, int]] = set()
         self._seen = Records(self._home, SEEN, observe)
         self._pulled = Records(self._home, PULLED, observe)
         self._giving_up = threading.Lock()
@@ -92,7 +98,7 @@ class LocalStore:
         """Incoming transfers; loaded on first use, since reads do not need them."""
         from resolver.store.receive import Transfers  # noqa: PLC0415 - for pulls alone
 
-        return Transfers(self._home, self._blobs.held)
+        return Transfers(self._home, self.held)
 
     @cached_property
     def _leases(self) -> Leases:
@@ -109,8 +115,24 @@ class LocalStore:
     def load(
         self, digest: Digest, size: int | None = None, limit: int = MAX_DOCUMENT
     ) -> bytes | None:
-        """Return verified content; raises `SizeMismatch`, or `LimitExceeded` above `limit`."""
-        return self._blobs.load(digest, size, limit)
+        """Return verified content; None if it is absent or damaged.
+
+        Raises `SizeMismatch` if it does not have `size` bytes, and `LimitExceeded` above `limit`.
+        """
+        with self._file(digest) as file:
+            if file is None:
+                return None
+            intact, body = file.examine(digest, limit)
+            status = file.status
+        if not intact:
+            self.put_aside(digest, status)
+            return None
+        what = f"`{digest}` in the store"
+        if size is not None and status.st_size != size:
+            raise SizeMismatch(what, size, status.st_size)
+        if body is None:
+            raise LimitExceeded(what, limit, status.st_size)
+        return body
 
     def read(self, descriptor: Descriptor) -> bytes:
         """Return a verified document, or raise `BlobNotFound` if it is absent or damaged."""
@@ -122,20 +144,42 @@ class LocalStore:
         return body
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether content of the right size is present; nothing is read."""
-        return self._blobs.has(descriptor)
+        """Whether a regular file of the right size is present; nothing is read."""
+        with self._folder(descriptor.digest) as folder:
+            status = folder.look(descriptor.digest.hex) if folder is not None else None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        return status.st_size == descriptor.size
 
-    def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream content; the caller must verify it."""
-        return self._blobs.open(descriptor)
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Stream content whose file has the right size; the caller must verify it."""
+        with self._file(descriptor.digest) as file:
+            if file is None or file.status.st_size != descriptor.size:
+                raise BlobNotFound(str(descriptor.digest), str(self._home.root))
+            yield file.chunks()
 
-    def add(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+    def add(
+        self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
+    ) -> None:
         """Add verified content, or nothing; `chunks` is not read if the content is present."""
-        self._blobs.add(descriptor, chunks)
+        digest = descriptor.digest
+        with self._home.writing(seconds=seconds) as root:
+            with root.need("blobs", digest.algorithm) as folder:
+                if _may_be_used(folder, descriptor, freshen=True):
+                    return
+            with root.need("tmp") as tmp, temporary(tmp, sync=self._home.sync) as file:
+                verifier = Verifier(digest, descriptor.size, f"`{digest}`")
+                for chunk in chunks:
+                    verifier.update(chunk)
+                    file.write(chunk)
+                verifier.finish()
+                with root.need("blobs", digest.algorithm) as folder:
+                    file.publish(folder, digest.hex, mode=0o444)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
-        self._blobs.add(document.descriptor, (document.body,))
+        self.add(document.descriptor, (document.body,))
 
     def try_add(self, document: Document, observe: Observer | None = None) -> bool:
         """Add a document if possible; warn once about a store that cannot be written.
@@ -144,12 +188,77 @@ class LocalStore:
         is attempted, so that a batch does not wait for the same lock a hundred times.
         """
         return self._attempt(
-            lambda: self._blobs.add(document.descriptor, (document.body,), seconds=BRIEFLY), observe
+            lambda: self.add(document.descriptor, (document.body,), seconds=BRIEFLY), observe
         )
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
-        """Whether content can be used (docs/store-and-reliability.md, "Reuse checks")."""
-        return self._blobs.held(descriptor, full=full)
+        """Whether content can be used: documents are hashed here, large blobs when they are read.
+
+        Without fsync a power cut may leave files of the right size with wrong bytes, so large blobs
+        are hashed too, once. See docs/store-and-reliability.md, "Reuse checks" and "fsync and
+        --no-fsync".
+        """
+        digest = descriptor.digest
+        with self._folder(digest) as folder:
+            if folder is None or full or self._home.sync:
+                return folder is not None and _may_be_used(folder, descriptor, full=full)
+            status = folder.look(digest.hex)
+            if status is None:
+                return False
+            proof = (digest, status.st_ino, status.st_mtime_ns)
+            if proof in self._proven:
+                return status.st_size == descriptor.size
+            is_good = _may_be_used(folder, descriptor, full=True)
+            if is_good:
+                self._proven.add(proof)
+            return is_good
+
+    def put_aside(self, digest: Digest, status: os.stat_result) -> None:
+        """Move a damaged file to `tmp` if the store can be written."""
+        where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
+        self._observe(
+            Warned("store-damaged", f"`{where}` is damaged and treated as absent; it is read again")
+        )
+        try:
+            with (
+                self._home.writing(seconds=_TO_SET_ASIDE) as root,
+                root.need("tmp") as tmp,
+                root.need("blobs", digest.algorithm) as folder,
+            ):
+                _move_only(folder, digest.hex, tmp, status)
+        except StoreFault:
+            return
+
+    @contextmanager
+    def _folder(self, digest: Digest) -> Iterator[StoreFolder | None]:
+        # Content that cannot be verified is never stored.
+        root = self._home.open() if digest.is_verifiable else None
+        if root is None:
+            yield None
+            return
+        with root:
+            folder = root.enter("blobs", digest.algorithm)
+            if folder is None:
+                yield None
+                return
+            with folder:
+                yield folder
+
+    @contextmanager
+    def _file(self, digest: Digest) -> Iterator[File | None]:
+        """Open a blob; warn about anything that is not a regular file, and treat it as absent."""
+        with self._folder(digest) as folder:
+            file = folder.open(digest.hex) if folder is not None else None
+            if file is None and folder is not None and folder.look(digest.hex) is not None:
+                where = folder.where(digest.hex)
+                self._observe(
+                    Warned("store-not-a-file", f"`{where}` is not a regular file and is not opened")
+                )
+        if file is None:
+            yield None
+            return
+        with file:
+            yield file
 
     # Transfers
 
@@ -180,7 +289,7 @@ class LocalStore:
         """Protect content from collection for the duration of the context, in every process.
 
         Take the lease before the first look at the store: content added from then on is protected
-            too. `Lease.add` protects content that was present before.
+        too. `Lease.add` protects content that was present before.
 
         `purpose`: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
         `needed`: False continues without a lease where the store cannot be written.
@@ -228,7 +337,7 @@ class LocalStore:
         """Record a pulled name; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
-            still used.
+        still used.
 
         `found`: digest algorithms of content that was already present. Its folders are synced,
         since the process that added it may have died before the sync.
@@ -269,7 +378,7 @@ class LocalStore:
         """Return what a canonical reference pointed at; None if unknown.
 
         Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
-            record.
+        record.
         """
         seen = self._seen.get(reference)
         if seen is not None:
@@ -403,4 +512,33 @@ class LocalStore:
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 
         records = (self._pulled, self._seen)
-        return StoreCheck(self._home, self._blobs, records, full=full).run(repair)
+        return StoreCheck(self._home, self.put_aside, records, full=full).run(repair)
+
+
+def _may_be_used(
+    folder: StoreFolder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
+) -> bool:
+    file = folder.open(descriptor.digest.hex)
+    if file is None:
+        return False
+    with file:
+        if file.status.st_size != descriptor.size:
+            return False
+        is_good = (descriptor.size > MAX_DOCUMENT and not full) or file.examine(
+            descriptor.digest, 0
+        )[0]
+        if is_good and freshen:
+            file.freshen()
+        return is_good
+
+
+def _move_only(folder: StoreFolder, name: str, tmp: StoreFolder, status: os.stat_result) -> None:
+    """Move the damaged file, but not a good one that has replaced it."""
+    current = folder.look(name)
+    if current is None or not os.path.samestat(current, status):
+        return
+    moved_to = aside()
+    folder.move(name, tmp, moved_to)
+    moved = tmp.look(moved_to)
+    if moved is not None and not os.path.samestat(moved, status):
+        tmp.put_back(moved_to, folder, name)

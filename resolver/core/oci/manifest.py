@@ -20,7 +20,6 @@ from resolver.core.oci.descriptor import (
     DOCKER_MANIFEST,
     DOCUMENT_TYPES,
     INDEX_TYPES,
-    MAX_DESCRIPTORS,
     OCI_ARTIFACT,
     OCI_CONFIG,
     OCI_INDEX,
@@ -187,18 +186,6 @@ def refuse_oversize(body: bytes, what: str) -> None:
     if len(body) > MAX_DOCUMENT:
         raise LimitExceeded(what, MAX_DOCUMENT, len(body))
 
-
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_DESCRIPTORS",
-    "MAX_DOCUMENT",
-    "MAX_LAYERS",
-    "Index",
-    "Manifest",
-    "decide_type",
-    "entry_kind",
-    "parse_document",
-]
 
 #: Indexes inside indexes. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DEPTH = 8
