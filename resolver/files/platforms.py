@@ -121,7 +121,6 @@ def _windows_version() -> tuple[int, int, int] | None:
 
 
 def _rosetta() -> bool:
-    """Whether this x86_64 process runs on an Apple processor."""
     if sys.platform != "darwin" or platform.machine() != "x86_64":
         return False
     import ctypes  # noqa: PLC0415 - only on the machines that may need it

@@ -229,7 +229,6 @@ class _Builder:
         self._anchors: dict[str, Node] = {}
 
     def take(self, event: Any) -> None:
-        """Take the next event of a node."""
         self._check(event)
         if isinstance(event, self._yaml.CollectionStartEvent):
             is_mapping = isinstance(event, self._yaml.MappingStartEvent)
@@ -243,7 +242,6 @@ class _Builder:
             self._put(self._scalar(event), event)
 
     def _check(self, event: Any) -> None:
-        """Keep the limits."""
         self._count += 1
         if self._count > MAX_NODES:
             raise LimitExceeded("the YAML", MAX_NODES, self._count, "pieces")
@@ -307,7 +305,6 @@ class _StrictBuilder(_Builder):
         self._resolver: Any = library.resolver.Resolver()
 
     def fail(self, event: Any, reason: str, path: str = "") -> NoReturn:
-        """Raise `BadFile` for the place of an event."""
         raise BadFile(self._place, _position_of(event), path, reason)
 
     def _limit(self, event: Any, reason: str) -> NoReturn:
@@ -376,5 +373,4 @@ class _StrictBuilder(_Builder):
 
 
 def _position_of(event: Any) -> tuple[int, int]:
-    """Return line and column of an event; both count from 1."""
     return event.start_mark.line + 1, event.start_mark.column + 1

@@ -307,7 +307,6 @@ def _choose_without_leases(snapshot: GcSnapshot, rules: Retention, now: float) -
 
 
 def _names_to_keep(snapshot: GcSnapshot, rules: Retention) -> list[PulledName]:
-    """Return the names to keep; all of them without a rule."""
     if rules.keep is None and rules.used_since is None:
         return list(snapshot.names)
     keep, since = rules.keep or frozenset(), rules.used_since
@@ -349,7 +348,6 @@ class _SizeLimiter:
         self._size = snapshot.size_of(self._users) + sum(each.size for each in loose)
 
     def run(self, rules: Retention, now: float) -> None:
-        """Drop one candidate after another until the rest fits."""
         limit = rules.max_size or 0
         loose, self.loose = self.loose, []
         for each in loose:
@@ -385,7 +383,6 @@ class _SizeLimiter:
                 self._size -= self._ground.size_of((digest,))
 
     def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
-        """Return why a name must stay; None if it can be dropped."""
         size = self._ground.size_of(self._ground.closure(record))
         core = {record.root.digest, *(image.manifest.digest for image in record.images)}
         for lease in self._ground.leases:
@@ -461,7 +458,6 @@ def _loose(root: StoreFolder) -> list[Loose]:
 
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
-    """Whether it is unlocked and old enough."""
     return not loose.is_active and loose.changed <= before
 
 

@@ -408,24 +408,10 @@ _STEP = 0.05
 
 #: File systems whose locks other machines may not see (docs/store-and-reliability.md, "Network file
 #: systems"); names as in /proc/self/mountinfo (proc_pid_mountinfo(5)).
-REMOTE = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "afs",
-        "ceph",
-        "9p",
-        "glusterfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "fuse",
-        "fuseblk",
-    ]
-)
+REMOTE = frozenset([
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "9p", "glusterfs", "lustre", "gpfs",
+    "beegfs", "fuse", "fuseblk",
+])  # fmt: skip
 
 
 #: A local FUSE file system: the root of a rootless container.

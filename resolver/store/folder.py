@@ -267,13 +267,11 @@ class Home:
 
 
 def _refuse_foreign(root: StoreFolder) -> None:
-    """Refuse a folder that is neither a store nor empty."""
     if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
         raise StoreFault(root.path, _FOREIGN, _ANOTHER)
 
 
 def _refuse_doubtful(path: str, doubts: tuple[str, ...]) -> None:
-    """Refuse a folder that others can write to."""
     if doubts:
         raise StoreFault(path, doubts[0], f"{_ANOTHER}, {_MENDED}, or {_TRUSTED}")
 
@@ -345,7 +343,6 @@ def _lesser_doubts(root: StoreFolder) -> tuple[str, ...]:
 
 
 def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
-    """Return the folders whose names are trusted."""
     with faults(root.path):
         yield root.path, os.fstat(root.descriptor)
     for name in ("names", "seen", "blobs"):
@@ -417,7 +414,6 @@ def _keep_to_oneself(root: StoreFolder) -> None:
 
 
 def _small(root: StoreFolder, name: str) -> str | None:
-    """Read a small text file; None if absent."""
     file = root.open(name)
     if file is None:
         return None

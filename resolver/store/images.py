@@ -362,7 +362,6 @@ class _Sharing:
 
 
 def _bits(numbers: Collection[int]) -> int:
-    """Return an integer with these bits set."""
     found = bytearray((max(numbers, default=0) >> 3) + 1)
     for number in numbers:
         found[number >> 3] |= 1 << (number & 7)

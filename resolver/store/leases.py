@@ -258,7 +258,6 @@ def _owner(status: os.stat_result) -> int | None:
 
 
 def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    """Split a lease of any length into lines."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")

@@ -316,7 +316,6 @@ def recorded_ranges(folder: StoreFolder, size: int) -> tuple[Range, ...]:
 
 
 def _read(body: bytes, size: int, what: str) -> list[Range]:
-    """Read `meta.json`."""
     fields = Fields.of(read_object(body, what), what, "", _MEMBERS)
     if fields.integer("schema") != _SCHEMA or fields.integer("size") != size:
         raise BadDocument(what, "size", "it does not match the blob")

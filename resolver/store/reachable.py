@@ -354,7 +354,6 @@ def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
 
 
 def _children(document: Index | Manifest | None) -> tuple[Descriptor, ...]:
-    """Return the documents that a document references: its manifests and its subject."""
     if document is None:
         return ()
     subject = (document.subject,) if document.subject is not None else ()

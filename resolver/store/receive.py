@@ -220,7 +220,6 @@ class BlobWriter:
             self._state.wait_for(lambda: self._writing == 0)
 
     def _note(self, start: int, end: int) -> None:
-        """Add bytes that were written."""
         with self._state:
             overlaps = self._ranges.add(start, end)
             self._unrecorded += end - start
@@ -462,7 +461,6 @@ class BackgroundHasher:
             self._fault = error
 
     def _next(self) -> int | None:
-        """Wait for bytes to hash; None when stopping."""
         with self._state:
             self._forget_if_stale()
             while not self._stopping and self._frontier - self._hashed < HASH_STEP:

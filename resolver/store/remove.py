@@ -59,7 +59,6 @@ class _Change:
 
     @property
     def attached(self) -> tuple[Attached, ...]:
-        """Attached artifacts that are removed with the images."""
         rest = self.rest
         stays = rest.attached if rest is not None else ()
         return tuple(each for each in self.record.attached if each not in stays)
@@ -75,7 +74,6 @@ class _Change:
 
     @property
     def trimmed(self) -> Trimmed | None:
-        """What a name that stays loses."""
         rest = self.rest
         if rest is None or not self.images:
             return None
@@ -311,7 +309,6 @@ def _in_use(target: str, reason: str, users: list[str], hint: str) -> Negative:
 def _released(
     snapshot: GcSnapshot, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> dict[Digest, Need]:
-    """Return the content of what is removed."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
     roots += [each.manifest for change in changes for each in change.attached]

@@ -96,7 +96,6 @@ class StoreCheck:
         )
 
     def _look(self) -> _Look:
-        """Find missing, damaged and unreadable content."""
         root = self._home.open_store()
         if root is None:
             return _Look({}, 0, {}, {})
@@ -175,7 +174,6 @@ class StoreCheck:
                 self._set_aside(digest, look.files[digest])
 
     def _settle(self, look: _Look) -> None:
-        """Mark repaired damage after the last scan."""
         root = self._home.open_store()
         if root is None:
             return

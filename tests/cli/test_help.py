@@ -216,7 +216,7 @@ def test_every_shared_variable_is_in_the_configuration_page() -> None:
 def test_help_lists_every_environment_variable_the_code_reads() -> None:
     code: set[str] = set()
     for path in Path(resolver.__file__).parent.rglob("*.py"):
-        if path.name != "variables.py":
+        if path.parts[-2:] != ("results", "doctor.py"):
             code |= set(re.findall(r"(?<!_)RESOLVER_[A-Z_]*[A-Z]", path.read_text("utf-8")))
     # Of the template for GitLab, which is no Python.
     code.add("RESOLVER_INSTALL")

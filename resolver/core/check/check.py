@@ -218,11 +218,7 @@ class CheckedBuild:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkable:
-    """One image, and what is required of it.
-
-    Attributes:
-        wanted: with `same_as` already expanded.
-    """
+    """One image, and what is required of it; `wanted`: with `same_as` already expanded."""
 
     reference: str
     digest: str

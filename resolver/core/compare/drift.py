@@ -140,7 +140,6 @@ def _drift(dimension: Dimension, builds: Sequence[Build]) -> Iterator[Drift]:
 
 
 def _value(look: object) -> str | tuple[str, ...] | None:
-    """Return text or words; None if empty."""
     if isinstance(look, tuple):
         return tuple(str(word) for word in look) or None
     return str(look) or None
@@ -214,7 +213,6 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
 
 
 def _is_change(key: str) -> bool:
-    """Whether a key matches a kind of difference of files."""
     first, dot, _ = key.partition(".")
     values = [change.value for change in PathChange]
     return (

@@ -159,14 +159,12 @@ class _LeftOut:
         self._known: dict[str, bool] = {}
 
     def has(self, key: str) -> bool:
-        """Return whether a rule matches `mode` or `xattrs.NAME`."""
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._ignoring.ignores("files", key)
         return found
 
     def xattrs(self, before: Xattrs, after: Xattrs) -> tuple[str, ...]:
-        """Return the names of attributes that differ and are not ignored."""
         if before == after or self.has(PathChange.XATTRS.value):
             return ()
         names = sorted({xattr.name for xattr in set(before) ^ set(after)})
@@ -369,7 +367,6 @@ class _Pair:
 
 
 def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
-    """Encode a difference."""
     bits = sum(1 << _ORDER.index(change) for change in changes)
     paths = [
         encoded(side[0]) if side is not None and side[0] != met.key else None
@@ -384,7 +381,6 @@ def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
 def _reader(
     before: TreeRoom, after: TreeRoom, left_out: _LeftOut
 ) -> Callable[[str, bytes], FileDifference]:
-    """Return the decoder of `_written`."""
 
     def read(key: str, about: bytes) -> FileDifference:
         bits, *sizes = _DIFFERENCE.unpack_from(about)
@@ -445,7 +441,6 @@ class _Renamed:
         self._own: tuple[dict[str, bytes], ...] = ({}, {})
 
     def met(self) -> Iterator[_Met]:
-        """Yield every key once, in order."""
         try:
             self._read()
             waiting = iter(self._pairs())
@@ -548,7 +543,6 @@ class _Folders:
             self._open[-1][2] += after
 
     def largest(self) -> tuple[FolderDelta, ...]:
-        """Return the folders after the last path, largest difference first."""
         while self._open:
             self._close()
         self._cut()

@@ -215,7 +215,6 @@ def _align(first: Sequence[HistoryStep], second: Sequence[HistoryStep]) -> list[
 def _same_pairs(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> list[tuple[int, int]]:
-    """Pair the equal steps; steps without an equal are skipped cheaply."""
     ours, theirs = set(first), set(second)
     left = [n for n, one in enumerate(first) if one in theirs]
     right = [n for n, other in enumerate(second) if other in ours]
@@ -258,7 +257,6 @@ def _between(
     pairs: dict[int, dict[int, int]],
     keys: Sequence[Sequence[HistoryStep]],
 ) -> list[dict[int, int]]:
-    """Align the steps between two consecutive steps of the base."""
     rows: list[dict[int, int]] = []
     shown: list[HistoryStep] = []
     for side in order:

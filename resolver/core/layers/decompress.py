@@ -248,7 +248,6 @@ class _Feeds:
         self.size = _FEED
 
     def more(self) -> bytes:
-        """Return the next piece; empty at the end."""
         while self._at >= len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -271,7 +270,6 @@ class _Streams:
         self._count = 0
 
     def pieces(self) -> Iterator[tuple[bytes, int]]:
-        """Decompress all of them."""
         data = self._feeds.more()
         while data:
             data = self._begun(data)

@@ -39,36 +39,17 @@ class Executable:
         return f"{self.format} {self.machine}{f' {self.detail}' if self.detail else ''}"
 
 
-# By machine, class and byte order; None for either.
+#: By machine, class and byte order; amd64p32 is x32, with 32-bit pointers on amd64.
 _ELF_MACHINES: dict[tuple[int, int, str], str] = {
-    (3, 32, "<"): "386",
-    (6, 32, "<"): "386",
-    (62, 64, "<"): "amd64",
-    # x32: 32-bit pointers on amd64.
-    (62, 32, "<"): "amd64p32",
-    (40, 32, "<"): "arm",
-    (40, 32, ">"): "armbe",
-    (183, 64, "<"): "arm64",
-    (183, 64, ">"): "arm64be",
-    (183, 32, "<"): "arm64",
-    (243, 32, "<"): "riscv",
-    (243, 64, "<"): "riscv64",
-    (20, 32, ">"): "ppc",
-    (21, 64, ">"): "ppc64",
-    (21, 64, "<"): "ppc64le",
-    (22, 32, ">"): "s390",
-    (22, 64, ">"): "s390x",
-    (8, 32, ">"): "mips",
-    (8, 32, "<"): "mipsle",
-    (8, 64, ">"): "mips64",
-    (8, 64, "<"): "mips64le",
-    (10, 32, "<"): "mipsle",
-    (258, 64, "<"): "loong64",
-    (258, 32, "<"): "loong32",
-    (2, 32, ">"): "sparc",
-    (18, 32, ">"): "sparc",
-    (43, 64, ">"): "sparc64",
-}
+    (3, 32, "<"): "386", (6, 32, "<"): "386", (62, 64, "<"): "amd64", (62, 32, "<"): "amd64p32",
+    (40, 32, "<"): "arm", (40, 32, ">"): "armbe", (183, 64, "<"): "arm64",
+    (183, 64, ">"): "arm64be", (183, 32, "<"): "arm64", (243, 32, "<"): "riscv",
+    (243, 64, "<"): "riscv64", (20, 32, ">"): "ppc", (21, 64, ">"): "ppc64",
+    (21, 64, "<"): "ppc64le", (22, 32, ">"): "s390", (22, 64, ">"): "s390x", (8, 32, ">"): "mips",
+    (8, 32, "<"): "mipsle", (8, 64, ">"): "mips64", (8, 64, "<"): "mips64le",
+    (10, 32, "<"): "mipsle", (258, 64, "<"): "loong64", (258, 32, "<"): "loong32",
+    (2, 32, ">"): "sparc", (18, 32, ">"): "sparc", (43, 64, ">"): "sparc64",
+}  # fmt: skip
 #: Names of machines without a platform.
 _ELF_OTHERS = {
     4: "m68k", 15: "hppa", 42: "sh", 50: "ia64", 83: "avr", 93: "arc", 94: "xtensa",

@@ -100,7 +100,6 @@ Node = TreeFolder | _Name | bytes
 
 
 def _content(node: _Name | bytes) -> bytes:
-    """Return the packed form of a file."""
     return node[_STAMP:] if isinstance(node, bytes) else node.file.node
 
 
@@ -273,7 +272,6 @@ def _follow(
 
 
 def _symlink(node: Node, tree: FileTree) -> str | None:
-    """Return the target of a symbolic link; None for other nodes."""
     if isinstance(node, TreeFolder):
         return None
     content = _content(node)
@@ -282,7 +280,6 @@ def _symlink(node: Node, tree: FileTree) -> str | None:
 
 
 def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
-    """Create a parent folder that has no entry of its own."""
     if name in parent.children:
         tree.warn("a file is replaced by the parent folder of a later entry")
     else:

@@ -168,7 +168,6 @@ class PathLog:
         self._open = bytearray()
 
     def __len__(self) -> int:
-        """Count the paths."""
         return self._count
 
     def __del__(self) -> None:
@@ -187,7 +186,6 @@ class PathLog:
             self._chunks.append(chunk)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the paths with their data."""
         head, size = self._HEAD.unpack_from, self._HEAD.size
         for packed in (*self._chunks, None):
             chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
@@ -215,11 +213,9 @@ class PackedSequence(Sequence[T]):
         self._make = make
 
     def __len__(self) -> int:
-        """Count the values."""
         return len(self.log)
 
     def __iter__(self) -> Iterator[T]:
-        """Create the values one by one."""
         make = self._make
         return (make(path, about) for path, about in self.log)
 
@@ -228,7 +224,6 @@ class PackedSequence(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> tuple[T, ...]: ...
     def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        """Create the values at some positions; reads the log up to them."""
         places = range(len(self))[index]
         if isinstance(places, int):
             return next(value for at, value in enumerate(self) if at == places)
@@ -243,7 +238,6 @@ class PackedSequence(Sequence[T]):
         return tuple(found)
 
     def __eq__(self, other: object) -> bool:
-        """Compare value by value, also with a tuple."""
         if not isinstance(other, PackedSequence | tuple):
             return NotImplemented
         return len(self) == len(other) and all(
@@ -251,11 +245,9 @@ class PackedSequence(Sequence[T]):
         )
 
     def __hash__(self) -> int:
-        """Hash the length."""
         return hash(len(self))
 
     def __repr__(self) -> str:
-        """Show the values."""
         return repr(tuple(self))
 
 

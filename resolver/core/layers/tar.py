@@ -44,7 +44,6 @@ class ByteStream:
         self.offset = 0
 
     def _more(self) -> bool:
-        """Load the next nonempty chunk; return False at the end."""
         for chunk in self._chunks:
             if chunk:
                 self._chunk = chunk
@@ -215,7 +214,6 @@ class TarReader:
         return self._stream.offset
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Yield the entries in the order of the archive."""
         while True:
             self._pass()
             entry = self._next()
@@ -361,7 +359,6 @@ class TarReader:
             self._warn("something follows the end mark of the archive")
 
     def _extended(self, header: Header) -> bytes:
-        """Read the data of an extended header."""
         if header.size > self._limits.extended:
             raise LimitExceeded(
                 f"an extended header of {self._what}", self._limits.extended, header.size

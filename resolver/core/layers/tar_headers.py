@@ -111,20 +111,10 @@ _LENGTH = re.compile(rb"0*([1-9][0-9]{0,7}) ")
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 #: Text without a NUL, which would end the name for some readers only.
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
-_NUMBERS = frozenset(
-    {
-        b"size",
-        b"uid",
-        b"gid",
-        b"GNU.sparse.size",
-        b"GNU.sparse.realsize",
-        b"GNU.sparse.numblocks",
-        b"GNU.sparse.major",
-        b"GNU.sparse.minor",
-        b"SCHILY.devmajor",
-        b"SCHILY.devminor",
-    }
-)
+_NUMBERS = frozenset({
+    b"size", b"uid", b"gid", b"GNU.sparse.size", b"GNU.sparse.realsize", b"GNU.sparse.numblocks",
+    b"GNU.sparse.major", b"GNU.sparse.minor", b"SCHILY.devmajor", b"SCHILY.devminor",
+})  # fmt: skip
 _MAP = b"GNU.sparse.map"
 _OFFSET, _NUMBYTES = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 _UNUSED = frozenset({b"uname", b"gname"})

@@ -124,7 +124,6 @@ def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
 
 
 def _wrapped(name: str, words: Sequence[str]) -> Sequence[str]:
-    """Return the command that a wrapper starts; empty if that is not obvious."""
     if name in _WRAPPERS and words[1:] and not words[1].startswith("-"):
         return words[_WRAPPERS[name] :]
     return words[words.index("--", 1) + 1 :] if "--" in words[1:-1] else ()

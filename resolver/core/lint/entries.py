@@ -322,7 +322,6 @@ def _usual_variant(stated: Platform, normal: Platform) -> str:
 
 
 def _written(platform: Platform) -> str:
-    """Format a platform so that omitted parts are visible."""
     names = (platform.os, platform.architecture, platform.variant)
     return "/".join(names).rstrip("/")
 

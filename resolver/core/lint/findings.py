@@ -23,7 +23,6 @@ class Severity(Enum):
     ERROR = "error"
 
     def __lt__(self, other: Severity) -> bool:
-        """Whether this is less severe."""
         order = list(Severity)
         return order.index(self) < order.index(other)
 

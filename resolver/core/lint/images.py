@@ -140,7 +140,6 @@ def _identical(subject: Subject, parts: Sequence[ImageEntry], count: int) -> Fin
 
 
 def _one_runs_all(subject: Subject, parts: Sequence[ImageEntry]) -> bool:
-    """Return whether programs of one of these architectures run on all the others."""
     table = subject.table
     platforms = [part.platform.normalized(table) for part in parts if part.platform is not None]
     if len({platform.os for platform in platforms}) > 1:

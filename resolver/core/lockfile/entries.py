@@ -36,7 +36,6 @@ class Platforms:
     local: bool = False
 
     def __str__(self) -> str:
-        """Format the platforms for messages."""
         return " or ".join(str(platform) for platform in self.platforms)
 
 

@@ -47,20 +47,10 @@ if TYPE_CHECKING:
 
 #: Every top-level member that is interpreted; spellings with another case are refused.
 #: Source: OCI image-spec v1.1.1 manifest.md, image-index.md; distribution docs manifest-v2-1.md.
-KNOWN = frozenset(
-    {
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "manifests",
-        "config",
-        "layers",
-        "blobs",
-        "fsLayers",
-        "subject",
-        "annotations",
-    }
-)
+KNOWN = frozenset({
+    "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "blobs",
+    "fsLayers", "subject", "annotations",
+})  # fmt: skip
 
 #: Types that storage and CDNs send for any file; they identify nothing.
 #: Source: docs/wire-protocol.md, "Document type".
@@ -91,7 +81,6 @@ def decide_type(
 
 
 def _meaningful(media_type: str | None) -> str:
-    """Return "" for a type that identifies nothing."""
     return "" if media_type is None or media_type in GENERIC_TYPES else media_type
 
 
@@ -415,20 +404,10 @@ def counted(kinds: Iterable[AttachedKind]) -> str:
 _NAMES = PLATFORM_NAMES | {"created", "author", "config", "rootfs", "history"}
 _ROOTFS_NAMES = frozenset({"type", "diff_ids"})
 _HISTORY_NAMES = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
-_RUN_NAMES = frozenset(
-    {
-        "User",
-        "ExposedPorts",
-        "Env",
-        "Entrypoint",
-        "Cmd",
-        "Volumes",
-        "WorkingDir",
-        "Labels",
-        "StopSignal",
-        "Healthcheck",
-    }
-)
+_RUN_NAMES = frozenset({
+    "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
+    "StopSignal", "Healthcheck",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

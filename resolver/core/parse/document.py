@@ -219,7 +219,6 @@ def parse_toml(body: bytes, path: str) -> FieldReader:
 
 
 def _toml_node(value: object) -> Node:
-    """Return the tree of a value that `tomllib` has read."""
     match value:
         case dict():
             pairs = tuple((_toml_node(key), _toml_node(member)) for key, member in value.items())

@@ -127,11 +127,9 @@ class _Scanner:
         self._skipped = 0
 
     def fault(self) -> BadDocument:
-        """Return the error for the current position."""
         return BadDocument(self._what, "", f"it is not JSON, or cut short, at byte {self._at}")
 
     def passes(self, mark: bytes) -> bool:
-        """Consume a mark if it comes next."""
         self._at = self._next()
         if self._body.startswith(mark, self._at):
             self._at += len(mark)
@@ -139,12 +137,10 @@ class _Scanner:
         return False
 
     def expect(self, mark: bytes) -> None:
-        """Consume a mark that must come next."""
         if not self.passes(mark):
             raise self.fault()
 
     def elements(self, name: str) -> Iterator[object]:
-        """Iterate over the elements of an array, after its opening bracket."""
         if self.passes(b"]"):
             return
         for position in count():
@@ -173,7 +169,6 @@ class _Scanner:
             raise BadDocument(self._what, path, error.reason) from None
 
     def skip(self) -> None:
-        """Skip a value."""
         self._at = self._next()
         if not self._body.startswith((b"[", b"{"), self._at):
             self.element("")
@@ -202,7 +197,6 @@ class _Scanner:
                 return
 
     def end(self) -> None:
-        """Check that nothing follows the document."""
         if self._next() != len(self._body):
             raise BadDocument(
                 self._what, "", f"there is more after the end of the document, at byte {self._at}"

@@ -120,11 +120,7 @@ class PinQuery:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """The result of a lookup.
-
-    Attributes:
-        offered: platforms, in index order; None if not requested.
-    """
+    """The result of a lookup; `offered`: platforms, in index order; None if not requested."""
 
     digest: Digest
     is_index: bool
@@ -172,7 +168,6 @@ def deciding(
 
 
 def _parsed(text: str, table: PlatformTable) -> Platform | None:
-    """Parse the platform that a file states; None if it is malformed."""
     try:
         return Platform.parse(text, table=table) if text else None
     except InvalidPlatform:
@@ -286,7 +281,6 @@ class Judge:
         return self._require(spot, pin, _of_pin(spot, self._request))
 
     def _compare(self, pin: Pin, now: Fact, own: Fact) -> None:
-        """Compare the written digest with the tag's current one."""
         if pin.digest is None:
             return
         single = now.is_index and not own.is_index
@@ -303,7 +297,6 @@ class Judge:
             self._find(STALE, pin, message, hint=hint)
 
     def _require(self, spot: ImageSpot, pin: Pin, question: PinQuery) -> Pin:
-        """Check that the image offers all required platforms."""
         fact = self._facts.get(question)
         if isinstance(fact, ResolverError) and self._request.requires:
             return replace(pin, state=PinState.FAILED, failure=fact)

@@ -203,7 +203,6 @@ def read(text: str) -> Recipe:
 
 
 def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
-    """Read the parser directives at the top."""
     seen: set[str] = set()
     escape, syntax = "\\", None
     shebang = bool(lines) and lines[0].text.startswith("#!")
@@ -274,7 +273,6 @@ class _Joined:
         return match is not None
 
     def word(self) -> Word:
-        """Return all of it."""
         return Word("".join(self._texts), self._offsets)
 
 
@@ -408,7 +406,6 @@ def _instruction(
 def _base(
     text: str, word: Word, platform: Word | None, scope: _Scope, seen: set[str], start: int
 ) -> Marks:
-    """Read the image of a FROM."""
     wanted = platform.text if platform is not None and "$" not in platform.text else ""
     image, quote = _unquote(word)
     match = _VARIABLE.fullmatch(image.text)
@@ -504,7 +501,6 @@ def _flags(rest: Word, name: str) -> Iterator[Word]:
 
 
 def _mounted(value: Word) -> Word | None:
-    """Find the image among the fields of a mount."""
     at = 0
     image = None
     for item in value.text.split(","):

@@ -85,18 +85,8 @@ _WHOLE = _NAMING | _SUFFIXES | {"default", "full", "value"}
 _DIGEST_NAMES = frozenset({"md5", "sha1", "sha256", "sha384", "sha512"})
 #: Suffixes of file names.
 _FILES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".gif",
-    ".svg",
-    ".webp",
-    ".ico",
-    ".iso",
-    ".img",
-    ".qcow2",
-    ".tar",
-)
+    ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico", ".iso", ".img", ".qcow2", ".tar",
+)  # fmt: skip
 
 
 def is_image_key(key: str) -> bool:
@@ -108,7 +98,6 @@ def is_image_key(key: str) -> bool:
 
 
 def _holds_images(key: str) -> bool:
-    """Whether a key is that of a list of images: `images`, `additionalImages`."""
     words = [word.lower() for word in _WORDS.findall(key)]
     return bool(words) and words[-1] in {"image", "images"}
 
@@ -148,7 +137,6 @@ def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] |
 
 
 def _is_below_image(key: str, above: str) -> bool:
-    """Whether the keys above a value are those of an image."""
     if is_image_key(key) or _holds_images(key):
         return True
     words = [word.lower() for word in _WORDS.findall(key)]
@@ -156,7 +144,6 @@ def _is_below_image(key: str, above: str) -> bool:
 
 
 def _is_plain_image(words: str, tag: str) -> bool:
-    """Whether a reference looks like an image regardless of its key."""
     name = words.removesuffix(f":{tag}")
     host, slash, _ = name.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):

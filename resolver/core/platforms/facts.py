@@ -55,14 +55,10 @@ FACTS = Facts(
                 ("8", ""), ("v8", ""), ("v8.0", ""), ("9", "v9"), ("9.0", "v9"), ("v9.0", "v9"),
             ),
             assumed="v8",
-            variants=(
-                "v8", "v8.1", "v8.2", "v8.3", "v8.4", "v8.5", "v8.6", "v8.7", "v8.8", "v8.9",
-            ),
+            variants=("v8", "v8.1", "v8.2", "v8.3", "v8.4", "v8.5", "v8.6", "v8.7", "v8.8", "v8.9"),
             branches=(
                 Branch(
-                    (
-                        "v9", "v9.1", "v9.2", "v9.3", "v9.4", "v9.5", "v9.6", "v9.7",
-                    ),
+                    ("v9", "v9.1", "v9.2", "v9.3", "v9.4", "v9.5", "v9.6", "v9.7"),
                     (
                         ("v9", "v8.5"), ("v9.1", "v8.6"), ("v9.2", "v8.7"), ("v9.3", "v8.8"),
                         ("v9.4", "v8.9"), ("v9.5", "v8.9"), ("v9.6", "v8.9"), ("v9.7", "v8.9"),
@@ -81,39 +77,19 @@ FACTS = Facts(
             baseline="power8",
             variants=("power8", "power9", "power10", "power11"),
         ),
-        Family(
-            name="riscv64",
-            baseline="rva20u64",
-            variants=("rva20u64", "rva22u64", "rva23u64"),
-        ),
+        Family(name="riscv64", baseline="rva20u64", variants=("rva20u64", "rva22u64", "rva23u64")),
     ),
     windows=WindowsFacts(
         "10.0", 20348, (20348, 26100),
         (
-            WindowsRelease(
-                14393, "Windows Server 2016, Windows 10 1607", ("ltsc2016", "1607"),
-            ),
-            WindowsRelease(
-                16299, "Windows Server and Windows 10 1709", ("1709",),
-            ),
-            WindowsRelease(
-                17134, "Windows Server and Windows 10 1803", ("1803",),
-            ),
-            WindowsRelease(
-                17763, "Windows Server 2019, Windows 10 1809", ("ltsc2019", "1809"),
-            ),
-            WindowsRelease(
-                18362, "Windows Server and Windows 10 1903", ("1903",),
-            ),
-            WindowsRelease(
-                18363, "Windows Server and Windows 10 1909", ("1909",),
-            ),
-            WindowsRelease(
-                19041, "Windows Server and Windows 10 2004", ("2004", "win10-2004"),
-            ),
-            WindowsRelease(
-                19042, "Windows Server and Windows 10 20H2", ("20h2", "win10-20h2"),
-            ),
+            WindowsRelease(14393, "Windows Server 2016, Windows 10 1607", ("ltsc2016", "1607")),
+            WindowsRelease(16299, "Windows Server and Windows 10 1709", ("1709",)),
+            WindowsRelease(17134, "Windows Server and Windows 10 1803", ("1803",)),
+            WindowsRelease(17763, "Windows Server 2019, Windows 10 1809", ("ltsc2019", "1809")),
+            WindowsRelease(18362, "Windows Server and Windows 10 1903", ("1903",)),
+            WindowsRelease(18363, "Windows Server and Windows 10 1909", ("1909",)),
+            WindowsRelease(19041, "Windows Server and Windows 10 2004", ("2004", "win10-2004")),
+            WindowsRelease(19042, "Windows Server and Windows 10 20H2", ("20h2", "win10-20h2")),
             WindowsRelease(19043, "Windows 10 21H1", ("win10-21h1",)),
             WindowsRelease(19044, "Windows 10 21H2", ("win10-21h2",)),
             WindowsRelease(19045, "Windows 10 22H2", ("win10-22h2",)),
@@ -152,132 +128,77 @@ FACTS = Facts(
         ),
         arm_models=(("armv6-compatible", "v6"),),
         amd64_levels=(
-            (
-                "v2",
-                (
-                    "cx16", "lahf_lm", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3",
-                ),
-            ),
-            (
-                "v3",
-                (
-                    "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave",
-                ),
-            ),
-            (
-                "v4", ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"),
-            ),
+            ("v2", ("cx16", "lahf_lm", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3")),
+            ("v3", ("abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")),
+            ("v4", ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")),
         ),
     ),
     runners=(
         Runner("github", "ubuntu-24.04", "linux", "amd64"),
         Runner("github", "ubuntu-24.04-arm", "linux", "arm64"),
-        Runner(
-            "github", "windows-2025", "windows", "amd64",
-            os_version="10.0.26100",
-        ),
-        Runner(
-            "github", "windows-2022", "windows", "amd64",
-            os_version="10.0.20348",
-        ),
+        Runner("github", "windows-2025", "windows", "amd64", os_version="10.0.26100"),
+        Runner("github", "windows-2022", "windows", "amd64", os_version="10.0.20348"),
         Runner("github", "windows-11-arm", "windows", "arm64"),
         Runner("github", "macos-15", "darwin", "arm64"),
         Runner("github", "macos-15-intel", "darwin", "amd64"),
         Runner("gitlab", "saas-linux-small-amd64", "linux", "amd64"),
         Runner("gitlab", "saas-linux-small-arm64", "linux", "arm64"),
-        Runner(
-            "gitlab", "saas-windows-medium-amd64", "windows", "amd64",
-            os_version="10.0.20348",
-        ),
+        Runner("gitlab", "saas-windows-medium-amd64", "windows", "amd64", os_version="10.0.20348"),
         Runner("gitlab", "saas-macos-medium-m1", "darwin", "arm64"),
     ),
     paths=PathFacts(
         (
-            (
-                "386",
-                (
-                    "i386-linux-gnu", "i486-linux-gnu", "i586-linux-gnu", "i686-linux-gnu",
-                    "i386-linux-musl", "i586-alpine-linux-musl", "i686-pc-linux-gnu",
-                    "i686-redhat-linux", "i486", "i586", "i686", "x86",
-                ),
-            ),
-            (
-                "amd64",
-                (
-                    "x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-alpine-linux-musl",
-                    "x86_64-pc-linux-gnu", "x86_64-redhat-linux", "x86_64-suse-linux",
-                    "x86_64-unknown-linux-gnu", "x64",
-                ),
-            ),
-            (
-                "arm",
-                (
-                    "arm-linux-gnueabihf", "arm-linux-gnueabi", "arm-linux-musleabihf",
-                    "arm-linux-musleabi", "armv6-alpine-linux-musleabihf",
-                    "armv7-alpine-linux-musleabihf", "armv7l", "armv6l", "armv7", "armv6",
-                    "armv7hl", "armhfp",
-                ),
-            ),
-            (
-                "arm64",
-                (
-                    "aarch64-linux-gnu", "aarch64-linux-musl", "aarch64-alpine-linux-musl",
-                    "aarch64-unknown-linux-gnu", "aarch64-redhat-linux", "aarch64-suse-linux",
-                    "armv8",
-                ),
-            ),
-            (
-                "loong64",
-                (
-                    "loongarch64-linux-gnu", "loongarch64-linux-musl",
-                    "loongarch64-alpine-linux-musl", "loongarch64",
-                ),
-            ),
+            ("386", (
+                "i386-linux-gnu", "i486-linux-gnu", "i586-linux-gnu", "i686-linux-gnu",
+                "i386-linux-musl", "i586-alpine-linux-musl", "i686-pc-linux-gnu",
+                "i686-redhat-linux", "i486", "i586", "i686", "x86",
+            )),
+            ("amd64", (
+                "x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-alpine-linux-musl",
+                "x86_64-pc-linux-gnu", "x86_64-redhat-linux", "x86_64-suse-linux",
+                "x86_64-unknown-linux-gnu", "x64",
+            )),
+            ("arm", (
+                "arm-linux-gnueabihf", "arm-linux-gnueabi", "arm-linux-musleabihf",
+                "arm-linux-musleabi", "armv6-alpine-linux-musleabihf",
+                "armv7-alpine-linux-musleabihf", "armv7l", "armv6l", "armv7", "armv6", "armv7hl",
+                "armhfp",
+            )),
+            ("arm64", (
+                "aarch64-linux-gnu", "aarch64-linux-musl", "aarch64-alpine-linux-musl",
+                "aarch64-unknown-linux-gnu", "aarch64-redhat-linux", "aarch64-suse-linux", "armv8",
+            )),
+            ("loong64", (
+                "loongarch64-linux-gnu", "loongarch64-linux-musl", "loongarch64-alpine-linux-musl",
+                "loongarch64",
+            )),
             ("mips64le", ("mips64el-linux-gnuabi64", "mips64el")),
             ("mipsle", ("mipsel-linux-gnu", "mipsel")),
-            (
-                "ppc64le",
-                (
-                    "powerpc64le-linux-gnu", "powerpc64le-linux-musl",
-                    "powerpc64le-alpine-linux-musl", "ppc64le-redhat-linux", "powerpc64le",
-                    "ppc64el",
-                ),
-            ),
-            (
-                "riscv64",
-                (
-                    "riscv64-linux-gnu", "riscv64-linux-musl", "riscv64-alpine-linux-musl",
-                    "riscv64-unknown-linux-gnu", "riscv64gc",
-                ),
-            ),
-            (
-                "s390x",
-                (
-                    "s390x-linux-gnu", "s390x-linux-musl", "s390x-alpine-linux-musl",
-                    "s390x-ibm-linux-gnu", "s390x-redhat-linux",
-                ),
-            ),
+            ("ppc64le", (
+                "powerpc64le-linux-gnu", "powerpc64le-linux-musl", "powerpc64le-alpine-linux-musl",
+                "ppc64le-redhat-linux", "powerpc64le", "ppc64el",
+            )),
+            ("riscv64", (
+                "riscv64-linux-gnu", "riscv64-linux-musl", "riscv64-alpine-linux-musl",
+                "riscv64-unknown-linux-gnu", "riscv64gc",
+            )),
+            ("s390x", (
+                "s390x-linux-gnu", "s390x-linux-musl", "s390x-alpine-linux-musl",
+                "s390x-ibm-linux-gnu", "s390x-redhat-linux",
+            )),
         ),
         (
             ("386", ("ld-linux.so.2", "ld-musl-i386.so.1")),
             ("amd64", ("ld-linux-x86-64.so.2", "ld-musl-x86_64.so.1")),
-            (
-                "arm",
-                (
-                    "ld-linux-armhf.so.3", "ld-linux.so.3", "ld-musl-armhf.so.1",
-                    "ld-musl-arm.so.1",
-                ),
-            ),
+            ("arm", (
+                "ld-linux-armhf.so.3", "ld-linux.so.3", "ld-musl-armhf.so.1", "ld-musl-arm.so.1",
+            )),
             ("arm64", ("ld-linux-aarch64.so.1", "ld-musl-aarch64.so.1")),
-            (
-                "loong64", ("ld-linux-loongarch-lp64d.so.1", "ld-musl-loongarch64.so.1"),
-            ),
+            ("loong64", ("ld-linux-loongarch-lp64d.so.1", "ld-musl-loongarch64.so.1")),
             ("mips64le", ("ld.so.1", "ld-musl-mips64el.so.1")),
             ("mipsle", ("ld.so.1", "ld-musl-mipsel.so.1")),
             ("ppc64le", ("ld64.so.2", "ld-musl-powerpc64le.so.1")),
-            (
-                "riscv64", ("ld-linux-riscv64-lp64d.so.1", "ld-musl-riscv64.so.1"),
-            ),
+            ("riscv64", ("ld-linux-riscv64-lp64d.so.1", "ld-musl-riscv64.so.1")),
             ("s390x", ("ld64.so.1", "ld-musl-s390x.so.1")),
         ),
         (

@@ -445,7 +445,6 @@ def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape(text: str, part: str) -> str:
-    """Decode percent-encoding; `text` is the whole platform, for the message."""
     if "%" not in part:
         return part
     escapes = _ESCAPE.findall(part)

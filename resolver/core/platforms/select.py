@@ -100,7 +100,6 @@ class Reasons:
         return 5, ""
 
     def _level_reason(self, chip: Chip, runs: tuple[Chip, ...]) -> str:
-        """Compare with the highest level of the same architecture that the request runs."""
         label = self._table.label
         wanted = runs[0]
         if chip in runs:
@@ -307,7 +306,6 @@ class _Requests:
                 rank += 1
 
     def match(self, index: int, entry: Platform) -> _Match | None:
-        """Return the best request that an entry satisfies, as a match."""
         system, architecture, variant = self._key(entry)
         for request in self._requests.get((system, architecture, variant), ()):
             if missing_features(entry, request.normal, system):
@@ -318,7 +316,6 @@ class _Requests:
         return None
 
     def reason(self, entry: Platform) -> str:
-        """Return why an entry satisfies no request."""
         known = self._reasons.get(entry)
         if known is None:
             known = self._reasons[entry] = self._explain.mismatch(entry)

@@ -198,7 +198,6 @@ class _Reader:
         self._depth = 0
 
     def read(self, kind: int, numbers: Numbers) -> Age:
-        """Read the rest of the tag."""
         self._depth = len(numbers)
         name = self._name()
         if pseudo := _PSEUDO.match(self._tag, self._at):
@@ -393,7 +392,6 @@ def in_range(text: str) -> Callable[[str], bool]:
 
 
 def _range(text: str) -> Callable[[Age], bool]:
-    """Parse a range into a predicate for versions."""
     from semantic_version import NpmSpec, Version  # noqa: PLC0415 - for this question alone
 
     if len(text) > _MAX_TYPED:

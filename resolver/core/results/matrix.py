@@ -37,11 +37,7 @@ _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A CI system that matrices are made for.
-
-    Attributes:
-        jobs: the most per matrix; 0 for no limit.
-    """
+    """A CI system that matrices are made for; `jobs`: the most per matrix; 0 for no limit."""
 
     name: str
     title: str
@@ -92,11 +88,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """The jobs of one image.
-
-    Attributes:
-        repository: `registry/repository`; empty for local sources.
-    """
+    """The jobs of one image; `repository`: `registry/repository`; empty for local sources."""
 
     reference: str
     repository: str
@@ -232,7 +224,6 @@ def _usable(
 
 
 def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: PlatformTable) -> str:
-    """Return why a platform cannot become a job; empty if it can."""
     if platform is None:
         return "it names no platform"
     if not _is_safe(platform):

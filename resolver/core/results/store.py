@@ -147,11 +147,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """An unreadable lease of a running process.
-
-    Attributes:
-        pid: of the process, if the kernel reports it.
-    """
+    """An unreadable lease of a running process; `pid`: of the process, if the kernel reports it."""
 
     path: str
     reason: str
@@ -160,7 +156,6 @@ class Unread:
     since: float | None = None
 
     def __str__(self) -> str:
-        """Describe the process and the error."""
         who = f"`{self.purpose}`" if self.purpose else "a process"
         which = f" (process {self.pid})" if self.pid is not None else ""
         return f"{who} uses it{which}, and it cannot be read: {self.reason}"
@@ -208,11 +203,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result of `verify`.
-
-    Attributes:
-        damaged: sorted by name.
-    """
+    """The result of `verify`; `damaged`: sorted by name."""
 
     names: int
     blobs: int
