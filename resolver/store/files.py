@@ -78,6 +78,21 @@ def faults(path: str) -> Iterator[None]:
         raise fault(path, error) from error
 
 
+def write_all(
+    descriptor: int, data: bytes | memoryview, path: str, offset: int | None = None
+) -> None:
+    """Write all of the data, at the current position or at an offset."""
+    rest = memoryview(data)
+    with faults(path):
+        while rest:
+            if offset is None:
+                count = os.write(descriptor, rest)
+            else:
+                count = os.pwrite(descriptor, rest, offset)
+                offset += count
+            rest = rest[count:]
+
+
 class File:
     """A regular file of the store, open for reading."""
 
@@ -349,10 +364,7 @@ class Temporary:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes, all of them."""
-        rest = memoryview(chunk)
-        with faults(self._path):
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        write_all(self._descriptor, chunk, self._path)
 
     def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
         """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.

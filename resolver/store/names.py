@@ -109,11 +109,7 @@ class Records(Generic[Record]):
         if root is None:
             return None
         with root:
-            folder = root.enter(self._form.folder)
-            if folder is None:
-                return None
-            with folder:
-                entry = self._entry(folder, file_name(reference))
+            entry = self.read_in(root, file_name(reference))
         if isinstance(entry, BadName):
             self._warn(entry)
             return None

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
-from resolver.store.files import close, faults, settle
+from resolver.store.files import close, faults, settle, write_all
 from resolver.store.partials import DATA, STEP, PartialLock, Partials, Range, Ranges
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class BlobWriter:
         self._begin_to_write()
         try:
             with self._dropped_on_fault():
-                _write_all(self._data, data, offset, self._path)
+                write_all(self._data, data, self._path, offset)
             self._note(offset, end)
         finally:
             with self._state:
@@ -294,15 +294,6 @@ class BlobWriter:
         self._is_gone = True
         with suppress(StoreFault):
             self._lock.remove()
-
-
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int, path: str) -> None:
-    rest = memoryview(data)
-    with faults(path):
-        while rest:
-            count = os.pwrite(descriptor, rest, offset)
-            offset += count
-            rest = rest[count:]
 
 
 class Transfers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from sys import getsizeof
@@ -19,6 +18,7 @@ from resolver.core.compare.file_difference import (
     TreeComparison,
     TreeSummary,
 )
+from resolver.core.compare.history import words_of
 from resolver.core.compare.packages import compare_packages, read_installed
 from resolver.core.layers.executable import runs_on
 from resolver.core.layers.listing import (
@@ -52,17 +52,12 @@ class PathWords:
     """Replace the words for one platform's architecture in paths."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
-        self._words: re.Pattern[str] | None = None
+        self._words = words_of(platform, table)
         self._components: dict[str, str] = {}
-        if platform is None or not platform.architecture:
+        if platform is None or self._words is None:
             return
         chip = platform.normalized(table).architecture
         paths = table.facts.paths
-        family = table.family(chip)
-        words = {chip, *family.aliases, *dict(family.forced), *dict(paths.names).get(chip, ())}
-        # Longest first: `x86_64-linux-gnu` before `x86_64`.
-        listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
-        self._words = re.compile(rf"(?<![A-Za-z0-9])(?:{listed})(?![A-Za-z0-9]|_64)", re.ASCII)
         self._components = dict.fromkeys(dict(paths.loaders).get(chip, ()), LOADER)
         self._components |= dict.fromkeys(dict(paths.libraries).get(chip, ()), "lib")
 

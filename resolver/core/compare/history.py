@@ -57,22 +57,29 @@ class HistoryStep:
         return self.text.partition(" ")[0]
 
 
+def words_of(
+    platform: Platform | None,
+    table: PlatformTable,
+    suffix: str = "",
+    flags: re.RegexFlag = re.NOFLAG,
+) -> re.Pattern[str] | None:
+    """Return a pattern of the words for a platform's architecture; None without one."""
+    if platform is None or not platform.architecture:
+        return None
+    chip = platform.normalized(table).architecture
+    family = table.family(chip)
+    named = dict(table.facts.paths.names).get(chip, ())
+    words = {chip, *family.aliases, *dict(family.forced), *named}
+    # Longest first: `x86_64-linux-gnu` before `x86_64`.
+    listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{listed}){suffix}(?![A-Za-z0-9]|_64)", re.ASCII | flags)
+
+
 class Normaliser:
     """Normalise the steps of one build: replace the words for its own architecture."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
-        self._words: re.Pattern[str] | None = None
-        if platform is None or not platform.architecture:
-            return
-        chip = platform.normalized(table).architecture
-        family = table.family(chip)
-        named = dict(table.facts.paths.names).get(chip, ())
-        words = {chip, *family.aliases, *dict(family.forced), *named}
-        # Longest first: `x86_64-linux-gnu` before `x86_64`.
-        listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
-        self._words = re.compile(
-            rf"(?<![A-Za-z0-9])(?:{listed}){_VARIANT}(?![A-Za-z0-9]|_64)", re.ASCII | re.IGNORECASE
-        )
+        self._words = words_of(platform, table, _VARIANT, re.IGNORECASE)
 
     def read(self, written: str) -> HistoryStep:
         """Normalise a step of a config."""
