@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 MAX_FILE = 4_194_304
 #: Nesting of lists and mappings in one. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_DEPTH = 32
-#: Nodes of a file that is read tolerantly, and how deep they may nest. A thousand small pods have
-#: some 33,000.
+#: Nodes of a file that is read tolerantly (a thousand small pods: 33,000), and their depth.
 MAX_NODES = 500_000
 MAX_TREE_DEPTH = 100
 

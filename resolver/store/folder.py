@@ -50,8 +50,7 @@ _TAG = f"{_SIGNATURE}\n{_MARK}\n# It may be removed whole while no `resolver` ru
 
 _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
-#: Entries that every store restored from a cache has, as empty folders may be lost; and entries
-#: that it may have.
+#: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
     {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}

@@ -55,8 +55,7 @@ class BadName:
 class Form(Generic[Record]):
     """Format of the name files in one folder.
 
-    Attributes:
-        read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
+    `read`: parses JSON members; the text names the file in errors. Raises `Untrusted`.
     """
 
     folder: str

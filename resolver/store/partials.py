@@ -78,8 +78,7 @@ class Ranges:
 DATA = "data"
 META = "meta.json"
 LOCK = "lock"
-#: All files of a partial; the lock last, since it excludes other processes. Earlier versions wrote
-#: `meta.new` first.
+#: All files of a partial; the lock last. Earlier versions wrote `meta.new` first.
 _FILES = (DATA, META, "meta.new", LOCK)
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "size", "ranges"})

@@ -46,9 +46,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 class Loose:
     """A file outside `blobs` and the names: a partial, a temporary file or a lease.
 
-    Attributes:
-        size: in bytes, reserved space included.
-        changed: last modification, in seconds since 1970.
+    `size`: in bytes, reserved space included. `changed`: last modification, in seconds since 1970.
     """
 
     folder: str
@@ -146,8 +144,7 @@ _MEND = (
 class Need:
     """Content that an image needs.
 
-    Attributes:
-        kind: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
+    `kind`: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
     """
 
     descriptor: Descriptor
@@ -395,8 +392,7 @@ def stats_in(root: StoreFolder, *names: str) -> dict[str, os.stat_result]:
 class Files(Mapping[Digest, os.stat_result]):
     """The files in `blobs` at one time; records which were looked up.
 
-    Attributes:
-        looked: digests looked up since it was last emptied.
+    `looked`: digests looked up since it was last emptied.
     """
 
     def __init__(self, root: StoreFolder) -> None:

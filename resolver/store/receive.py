@@ -34,8 +34,7 @@ class BlobWriter:
     `write` may be called from several threads. Call the other methods, and leave the block, only
     after all writes have ended.
 
-    Attributes:
-        have: ranges that an earlier transfer left, as (start, exclusive end) in order.
+    `have`: ranges that an earlier transfer left, as (start, exclusive end) in order.
     """
 
     def __init__(self, home: Home, descriptor: Descriptor, lock: PartialLock) -> None:

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 class CompareReason:
     """Why a comparison fails.
 
-    Attributes:
-        aspect: the aspect of `--fail-on` that differs.
-        platform: of the build; empty for the image as a whole.
+    `aspect`: the aspect of `--fail-on` that differs. `platform`: of the build; empty for the image
+    as a whole.
     """
 
     aspect: Aspect
@@ -169,8 +168,7 @@ def ratio(base: int, size: int) -> float | None:
 class Terms:
     """The options of a comparison.
 
-    Attributes:
-        base: the platform that the others are compared with; None for linux/amd64 or the first.
+    `base`: the platform that the others are compared with; None for linux/amd64 or the first.
     """
 
     base: Platform | None = None
@@ -324,9 +322,8 @@ _DIGITS = 9
 class Thresholds:
     """What counts as a difference.
 
-    Attributes:
-        fail_on: the aspects to compare; empty for the default of the command.
-        max_delta: the largest difference of two builds' sizes, in bytes.
+    `fail_on`: the aspects to compare; empty for the default of the command. `max_delta`: the
+    largest difference of two builds' sizes, in bytes.
     """
 
     fail_on: frozenset[Aspect] = frozenset()

@@ -60,18 +60,13 @@ def _env(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({name: value for name, _, value in pairs}.items()))
 
 
-def _created(build: Build) -> str:
-    return build.config.created
-
-
-#: All dimensions. To add one, add a row: `--ignore`, every output format and the contract test read
-#: this table.
+#: All dimensions, read by `--ignore`, every output format and the contract test.
 DIMENSIONS = (
     Dimension("size", "compressed size", Unit.BYTES, "size", lambda b: b.size, drifts=False),
     Dimension(
         "layers", "layers", Unit.COUNT, "layers", lambda b: len(b.manifest.layers), drifts=False
     ),
-    Dimension("created", "created", Unit.TEXT, "config", _created, drifts=False),
+    Dimension("created", "created", Unit.TEXT, "config", lambda b: b.config.created, drifts=False),
     Dimension("entrypoint", "entrypoint", Unit.WORDS, "config", lambda b: b.config.entrypoint),
     Dimension("cmd", "command", Unit.WORDS, "config", lambda b: b.config.cmd),
     Dimension("env", "environment", Unit.PAIRS, "config", _env),
@@ -94,9 +89,8 @@ NAMES = frozenset(dimension.name for dimension in DIMENSIONS)
 class Drift:
     """One difference between builds.
 
-    Attributes:
-        key: of an environment variable, label, …; empty for dimensions without keys.
-        values: one per build, in their order; None if a build has none.
+    `key`: of an environment variable, label, …; empty for dimensions without keys. `values`: one
+    per build, in their order; None if a build has none.
     """
 
     dimension: str

@@ -64,9 +64,7 @@ class FileFacts:
 class FileDifference:
     """A path that differs.
 
-    Attributes:
-        before: in the base; None when added.
-        after: in the other tree; None when removed.
+    `before`: in the base; None when added. `after`: in the other tree; None when removed.
     """
 
     path: str

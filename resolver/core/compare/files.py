@@ -93,9 +93,7 @@ _CONTENT = frozenset({PathChange.SIZE, PathChange.CONTENT})
 class LabelledTree:
     """A tree in a comparison.
 
-    Attributes:
-        label: its name, normally its platform.
-        platform: the stated one; None if there is none.
+    `label`: its name, normally its platform. `platform`: the stated one; None if there is none.
     """
 
     label: str
@@ -251,8 +249,7 @@ class _Side:
         return known
 
 
-#: Bits of the changes; lengths of both paths plus one, 0 if equal to the key; lengths of both files
-#: plus one, 0 if absent. The four follow.
+#: Bits of the changes; then lengths plus one of both paths and files, 0 if equal or absent.
 _DIFFERENCE = struct.Struct("<HIIII")
 _ORDER = tuple(PathChange)
 #: Bytes of memory of a renamed path besides its text and its file.

@@ -118,9 +118,8 @@ _MEASURED = 2_500
 class Step:
     """One step of a build.
 
-    Attributes:
-        position: in the build's history, counted from 0.
-        layer: its layer; None if it has none, or it is unknown.
+    `position`: in the build's history, counted from 0. `layer`: its layer; None if it has none, or
+    it is unknown.
     """
 
     position: int
@@ -145,9 +144,8 @@ class HistoryRow:
 class History:
     """The aligned histories of several builds.
 
-    Attributes:
-        rows: from the first step to the last; every step of every build is in exactly one.
-        unmatched: per build, why its layers could not be assigned to steps; empty if they could.
+    `rows`: from the first step to the last; every step of every build is in exactly one.
+    `unmatched`: per build, why its layers could not be assigned to steps; empty if they could.
     """
 
     rows: tuple[HistoryRow, ...]

@@ -136,11 +136,6 @@ def zstd_library(what: str) -> Library:
     return Zstd(zstd)
 
 
-def library_for(compression: str, what: str) -> Library:
-    """Return the library for a result of `compression_of`."""
-    return _LIBRARIES[compression](what)
-
-
 _LIBRARIES: dict[str, Callable[[str], Library]] = {
     "gzip": lambda _what: gzip_library(),
     "zstd": zstd_library,
@@ -175,9 +170,8 @@ _OTHERS = (
 class InflateLimits:
     """Limits on decompressed content (docs/store-and-reliability.md, "Decompression limits").
 
-    Attributes:
-        ratio, free_of_ratio: bytes per compressed byte, after the first `free_of_ratio` bytes.
-        streams: gzip members or zstd frames. Ours: eStargz has one per file.
+    `ratio` and `free_of_ratio`: bytes per compressed byte, after the first `free_of_ratio` bytes.
+    `streams`: gzip members or zstd frames. Ours: eStargz has one per file.
     """
 
     total: int = 64 << 30
@@ -227,7 +221,7 @@ def _pieces(
 ) -> Iterator[tuple[bytes, int]]:
     """Yield pieces, each with the number of compressed bytes read so far."""
     if compression:
-        library = library_for(compression, what)
+        library = _LIBRARIES[compression](what)
         yield from _Streams(library, _Feeds(iter(chunks)), what, limits).pieces()
         return
     consumed = 0

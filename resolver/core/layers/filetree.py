@@ -55,8 +55,7 @@ _IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
 
 #: Bytes of a packed file that identify its layer, which whiteouts need.
 _STAMP = 2
-#: Bytes of a path in its folder besides its name and its file, measured with a dictionary that has
-#: just grown.
+#: Bytes of a path in its folder besides its name and its file, as measured.
 _PLACE = 120
 #: Bytes of a folder with its first path.
 _FOLDER = 360

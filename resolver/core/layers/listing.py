@@ -381,7 +381,8 @@ class _Lister:
         pieces = self._reader.content()
         start = next(pieces)
         digest = hashlib.sha256(start)
-        if keep < size and len(start) >= _LONGEST_MAGIC and not _has_magic(start):
+        magic = bytes(start[:_LONGEST_MAGIC])
+        if keep < size and len(magic) == _LONGEST_MAGIC and not magic.startswith(_MAGICS):
             for piece in pieces:
                 digest.update(piece)
             return digest.digest(), None
@@ -407,10 +408,6 @@ class _Lister:
         if self._kept > self._limit:
             what = f"the size of all package databases of {self._what}"
             raise LimitExceeded(what, self._limit, self._kept)
-
-
-def _has_magic(start: memoryview) -> bool:
-    return bytes(start[:_LONGEST_MAGIC]).startswith(_MAGICS)
 
 
 def _leads_out(name: str) -> bool:

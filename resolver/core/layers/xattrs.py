@@ -41,9 +41,8 @@ _SHOWN = 80
 class Xattr:
     """An extended attribute, or a Windows record of a file.
 
-    Attributes:
-        name: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows.
-        value: up to `MAX_VALUE` bytes; the SHA-256 of a longer one.
+    `name`: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows. `value`: up to
+    `MAX_VALUE` bytes; the SHA-256 of a longer one.
     """
 
     name: str

@@ -62,9 +62,8 @@ _MAX_PLACES = 64
 class Command:
     """A program that an image starts.
 
-    Attributes:
-        places: paths to search, in order; absolute, without a leading slash.
-        is_certain: whether the container itself starts it; False if another program seems to.
+    `places`: paths to search, in order; absolute, without a leading slash. `is_certain`: whether
+    the container itself starts it; False if another program seems to.
     """
 
     words: str
@@ -182,8 +181,7 @@ _MAX_STEPS = 1_024
 class NameEntry(NamedTuple):
     """A layer's entry of a name.
 
-    Attributes:
-        interpreter: the rest of a script's `#!` line; empty for other files.
+    `interpreter`: the rest of a script's `#!` line; empty for other files.
     """
 
     kind: TarEntryKind
@@ -240,9 +238,8 @@ class View:
 class NameHit(NamedTuple):
     """The result of a search.
 
-    Attributes:
-        layer: position of its layer, counted from the top.
-        missed: names that were not found; if one is added later, the result may change.
+    `layer`: position of its layer, counted from the top. `missed`: names that were not found; if
+    one is added later, the result may change.
     """
 
     path: str

@@ -121,8 +121,7 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
     return look
 
 
-#: The rule for each failure to read a document, by class and field ("" = any); the first match
-#: applies.
+#: The rule for each failure to read a document, by class and field ("" = any); the first fits.
 _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
     (UnsupportedDocument, "schemaVersion", SCHEMA_1),
     (UnsupportedDocument, "digest", UNKNOWN_DIGEST),

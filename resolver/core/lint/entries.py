@@ -253,7 +253,9 @@ def unknown_systems(subject: Subject) -> Iterator[Finding]:
     """Find unknown operating systems."""
     for part in subject.images:
         platform = part.platform
-        if platform is None or is_unknown(platform) or _is_wasm(platform):
+        if platform is None or is_unknown(platform):
+            continue
+        if lower(platform.architecture) == "wasm" and lower(platform.os) in _WASM_SYSTEMS:
             continue
         if subject.table.system(platform.os) not in subject.table.systems:
             message = f"no client asks for the operating system `{platform.os}`"
@@ -304,10 +306,6 @@ def odd_spellings(subject: Subject) -> Iterator[Finding]:
 def is_unknown(platform: Platform) -> bool:
     """Return whether a platform is the `unknown/unknown` of attestations, or half of it."""
     return lower(platform.os) == _UNKNOWN or lower(platform.architecture) == _UNKNOWN
-
-
-def _is_wasm(platform: Platform) -> bool:
-    return lower(platform.architecture) == "wasm" and lower(platform.os) in _WASM_SYSTEMS
 
 
 def _usual_variant(stated: Platform, normal: Platform) -> str:

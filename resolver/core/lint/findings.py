@@ -31,9 +31,8 @@ class Severity(Enum):
 class Rule:
     """A rule.
 
-    Attributes:
-        id: stable, lower case with dashes: `entry-without-platform`.
-        severity: of its findings, unless a finding says otherwise.
+    `id`: stable, lower case with dashes: `entry-without-platform`. `severity`: of its findings,
+    unless a finding says otherwise.
     """
 
     id: str
@@ -71,8 +70,7 @@ class Finding:
     place: FindingPlace | None = None
 
 
-#: Tables of rules as `module:TABLE`, each a tuple of `Rule` or of rows with a `rule`. A module is
-#: imported only when a report explains a finding.
+#: Tables of rules as `module:TABLE`, imported only when a report explains a finding.
 BOOKS: tuple[str, ...] = (
     "resolver.core.lint.lint:RULES",
     "resolver.core.check.check:RULES",

@@ -69,9 +69,8 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
 class LintedImage:
     """The findings for one image.
 
-    Attributes:
-        root: the descriptor of the reference; None if that document is unusable.
-        findings: sorted by severity, then by rule.
+    `root`: the descriptor of the reference; None if that document is unusable. `findings`: sorted
+    by severity, then by rule.
     """
 
     reference: str

@@ -109,9 +109,8 @@ class SearchOutcome(Enum):
 class Program:
     """A program in an image.
 
-    Attributes:
-        path: from the root of the image, without a leading slash, links followed.
-        verified: whether that layer was read completely and matches its digests.
+    `path`: from the root of the image, without a leading slash, links followed. `verified`: whether
+    that layer was read completely and matches its digests.
     """
 
     path: str
@@ -124,9 +123,8 @@ class Program:
 class StartedProgram:
     """A program that an image starts, and the outcome of the search for it.
 
-    Attributes:
-        words: as written in the config, or the script whose interpreter this is.
-        is_certain: whether the container itself starts it; False if another program seems to.
+    `words`: as written in the config, or the script whose interpreter this is. `is_certain`:
+    whether the container itself starts it; False if another program seems to.
     """
 
     words: str

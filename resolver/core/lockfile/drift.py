@@ -105,9 +105,8 @@ class LockDrift:
 class LockCheck:
     """The result of `lock --check`.
 
-    Attributes:
-        wanted: relevant platforms, as typed; empty for all.
-        images: in the order of the lock; a failure for each reference that could not be looked up.
+    `wanted`: relevant platforms, as typed; empty for all. `images`: in the order of the lock; a
+    failure for each reference that could not be looked up.
     """
 
     path: str

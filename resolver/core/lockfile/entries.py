@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 class Platforms:
     """One requested platform, or several alternatives.
 
-    Attributes:
-        local: whether they are this machine's, with the level of its processor; see `select`.
+    `local`: whether they are this machine's, with the level of its processor; see `select`.
     """
 
     platforms: tuple[Platform, ...]

@@ -79,8 +79,7 @@ _SPLIT = "keep it in several files, each named with `--lock-file`"
 _TOP = frozenset({"schema", "images"})
 _IMAGE = frozenset({"written", "digest", "mediaType", "size", "only", "platforms"})
 _PLATFORM = frozenset({"digest", "mediaType", "size", "entry", "platform"})
-#: Conflict markers of git. Source: git-merge(1), "HOW CONFLICTS ARE
-#: PRESENTED".
+#: Conflict markers of git. Source: git-merge(1), "HOW CONFLICTS ARE PRESENTED".
 _CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: [^\r\n]*)?\r?")
 
 
@@ -196,9 +195,8 @@ class LockChange:
 class Locked:
     """The result of `lock`.
 
-    Attributes:
-        changes: one per requested reference, in that order.
-        failures: references that could not be looked up. With any, nothing was written.
+    `changes`: one per requested reference, in that order. `failures`: references that could not be
+    looked up. With any, nothing was written.
     """
 
     path: str

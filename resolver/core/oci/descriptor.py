@@ -72,9 +72,7 @@ def is_artifact_type(artifact_type: str | None) -> bool:
 class Descriptor:
     """A descriptor, with the members that an index adds to its entries.
 
-    Attributes:
-        data: embedded content, verified against `digest` and `size`.
-        annotations: sorted pairs.
+    `data`: embedded content, verified against `digest` and `size`. `annotations`: sorted pairs.
     """
 
     media_type: str
@@ -141,11 +139,12 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
     size = fields.integer("size")
     media_type = fields.required_text("mediaType")
     fields.media_type("mediaType")
+    platform = fields.child("platform", PLATFORM_NAMES)
     return Descriptor(
         media_type=media_type,
         digest=digest,
         size=size,
-        platform=_read_platform_member(fields),
+        platform=None if platform is None else read_platform(platform),
         artifact_type=fields.media_type("artifactType"),
         annotations=fields.pairs("annotations"),
         urls=fields.texts("urls"),
@@ -187,11 +186,6 @@ def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]])
         if first != descriptor.size:
             reason = f"the same digest has {first} bytes elsewhere, and {descriptor.size} here"
             raise BadDocument(what, f"{path}.size", reason)
-
-
-def _read_platform_member(fields: Fields) -> Platform | None:
-    child = fields.child("platform", PLATFORM_NAMES)
-    return None if child is None else read_platform(child)
 
 
 def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:

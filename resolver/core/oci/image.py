@@ -54,9 +54,8 @@ class ImageEntry:
 class ImageDocuments:
     """All documents of a reference.
 
-    Attributes:
-        prefix: `registry/repository@`, before a digest; empty for local sources.
-        parts: every entry except indexes, in index order; nested entries in place of theirs.
+    `prefix`: `registry/repository@`, before a digest; empty for local sources. `parts`: every entry
+    except indexes, in index order; nested entries in place of theirs.
     """
 
     reference: str

@@ -157,8 +157,7 @@ def _by_shape(fields: Fields) -> str:
 
 
 #: Bytes of a manifest, an index or a config.
-#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec asks for
-#: at least 4 megabytes.
+#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec: at least 4 megabytes.
 MAX_DOCUMENT = 4_194_304
 
 
@@ -192,9 +191,8 @@ _LOOSE_DOCKER_CONFIGS = frozenset({"application/octet-stream", "application/json
 class Index:
     """A list of manifests, normally one per platform.
 
-    Attributes:
-        manifests: in document order; among equal matches the first is selected.
-        annotations: sorted pairs.
+    `manifests`: in document order; among equal matches the first is selected. `annotations`: sorted
+    pairs.
     """
 
     media_type: str

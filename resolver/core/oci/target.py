@@ -69,10 +69,8 @@ class RegistryTarget:
 class LayoutTarget:
     """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
 
-    Attributes:
-        path: as written, relative to the working directory; not checked here.
-        name: a tag or a full reference, a digest, or for a docker-archive `repo:tag`; None for
-            the only image.
+    `path`: as written, relative to the working directory; not checked here. `name`: a tag or a full
+    reference, a digest, or for a docker-archive `repo:tag`; None for the only image.
     """
 
     kind: LayoutKind

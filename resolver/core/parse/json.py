@@ -408,8 +408,7 @@ def any_digest(value: object, what: str, path: str) -> Digest:
 class Fields:
     """The members of one JSON object; null and missing are the same.
 
-    Attributes:
-        what: the document, for messages: "the manifest of `ubuntu:24.04`".
+    `what`: the document, for messages: "the manifest of `ubuntu:24.04`".
     """
 
     what: str

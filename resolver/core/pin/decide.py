@@ -177,9 +177,8 @@ def _parsed(text: str, table: PlatformTable) -> Platform | None:
 class Judge:
     """Decisions about the references of one file.
 
-    Attributes:
-        findings: in the order of the file.
-        doubts: failed lookups of references that stay unchanged anyway, with their locations.
+    `findings`: in the order of the file. `doubts`: failed lookups of references that stay unchanged
+    anyway, with their locations.
     """
 
     def __init__(
@@ -425,8 +424,7 @@ class SkippedFile:
 class Pinned:
     """The result of `pin`; the caller writes the files.
 
-    Attributes:
-        findings: of the rules in `core.pin.decide`, in the order of the files.
+    `findings`: of the rules in `core.pin.decide`, in the order of the files.
     """
 
     files: tuple[PinnedFile, ...]

@@ -359,8 +359,7 @@ _KEY = "digest"
 #: The text between a key and its value, without anchors and aliases.
 _BETWEEN = re.compile(r"[ \t]*:(?:[ \t]+|[ \t]*\r?\n[ \t]*)?")
 
-#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type/int, float, bool
-#: (1.1).
+#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type, 1.1.
 _NO_TEXT = re.compile(
     r"[-+]?(?:0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
     r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF|nan|NaN|NAN))"

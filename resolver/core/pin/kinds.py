@@ -51,8 +51,7 @@ def _is_compose(document: Node) -> bool:
     return isinstance(at(document, "services"), Mapping) and at(document, "apiVersion") is None
 
 
-#: All kinds; the first whose pattern matches the path applies, else the first that fits the
-#: content.
+#: All kinds; the first whose pattern matches the path applies, else the first that fits.
 KINDS = (
     FileKind(DOCKERFILE, "Dockerfiles", _named(
         r"(?:docker|container)file(?:[._-][^/]*)?|[^/]+[._-](?:docker|container)file"

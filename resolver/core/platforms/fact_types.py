@@ -31,9 +31,8 @@ class Branch(NamedTuple):
 class Family(NamedTuple):
     """The rules of one architecture; the fields are explained at the top of `platforms.yaml`.
 
-    Attributes:
-        lowest: the lowest level v<number>; None if levels are not numbered.
-        limit: the highest number of a level.
+    `lowest`: the lowest level v<number>; None if levels are not numbered. `limit`: the highest
+    number of a level.
     """
 
     name: str

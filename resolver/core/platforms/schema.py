@@ -341,7 +341,9 @@ def _number_problems(family: Family) -> Iterator[tuple[str, str]]:
 
 
 def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str]]:
-    aliases = {alias for family in facts.families for alias in _aliases(family)}
+    aliases = {
+        alias for family in facts.families for alias in (*family.aliases, *dict(family.forced))
+    }
     targets = {
         family.name: [fallback.architecture for fallback in family.falls_back_to]
         for family in facts.families
@@ -361,10 +363,6 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
             if target not in seen:
                 seen.add(target)
                 ahead += targets.get(target, [])
-
-
-def _aliases(family: Family) -> tuple[str, ...]:
-    return (*family.aliases, *dict(family.forced))
 
 
 def _windows_problems(windows: WindowsFacts) -> Iterator[tuple[str, str]]:

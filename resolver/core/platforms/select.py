@@ -46,7 +46,11 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
 
 
 class Reasons:
-    """Explain why an entry satisfies none of some requests; caches what each request runs."""
+    """Explain why an entry satisfies none of some normalised requests.
+
+    `exact` refuses lower levels and other architectures, `exact_version` (if None, as `exact`)
+    other versions outside Windows.
+    """
 
     def __init__(
         self,
@@ -56,14 +60,6 @@ class Reasons:
         exact: bool,
         exact_version: bool | None = None,
     ) -> None:
-        """Prepare the requests.
-
-        Args:
-            wants: normalised, in order.
-            table: the platform facts.
-            exact: refuse lower levels and other architectures.
-            exact_version: refuse other versions outside Windows; None: as `exact`.
-        """
         self._table = table
         self._exact = exact
         self._exact_version = exact if exact_version is None else exact_version
@@ -85,7 +81,8 @@ class Reasons:
     ) -> tuple[int, str]:
         """Return how many steps of the comparison passed, and the reason of the failure, if any."""
         if system != want.os:
-            return 0, _other_system(system)
+            attests = "names no platform (`unknown`), as attestations do"
+            return 0, attests if system == UNKNOWN else "other operating system"
         if not any(other[0] == chip[0] for other in runs):
             return 1, "other architecture"
         reason = "" if chip == runs[0] else self._level_reason(chip, runs)
@@ -126,12 +123,6 @@ class Reasons:
 
 def _chip(platform: Platform) -> Chip:
     return platform.architecture or UNKNOWN, platform.variant
-
-
-def _other_system(system: str) -> str:
-    if system == "unknown":
-        return "names no platform (`unknown`), as attestations do"
-    return "other operating system"
 
 
 #: Similar entries that an error names.

@@ -23,9 +23,8 @@ _YES = {"true": True, "1": True, "false": False, "0": False}
 class SearchHit:
     """One repository of a search result.
 
-    Attributes:
-        stars: None if the registry has none.
-        is_official: whether it is a Docker Official Image; None on other registries.
+    `stars`: None if the registry has none. `is_official`: whether it is a Docker Official Image;
+    None on other registries.
     """
 
     name: str
@@ -38,8 +37,7 @@ class SearchHit:
 class Hits:
     """The result of a search, in the registry's order.
 
-    Attributes:
-        by: `search` for the registry's own search, `catalog` if names were compared here.
+    `by`: `search` for the registry's own search, `catalog` if names were compared here.
     """
 
     term: str
@@ -113,9 +111,8 @@ def read_limit(text: str) -> tuple[int | None, int | None]:
 class LoggedIn:
     """A stored login.
 
-    Attributes:
-        place: the credential helper's program, or the path of the file.
-        verified: whether the registry accepted it; False if it requires no login.
+    `place`: the credential helper's program, or the path of the file. `verified`: whether the
+    registry accepted it; False if it requires no login.
     """
 
     registry: str

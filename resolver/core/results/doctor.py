@@ -51,9 +51,8 @@ RULES = tuple(
 class CheckupRow:
     """One checked item.
 
-    Attributes:
-        state: an error breaks some command; a warning may; a note is informational.
-        found: a description; may contain remote text, which is escaped on output.
+    `state`: an error breaks some command; a warning may; a note is informational. `found`: a
+    description; may contain remote text, which is escaped on output.
     """
 
     group: str

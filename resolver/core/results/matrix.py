@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 #: Characters of a version or a feature.
 _LONGEST = 64
-#: Characters of a runner label. Source: GitHub allows 256 characters in a label, GitLab 255 in a
-#: tag.
+#: A runner label. GitHub allows 256 characters, GitLab 255.
 _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 
@@ -75,9 +74,8 @@ class RunnerRule:
 class Job:
     """One build of an image, as a job.
 
-    Attributes:
-        platform: with `os.features` only if requested: no runner offers any.
-        ref: `registry/repository@digest`; for local sources only the digest.
+    `platform`: with `os.features` only if requested: no runner offers any. `ref`:
+    `registry/repository@digest`; for local sources only the digest.
     """
 
     platform: Platform
@@ -101,7 +99,8 @@ class Matrix:
 def system_of(name: str) -> System:
     """Return a CI system by name."""
     if name not in SYSTEMS:
-        raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {_names()}")
+        names = ", ".join(f"`{name}`" for name in SYSTEMS)
+        raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {names}")
     return SYSTEMS[name]
 
 
@@ -279,10 +278,6 @@ def _no_runner(lost: Sequence[str], system: System) -> Warned:
         f"no {system.title} runner is known for {listing}, so `runner` is empty there "
         f"(`--runner {lost[0]}=LABEL` names one)",
     )
-
-
-def _names() -> str:
-    return ", ".join(f"`{name}`" for name in SYSTEMS)
 
 
 def too_large(system: str, limit: int, value: int, unit: str, hint: str) -> Negative:

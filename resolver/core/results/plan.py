@@ -109,8 +109,7 @@ class PlannedImage:
 class Selected:
     """The content of one reference for the requested platforms.
 
-    Attributes:
-        left_out: the other entries of the index, in its order.
+    `left_out`: the other entries of the index, in its order.
     """
 
     images: tuple[PlannedImage, ...]

@@ -29,9 +29,8 @@ class PulledOne:
 class Pulled:
     """The result of a pull; sizes in bytes.
 
-    Attributes:
-        failures: one per reference that is incomplete and so has no record in the store.
-        fetched: pieces from the network or another place, each once.
+    `failures`: one per reference that is incomplete and so has no record in the store. `fetched`:
+    pieces from the network or another place, each once.
     """
 
     images: tuple[PulledOne, ...]

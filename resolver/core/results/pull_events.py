@@ -63,9 +63,7 @@ class Resumed(Event):
 class Advanced(Event):
     """Bytes of a piece have arrived.
 
-    Attributes:
-        size: since the previous event.
-        done: in total so far, including an earlier run.
+    `size`: since the previous event. `done`: in total so far, including an earlier run.
     """
 
     digest: Digest
@@ -119,8 +117,7 @@ class Finished(Event):
 class ImageDone(Event):
     """An image is complete and its name is durably recorded.
 
-    Attributes:
-        status: `downloaded`, or `up-to-date` if nothing was fetched and the name was unchanged.
+    `status`: `downloaded`, or `up-to-date` if nothing was fetched and the name was unchanged.
     """
 
     reference: str
@@ -132,8 +129,7 @@ class ImageDone(Event):
 class Kept(Event):
     """A pull ended early; fetched content is kept, and the next pull resumes.
 
-    Attributes:
-        size: bytes that the next pull need not fetch, including those of unfinished pieces.
+    `size`: bytes that the next pull need not fetch, including those of unfinished pieces.
     """
 
     pieces: int

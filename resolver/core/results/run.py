@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 class Fault:
     """An error of a command, with secrets removed from its texts.
 
-    Attributes:
-        platform: as requested; empty if none was.
+    `platform`: as requested; empty if none was.
     """
 
     code: str

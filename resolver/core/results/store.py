@@ -77,10 +77,8 @@ class Retention:
 class Item:
     """One file or name of the store.
 
-    Attributes:
-        name: the digest as text, the reference, or the path below the store.
-        kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
-            `temporary`, `lease` or `name`.
+    `name`: the digest as text, the reference, or the path below the store. `kind`: `manifest`,
+    `index`, `config`, `layer`, `blob` (of unknown use), `partial`, `temporary`, `lease` or `name`.
     """
 
     name: str
@@ -174,9 +172,8 @@ class Trimmed:
 class Removed:
     """The result of `rm`.
 
-    Attributes:
-        deleted: digests of content that nothing else needs, parents first.
-        trimmed: references kept for fewer platforms.
+    `deleted`: digests of content that nothing else needs, parents first. `trimmed`: references kept
+    for fewer platforms.
     """
 
     untagged: tuple[str, ...]
