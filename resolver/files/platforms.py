@@ -53,13 +53,6 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
         raise InvalidConfiguration(place, error.field, error.reason) from error
 
 
-def packaged_yaml() -> Path:
-    """Find `platforms.yaml`: inside the package when installed, else at the checkout's root."""
-    package = Path(__file__).parent.parent
-    packaged = package / "platforms.yaml"
-    return packaged if packaged.is_file() else package.parent / "platforms.yaml"
-
-
 def this_machine() -> HostMachine:
     """Detect the platform of this machine."""
     return HostMachine(

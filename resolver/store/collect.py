@@ -70,13 +70,7 @@ class GcSnapshot:
         *,
         lenient: bool = False,
     ) -> GcSnapshot:
-        """Read the whole store once.
-
-        `lenient`: list unreadable leases in `unread` instead of raising.
-
-        Raises:
-            StoreFault: a name or lease cannot be read, so the content it needs is unknown.
-        """
+        """Read the whole store once; `lenient` lists unreadable leases instead of raising."""
         files = blob_files(root)
         names: list[PulledName] = []
         for entry in pulled.entries_in(root):
@@ -95,10 +89,7 @@ class GcSnapshot:
         seen: Records[NameRecord],
         reference: str,
     ) -> GcSnapshot | None:
-        """Read one name, and of the other names only the digests they need.
-
-        In a large store this uses the index of names instead of reading all documents.
-        """
+        """Read one name, and of the others only what they need, by the cached index."""
         own = file_name(reference)
         status = pulled.look_in(root, own)
         record = pulled.read_in(root, own)
@@ -245,8 +236,11 @@ def _choose(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
     stay = _names_to_keep(snapshot, rules)
     leased = set(snapshot.users())
     recent = _recent(snapshot)
-    young = recent | _young(snapshot, now - max(rules.grace, rules.keep_newer or 0))
-    notes = [record for record in snapshot.seen if _is_kept(record, rules)]
+    before = now - max(rules.grace, rules.keep_newer or 0)
+    # Content from the future is young too: a wrong clock proves no age.
+    young = recent | {d for d, status in snapshot.files.items() if status.st_mtime > before}
+    keep = rules.keep
+    notes = [record for record in snapshot.seen if keep is None or record.reference in keep]
     left: list[Loose] = []
     loose_left: list[Loose] = []
     for loose in _loose(snapshot.root):
@@ -315,10 +309,6 @@ def _names_to_keep(snapshot: GcSnapshot, rules: Retention) -> list[PulledName]:
         for record in snapshot.names
         if record.reference in keep or (since is not None and record.pulled_at >= since)
     ]
-
-
-def _is_kept(record: NameRecord, rules: Retention) -> bool:
-    return rules.keep is None or record.reference in rules.keep
 
 
 class _SizeLimiter:
@@ -437,11 +427,6 @@ def _too_young(size: int, age: float, rules: Retention) -> Stay:
         size,
         age=rules.grace if is_grace else rules.keep_newer or 0.0,
     )
-
-
-def _young(snapshot: GcSnapshot, before: float) -> set[Digest]:
-    """Return content written recently, or in the future: a wrong clock proves no age."""
-    return {digest for digest, status in snapshot.files.items() if status.st_mtime > before}
 
 
 def _recent(snapshot: GcSnapshot) -> set[Digest]:

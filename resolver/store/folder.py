@@ -96,10 +96,7 @@ class Home:
         self._is_vetted = False
 
     def open(self) -> StoreFolder | None:
-        """Open the folder for reading, whatever its version; content is verified by digest.
-
-        Names are not, so a folder that others can write is refused.
-        """
+        """Open the folder for reading, whatever its version, unless others can write it."""
         root = StoreFolder.at(str(self.root))
         if root is not None and not self._is_vetted:
             try:

@@ -287,11 +287,7 @@ class StoreSnapshot:
 
 
 class _Sharing:
-    """Find which images share most, in linear time and memory.
-
-    Users of rarely shared blobs are all compared. Images that need the same widely shared blobs,
-    such as base layers, form one class, represented by its first few images.
-    """
+    """Find which images share most; images with the same widely shared blobs form one class."""
 
     def __init__(self, listing: StoreSnapshot) -> None:
         self._rows = listing.rows
@@ -460,7 +456,8 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
     if root is None:
         return DiskUsage((), 0, 0, 0, 0)
     with root:
-        listing = StoreSnapshot.take(root, _usable(root, pulled))
+        names = [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
+        listing = StoreSnapshot.take(root, names)
         regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
         seen_names = notes(root, seen)
         noted = {note.root.digest for note in seen_names}
@@ -499,10 +496,6 @@ def notes(root: StoreFolder, seen: Records[NameRecord]) -> tuple[NameRecord, ...
         found.append(record)
     write_notes(root, kept, fresh)
     return tuple(found)
-
-
-def _usable(root: StoreFolder, pulled: Records[PulledName]) -> list[PulledName]:
-    return [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
 
 
 def _has_changed(root: StoreFolder, pulled: Records[PulledName], name: str, entry: Entry) -> bool:

@@ -64,10 +64,7 @@ class BlobWriter:
             return self._ranges.pieces()
 
     def available(self, start: int, patience: float) -> int:
-        """Wait up to `patience` seconds until the byte at `start` is present or the transfer ends.
-
-        Returns the end of the present range that contains `start`, or `start` if it is absent.
-        """
+        """Wait for the byte at `start`; return the end of its range, or `start` without it."""
 
         def reach() -> int:
             found = (end for low, end in self._ranges.pieces() if low <= start < end)

@@ -375,11 +375,7 @@ class LocalStore:
         return self._attempt(lambda: self._seen.put(record, seconds=BRIEFLY), observe)
 
     def recall(self, reference: str) -> NameRecord | None:
-        """Return what a canonical reference pointed at; None if unknown.
-
-        Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
-        record.
-        """
+        """Return what a reference pointed at, or the pulled name: a cache may lack the former."""
         seen = self._seen.get(reference)
         if seen is not None:
             return seen

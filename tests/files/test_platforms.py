@@ -23,9 +23,11 @@ from tests.processes import ROOT, python
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+YAML = ROOT / "platforms.yaml"
+
 
 def test_builtin_facts_match_platforms_yaml() -> None:
-    assert platforms.read_file(platforms.packaged_yaml(), sourced=True) == FACTS
+    assert platforms.read_file(YAML, sourced=True) == FACTS
 
 
 def test_builtin_facts_are_consistent() -> None:
@@ -112,7 +114,7 @@ def test_user_file_does_not_change_builtin_facts(own: Callable[[str], Path]) -> 
 
 
 def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path]) -> None:
-    again = own(platforms.packaged_yaml().read_text("utf-8"))
+    again = own(YAML.read_text("utf-8"))
 
     assert platforms.load_table(str(again)).facts == FACTS
     assert platforms.load_table(own("\ufeffschema: 1\nfamilies:\n")).facts == FACTS

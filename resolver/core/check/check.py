@@ -10,12 +10,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.lint.findings import Finding, Rule, Severity
+from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
-from resolver.core.results.resolve import Failure
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 
 def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
@@ -74,11 +74,7 @@ def counting(
 def deciding(
     platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
 ) -> tuple[int, ...]:
-    """Return the positions of the builds that decide a check of platforms.
-
-    These are the counted builds, the forbidden ones, and those outside of `only`; without builds
-    that have no platform or `unknown/unknown`.
-    """
+    """Return the positions of builds that are counted, forbidden or not in `only`, by platform."""
     chosen: set[int] = set()
     if wanted.require or wanted.attestations or wanted.max_age:
         chosen.update(counting(platforms, wanted, table))
@@ -98,11 +94,7 @@ def meeting(
     requirements: Requirements,
     table: PlatformTable,
 ) -> list[int]:
-    """Return the positions that satisfy a required platform: exact matches, or else one that runs.
-
-    The latter only with `compatible`, and never with another version than the requested one, apart
-    from Windows builds that run.
-    """
+    """Return the positions of exact matches or, with `compatible`, of one that runs."""
     exact = [
         position
         for position, platform in enumerate(platforms)
@@ -118,10 +110,7 @@ def meeting(
 
 
 def other_version(wanted: Platform, offered: Platform) -> bool:
-    """Whether a selected entry has another version than the required one.
-
-    On Windows the selection has compared the builds, unless the required version is malformed.
-    """
+    """Whether a selected entry has another version than required, apart from Windows builds."""
     if not wanted.os_version or offered.os_version in {"", wanted.os_version}:
         return False
     return offered.os.lower() != "windows" or read_version(wanted.os_version) is None
@@ -362,6 +351,7 @@ def _not_attested(image: Checkable) -> Iterator[Finding]:
 
 
 def _aged(image: Checkable) -> Iterator[Finding]:
+    """Find builds for both rules about ages; `image_findings` takes equal findings once."""
     limit = image.wanted.max_age
     if not limit:
         return
@@ -380,14 +370,6 @@ def _aged(image: Checkable) -> Iterator[Finding]:
             yield image.finding(TOO_OLD, message, build.platform, build.digest)
 
 
-def _too_old(image: Checkable) -> Iterator[Finding]:
-    return (finding for finding in _aged(image) if finding.rule == TOO_OLD.id)
-
-
-def _age_unknown(image: Checkable) -> Iterator[Finding]:
-    return (finding for finding in _aged(image) if finding.rule == AGEUNKNOWN.id)
-
-
 def _called(build: CheckedBuild) -> str:
     return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
 
@@ -398,8 +380,8 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(PLATFORM_FORBIDDEN, _forbidden),
     CheckRow(PLATFORM_NOT_ALLOWED, _not_allowed),
     CheckRow(ATTESTATION_MISSING, _not_attested),
-    CheckRow(TOO_OLD, _too_old),
-    CheckRow(AGEUNKNOWN, _age_unknown),
+    CheckRow(TOO_OLD, _aged),
+    CheckRow(AGEUNKNOWN, _aged),
 )
 
 #: The rules alone, for reports.
@@ -427,25 +409,10 @@ class CheckedImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Checked:
-    """The result of a check, in the order requested; a failure for each unreadable image."""
+class Checked(ImageResults[CheckedImage]):
+    """The result of a check."""
 
     images: tuple[CheckedImage | Failure, ...]
-
-    @property
-    def looked_at(self) -> tuple[CheckedImage, ...]:
-        """The images that could be read."""
-        return tuple(image for image in self.images if not isinstance(image, Failure))
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The references that failed."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """All findings, image by image."""
-        return tuple(finding for image in self.looked_at for finding in image.findings)
 
     @property
     def passed(self) -> bool:

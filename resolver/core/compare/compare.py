@@ -346,10 +346,7 @@ class Thresholds:
         return not self.fail_on and not self.has_size
 
     def size(self, base: int, size: int) -> str:
-        """Describe how a size exceeds its threshold; empty if it does not.
-
-        Without a threshold, any other size exceeds it.
-        """
+        """Describe how a size exceeds its threshold, or differs without one; empty if not."""
         times = ratio(base, size)
         if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
             return _times(times, self.max_ratio)

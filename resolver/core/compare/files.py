@@ -103,11 +103,7 @@ class LabelledTree:
 
 
 def why_apart(base: Platform | None, other: Platform | None) -> str:
-    """Return why the files of two builds cannot be compared; empty if they can.
-
-    A Windows layer has its files below `Files/` and its registry below `Hives/`, so its paths have
-    no meaning on another system.
-    """
+    """Return why the files of two builds cannot be compared (one is for Windows); else empty."""
     if base is None or other is None or (base.os == "windows") == (other.os == "windows"):
         return ""
     return f"not compared file by file: it is for {other.os}, and the base for {base.os}"
@@ -417,11 +413,7 @@ def _side_by_side(
 
 
 class _Renamed:
-    """Paths of two trees; those without a counterpart are paired by key.
-
-    Most paths are their own keys. Only other paths, and those whose names are keys of others, are
-    held in memory.
-    """
+    """Paths of two trees, paired by key; only those are in memory that are not their own keys."""
 
     def __init__(self, before: _Side, after: _Side) -> None:
         self._sides = (before, after)
@@ -561,13 +553,3 @@ class _Folders:
     def _cut(self) -> None:
         self._best.sort(key=lambda folder: (-abs(folder.delta), folder.path))
         del self._best[self._count :]
-
-
-def top_folders(
-    paths: Iterable[tuple[str, int, int]], count: int = TOP_FOLDERS
-) -> tuple[FolderDelta, ...]:
-    """Return the folders that cause most of a difference in size."""
-    folders = _Folders(count)
-    for path, before, after in paths:
-        folders.add(path, before, after)
-    return folders.largest()

@@ -158,11 +158,7 @@ class History:
 
 
 def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTIN) -> History:
-    """Align the histories of builds with the base's.
-
-    Steps that the base does not have keep their position, and are aligned with each other. The
-    order of the builds affects only the columns.
-    """
+    """Align the histories of builds with the base's; the order of builds affects only columns."""
     read = [_steps(build) for build in builds]
     sides = [steps for steps, _reason in read]
     readers = [Normaliser(build.platform, table) for build in builds]

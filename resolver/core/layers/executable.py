@@ -110,11 +110,7 @@ def read_executable(start: bytes) -> Executable | None:
 
 
 def runs_on(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Return whether a platform runs it: its own architecture, or one that it falls back to.
-
-    amd64 runs 32-bit x86 programs, and Windows for arm64 emulates amd64. Machines without a
-    platform (eBPF, firmware, GPU code) are accepted everywhere.
-    """
+    """Return whether a platform runs it; machines without a platform (eBPF, GPU) run everywhere."""
     if executable.machine not in table.architectures:
         return True
     if executable.machine == "amd64p32":

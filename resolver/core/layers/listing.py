@@ -275,10 +275,7 @@ class LayerListing:
 
 
 def canonical(name: str) -> str:
-    """Normalise a name of an archive to a path that stays below the root.
-
-    Source: what containerd (`fs.RootPath`) and umoci (`filepath-securejoin`) do on disk.
-    """
+    """Normalise a name of an archive to a path below the root, as containerd and umoci do."""
     name = name.removeprefix("./")
     name = name.rstrip("/")
     if not _ODD.search(f"/{name}/"):
@@ -462,8 +459,8 @@ class TreeRoom:
     """
 
     __slots__ = (
-        "_databases", "_held", "_implied", "_limits", "_lock", "_numbers", "_package_text",
-        "_packages", "_paths", "_steps", "_text", "traits",
+        "_databases", "_implied", "_limits", "_lock", "_numbers", "_package_text",
+        "_packages", "_paths", "_steps", "_text", "held", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -471,30 +468,27 @@ class TreeRoom:
     ) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
-        self._packages = self._package_text = self._databases = self._held = 0
+        self._packages = self._package_text = self._databases = 0
+        #: Bytes counted at this time.
+        self.held = 0
         self._lock = lock or nullcontext()
         self._numbers: dict[Hashable, int] = {}
         #: The shared values, by number.
         self.traits: list[Hashable] = []
 
-    @property
-    def held(self) -> int:
-        """Bytes counted at this time."""
-        return self._held
-
     def take(self, size: int) -> None:
         """Count bytes of memory that are about to be used."""
         with self._lock:
-            held = self._held + size
+            held = self.held + size
             if held > self._limits.memory:
                 what = "the memory for the files of all platforms"
                 raise _past(what, self._limits.memory, held, "bytes")
-            self._held = held
+            self.held = held
 
     def give(self, size: int) -> None:
         """Return bytes of memory that were counted by `take`."""
         with self._lock:
-            self._held -= size
+            self.held -= size
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:

@@ -223,10 +223,7 @@ class TarReader:
             yield entry
 
     def content(self) -> Iterator[memoryview]:
-        """Yield the content of the current entry, holes as zeros, in pieces up to 1 MiB.
-
-        A piece is valid until the next one. The caller may stop early; content is yielded once.
-        """
+        """Yield the current entry's content once, holes as zeros, each piece until the next."""
         entry, self._entry = self._entry, None
         if entry is None:
             return
@@ -308,10 +305,7 @@ class TarReader:
                 long_link = data.partition(b"\0")[0]
 
     def _global(self, data: bytes) -> None:
-        """Apply a global header, which replaces the previous one.
-
-        As GNU tar does; POSIX would merge them, and Go and the runtimes ignore them.
-        """
+        """Apply a global header, which replaces the previous one; runtimes ignore both."""
         if data:
             records = read_records(data, self._fail)
             # Not even GNU tar sets an attribute on every file.
@@ -434,7 +428,8 @@ class TarReader:
 
     def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
         """Read a sparse file in a PAX format; return its size, the stored bytes, and the map."""
-        size = _stated_size(records, stored)
+        stated = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size")
+        size = int(stated or stored)
         if records.get(b"GNU.sparse.major", b"0") == b"0":
             found = tar_headers.read_map(records.get(b"GNU.sparse.map", b""), self._fail)
         elif (records[b"GNU.sparse.major"], records.get(b"GNU.sparse.minor")) == (b"1", b"0"):
@@ -493,11 +488,6 @@ def _is_sparse(records: Records) -> bool:
     return any(key in records for key in (b"GNU.sparse.map", b"GNU.sparse.major")) or bool(
         records.get(b"GNU.sparse.size")
     )
-
-
-def _stated_size(records: Records, stored: int) -> int:
-    stated = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size")
-    return int(stated or stored)
 
 
 def _holes(size: int) -> Iterator[memoryview]:

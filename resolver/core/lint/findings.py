@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from resolver.core.results.resolve import Failure
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -68,6 +69,36 @@ class Finding:
     digest: str = ""
     hint: str = ""
     place: FindingPlace | None = None
+
+
+class _HasFindings(Protocol):
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
+Result = TypeVar("Result", bound=_HasFindings)
+
+
+class ImageResults(Generic[Result]):
+    """The results for several images, in the order requested; a failure for each unreadable one."""
+
+    __slots__ = ()
+    images: tuple[Result | Failure, ...]
+
+    @property
+    def looked_at(self) -> tuple[Result, ...]:
+        """The images that could be read."""
+        return tuple(image for image in self.images if not isinstance(image, Failure))
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The references that failed."""
+        return tuple(image for image in self.images if isinstance(image, Failure))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, image by image."""
+        return tuple(finding for image in self.looked_at for finding in image.findings)
 
 
 #: Tables of rules as `module:TABLE`, imported only when a report explains a finding.

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.lint import documents, entries, images, programs
-from resolver.core.lint.findings import Severity
-from resolver.core.results.resolve import Failure
+from resolver.core.lint.findings import ImageResults, Severity
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.core.lint.subject import LintRow, Look, Subject
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 
 #: Every rule, with the function that applies it.
@@ -87,25 +87,10 @@ class LintedImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linted:
-    """The result of `lint`, in the order requested; a failure for each unreadable image."""
+class Linted(ImageResults[LintedImage]):
+    """The result of `lint`."""
 
     images: tuple[LintedImage | Failure, ...]
-
-    @property
-    def looked_at(self) -> tuple[LintedImage, ...]:
-        """The images that could be read."""
-        return tuple(image for image in self.images if not isinstance(image, Failure))
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The references that failed."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """All findings, image by image."""
-        return tuple(finding for image in self.looked_at for finding in image.findings)
 
     def reaches(self, severity: Severity) -> bool:
         """Return whether any finding has at least this severity."""

@@ -90,11 +90,7 @@ def pick(
 
 
 def narrow(image: LockedImage, wanted: Sequence[Platform]) -> bool:
-    """Whether a record must not satisfy a request with a fallback.
-
-    The other platforms of a restricted record are unknown, so it allows a fallback only for a
-    platform that it was restricted to.
-    """
+    """Whether a restricted record must not satisfy a request with a fallback."""
     if not image.only:
         return False
     return not {str(platform.normalized()) for platform in wanted} & set(image.only)
@@ -198,11 +194,7 @@ def entries_of(
 
 
 def short_names(references: Sequence[Reference]) -> list[str]:
-    """Return a short unique name for each reference.
-
-    This is the last component of its repository; if not unique, with the tag; then all of it; then
-    with a number.
-    """
+    """Return unique names: the last component, with the tag, all of it, or with a number."""
     forms = [_forms(reference) for reference in references]
     counts = [Counter(level) for level in zip(*forms, strict=True)]
     names: list[str] = []

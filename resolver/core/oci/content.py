@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A verified document and its descriptor.
-
-    `descriptor.media_type` is the decided type (docs/wire-protocol.md, "Document type");
-    `descriptor.digest` and `descriptor.size` are those of `body`.
-    """
+    """A verified document; its descriptor has the decided type, digest and size of `body`."""
 
     descriptor: Descriptor
     body: bytes

@@ -90,10 +90,7 @@ class Descriptor:
 
     @property
     def attests(self) -> str | None:
-        """The digest, as text, of the entry that this attestation of BuildKit refers to.
-
-        Source: BuildKit, docs/attestations/attestation-storage.md.
-        """
+        """The digest text of the entry that this attestation of BuildKit refers to."""
         return self.annotation("vnd.docker.reference.digest")
 
     @property

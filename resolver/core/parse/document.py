@@ -124,10 +124,7 @@ class FieldReader:
             yield self
 
     def text(self) -> str:
-        """Read text; a number, a date or `true` without quotes is refused, for it may change.
-
-        `tag: 1.10` without quotes is the number 1.1 to every other reader of the same file.
-        """
+        """Read text; a number or `true` without quotes is refused: `1.10` is 1.1 to others."""
         if not isinstance(self.value, YamlScalar):
             self.fail("text is expected here")
         kind = self.value.kind

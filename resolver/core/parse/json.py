@@ -238,11 +238,7 @@ class _Doubled(dict[str, object]):
 
 
 class _Hooks:
-    """Hooks of `json.loads` for values that need a check.
-
-    The hooks do not know the path, so they only mark values; paths are found afterwards, and only
-    in a document with marked values.
-    """
+    """Hooks of `json.loads` that only mark values, since they do not know the path."""
 
     def __init__(self, *, any_number: bool) -> None:
         self.marked = False
@@ -368,17 +364,6 @@ _LINE_ENDS = re.compile("[\0\r\n]")
 _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 
-def integer(value: object, what: str, path: str) -> int:
-    """Check that a value is a whole number in 0..2^63-1, and return it."""
-    # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
-    if type(value) is not int:
-        kind = "a fraction" if isinstance(value, float) else kind_of(value)
-        raise BadDocument(what, path, f"must be a whole number, not {kind}")
-    if not 0 <= value <= MAX_INTEGER:
-        raise BadDocument(what, path, "must be in 0..2^63-1")
-    return value
-
-
 def text(value: object, what: str, path: str) -> str:
     """Check that a value is text, and return it."""
     if not isinstance(value, str):
@@ -392,14 +377,6 @@ def digest(value: object, what: str, path: str) -> Digest:
         return Digest.parse(text(value, what, path))
     except UnsupportedAlgorithm as error:
         raise UnsupportedDocument(what, path, error.reason, _HASH_HINT) from error
-    except InvalidDigest as error:
-        raise BadDocument(what, path, f"not a digest: {error.reason}") from error
-
-
-def any_digest(value: object, what: str, path: str) -> Digest:
-    """Parse a value as a digest of any algorithm, for content that may never be fetched."""
-    try:
-        return Digest.read(text(value, what, path))
     except InvalidDigest as error:
         raise BadDocument(what, path, f"not a digest: {error.reason}") from error
 
@@ -475,7 +452,14 @@ class Fields:
 
     def integer(self, name: str) -> int:
         """Return a required member as a whole number in 0..2^63-1."""
-        return integer(self.required(name), self.what, self.at(name))
+        value = self.required(name)
+        # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
+        if type(value) is not int:
+            kind = "a fraction" if isinstance(value, float) else kind_of(value)
+            raise self.bad(name, f"must be a whole number, not {kind}")
+        if not 0 <= value <= MAX_INTEGER:
+            raise self.bad(name, "must be in 0..2^63-1")
+        return value
 
     def boolean(self, name: str) -> bool:
         """Return a member as a boolean; False when missing."""
@@ -490,7 +474,10 @@ class Fields:
 
     def any_digest(self, name: str) -> Digest:
         """Return a required member as a digest of any algorithm."""
-        return any_digest(self.required(name), self.what, self.at(name))
+        try:
+            return Digest.read(text(self.required(name), self.what, self.at(name)))
+        except InvalidDigest as error:
+            raise self.bad(name, f"not a digest: {error.reason}") from error
 
     def array(self, name: str) -> list[object]:
         """Return a member as an array; empty when missing."""
@@ -510,10 +497,7 @@ class Fields:
         )
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return a member that is a text or an array of texts, as Docker reads commands.
-
-        Source: moby api/types/strslice, `StrSlice.UnmarshalJSON`.
-        """
+        """Return a member that is text or an array of texts, like Docker's `StrSlice`."""
         value = self.members.get(name)
         if not isinstance(value, str):
             return self.texts(name)

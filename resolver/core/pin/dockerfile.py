@@ -392,7 +392,7 @@ def _instruction(
     if name == "FROM" and not is_trigger:
         image, stage = _from(_words(rest))
         if image is not None:
-            yield from _base(text, image, _flag(rest, "platform"), scope, seen, start)
+            yield from _base(text, image, next(_flags(rest, "platform"), None), scope, seen, start)
         if stage is not None:
             seen.add(stage)
     elif name in {"COPY", "RUN"}:
@@ -484,10 +484,6 @@ def _from(words: list[Word]) -> tuple[Word | None, str | None]:
     rest = [word for word in words if not word.text.startswith("--")]
     named = len(rest) == 3 and rest[1].text.upper() == "AS"  # noqa: PLR2004 - image, AS, name
     return (rest[0] if rest else None), (rest[2].text.lower() if named else None)
-
-
-def _flag(rest: Word, name: str) -> Word | None:
-    return next(_flags(rest, name), None)
 
 
 def _flags(rest: Word, name: str) -> Iterator[Word]:

@@ -168,10 +168,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
     platform: str = "",
     before: int | None = None,
 ) -> ImageSpot | Stray:
-    """Read the reference in a span; its digest follows the name directly.
-
-    A name without a tag is pinned as `name:latest@…`, so that it can be updated later.
-    """
+    """Read the reference in a span; one without a tag is pinned as `name:latest@…`."""
     written = text[start:end]
     try:
         reference = Reference.parse(written)
@@ -186,10 +183,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
 
 
 def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
-    """Sort references, each span once, and mark those that comments exclude.
-
-    A value that several references share, as with an anchor, cannot be pinned.
-    """
+    """Sort references, each span once; one that comments exclude or anchors share is not pinned."""
     spots: dict[tuple[int, int], ImageSpot] = {}
     strays: dict[tuple[int, str], Stray] = {}
     passed: dict[int, Passed] = {}
@@ -281,10 +275,7 @@ TOGETHER = (
 
 
 def span_of(text: str, scalar: YamlScalar) -> tuple[int, int] | None:
-    """Return the span of a scalar's value in the file; None if the text differs from the value.
-
-    It differs for escapes, folded lines and doubled quotes.
-    """
+    """Return the span of a scalar's value; None for escapes, folded lines and doubled quotes."""
     raw, value = text[scalar.start : scalar.end], scalar.value
     if scalar.style in {"|", ">"}:
         wanted = value.strip()

@@ -255,11 +255,7 @@ def values(document: Node, path: str = "") -> Iterator[tuple[YamlScalar, tuple[s
 
 
 def nodes(document: Node, path: str = "") -> Iterator[tuple[Node, tuple[str, ...], str]]:
-    """Yield every value with the keys above it and its path, each once.
-
-    In `{name: IMAGE, value: x}`, the notation of parameters and variables, the name counts as key.
-    Merged content is yielded where it is defined.
-    """
+    """Yield each value once, with its path and the keys above it, of parameters also the name."""
     waiting: list[tuple[Node, tuple[str, ...], str]] = [(document, (), path)]
     seen: set[int] = set()
     while waiting:

@@ -14,7 +14,7 @@ from resolver.errors import InvalidPlatform
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.platforms.fact_types import Facts, WindowsFacts
+    from resolver.core.platforms.fact_types import Facts
 
 
 _DIGITS = frozenset("0123456789")
@@ -56,6 +56,7 @@ class PlatformTable:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+        self.windows = facts.windows
         self.assumed_system = facts.assumed_system
         self.systems = frozenset(facts.systems)
         self.architectures = frozenset(facts.architectures)
@@ -73,11 +74,6 @@ class PlatformTable:
             for release in facts.windows.releases
             for name in release.names
         }
-
-    @property
-    def windows(self) -> WindowsFacts:
-        """The known Windows builds, and which run on which."""
-        return self.facts.windows
 
     def system(self, name: str) -> str:
         """Normalise an operating system; "" is the default one."""
@@ -103,12 +99,7 @@ class PlatformTable:
         return self._families.get(architecture) or Family(architecture)
 
     def acceptable(self, want: Platform) -> tuple[tuple[Platform, Grade], ...]:
-        """List the platforms that satisfy `want`, normalised, best first.
-
-        See docs/platform-matching.md, "Acceptable platforms".
-
-        All have the operating system, version and features of `want`, which comes first.
-        """
+        """List the platforms that satisfy `want`, normalised, itself first and then the best."""
         normal = want.normalized(self)
         return tuple(
             (dataclasses.replace(normal, architecture=architecture, variant=variant), grade)
@@ -433,11 +424,7 @@ def _percent(text: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
-    """Decode a percent-encoded name, in which plain characters must not be encoded.
-
-    So every name has one spelling, and plain names mean the same to containerd, which knows no
-    escapes here.
-    """
+    """Decode a percent-encoded name, in which plain characters must not be encoded."""
     name = _unescape(text, part)
     if _percent(name, plain).upper() != part.upper():
         raise InvalidPlatform(text, f"`{part}` escapes a character that is written plainly")

@@ -237,11 +237,7 @@ def nearest(
     local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> list[tuple[int, str]]:
-    """List the positions of similar entries that do not match, each with the reason.
-
-    These are entries of the same system and architecture or, without any, of the same
-    architecture: at most five, in index order, the first of equal ones.
-    """
+    """List at most five similar entries that do not match, by position, each with the reason."""
     wants = (want,) if isinstance(want, Platform) else tuple(want)
     systems = {request.normalized(table).os for request in wants}
     chips = {table.chip(request.architecture or UNKNOWN, request.variant) for request in wants}

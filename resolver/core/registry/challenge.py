@@ -59,12 +59,8 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
     A malformed line is read up to the error (docs/wire-protocol.md, "Challenges").
     Grammar: RFC 9110, 11.6.1.
 
-    Args:
-        values: one text per header line. Do not join them: an error in one would hide the next.
-        who: the sender, for messages.
-
-    Raises:
-        UnsupportedChallenge: there is no challenge, or there are too many.
+    Do not join the lines: an error in one would hide the next. Raises `UnsupportedChallenge` for
+    no challenge, or too many.
     """
     lines = (values,) if isinstance(values, str) else tuple(values)
     if sum(map(len, lines)) > MAX_HEADER:

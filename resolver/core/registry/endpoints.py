@@ -28,10 +28,7 @@ OF_DIGEST = frozenset({Ability.PULL, Ability.REFERRERS})
 
 
 class Pulls(Enum):
-    """The references that an endpoint is used for.
-
-    Source: containers-registries.conf(5), `pull-from-mirror`.
-    """
+    """The references of an endpoint. Source: containers-registries.conf(5), `pull-from-mirror`."""
 
     ALL = "all"
     BY_DIGEST = "digest-only"
@@ -182,10 +179,7 @@ def matches_prefix(name: str, prefix: str) -> bool:
 
 
 def rewrite(name: str, prefix: str, location: str) -> str:
-    """Replace `prefix` by `location`; with a wildcard, replace the host.
-
-    Source: containers/image v5 pkg/sysregistriesv2, rewriteReference.
-    """
+    """Replace `prefix` by `location`, the host for a wildcard, as containers/image does."""
     if not location:
         return name
     if prefix.startswith("*."):

@@ -191,11 +191,7 @@ def parts_of_jobs(
 def _usable(
     image: ImageDocuments, wanted: Sequence[Platform], table: PlatformTable
 ) -> tuple[list[Job], list[Warned]]:
-    """Create a job for each platform, with the entry that `resolve` selects for it.
-
-    Skip entries without a platform, with unsafe characters, or that require features that were not
-    requested, and of several entries for one platform all but one.
-    """
+    """Create a job for each platform, with the entry that `resolve` selects; warn of the others."""
     rivals: dict[Platform, list[tuple[Platform, ImageEntry]]] = {}
     warnings = []
     for part in image.images:

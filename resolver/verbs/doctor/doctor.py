@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver._version import __version__
-from resolver.core.results.doctor import PREFIX, Checkup, CheckupRow
+from resolver.core.results.doctor import Checkup, CheckupRow
+from resolver.core.variables import PREFIX
 from resolver.errors import ResolverError
 from resolver.files.platforms import load_table
 from resolver.settings import Flags, Settings

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING
 from resolver._version import __version__
 from resolver.core.parse.document import similar
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.doctor import (
-    PREFIX,
-    VARIABLES,
-    Requirement,
-    is_outside,
-    read_requirement,
-)
+from resolver.core.results.doctor import Requirement, is_outside, read_requirement
+from resolver.core.variables import PREFIX, VARIABLES
 from resolver.files.platforms import host_platform, load_table
 from resolver.verbs.doctor.machine import note, ok, warning, wrong
 
