@@ -44,10 +44,8 @@ _ORDER = ("index", "manifest", "config", "layer", "blob")
 class GcSnapshot:
     """An exclusively locked store, and everything that protects content.
 
-    Attributes:
-        others: digests, as text, needed by names that are not in `names`.
-        fault: why `others` is incomplete; None if it is complete.
-        unread: active leases that cannot be read.
+    `others`: digests, as text, needed by names that are not in `names`. `fault`: why `others` is
+    incomplete; None if it is complete. `unread`: active leases that cannot be read.
     """
 
     root: StoreFolder
@@ -322,7 +320,7 @@ class _SizeLimiter:
         fixed: tuple[set[Digest], set[Digest]],
         loose: list[Loose],
     ) -> None:
-        self._ground = snapshot
+        self._snapshot = snapshot
         self.stay = stay
         self.notes = notes
         self.loose = loose
@@ -354,7 +352,7 @@ class _SizeLimiter:
                 staying.append(record)
                 self.kept.append(stay)
             else:
-                self._drop(self._ground.closure(record))
+                self._drop(self._snapshot.closure(record))
                 note = notes.pop(record.reference, None)
                 self._drop(() if note is None else (note.root.digest,))
         kept = {record.reference for record in staying}
@@ -370,12 +368,12 @@ class _SizeLimiter:
         for digest in digests:
             self._users[digest] -= 1
             if not self._users[digest]:
-                self._size -= self._ground.size_of((digest,))
+                self._size -= self._snapshot.size_of((digest,))
 
     def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
-        size = self._ground.size_of(self._ground.closure(record))
+        size = self._snapshot.size_of(self._snapshot.closure(record))
         core = {record.root.digest, *(image.manifest.digest for image in record.images)}
-        for lease in self._ground.leases:
+        for lease in self._snapshot.leases:
             if lease.digests & core:
                 return Stay("image-lease", 1, size, lease.purpose, lease.process)
         if shield is not None and record.pulled_at >= shield:

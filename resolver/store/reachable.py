@@ -425,10 +425,8 @@ class Files(Mapping[Digest, os.stat_result]):
 class Entry:
     """A cached name: its listing and the content it needs.
 
-    Attributes:
-        pieces: digests of the content it needs, as text.
-        looked: digests that were looked up for it, present or absent.
-        is_lasting: all reads succeeded, so that it can be cached.
+    `pieces`: digests of the content it needs, as text. `looked`: digests that were looked up for
+    it, present or absent. `is_lasting`: all reads succeeded, so that it can be cached.
     """
 
     name: Signature

@@ -54,7 +54,7 @@ class _Change:
         if not left:
             return None
         gone = self._gone()
-        beside = tuple(each for each in self.record.attached if each.manifest.digest not in gone)
+        beside = tuple(item for item in self.record.attached if item.manifest.digest not in gone)
         return replace(self.record, images=left, attached=beside)
 
     @property
@@ -169,13 +169,13 @@ def _by_digest(snapshot: GcSnapshot, target: str) -> list[_Change]:
     return found
 
 
-def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+def _by_start(snapshot: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
     """Find an id by its start: of a named image, else of one that nothing names."""
-    ids, needed = _ids(ground)
-    named = {digest: _naming(ground, digest) for digest in ids if _fits(digest, target)}
+    ids, needed = _ids(snapshot)
+    named = {digest: _naming(snapshot, digest) for digest in ids if _fits(digest, target)}
     # What is part of a named image is no image by itself.
-    rest = [d for d in ground.files if _fits(d, target) and d not in needed]
-    loose = {digest: images for digest in rest if (images := _unnamed(ground, digest, needed))}
+    rest = [d for d in snapshot.files if _fits(d, target) and d not in needed]
+    loose = {digest: images for digest in rest if (images := _unnamed(snapshot, digest, needed))}
     meanings = {
         *(frozenset((c.record.reference, c.images) for c in changes) for changes in named.values()),
         *(frozenset(images) for images in loose.values()),
@@ -270,7 +270,7 @@ def _fits(digest: Digest, text: str) -> bool:
 def _refuse_in_use(
     snapshot: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
-    """Refuse what somebody uses, and an id that would take several names along."""
+    """Refuse an image in use, and an id of an image with several names."""
     names = sorted(change.record.reference for change in changes)
     if len(names) > 1:
         raise _in_use(

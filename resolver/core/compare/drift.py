@@ -40,10 +40,8 @@ class Unit(Enum):
 class Dimension:
     """One property of a build.
 
-    Attributes:
-        name: stable; used by `--ignore` and JSON.
-        drifts: whether a difference is drift; others have fields of their own in the result.
-        look: returns the value; empty if the build has none.
+    `name`: stable; used by `--ignore` and JSON. `drifts`: whether a difference is drift; others
+    have fields of their own in the result. `look`: returns the value; empty if the build has none.
     """
 
     name: str

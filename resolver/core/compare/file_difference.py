@@ -92,10 +92,8 @@ class FolderDelta:
 class Package:
     """An installed package.
 
-    Attributes:
-        manager: `dpkg`, `apk` or `rpm`.
-        version: with epoch and release, as the manager writes it.
-        architecture: as the manager writes it; `all` or `noarch` for none.
+    `manager`: `dpkg`, `apk` or `rpm`. `version`: with epoch and release, as the manager writes it.
+    `architecture`: as the manager writes it; `all` or `noarch` for none.
     """
 
     manager: str

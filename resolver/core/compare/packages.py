@@ -159,10 +159,8 @@ MAX_FIELD = 256
 class Database:
     """A package database at a known path.
 
-    Attributes:
-        read: parses the bytes; None for an unsupported format.
-        is_folder: the path is a folder with one file per package.
-        limit: bytes of the file, or of each file in the folder.
+    `read`: parses the bytes; None for an unsupported format. `is_folder`: the path is a folder with
+    one file per package. `limit`: bytes of the file, or of each file in the folder.
     """
 
     manager: str

@@ -35,26 +35,18 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A contradiction within a lock; the reason ends a sentence."""
-
-    field: str
-    reason: str
-
-
-def contradiction(lock: Lock) -> Contradiction | None:
-    """Return the first contradiction: another digest for a reference by digest, or two sizes."""
+def contradiction(lock: Lock) -> tuple[str, str] | None:
+    """Return field and reason of the first contradiction: another digest, or two sizes of one."""
     sizes: dict[Digest, tuple[int, str]] = {}
     for image in lock.images:
         own = Reference.parse(image.reference).digest
         if own is not None and own != image.digest:
             field = f"images.{image.reference}.digest"
-            return Contradiction(field, "the reference that it stands under has another digest")
+            return field, "the reference that it stands under has another digest"
     for field, digest, size in _sizes(lock):
         known, where = sizes.setdefault(digest, (size, field))
         if known != size:
-            return Contradiction(field, f"`{where}` says {known} for the same digest")
+            return field, f"`{where}` says {known} for the same digest"
     return None
 
 
@@ -242,7 +234,7 @@ def read_lock(body: bytes, place: str) -> Lock:
         raise LockLimit(place, "", reason, _SPLIT) from error
     found = contradiction(lock)
     if found is not None:
-        raise BadLock(place, found.field, found.reason)
+        raise BadLock(place, *found)
     return lock
 
 

@@ -95,11 +95,9 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)
 class RangeAnswer:
     """The response to a range request.
 
-    Attributes:
-        whole: the range was ignored; `chunks` start at the first byte of the blob.
-        end: the offset just past the last byte; a faulty server may send more, so the reader
-            must check.
-        coding: the stated content coding; empty for none.
+    `whole`: the range was ignored; `chunks` start at the first byte of the blob. `end`: the offset
+    just past the last byte; a faulty server may send more, so the reader must check. `coding`: the
+    stated content coding; empty for none.
     """
 
     whole: bool

@@ -362,10 +362,8 @@ class PinState(Enum):
 class Pin:
     """One image reference in a file.
 
-    Attributes:
-        role: its use: `FROM`, `services.web.image`.
-        digest: the current digest; None without.
-        before: the previous digest; None without.
+    `role`: its use: `FROM`, `services.web.image`. `digest`: the current digest; None without.
+    `before`: the previous digest; None without.
     """
 
     place: FindingPlace

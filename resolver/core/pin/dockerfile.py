@@ -154,10 +154,7 @@ class Word:
 class DockerfileInstruction:
     """One instruction, its lines joined.
 
-    Attributes:
-        name: in upper case.
-        rest: the text after the name.
-        start: its offset in the file.
+    `name`: in upper case. `rest`: the text after the name. `start`: its offset in the file.
     """
 
     name: str

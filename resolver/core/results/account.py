@@ -50,10 +50,8 @@ class Hits:
 class Quota:
     """The pull limit that a registry states.
 
-    Attributes:
-        remaining: pulls left; None if not stated.
-        window: seconds; None if not stated.
-        source: the address or account id that pulls are counted for; empty if not stated.
+    `remaining`: pulls left; None if not stated. `window`: seconds; None if not stated. `source`:
+    the address or account id that pulls are counted for; empty if not stated.
     """
 
     registry: str

@@ -186,10 +186,8 @@ class Removed:
 class Damage:
     """A damaged file or name of the store.
 
-    Attributes:
-        name: a digest as text, or a path.
-        problem: `missing`, `size`, `content`, `not-a-file`, `bad-name` or `unreadable`.
-        repaired: it was fetched again, or quarantined and not needed.
+    `name`: a digest as text, or a path. `problem`: `missing`, `size`, `content`, `not-a-file`,
+    `bad-name` or `unreadable`. `repaired`: it was fetched again, or quarantined and not needed.
     """
 
     name: str
@@ -218,11 +216,8 @@ class Verified:
 class ImageUsage:
     """Disk usage of one image, in bytes.
 
-    Attributes:
-        reference: empty for a dangling image.
-        sharers: references of those images and the bytes shared with each, largest first, at most
-            20.
-        sharing: number of those images.
+    `reference`: empty for a dangling image. `sharers`: references of those images and the bytes
+    shared with each, largest first, at most 20. `sharing`: number of those images.
     """
 
     reference: str
@@ -237,10 +232,8 @@ class ImageUsage:
 class DiskUsage:
     """Disk usage of the store, in bytes.
 
-    Attributes:
-        unused: content that no pulled image needs.
-        temporary: quarantined and leftover files.
-        unpulled: the part of `unused` that belongs to images that were read and not pulled.
+    `unused`: content that no pulled image needs. `temporary`: quarantined and leftover files.
+    `unpulled`: the part of `unused` that belongs to images that were read and not pulled.
     """
 
     images: tuple[ImageUsage, ...]
@@ -255,10 +248,8 @@ class DiskUsage:
 class ActiveLease:
     """A process that is using the store.
 
-    Attributes:
-        purpose: such as "pull docker.io/library/app:1".
-        since: start time, in seconds since 1970.
-        process: its id, in its own PID namespace; None if the lease has none.
+    `purpose`: such as "pull docker.io/library/app:1". `since`: start time, in seconds since 1970.
+    `process`: its id, in its own PID namespace; None if the lease has none.
     """
 
     purpose: str
