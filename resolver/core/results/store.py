@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.reference import Reference
-from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import Attached
@@ -258,94 +252,8 @@ class ActiveLease:
     process: int | None = None
 
 
-#: The keys of `--filter KEY=VALUE`.
-KEYS = ("dangling", "platform", "reference")
-#: A version and features, as `str` of a platform writes them.
-_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
-_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
-
-
 @dataclass(frozen=True, slots=True)
 class ImageListing:
-    """Images of a store, sorted by reference."""
+    """Images of a store, sorted by reference; those with `read_as` were read and not pulled."""
 
     images: tuple[StoredImage, ...]
-
-    @property
-    def pulled(self) -> tuple[StoredImage, ...]:
-        """The pulled images, and those that moved tags left behind."""
-        return tuple(image for image in self.images if not image.read_as)
-
-    @property
-    def unpulled(self) -> tuple[StoredImage, ...]:
-        """The images that a comparison read and that were not pulled."""
-        return tuple(image for image in self.images if image.read_as)
-
-
-@dataclass(frozen=True, slots=True)
-class ListFilters:
-    """Filters of the list of images."""
-
-    patterns: tuple[str, ...] = ()
-    platforms: tuple[str, ...] = ()
-    dangling: bool | None = None
-
-    @classmethod
-    def parse(cls, filters: Iterable[str], patterns: Iterable[str] = ()) -> ListFilters:
-        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns."""
-        wanted: dict[str, list[str]] = {key: [] for key in KEYS}
-        wanted["reference"] += patterns
-        for text in filters:
-            key, equals, value = text.partition("=")
-            if not (equals and value and key in KEYS):
-                raise Usage(
-                    f"`--filter {text}` is not a filter",
-                    "write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`",
-                )
-            wanted[key].append(value)
-        return cls(
-            tuple(wanted["reference"]), tuple(wanted["platform"]), _truth(wanted["dangling"])
-        )
-
-    def take(self, images: Iterable[StoredImage]) -> ImageListing:
-        """Keep the images that match."""
-        return ImageListing(tuple(image for image in images if self._fits(image)))
-
-    def _fits(self, image: StoredImage) -> bool:
-        if self.dangling is not None and image.dangling is not self.dangling:
-            return False
-        if self.platforms and not any(
-            _at_or_below(wanted, held) for wanted in self.platforms for held in image.platforms
-        ):
-            return False
-        return not self.patterns or any(named(image, pattern) for pattern in self.patterns)
-
-
-def named(image: StoredImage, pattern: str) -> bool:
-    """Whether a pattern matches an image's reference, with or without tag, full or familiar."""
-    return any(
-        fnmatchcase(name, pattern)
-        for text in ((image.reference,) if image.reference else image.read_as)
-        for name in _spellings(Reference.parse(text))
-    )
-
-
-def _spellings(reference: Reference) -> tuple[str, ...]:
-    short = reference.familiar
-    return (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
-
-
-def _at_or_below(wanted: str, held: str) -> bool:
-    """Whether `linux` or `linux/arm64` covers `linux/arm64/v8`, in any version."""
-    plain = _PARENTHESES.sub("", held)
-    below = (f"{wanted}/", f"{wanted}:")
-    return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)
-
-
-def _truth(values: list[str]) -> bool | None:
-    if not values:
-        return None
-    truth = _TRUTHS.get(values[-1].lower())
-    if truth is None:
-        raise Usage(f"`--filter dangling={values[-1]}` is neither true nor false")
-    return truth
