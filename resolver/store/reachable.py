@@ -2,6 +2,11 @@
 
 A document that is present and unreadable stops the walk, because its references are unknown
 (docs/store-and-reliability.md, "Collection"). An absent document is missing; a pull restores it.
+
+A cached index of the content that each name needs keeps listing a large store fast. An entry is
+valid while its name file and all content read for it are unchanged (inode, size and times) and
+absent content is still absent; otherwise it is read again. The index may be removed at any time. It
+is written atomically, and a damaged one is ignored.
 """
 
 from __future__ import annotations
