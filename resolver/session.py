@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
     from resolver.core.check.check import Checked, Requirements
     from resolver.core.check.policy import Policy
-    from resolver.core.compare.compare import Comparison, ImageComparison
-    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
     from resolver.core.lint.lint import Linted
     from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.entries import ExportedLockEntry
     from resolver.core.lockfile.lock import Locked
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.reference import Reference
-    from resolver.core.pin.result import Pinned
+    from resolver.core.pin.decide import Pinned
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
     from resolver.core.results.doctor import Checkup, CheckupRow, Console

@@ -15,9 +15,8 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.output import Output
-    from resolver.core.compare.compare import Comparison, ImageComparison
+    from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
     from resolver.core.compare.drift import Aspect
-    from resolver.core.compare.thresholds import Thresholds
     from resolver.session import Session
 
 
@@ -198,7 +197,7 @@ class CompareOptions:
         Raises:
             Usage: a value is invalid.
         """
-        from resolver.core.compare.thresholds import Thresholds
+        from resolver.core.compare.compare import Thresholds
 
         limits = Thresholds(
             fail_on=frozenset(_aspects(fail_on or [])),

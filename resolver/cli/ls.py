@@ -53,7 +53,7 @@ def ls(
       resolver rm $(resolver ls -q --dangling)
     """
     from resolver.cli.run import open_session
-    from resolver.core.results.store import ListFilters
+    from resolver.verbs.store import ListFilters
 
     wanted = ListFilters.parse([*(filters or []), *(["dangling=true"] * dangling)], patterns or [])
     source = context.get_parameter_source("quiet")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.output import Output
-    from resolver.core.pin.result import Pinned, PinnedFile
+    from resolver.core.pin.decide import Pinned, PinnedFile
     from resolver.session import Session
 
 
@@ -143,7 +143,7 @@ def run(
     )
     output.warnings(found.warnings)
     if request.diff:
-        from resolver.core.pin.result import diff as unified_diff
+        from resolver.core.pin.decide import diff as unified_diff
 
         for file in found.files:
             output.raw(unified_diff(file.path, file.text, file.after).encode())
@@ -164,7 +164,7 @@ def run(
 
 def _written(session: Session, file: PinnedFile) -> PinnedFile:
     """Write a file; on failure, return it with the error, so that the others are still written."""
-    from resolver.core.pin.result import Pinned, PinState
+    from resolver.core.pin.decide import Pinned, PinState
 
     try:
         session.write_pins(Pinned((file,)))

@@ -13,9 +13,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.oci.config import HistoryEntry, ImageConfig
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
 
 

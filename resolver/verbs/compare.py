@@ -99,8 +99,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from resolver.core.compare.builds import Build
-    from resolver.core.compare.compare import Comparison, ImageComparison, Terms
-    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.compare.compare import Comparison, ImageComparison, Terms, Thresholds
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.reference import Reference
@@ -128,8 +127,11 @@ def compare(  # noqa: PLR0913 - each has a default and a name
     files: bool = False,
 ) -> Comparison:
     """Find out how one image differs between its platforms."""
-    from resolver.core.compare.compare import compare_builds  # noqa: PLC0415 - for this verb alone
-    from resolver.core.compare.thresholds import Thresholds, judge  # noqa: PLC0415
+    from resolver.core.compare.compare import (  # noqa: PLC0415 - for this verb alone
+        Thresholds,
+        compare_builds,
+        judge,
+    )
 
     wants = _wants(context, platforms)
     terms = _terms(context, base, expect, expect_as, ignore)
@@ -161,8 +163,11 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     files: bool = False,
 ) -> ImageComparison:
     """Find out, platform by platform, what a second image is to the holder of a first."""
-    from resolver.core.compare.compare import compare_build_sets  # noqa: PLC0415 - for this verb alone
-    from resolver.core.compare.thresholds import Thresholds, judge_images  # noqa: PLC0415
+    from resolver.core.compare.compare import (  # noqa: PLC0415 - for this verb alone
+        Thresholds,
+        compare_build_sets,
+        judge_images,
+    )
 
     wants = _wants(context, platforms)
     terms = _terms(context, None, expect, expect_as, ignore)

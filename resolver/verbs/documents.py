@@ -35,8 +35,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.content import Source
+    from resolver.core.oci.manifest import ImageConfig
     from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.platforms.select import Selection
@@ -580,7 +580,7 @@ def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> I
         PlatformUnknown: the manifest has no config.
 
     """
-    from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
+    from resolver.core.oci.manifest import parse_config  # noqa: PLC0415 - most answers need none
 
     if manifest.config is None:
         raise PlatformUnknown(f"`{reference}` has no config, so its platform is unknown")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import INDEX_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, EntryKind
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import (
-    SPEAKS_ABOUT,
     ImageDocuments,
     ImageEntry,
     kinds_of,
@@ -274,11 +273,11 @@ def _beside(
     found = dict.fromkeys(builds, frozenset[str]())
 
     def wanted(entry: Descriptor) -> bool:
-        return entry.is_attestation and entry.annotation(SPEAKS_ABOUT) in builds
+        return entry.is_attestation and entry.attests in builds
 
     depth = Depth(manifests=False, configs=False, attestations=True)
     for part in gather(reader, root, depth, jobs=jobs, wanted=wanted).attestations:
-        about = part.descriptor.annotation(SPEAKS_ABOUT)
+        about = part.descriptor.attests
         if part.failure is not None:
             raise part.failure
         if part.manifest is not None and about in found:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import EntryKind
-from resolver.core.oci.image import SPEAKS_ABOUT, ImageEntry
-from resolver.core.oci.manifest import Index, Manifest
+from resolver.core.oci.image import ImageEntry
+from resolver.core.oci.manifest import Index, Manifest, parse_config
 from resolver.core.results.resolve import Inspection, Offer, Offers
 from resolver.values import dataclass
 from resolver.verbs.documents import passed_over, read_config, read_manifest, type_of
@@ -157,7 +156,7 @@ def _offer(entry: ImageEntry) -> Offer:
         platform=entry.platform,
         size=sum(layer.size for layer in manifest.layers) if manifest is not None else None,
         layers=len(manifest.layers) if manifest is not None else None,
-        refers_to=entry.descriptor.annotation(SPEAKS_ABOUT),
+        refers_to=entry.descriptor.attests,
         artifact_type=_artifact_type(entry) if entry.kind is EntryKind.ARTIFACT else None,
     )
 

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from resolver.core.layers.executable import Executable
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageEntry
+    from resolver.core.oci.manifest import ImageConfig
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.errors import ResolverError
 

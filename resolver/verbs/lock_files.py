@@ -125,7 +125,7 @@ def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
         lock = how(load_if_any(path) or Lock())
         found = contradiction(lock)
         if found is not None:
-            raise BadDocument(f"what is to be written to `{path}`", found.field, found.reason)
+            raise BadDocument(f"what is to be written to `{path}`", *found)
         save(path, lock)
     return lock
 

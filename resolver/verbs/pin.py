@@ -13,7 +13,17 @@ from resolver.core.oci.manifest import Index
 from resolver.core.pin import bake, decide, dockerfile
 from resolver.core.pin import kubernetes as helm
 from resolver.core.pin.compose import Moved
-from resolver.core.pin.decide import Fact, Judge, PinQuery, PinRequest, deciding, queries_of
+from resolver.core.pin.decide import (
+    Fact,
+    Judge,
+    Pinned,
+    PinnedFile,
+    PinQuery,
+    PinRequest,
+    SkippedFile,
+    deciding,
+    queries_of,
+)
 from resolver.core.pin.edits import (
     TEMPLATE,
     FoundReferences,
@@ -25,7 +35,6 @@ from resolver.core.pin.edits import (
 )
 from resolver.core.pin.kinds import KINDS, by_content, by_path, may_be_known
 from resolver.core.pin.likeness import likeness, sweep, unknown, values
-from resolver.core.pin.result import Pinned, PinnedFile, SkippedFile
 from resolver.core.results.events import Warned
 from resolver.errors import (
     LimitExceeded,

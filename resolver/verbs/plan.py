@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import LeftOut, kind_of, refers_to
 from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT
-from resolver.core.oci.manifest import Index, Manifest
+from resolver.core.oci.manifest import Index, LeftOut, Manifest, kind_of, refers_to
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.platforms.platform import Platform
@@ -25,9 +24,9 @@ from resolver.verbs.threads import parallel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.core.oci.attached import AttachedKind
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.plan import Plan
     from resolver.store import LocalStore

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
-from resolver.core.oci.manifest import Index, Manifest, oversize
+from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
 from resolver.core.platforms.platform import Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
@@ -32,8 +31,8 @@ from resolver.verbs.documents import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import ImageConfig
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable

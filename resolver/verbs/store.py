@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Noted
+from resolver.core.results.store import ImageListing
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -185,3 +188,79 @@ def _epoch(text: str) -> int:
     if text and not _EPOCH.fullmatch(text):
         raise InvalidConfiguration("SOURCE_DATE_EPOCH", "", "it must be seconds since 1970")
     return int(text or "0")
+
+
+#: The keys of `--filter KEY=VALUE`.
+KEYS = ("dangling", "platform", "reference")
+#: A version and features, as `str` of a platform writes them.
+_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilters:
+    """Filters of the list of images."""
+
+    patterns: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    dangling: bool | None = None
+
+    @classmethod
+    def parse(cls, filters: Iterable[str], patterns: Iterable[str] = ()) -> ListFilters:
+        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns."""
+        wanted: dict[str, list[str]] = {key: [] for key in KEYS}
+        wanted["reference"] += patterns
+        for text in filters:
+            key, equals, value = text.partition("=")
+            if not (equals and value and key in KEYS):
+                raise Usage(
+                    f"`--filter {text}` is not a filter",
+                    "write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`",
+                )
+            wanted[key].append(value)
+        return cls(
+            tuple(wanted["reference"]), tuple(wanted["platform"]), _truth(wanted["dangling"])
+        )
+
+    def take(self, images: Iterable[StoredImage]) -> ImageListing:
+        """Keep the images that match."""
+        return ImageListing(tuple(image for image in images if self._fits(image)))
+
+    def _fits(self, image: StoredImage) -> bool:
+        if self.dangling is not None and image.dangling is not self.dangling:
+            return False
+        if self.platforms and not any(
+            _at_or_below(wanted, held) for wanted in self.platforms for held in image.platforms
+        ):
+            return False
+        return not self.patterns or any(named(image, pattern) for pattern in self.patterns)
+
+
+def named(image: StoredImage, pattern: str) -> bool:
+    """Whether a pattern matches an image's reference, with or without tag, full or familiar."""
+    return any(
+        fnmatchcase(name, pattern)
+        for text in ((image.reference,) if image.reference else image.read_as)
+        for name in _spellings(Reference.parse(text))
+    )
+
+
+def _spellings(reference: Reference) -> tuple[str, ...]:
+    short = reference.familiar
+    return (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
+
+
+def _at_or_below(wanted: str, held: str) -> bool:
+    """Whether `linux` or `linux/arm64` covers `linux/arm64/v8`, in any version."""
+    plain = _PARENTHESES.sub("", held)
+    below = (f"{wanted}/", f"{wanted}:")
+    return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)
+
+
+def _truth(values: list[str]) -> bool | None:
+    if not values:
+        return None
+    truth = _TRUTHS.get(values[-1].lower())
+    if truth is None:
+        raise Usage(f"`--filter dangling={values[-1]}` is neither true nor false")
+    return truth

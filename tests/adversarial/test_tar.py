@@ -21,7 +21,7 @@ from backports import zstd
 from resolver.core.compare.files import LabelledTree, compare_trees
 from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
-from resolver.core.oci.config import parse_config
+from resolver.core.oci.manifest import parse_config
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Untrusted
 from resolver.verbs.layers import LayeredImage

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resolver.core.compare.builds import Build
-from resolver.core.oci.config import HistoryEntry, ImageConfig
 from resolver.core.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import ImageDocuments, ImageEntry
-from resolver.core.oci.manifest import Manifest
+from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Manifest
 from resolver.core.platforms.platform import Platform
 
 if TYPE_CHECKING:

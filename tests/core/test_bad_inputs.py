@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.oci.config import parse_config
-from resolver.core.oci.manifest import parse_document
+from resolver.core.oci.manifest import parse_config, parse_document
 from resolver.core.registry.challenge import choose_challenge, parse_challenge
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
 from tests import DATA

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, collect, files, names, reachable, receive
+from resolver.store import LocalStore, collect, files, names, reachable, receive
 from resolver.store import collect as ground
 from resolver.store import files as temporary
 from resolver.store import folder as home
@@ -153,7 +153,7 @@ def in_place() -> None:
 
 def everything_again() -> None:
     """Take nothing that is held for held."""
-    _put(blobs.Blobs, "held", lambda _self, _descriptor, **_how: False)
+    _put(LocalStore, "held", lambda _self, _descriptor, **_how: False)
 
 
 def no_locks() -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.store import LocalStore
-from resolver.store.blobs import Blobs
 from tests.fakes.messages import Reply
 from tests.fakes.outcomes import (
     PASSWORD,
@@ -180,7 +179,7 @@ def test_control_finds_repeated_fetches_of_held_content(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ground.pull().status == 0
-    monkeypatch.setattr(Blobs, "held", lambda *_a, **_k: False)
+    monkeypatch.setattr(LocalStore, "held", lambda *_a, **_k: False)
 
     with pytest.raises(Broken, match="I8"):
         ground.recovers(img_a())

@@ -13,8 +13,7 @@ import pytest
 from resolver.core.compare.files import PathWords
 from resolver.core.platforms.fact_types import Facts
 from resolver.core.platforms.facts import FACTS
-from resolver.core.platforms.host import HostMachine
-from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.platform import BUILTIN, HostMachine, Platform
 from resolver.core.platforms.schema import check, problems
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidConfiguration
@@ -24,9 +23,11 @@ from tests.processes import ROOT, python
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+YAML = ROOT / "platforms.yaml"
+
 
 def test_builtin_facts_match_platforms_yaml() -> None:
-    assert platforms.read_file(platforms.packaged_yaml(), sourced=True) == FACTS
+    assert platforms.read_file(YAML, sourced=True) == FACTS
 
 
 def test_builtin_facts_are_consistent() -> None:
@@ -113,7 +114,7 @@ def test_user_file_does_not_change_builtin_facts(own: Callable[[str], Path]) -> 
 
 
 def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path]) -> None:
-    again = own(platforms.packaged_yaml().read_text("utf-8"))
+    again = own(YAML.read_text("utf-8"))
 
     assert platforms.load_table(str(again)).facts == FACTS
     assert platforms.load_table(own("\ufeffschema: 1\nfamilies:\n")).facts == FACTS

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, files, folder, leases, partials, receive
+from resolver.store import files, folder, leases, partials, receive, store
 from resolver.store import files as temporary
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ WATCHED = frozenset(
         "read",
         "rename",
         "rmdir",
+        "scandir",
         "stat",
         "unlink",
         "utime",
         "write",
     ]
 )
-_MODULES = (blobs, files, folder, leases, partials, receive, temporary)
+_MODULES = (store, files, folder, leases, partials, receive, temporary)
 
 
 class Stopped(BaseException):

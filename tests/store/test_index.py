@@ -13,7 +13,7 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
-from resolver.store import LocalStore, NameRecord, collect, index, reachable
+from resolver.store import LocalStore, NameRecord, collect, reachable
 from resolver.store import images as listing
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
@@ -29,10 +29,10 @@ MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep an index of any store, as soon as something changed."""
-    for module in (index, listing, collect):
+    for module in (reachable, listing, collect):
         monkeypatch.setattr(module, "LEAST", 1)
-    monkeypatch.setattr(index, "_STALE", 1)
-    monkeypatch.setattr(index, "_BLURRED", 0)
+    monkeypatch.setattr(reachable, "_STALE", 1)
+    monkeypatch.setattr(reachable, "_BLURRED", 0)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 def without_index(store: LocalStore) -> LocalStore:
     """Return the same store without its list index."""
-    for name in (index.INDEX, index.NOTES):
+    for name in (reachable.INDEX, reachable.NOTES):
         (store.root / name).unlink(missing_ok=True)
     return store
 
@@ -61,7 +61,7 @@ def no_reading(*_arguments: object) -> object:
 
 def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store.images()
-    assert (store.root / index.INDEX).stat().st_mode & 0o777 == 0o600
+    assert (store.root / reachable.INDEX).stat().st_mode & 0o777 == 0o600
     monkeypatch.setattr(listing, "_entry", no_reading)
 
     assert LocalStore(store.root).images() == first
@@ -125,14 +125,14 @@ def test_listing_with_an_index_shows_the_same_changes(store: LocalStore, change:
         lambda _body: b"",
         lambda body: body[: len(body) // 2],
         lambda body: body.replace(b"localhost/one", b"localhost/two"),
-        lambda _body: index._seal(b"[]") + b"\n[]",
-        lambda _body: index._seal(b'{"schema": 2}') + b'\n{"schema": 2}',
-        lambda _body: index._seal(b"{") + b"\n{",
+        lambda _body: reachable._seal(b"[]") + b"\n[]",
+        lambda _body: reachable._seal(b'{"schema": 2}') + b'\n{"schema": 2}',
+        lambda _body: reachable._seal(b"{") + b"\n{",
     ],
 )
 def test_invalid_list_index_is_ignored(store: LocalStore, damage: Callable[[bytes], bytes]) -> None:
     first = store.images()
-    for name in (index.INDEX, index.NOTES):
+    for name in (reachable.INDEX, reachable.NOTES):
         path = store.root / name
         path.write_bytes(damage(path.read_bytes()))
 
@@ -144,10 +144,10 @@ def test_invalid_list_index_is_ignored(store: LocalStore, damage: Callable[[byte
 def test_recently_changed_name_is_read_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_BLURRED", 3600 * 10**9)
+    monkeypatch.setattr(reachable, "_BLURRED", 3600 * 10**9)
     store.images()
 
-    _, _, text = (store.root / index.INDEX).read_bytes().partition(b"\n")
+    _, _, text = (store.root / reachable.INDEX).read_bytes().partition(b"\n")
     assert json.loads(text)["names"] == {}
 
 
@@ -155,10 +155,10 @@ def test_read_only_store_is_listed(store: LocalStore, monkeypatch: pytest.Monkey
     def refuse(*_arguments: object, **_named: object) -> object:
         raise StoreFault("tmp", "read-only file system")
 
-    monkeypatch.setattr(index, "temporary", refuse)
+    monkeypatch.setattr(reachable, "temporary", refuse)
 
     assert len(store.images()) == 4
-    assert not (store.root / index.INDEX).exists()
+    assert not (store.root / reachable.INDEX).exists()
 
 
 def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.Mo
     store.images()
     store.remove("localhost/one:1")
 
-    assert not (store.root / index.INDEX).exists()
+    assert not (store.root / reachable.INDEX).exists()
 
 
 @pytest.mark.parametrize("is_listed", [False, True])

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.oci.attached import Attached
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import Attached
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import StoreFault
-from resolver.store import BadName, LocalStore, NameRecord, index
+from resolver.store import BadName, LocalStore, NameRecord, reachable
 from resolver.store.files import Patience, StoreFolder
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, Records, file_name
@@ -235,22 +235,22 @@ def test_foreign_layers_may_be_missing(store: LocalStore) -> None:
 def test_list_index_of_a_large_store_includes_attestations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "LEAST", 64)
-    monkeypatch.setattr("resolver.store.index._BLURRED", -(10**15))
+    monkeypatch.setattr(reachable, "LEAST", 64)
+    monkeypatch.setattr("resolver.store.reachable._BLURRED", -(10**15))
     image = multi_platform("linux/amd64", attestations=True)
     (about,) = (one for one in image.children if one.attestation_of)
     store = LocalStore(tmp_path / "store", fsync=False)
     fill(store, image)
     fill(store, about)
     attached = Attached("attestation", about.descriptor, Digest.parse(about.attestation_of))
-    for number in range(index.LEAST):
+    for number in range(reachable.LEAST):
         record = record_of(f"docker.io/library/app:{number}", image)
         store.name(replace(record, attached=(attached,)))
     first = store.images()
 
     with StoreFolder(os.open(store.root, os.O_RDONLY), str(store.root)) as root:
-        kept = index.read_index(root, index.Files(root))
+        kept = reachable.read_index(root, reachable.Files(root))
 
-    assert len(kept) == index.LEAST
+    assert len(kept) == reachable.LEAST
     assert store.images() == first
     assert all(row.attached == (attached,) for row in first)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.results.events import Warned
 from resolver.errors import (
     BadDocument,
@@ -30,8 +31,8 @@ from resolver.errors import (
     StoreFault,
 )
 from resolver.store import LocalStore, NameRecord
-from resolver.store.blobs import MAX_DOCUMENT, _move_only
 from resolver.store.files import StoreFolder
+from resolver.store.store import _move_only
 from tests.fakes.images import multi_platform
 from tests.store.faults import litter, unverified
 

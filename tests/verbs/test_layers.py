@@ -14,11 +14,10 @@ from backports import zstd
 
 from resolver.core.layers.listing import RoomLimits, TreeRoom
 from resolver.core.layers.tar import TarLimits
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import ImageEntry
-from resolver.core.oci.manifest import Manifest, parse_document
+from resolver.core.oci.manifest import Manifest, parse_config, parse_document
 from resolver.errors import (
     BadDocument,
     BlobNotFound,

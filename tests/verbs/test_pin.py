@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.pin.decide import PinState
 from resolver.core.pin.edits import Edit
-from resolver.core.pin.result import PinState
 from resolver.errors import (
     InvalidPlatform,
     LimitExceeded,
@@ -29,7 +29,7 @@ from tests.fakes.messages import Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resolver.core.pin.result import Pinned
+    from resolver.core.pin.decide import Pinned
     from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"

@@ -121,8 +121,7 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
     return look
 
 
-#: The rule for each failure to read a document, by class and field ("" = any); the first match
-#: applies.
+#: The rule for each failure to read a document, by class and field ("" = any); the first fits.
 _FAULTS: tuple[tuple[type[ResolverError], str, Rule], ...] = (
     (UnsupportedDocument, "schemaVersion", SCHEMA_1),
     (UnsupportedDocument, "digest", UNKNOWN_DIGEST),
@@ -168,19 +167,17 @@ def mixed_types(subject: Subject) -> Iterator[Finding]:
 
 
 def _fault_of(part: ImageEntry, error: ResolverError) -> Rule | None:
-    """Return the rule of a failure; a config is missing if its manifest was read."""
     rule = fault(error)
     return MISSING_CONFIG if rule is MISSING_MANIFEST and part.manifest is not None else rule
 
 
 ROWS = (
-    LintRow(MISSING_MANIFEST, _named(MISSING_MANIFEST)),
-    LintRow(MISSING_CONFIG, _named(MISSING_CONFIG)),
-    LintRow(WRONG_SIZE, _named(WRONG_SIZE)),
-    LintRow(WRONG_DIGEST, _named(WRONG_DIGEST)),
-    LintRow(WRONG_TYPE, _named(WRONG_TYPE)),
-    LintRow(UNREADABLE_DOCUMENT, _named(UNREADABLE_DOCUMENT)),
-    LintRow(UNKNOWN_DIGEST, _named(UNKNOWN_DIGEST)),
-    LintRow(SCHEMA_1, _named(SCHEMA_1)),
+    *(
+        LintRow(rule, _named(rule))
+        for rule in (
+            MISSING_MANIFEST, MISSING_CONFIG, WRONG_SIZE, WRONG_DIGEST, WRONG_TYPE,
+            UNREADABLE_DOCUMENT, UNKNOWN_DIGEST, SCHEMA_1,
+        )
+    ),
     LintRow(MIXED_TYPES, mixed_types),
-)
+)  # fmt: skip

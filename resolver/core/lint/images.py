@@ -90,10 +90,7 @@ def contradictory_configs(subject: Subject) -> Iterator[Finding]:
 
 
 def _contradiction(stated: Platform, actual: Platform, table: PlatformTable) -> Severity | None:
-    """Return the severity of a contradiction between two platforms of an image; None if none.
-
-    A variant or version that only one side states is no contradiction: configs often omit them.
-    """
+    """Return the severity of a contradiction between two platforms; None if one omits the part."""
     one, other = stated.normalized(table), actual.normalized(table)
     if (one.os, one.architecture) != (other.os, other.architecture):
         return Severity.ERROR
@@ -143,7 +140,6 @@ def _identical(subject: Subject, parts: Sequence[ImageEntry], count: int) -> Fin
 
 
 def _one_runs_all(subject: Subject, parts: Sequence[ImageEntry]) -> bool:
-    """Return whether programs of one of these architectures run on all the others."""
     table = subject.table
     platforms = [part.platform.normalized(table) for part in parts if part.platform is not None]
     if len({platform.os for platform in platforms}) > 1:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.lint.findings import Finding, Rule, Severity
-from resolver.core.results.resolve import Failure
+from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from resolver.core.lockfile.lock import LockedImage, LockedPlatform
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 INDEX_CHANGED = Rule(
     "index-changed",
@@ -70,11 +70,7 @@ RULES = (
 
 
 class PlatformPair(NamedTuple):
-    """One platform as locked and as it is now; None if it is not offered.
-
-    Attributes:
-        platform: in normal form, or as requested.
-    """
+    """One platform, in normal form or as requested, as locked and now; None if not offered."""
 
     platform: str
     before: LockedPlatform | None
@@ -83,12 +79,7 @@ class PlatformPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LockDrift:
-    """The changes of one locked reference.
-
-    Attributes:
-        current: the digest it points at now; None if the registry no longer has it.
-        platforms: those compared; empty if the digest is unchanged.
-    """
+    """The changes of one locked reference; `current` is None if the registry no longer has it."""
 
     image: LockedImage
     current: Digest | None
@@ -111,13 +102,11 @@ class LockDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class LockCheck:
+class LockCheck(ImageResults[LockDrift]):
     """The result of `lock --check`.
 
-    Attributes:
-        path: the lock file.
-        wanted: relevant platforms, as typed; empty for all.
-        images: in the order of the lock; a failure for each reference that could not be looked up.
+    `wanted`: relevant platforms, as typed; empty for all. `images`: in the order of the lock; a
+    failure for each reference that could not be looked up.
     """
 
     path: str
@@ -126,20 +115,9 @@ class LockCheck:
     warnings: tuple[Warned, ...] = ()
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The findings of all images."""
-        drifts = [image for image in self.images if isinstance(image, LockDrift)]
-        return tuple(finding for drift in drifts for finding in drift.findings)
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """References that could not be looked up."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
     def drifted(self) -> bool:
         """Whether a relevant platform changed."""
-        return any(isinstance(image, LockDrift) and image.drifted for image in self.images)
+        return any(image.drifted for image in self.looked_at)
 
 
 def pairs_of(before: LockedImage, after: LockedImage) -> tuple[PlatformPair, ...]:

@@ -45,11 +45,7 @@ def find(text: str, document: Node) -> Iterator[Mark]:
 
 
 def read_hcl(text: str) -> Node:
-    """Parse an HCL document; a block is a mapping below its type and labels.
-
-    Raises:
-        Unparsable: it is malformed.
-    """
+    """Parse an HCL document; a block is a mapping below its type and labels."""
     return _Reader(text).document()
 
 

@@ -84,7 +84,6 @@ def _steps(text: str, holder: Node | None, role: str) -> Iterator[Mark]:
 def _workflow_image(
     text: str, job: Node, value: Node | None, path: str, role: str
 ) -> Iterator[Mark]:
-    """Read an image that is a name, or a mapping with one."""
     if isinstance(value, Mapping):
         value, role = at(value, "image"), f"{role}.image"
     if not isinstance(value, YamlScalar) or not value.is_text:
@@ -247,7 +246,6 @@ def devcontainer(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _mappings(document: Node) -> Iterator[tuple[Mapping, str]]:
-    """Yield every mapping of a document, with its path."""
     waiting: list[tuple[Node, str]] = [(document, "")]
     seen: set[int] = set()
     while waiting:

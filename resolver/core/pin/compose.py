@@ -180,10 +180,7 @@ def build_inputs(text: str, build: Node, role: str) -> Iterator[Mark]:
 
 
 def _pairs(node: Node | None, path: str) -> Iterator[tuple[str, YamlScalar, str, int]]:
-    """Yield names and values of a mapping, or of a list of `name=value`.
-
-    With each come its path, and the offset of the value in the scalar.
-    """
+    """Yield name, scalar, path and offset of each value of a mapping or `name=value` list."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             if isinstance(value, YamlScalar):

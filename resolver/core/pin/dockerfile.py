@@ -154,10 +154,7 @@ class Word:
 class DockerfileInstruction:
     """One instruction, its lines joined.
 
-    Attributes:
-        name: in upper case.
-        rest: the text after the name.
-        start: its offset in the file.
+    `name`: in upper case. `rest`: the text after the name. `start`: its offset in the file.
     """
 
     name: str
@@ -191,11 +188,7 @@ class _Line:
 
 
 def read(text: str) -> Recipe:
-    """Parse a Dockerfile.
-
-    Raises:
-        Unparsable: a directive is duplicate or wrong, or a heredoc is not closed.
-    """
+    """Parse a Dockerfile."""
     lines = [
         _Line(match.start(), match[0].rstrip("\r\n"), number)
         for number, match in enumerate(_LINE.finditer(text), 1)
@@ -207,7 +200,6 @@ def read(text: str) -> Recipe:
 
 
 def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
-    """Read the parser directives at the top."""
     seen: set[str] = set()
     escape, syntax = "\\", None
     shebang = bool(lines) and lines[0].text.startswith("#!")
@@ -278,7 +270,6 @@ class _Joined:
         return match is not None
 
     def word(self) -> Word:
-        """Return all of it."""
         return Word("".join(self._texts), self._offsets)
 
 
@@ -329,11 +320,7 @@ class _Scope:
 
 
 def find(text: str) -> FoundReferences:
-    """Find the references in a Dockerfile.
-
-    Raises:
-        Unparsable: BuildKit would refuse it.
-    """
+    """Find the references in a Dockerfile."""
     recipe = read(text)
     scope = _survey(recipe.instructions)
     marks: list[ImageSpot | Stray] = []
@@ -402,7 +389,7 @@ def _instruction(
     if name == "FROM" and not is_trigger:
         image, stage = _from(_words(rest))
         if image is not None:
-            yield from _base(text, image, _flag(rest, "platform"), scope, seen, start)
+            yield from _base(text, image, next(_flags(rest, "platform"), None), scope, seen, start)
         if stage is not None:
             seen.add(stage)
     elif name in {"COPY", "RUN"}:
@@ -416,7 +403,6 @@ def _instruction(
 def _base(
     text: str, word: Word, platform: Word | None, scope: _Scope, seen: set[str], start: int
 ) -> Marks:
-    """Read the image of a FROM."""
     wanted = platform.text if platform is not None and "$" not in platform.text else ""
     image, quote = _unquote(word)
     match = _VARIABLE.fullmatch(image.text)
@@ -497,10 +483,6 @@ def _from(words: list[Word]) -> tuple[Word | None, str | None]:
     return (rest[0] if rest else None), (rest[2].text.lower() if named else None)
 
 
-def _flag(rest: Word, name: str) -> Word | None:
-    return next(_flags(rest, name), None)
-
-
 def _flags(rest: Word, name: str) -> Iterator[Word]:
     """Yield the values of a flag among the leading flags."""
     for word in _words(rest):
@@ -512,7 +494,6 @@ def _flags(rest: Word, name: str) -> Iterator[Word]:
 
 
 def _mounted(value: Word) -> Word | None:
-    """Find the image among the fields of a mount."""
     at = 0
     image = None
     for item in value.text.split(","):

@@ -140,12 +140,7 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A value that looks like an image and needs no digest.
-
-    Attributes:
-        start: its offset.
-        reason: why not, as a sentence without a full stop.
-    """
+    """A value that looks like an image and needs no digest, and why."""
 
     start: int
     reason: str
@@ -173,10 +168,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
     platform: str = "",
     before: int | None = None,
 ) -> ImageSpot | Stray:
-    """Read the reference in a span; its digest follows the name directly.
-
-    A name without a tag is pinned as `name:latest@…`, so that it can be updated later.
-    """
+    """Read the reference in a span; one without a tag is pinned as `name:latest@…`."""
     written = text[start:end]
     try:
         reference = Reference.parse(written)
@@ -191,10 +183,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
 
 
 def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
-    """Sort references, each span once, and mark those that comments exclude.
-
-    A value that several references share, as with an anchor, cannot be pinned.
-    """
+    """Sort references, each span once; one that comments exclude or anchors share is not pinned."""
     spots: dict[tuple[int, int], ImageSpot] = {}
     strays: dict[tuple[int, str], Stray] = {}
     passed: dict[int, Passed] = {}
@@ -286,10 +275,7 @@ TOGETHER = (
 
 
 def span_of(text: str, scalar: YamlScalar) -> tuple[int, int] | None:
-    """Return the span of a scalar's value in the file; None if the text differs from the value.
-
-    It differs for escapes, folded lines and doubled quotes.
-    """
+    """Return the span of a scalar's value; None for escapes, folded lines and doubled quotes."""
     raw, value = text[scalar.start : scalar.end], scalar.value
     if scalar.style in {"|", ">"}:
         wanted = value.strip()
@@ -364,8 +350,7 @@ _KEY = "digest"
 #: The text between a key and its value, without anchors and aliases.
 _BETWEEN = re.compile(r"[ \t]*:(?:[ \t]+|[ \t]*\r?\n[ \t]*)?")
 
-#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type/int, float, bool
-#: (1.1).
+#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type, 1.1.
 _NO_TEXT = re.compile(
     r"[-+]?(?:0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
     r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF|nan|NaN|NAN))"

@@ -93,7 +93,6 @@ def find_helm_values(text: str, document: Node, path: str = "") -> Iterator[Mark
 
 
 def _listed(text: str, node: Node, path: str) -> Iterator[Mark]:
-    """Read the names and tags below a key `images`."""
     held: list[tuple[Node, str]] = []
     if isinstance(node, Sequence):
         held = [(item, f"{path}[{index}]") for index, item in enumerate(node.items)]
@@ -166,7 +165,6 @@ def _beside(node: Mapping, key: str) -> _Keys | None:
 
 
 def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> Iterator[Mark]:
-    """Read a reference in one key."""
     written = scalar_at(node, key)
     if written is None or ("://" in written.value and not is_sure):
         return
@@ -188,7 +186,6 @@ def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> I
 
 
 def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark]:
-    """Read a reference in several keys."""
     name, registry = text_at(node, keys.name), text_at(node, keys.registry)
     tag, digest = at(node, keys.tag), text_at(node, keys.digest)
     if "://" in name or "@" in name or name.startswith(("/", ".")):
@@ -218,7 +215,6 @@ def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark
 
 
 def _behind(text: str, tag: YamlScalar) -> Slot | None:
-    """Return the slot of a digest after a tag."""
     span = span_of(text, tag)
     if span is None:
         return None
@@ -281,7 +277,6 @@ def find_kubernetes(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _passed(node: Node, reason: str) -> Iterator[Passed]:
-    """Skip everything that looks like an image below a node."""
     for scalar, keys, _path in values(node):
         key = keys[-1] if keys else ""
         if likeness(scalar.value, key) is not None or (key == "image" and is_bare_image(scalar)):
@@ -359,7 +354,6 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
 
 
 def _named(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iterator[Mark]:
-    """Read names whose kind is in another key."""
     kind, written = text_at(node, "kind"), scalar_at(node, "name")
     if written is not None and kind == "DockerImage":
         if "to" in keys or _is_output(keys):
@@ -406,7 +400,6 @@ def _entry(text: str, entry: Mapping, role: str) -> Iterator[Mark]:
 
 
 def _slot(text: str, entry: Mapping) -> Slot | None:
-    """Return the slot of the digest: its key if there is one, else after the tag."""
     held = pair_of(entry, "digest")
     if held is None:
         if at(entry, "digest") is not None:
@@ -420,7 +413,6 @@ def _slot(text: str, entry: Mapping) -> Slot | None:
 
 
 def _last(text: str, entry: Mapping) -> YamlScalar | Mapping:
-    """Return the node of the entry for its location in messages."""
     for key in ("newTag", "newName", "name"):
         held = pair_of(entry, key)
         if held is not None and is_own(text, *held):

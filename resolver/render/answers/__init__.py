@@ -13,7 +13,7 @@ from typing import Any
 #: The module that renders an answer, where its name differs from the module of the answer.
 ANSWERS = {
     "resolver.core.lockfile.drift": "resolver.render.answers.lock",
-    "resolver.core.pin.result": "resolver.render.answers.pin",
+    "resolver.core.pin.decide": "resolver.render.answers.pin",
     "resolver.core.registry.tags": "resolver.render.answers.account",
     "resolver.core.results.pull": "resolver.render.answers.plan",
 }

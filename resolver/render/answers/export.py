@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import counted
+from resolver.core.oci.manifest import counted
 from resolver.render.answers.plan import left_out, left_out_words
 from resolver.render.report import SAID, Report, ReportTable, megabytes, short
 from resolver.render.text import escape

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.lint.findings import Finding
-    from resolver.core.pin.result import Pin, Pinned, PinnedFile
+    from resolver.core.pin.decide import Pin, Pinned, PinnedFile
     from resolver.render.to_dict import Plain
 
 

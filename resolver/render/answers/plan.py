@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import counted
+from resolver.core.oci.manifest import counted
 from resolver.core.results.plan import ContentState, Plan
 from resolver.render.report import Report, ReportTable, megabytes, short
 from resolver.render.to_dict import bare, failure, platform, warnings
@@ -12,8 +12,8 @@ from resolver.render.to_dict import bare, failure, platform, warnings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.oci.attached import LeftOut
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import LeftOut
     from resolver.core.results.plan import Piece, PlannedImage
     from resolver.core.results.pull import Pulled, PulledOne
     from resolver.render.to_dict import Plain

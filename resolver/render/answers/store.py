@@ -69,18 +69,21 @@ def _listing(found: ImageListing, *, digests: bool, full: bool) -> Report:
     columns = ["repository", "tag", "image id", "platforms", "created", "size", "shared"]
     if digests:
         columns.insert(2, "digest")
-    rows = tuple(_image(image, digests=digests, full=full) for image in found.pulled)
+    rows = tuple(
+        _image(image, digests=digests, full=full) for image in found.images if not image.read_as
+    )
     numbers = frozenset({"platforms", "size", "shared"})
     whole = numbers | {"image id"}
     table = ReportTable(
         "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
     )
-    if not found.unpulled:
+    unpulled = [image for image in found.images if image.read_as]
+    if not unpulled:
         return Report("images", (), (table,))
     apart = ReportTable(
         "read and not pulled (`resolver gc` removes it)",
         ("read as", "image id", "created", "size", "shared"),
-        tuple(_unpulled(image, full=full) for image in found.unpulled),
+        tuple(_unpulled(image, full=full) for image in unpulled),
         frozenset({"size", "shared"}),
         frozenset({"image id", "created", "size", "shared"}),
         frozenset({"read as"}),
@@ -266,8 +269,8 @@ def plain(answer: object) -> Plain:
     match answer:
         case ImageListing():
             return {
-                "images": [_image_values(image) for image in answer.pulled],
-                "unpulled": [_image_values(image) for image in answer.unpulled],
+                "images": [_image_values(image) for image in answer.images if not image.read_as],
+                "unpulled": [_image_values(image) for image in answer.images if image.read_as],
             }
         case StoredImage():
             return _image_values(answer)

@@ -6,10 +6,19 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import Attached, LeftOut, counted, kind_of, refers_to
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, OCI_INDEX
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    Attached,
+    Index,
+    LeftOut,
+    Manifest,
+    counted,
+    kind_of,
+    parse_document,
+    refers_to,
+)
 from resolver.core.parse.json import read_object
 from resolver.core.platforms.platform import BUILTIN
 from resolver.core.platforms.select import select

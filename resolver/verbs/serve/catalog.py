@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Document
-from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
+from resolver.core.oci.descriptor import DOCUMENT_TYPES, MAX_DESCRIPTORS, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, MAX_DESCRIPTORS, Index, parse_document
+from resolver.core.oci.manifest import MAX_DEPTH, Index, parse_document
 from resolver.core.oci.reference import Reference, is_tag
 from resolver.errors import LimitExceeded, Malformed, NotFound, StoreFault, Untrusted
 from resolver.sources.local.layout import IMAGE_NAME, REF_NAME, LayoutSource, names_of

@@ -9,9 +9,15 @@ import threading
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
-from resolver.core.oci.attached import Attached, kind_of, refers_to
-from resolver.core.oci.config import parse_config
-from resolver.core.oci.manifest import Index, Manifest, parse_document
+from resolver.core.oci.manifest import (
+    Attached,
+    Index,
+    Manifest,
+    kind_of,
+    parse_config,
+    parse_document,
+    refers_to,
+)
 from resolver.core.results.events import Noted
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import ResolverError, StoreFault

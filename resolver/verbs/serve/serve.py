@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import counted, kind_of
+from resolver.core.oci.manifest import counted, kind_of
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import Warned, ignore
 from resolver.errors import NotInStore, UnsupportedDocument

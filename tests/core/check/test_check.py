@@ -22,7 +22,7 @@ from resolver.core.check.check import (
     parse_attestation,
 )
 from resolver.core.lint.findings import Finding, Severity
-from resolver.core.oci.config import in_words, read_moment
+from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.platforms.select import select
 from resolver.errors import Usage

@@ -21,11 +21,13 @@ from resolver.core.compare.compare import (
     Comparison,
     ImageComparison,
     Terms,
+    Thresholds,
     compare_build_sets,
     compare_builds,
+    judge,
+    judge_images,
     pair_builds,
 )
-from resolver.core.compare.thresholds import Thresholds, judge, judge_images
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
 from tests.core.comparing import build, gathered, layer, step

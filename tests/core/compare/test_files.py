@@ -9,7 +9,7 @@ import pytest
 
 from resolver.core.compare.drift import Ignoring
 from resolver.core.compare.file_difference import FolderDelta, PathChange
-from resolver.core.compare.files import LabelledTree, PathWords, compare_trees, top_folders
+from resolver.core.compare.files import LabelledTree, PathWords, _Folders, compare_trees
 from resolver.core.compare.packages import wanted
 from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
@@ -393,7 +393,10 @@ def test_file_difference_names_the_largest_folders() -> None:
 def test_number_of_named_folders_is_limited() -> None:
     paths = sorted((f"d{number}/f", 0, number) for number in range(1, 300))
 
-    found = top_folders(paths)
+    folders = _Folders()
+    for path in paths:
+        folders.add(*path)
+    found = folders.largest()
     assert len(found) == 20
     assert [each.delta for each in found] == list(range(299, 279, -1))
     assert found[0].path == "d299"

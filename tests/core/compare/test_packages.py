@@ -173,7 +173,7 @@ def test_rpm_database_lists_installed_packages(tmp_path: Path) -> None:
     ],
 )
 def test_rpm_header_with_wrong_offsets_is_refused(damaged: bytes, words: str) -> None:
-    with pytest.raises(packages.DamagedDatabase, match=words):
+    with pytest.raises(packages.UnreadableDatabase, match=words):
         packages.read_header(damaged)
 
 
@@ -182,7 +182,7 @@ def test_any_rpm_header_is_read_or_refused(body: bytes) -> None:
     for damaged in (body, blob(BASH)[:20] + body):
         try:
             packages.read_header(damaged)
-        except packages.DamagedDatabase:
+        except packages.UnreadableDatabase:
             continue
 
 

@@ -18,7 +18,7 @@ from resolver.core.lint.command import (
     interpreter_of,
     normal,
 )
-from resolver.core.oci.config import parse_config
+from resolver.core.oci.manifest import parse_config
 
 FILE, FOLDER = NameEntry(TarEntryKind.FILE), NameEntry(TarEntryKind.FOLDER)
 

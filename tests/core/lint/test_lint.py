@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.lint.entries import BASELINE_NOT_FIRST, SPEAKS_ABOUT
+from resolver.core.lint.entries import BASELINE_NOT_FIRST
 from resolver.core.lint.findings import Severity
 from resolver.core.lint.lint import RULES, lint_subject, without
 from resolver.core.lint.subject import Subject
@@ -77,7 +77,7 @@ def test_attestation_of_an_entry_adds_no_finding(parts: list[ImageEntry]) -> Non
         unknown = Platform("unknown", "unknown")
         marks = {
             "vnd.docker.reference.type": "attestation-manifest",
-            SPEAKS_ABOUT: str(part.descriptor.digest),
+            "vnd.docker.reference.digest": str(part.descriptor.digest),
         }
         descriptor = described(number, unknown, **marks)
         statements.append(ImageEntry(descriptor, (number,), unknown, None, None))

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from resolver.core.oci.config import HistoryEntry, parse_config
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DOCUMENT
+from resolver.core.oci.manifest import MAX_DOCUMENT, HistoryEntry, parse_config
 from resolver.core.platforms.platform import Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
 

@@ -12,6 +12,7 @@ from resolver.core.oci.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    MAX_DESCRIPTORS,
     OCI_ARTIFACT,
     OCI_CONFIG,
     OCI_EMPTY,
@@ -23,7 +24,6 @@ from resolver.core.oci.descriptor import (
 )
 from resolver.core.oci.digest import Digest, verify
 from resolver.core.oci.manifest import (
-    MAX_DESCRIPTORS,
     MAX_DOCUMENT,
     MAX_LAYERS,
     Index,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.parse import json as strict_json
-from resolver.core.parse.json import Fields, integer, read_array, read_object
+from resolver.core.parse.json import Fields, read_array, read_object
 from resolver.errors import BadDocument, LimitExceeded
 
 
@@ -171,13 +171,13 @@ def test_written_json_is_read_back(document: dict[str, object], escaped: bool) -
 @pytest.mark.parametrize("value", [True, False, 1.0, "1", None, [], {}, -1, 2**63])
 def test_only_whole_numbers_are_integers(value: object) -> None:
     with pytest.raises(BadDocument) as caught:
-        integer(value, "it", "config.size")
+        Fields("it", "config", {"size": value}).integer("size")
     assert caught.value.field == "config.size"
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**63 - 1])
 def test_sizes_are_limited_to_64_bits(value: int) -> None:
-    assert integer(value, "it", "size") == value
+    assert Fields("it", "", {"size": value}).integer("size") == value
 
 
 @pytest.mark.parametrize("name", ["Layers", "LAYERS", "layer\u017f"])

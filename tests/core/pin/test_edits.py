@@ -7,6 +7,7 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.parse.yaml_tree import YamlScalar
 from resolver.core.pin.edits import apply, means_other
+from resolver.core.pin.kinds import KINDS, FileKind, by_path
 from resolver.verbs.pin import find_images
 
 DIGEST = "sha256:" + "a" * 64
@@ -145,3 +146,8 @@ def test_kustomization_without_images_has_none() -> None:
 
     assert find_images("kustomization.yaml", text).spots == ()
     assert reasons("kustomization.yaml", text) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.words.startswith("`")])
+def test_kind_named_by_a_file_is_the_kind_of_that_file(kind: FileKind) -> None:
+    assert by_path(kind.words.strip("`")) is kind

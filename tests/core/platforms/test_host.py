@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resolver.core.platforms.host import HostMachine, host_of, local_of
-from resolver.core.platforms.platform import Platform
+from resolver.core.platforms.platform import HostMachine, Platform, host_of, local_of
 
 
 # Source: docs/platform-matching.md, "Host detection".

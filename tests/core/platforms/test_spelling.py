@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.store import ListFilters, StoredImage
+from resolver.core.results.store import StoredImage
+from resolver.verbs.store import ListFilters
 from tests.core.platform_strategies import platforms
 from tests.core.platform_vectors import Case, cases, name, platform_of
 
