@@ -125,11 +125,7 @@ class CheckOptions:
     ignored: Sequence[str] = ()
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
-        """Return the requirements with the options applied.
-
-        Raises:
-            Malformed: the value of an option is invalid.
-        """
+        """Return the requirements with the options applied."""
         from resolver.core.check.check import parse_age, parse_attestation
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]

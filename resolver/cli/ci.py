@@ -75,12 +75,7 @@ class CiOutput:
     def read(
         cls, command: str, emit: Sequence[str], report: Sequence[str], given: Mapping[str, object]
     ) -> CiOutput:
-        """Parse `--emit` and `--report`, before any request.
-
-        Raises:
-            Usage: a system or a form is unknown or cannot be used here, or two of them would
-                write the same file.
-        """
+        """Parse `--emit` and `--report`, before any request."""
         variables = dict(os.environ)
         systems, files = emits(tuple(emit), variables), reports(tuple(report))
         _refuse_shared(systems, files)

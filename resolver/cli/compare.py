@@ -170,12 +170,7 @@ class CompareOptions:
         *,
         files: bool,
     ) -> Self:
-        """Parse the options before any request.
-
-        Raises:
-            Malformed: a list of platforms or a rule is invalid.
-            Usage: the file of rules cannot be read.
-        """
+        """Parse the options before any request."""
         from resolver.core.compare.drift import Ignoring
 
         rules = Ignoring.read(ignore or []).rules
@@ -193,11 +188,7 @@ class CompareOptions:
     def with_thresholds(
         self, max_ratio: str | None, max_delta: str | None, fail_on: list[str] | None
     ) -> Self:
-        """Add the thresholds.
-
-        Raises:
-            Usage: a value is invalid.
-        """
+        """Add the thresholds."""
         from resolver.core.compare.thresholds import Thresholds
 
         limits = Thresholds(
@@ -210,12 +201,7 @@ class CompareOptions:
     def run(
         self, session: Session, reference: str, other: str | None
     ) -> Comparison | ImageComparison:
-        """Compare in a session.
-
-        Raises:
-            Usage: `--base` is given with two images.
-            ResolverError: as `Session.compare` and `Session.compare_images`.
-        """
+        """Compare in a session."""
         if other is None:
             return session.compare(
                 reference,

@@ -114,12 +114,7 @@ def retention(
     ci: bool,
     environment: Mapping[str, str],
 ) -> Retention:
-    """Parse the options that decide what to keep.
-
-    Raises:
-        Usage: a size or an age is invalid, or the start of this job is unknown.
-        InvalidConfiguration: a variable with the start of the job is invalid.
-    """
+    """Parse the options that decide what to keep."""
     from resolver.core.results.store import Retention
 
     usual = Retention()
@@ -161,10 +156,6 @@ def job_start(environment: Mapping[str, str]) -> float:
 
     Without a variable, use the start of the machine or container of the job; on a machine that
     outlives jobs, this keeps more than the job used, never less.
-
-    Raises:
-        Usage: this is not a CI job, or its start is unknown.
-        InvalidConfiguration: a variable is invalid.
     """
     for name in _STARTED:
         if environment.get(name):

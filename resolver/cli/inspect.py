@@ -88,11 +88,7 @@ def check(platform: str | None, form: str, *, raw: bool, config: bool) -> None:
 
 
 def exact_bytes(found: Inspection, *, config: bool) -> bytes:
-    """Return the bytes for `--raw` or `--config`.
-
-    Raises:
-        PlatformUnknown: the image has no config.
-    """
+    """Return the bytes for `--raw` or `--config`."""
     if not config:
         return found.body
     if found.config_body is None:

@@ -99,11 +99,7 @@ class LintDepth:
 
     @classmethod
     def read(cls, most: str | None, *, deep: bool) -> LintDepth:
-        """Parse the options before any request.
-
-        Raises:
-            Usage: the size is invalid, or given without `--deep`.
-        """
+        """Parse the options before any request."""
         from resolver.cli.inputs import size
 
         if most is None:
@@ -136,11 +132,7 @@ class LintOptions:
         fail_on: str,
         ignored: list[str] | None,
     ) -> LintOptions:
-        """Parse the options before any request.
-
-        Raises:
-            Malformed: the value of an option is invalid.
-        """
+        """Parse the options before any request."""
         from resolver.cli.inputs import gather
         from resolver.core.lint.lint import rule
 

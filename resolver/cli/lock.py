@@ -111,11 +111,7 @@ class Task(Enum):
 
     @classmethod
     def of(cls, words: Sequence[str], *, check: bool, update: bool, remove: bool) -> Self:
-        """Choose the task from the options and the word `export`.
-
-        Raises:
-            Usage: there are two.
-        """
+        """Choose the task from the options and the word `export`."""
         exported = bool(words) and words[0] == cls.EXPORT.value
         given = {cls.CHECK: check, cls.UPDATE: update, cls.REMOVE: remove, cls.EXPORT: exported}
         chosen = [task for task, is_given in given.items() if is_given]
@@ -143,11 +139,7 @@ class LockOptions:
 
     @classmethod
     def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
-        """Parse the arguments; with `--from` they are files, so that a shell can expand globs.
-
-        Raises:
-            Malformed: a reference or a file is invalid, or no file names an image.
-        """
+        """Parse the arguments; with `--from` they are files, so that a shell can expand globs."""
         from resolver.cli.inputs import gather
 
         if not files:
@@ -186,11 +178,7 @@ class LockOptions:
 def named(
     references: list[str] | None, file: str | None, verb: str, lock_file: str | None
 ) -> list[str]:
-    """Return the references to use; with a lock file and no arguments, all locked ones.
-
-    Raises:
-        Malformed: a reference or the lock file is invalid, or there is no reference.
-    """
+    """Return the references to use; with a lock file and no arguments, all locked ones."""
     from resolver.cli.inputs import gather
 
     if lock_file is None or references or file is not None:
@@ -266,13 +254,7 @@ def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
 
 
 def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:
-    """Print a lock file in the format of another tool.
-
-    Raises:
-        Usage: the format is unknown, or there are several platforms.
-        NotLocked: a name is not in the lock file, or not for the platform.
-        Malformed: the lock file is invalid.
-    """
+    """Print a lock file in the format of another tool."""
     from resolver.cli.output import Output
     from resolver.render.answers.lock_export import EXPORTS, export
     from resolver.session import Session

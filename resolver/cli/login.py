@@ -63,11 +63,7 @@ def logout(
 
 
 def with_login(common: Common, registry: str) -> Common:
-    """Add a user name and a password to the options, from variables or a prompt.
-
-    Raises:
-        Usage: one is missing, and there is no terminal.
-    """
+    """Add a user name and a password to the options, from variables or a prompt."""
     import os
 
     flags = common.flags

@@ -165,11 +165,7 @@ class PullOptions:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Self:
-        """Parse the options before any request.
-
-        Raises:
-            Malformed: a list of platforms is invalid.
-        """
+        """Parse the options before any request."""
         return cls(
             tuple(dict.fromkeys(references)),
             tuple(split_platforms(platforms or [])),

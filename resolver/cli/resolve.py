@@ -166,11 +166,7 @@ def show_all(
     request: ResolveOptions,
     shown: tuple[bool, bool],
 ) -> None:
-    """Resolve several references and print a line for each, in order.
-
-    Raises:
-        Usage: the format is a page about one answer.
-    """
+    """Resolve several references and print a line for each, in order."""
     from resolver.cli.output import presentable
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
@@ -247,12 +243,7 @@ class LockResolver:
 
 
 def by_lock(session: Session, lock_file: str, request: ResolveOptions) -> LockResolver:
-    """Return a resolver for a lock file.
-
-    Raises:
-        Usage: an option needs the registry.
-        Malformed: the lock file is invalid.
-    """
+    """Return a resolver for a lock file."""
     wanted = {
         "--verify": request.verify,
         "--strict": request.strict,

@@ -93,11 +93,7 @@ _MAX_PORT = 65_535
 
 
 def address(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`, `[HOST]:PORT` or `:PORT` (this machine).
-
-    Raises:
-        Usage: the address is invalid.
-    """
+    """Parse `HOST:PORT`, `[HOST]:PORT` or `:PORT` (this machine)."""
     host, colon, digits = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     usable = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(_MAX_PORT))
@@ -115,9 +111,6 @@ def mirrored(
     """Parse the mirror options: the default registry, the others, and seconds that a tag is fresh.
 
     Return None without `--mirror`.
-
-    Raises:
-        Usage: options exclude each other.
     """
     others = tuple(name for hosts in allow or () for name in hosts.split(",") if name)
     if not mirror:

@@ -190,12 +190,7 @@ def _looks_like_host(word: str) -> bool:
 
 
 def _registry(text: str) -> str:
-    """Read the name of a registry.
-
-    Raises:
-        InvalidReference: there can be none of this name.
-
-    """
+    """Read the name of a registry."""
     url = _URL.fullmatch(text)
     host = url[1] if url is not None else text.removesuffix("/")
     hint = "name a host, with its port if it has one: `ghcr.io`, `localhost:5000`"

@@ -58,17 +58,8 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
 ) -> Checkable:
     """Read what the rules need from one image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        wanted: decides what is read; `same_as` is resolved already.
-        table: the platform facts.
-        jobs: documents in parallel.
-        now: a time with a zone.
-        index_only: trust the index, and read no manifest to learn what an entry is.
-
-    Raises:
-        ResolverError: a document that a rule needs cannot be read.
+    `now` has a time zone. `index_only` trusts the index, and reads no manifest to learn what an
+    entry is.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -393,11 +384,7 @@ def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tupl
 
 
 def _require_index_only(wanted: Requirements) -> None:
-    """Refuse requirements that an index alone cannot answer.
-
-    Raises:
-        Usage: there is one.
-    """
+    """Refuse requirements that an index alone cannot answer."""
     needs = (
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),

@@ -34,14 +34,6 @@ def with_files(
 
     Layers of a build that cannot be compared with the base, Windows with Linux, are not read.
 
-    Args:
-        found: the comparison without files.
-        content: has the layers.
-        table: words and machines of platforms.
-        ignoring: what differences to leave out.
-
-    Raises:
-        ResolverError: a layer cannot be had, or is not what it should be.
     """
     base = found.builds[found.base]
     others = [build for number, build in enumerate(found.builds) if number != found.base]
@@ -70,9 +62,6 @@ def with_changed_files(
     """Add, for each platform whose content changed, what differs between its files.
 
     A layer that both images have is read once.
-
-    Raises:
-        ResolverError: as `with_files`.
     """
     images = []
     for change in found.changes:
@@ -277,12 +266,7 @@ def _builds(
 def _sides(
     context: Context, one: Opened, other: Opened, wants: tuple[Platform, ...]
 ) -> tuple[Side, Side]:
-    """Read both images; where they are the same, not what is behind them.
-
-    Raises:
-        PlatformNotOffered: neither is offered for a platform.
-        ResolverError: one cannot be read.
-    """
+    """Read both images; where they are the same, not what is behind them."""
     from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
 
     roots = [opened.root.document.descriptor.digest for opened in (one, other)]

@@ -211,19 +211,11 @@ class Context:
         depth: Depth,
         wanted: Callable[[Descriptor], bool] = lambda _entry: True,
     ) -> ImageDocuments:
-        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`.
-
-        Raises:
-            ResolverError: the root document cannot be read; see `ImageEntry.failure` for one entry.
-        """
+        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`."""
         return self.gather_opened(self.open(reference), depth, wanted)
 
     def open(self, reference: str | Reference) -> Opened:
-        """Read what a name points at, and no further.
-
-        Raises:
-            ResolverError: it cannot be read.
-        """
+        """Read what a name points at, and no further."""
         target = self.target(reference)
         reader, warned = self.reader(target)
         return Opened(target, reader, self.read_root(reader, target), warned)
@@ -247,11 +239,6 @@ class Context:
 
         Layers in a registry are first fetched into the store and verified; layers in a local place
         or the store are read in place.
-
-        Args:
-            opened: the image.
-            brought: receives the layers that had to be fetched.
-            purpose: shown to a user who tries to remove one of them meanwhile.
 
         Raises:
             StoreFault: the store cannot be written.
@@ -313,12 +300,7 @@ class Context:
         return read_root(reader, target.reference, verify_tag=verify_tag)
 
     def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
-        """Read what was pulled, whatever a later look at the registry saw; else what was seen.
-
-        Raises:
-            ImageNotHeld: neither.
-
-        """
+        """Read what was pulled, whatever a later look at the registry saw; else what was seen."""
         text = str(reference)
         known = self.store.pulled(text) or self.store.recall(text)
         if known is None and reference.digest is None:
@@ -367,7 +349,6 @@ class Context:
 
         Raises:
             Malformed: the reference is invalid, or a configuration file cannot be used.
-
         """
         parsed = Reference.parse(reference) if isinstance(reference, str) else reference
         with self.mutex:
@@ -375,13 +356,7 @@ class Context:
         return hosts.choose(parsed.registry, parsed.repository)
 
     def _refuse_blocked(self, reference: Reference) -> None:
-        """Refuse what the user's configuration forbids, also where the store could answer.
-
-        Raises:
-            RegistryBlocked: it is forbidden.
-            InvalidConfiguration: a file that may forbid something cannot be used.
-
-        """
+        """Refuse what the user's configuration forbids, also where the store could answer."""
         from resolver.sources.mirrors.files import (  # noqa: PLC0415 - small, and not for layouts
             SYSTEM,
             configuration_files,

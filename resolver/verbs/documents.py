@@ -48,11 +48,8 @@ class DocumentReader:
     """Documents of one repository or one local place.
 
     Args:
-        open_source: called at most when the store cannot answer, so that a reader of a fully
-            held image never builds a client.
-        store: None for local places, whose content needs no second copy.
-        place: for messages.
-
+        open_source: called at most when the store cannot answer, so that a reader of a fully held
+            image never builds a client.
     """
 
     def __init__(
@@ -74,8 +71,6 @@ class DocumentReader:
         Raises:
             NotFound: the registry has no such tag or digest.
             NotInStore: only the store may be read, and it does not know the reference.
-            Untrusted, Unavailable, Denied: as the source raises.
-
         """
         if reference.digest is not None:
             return self._by_digest(reference, reference.digest)
@@ -92,7 +87,6 @@ class DocumentReader:
             NotInStore: only the store may answer, and it does not hold it.
             Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
                 not known, so that nothing could be verified.
-
         """
         descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
@@ -136,8 +130,6 @@ class DocumentReader:
 
         Raises:
             NotInStore: only the store may be read, and it keeps no such lists.
-            Denied, Unavailable, LimitExceeded: as the source raises.
-
         """
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
@@ -147,8 +139,6 @@ class DocumentReader:
 
         Raises:
             NotInStore: only the store may be read.
-            Denied, Unavailable, Untrusted: as the source raises.
-
         """
         try:
             document = self._need(f"the tag `{tag}`").document(tag)
@@ -278,7 +268,6 @@ class PlatformRequest:
         entry: take the index entry with this digest, and no other.
         reads: the chosen manifest is read in any case, so that checking its type costs nothing.
         image: read the manifest of the chosen entry, and reject one that is not an image.
-
     """
 
     platforms: tuple[Platform, ...]
@@ -334,8 +323,6 @@ class IndexSearch:
 
         Raises:
             LimitExceeded: nested deeper than 8, or more than 1,000 documents.
-            ResolverError: a document that decides cannot be read.
-
         """
         candidates = [self._candidate(entry) for entry in index.manifests]
         selection = self._select(candidates)
@@ -556,7 +543,6 @@ def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str
 
     Raises:
         Untrusted: its bytes or its media type differ from the index.
-
     """
     what = f"the manifest `{descriptor.digest}` of `{reference}`"
     kind = descriptor.media_type
@@ -578,7 +564,6 @@ def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> I
 
     Raises:
         PlatformUnknown: the manifest has no config.
-
     """
     from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
 
@@ -607,8 +592,6 @@ def read_root(
 
     Raises:
         Negative: `verify_tag`, and the tag no longer points at the digest beside it.
-        ResolverError: as `Reader.named`.
-
     """
     document = reader.named(reference)
     verified = None

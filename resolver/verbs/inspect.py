@@ -28,10 +28,6 @@ def offers(reader: DocumentReader, root: RootDocument, *, sizes: bool, jobs: int
 
     Attestations and artifacts are listed apart and do not count as platforms, see
     docs/platform-matching.md, "Eligible entries". Nested indexes count as their entries.
-
-    Raises:
-        ResolverError: a manifest cannot be read, and sizes were requested.
-
     """
     descriptor = root.document.descriptor
     if isinstance(root.parsed, Manifest):
@@ -81,10 +77,6 @@ def inspect_document(
 
     Without a request, the root document is shown, so that an index needs no platform; with one, the
     image chosen for it. With `config` the image's config is read too.
-
-    Raises:
-        PlatformNotOffered: no entry matches the request.
-
     """
     descriptor = root.document.descriptor
     if request is not None:

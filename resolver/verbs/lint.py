@@ -46,17 +46,7 @@ def look_at(
 ) -> Subject:
     """Read what the rules need to know of one image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        read_root: reads the root document.
-        target: the reference; a tag that has a digest too is looked up in the registry.
-        table: the platform facts.
-        jobs: documents in parallel.
-        warn: receives warnings about failed look-ups.
-
-    Raises:
-        ResolverError: the reference cannot be read, or an entry could not be requested;
-            an entry that was read and is wrong is a matter of the rules.
+    `warn` receives warnings about failed look-ups.
     """
     try:
         root = read_root()

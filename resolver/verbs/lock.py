@@ -58,17 +58,10 @@ def record(
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
     """Record what a reference means, from its index alone, or from the config of a single image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        written: the reference as the user wrote it.
-        only: the platforms to lock; empty for all that are offered.
-        table: the platform facts.
+    `only` are the platforms to lock; empty for all that are offered.
 
     Raises:
         PlatformNotOffered: one of `only` is not offered.
-        ResolverError: a document cannot be read.
-
     """
     image, warned = record_of(
         gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
@@ -79,18 +72,7 @@ def record(
 def check(
     reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
 ) -> LockDrift:
-    """Check where a reference points now, by one HEAD; read the index only if it moved.
-
-    Args:
-        reader: reads documents of the place that has the image.
-        image: the lock entry.
-        wanted: platforms to check; empty for all that were locked.
-        table: the platform facts.
-
-    Raises:
-        ResolverError: the request failed, or the content does not match its digest.
-
-    """
+    """Check where a reference points now, by one HEAD; read the index only if it moved."""
     wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
     reference = Reference.parse(image.reference)
     try:
@@ -117,20 +99,7 @@ def resolve_locked(
     reader: DocumentReader,
     place: str,
 ) -> Resolution:
-    """Resolve from a lock entry alone, as if its platforms were the whole index; send no request.
-
-    Args:
-        image: the lock entry.
-        request: the request; `verify` and `strict` need more than an entry has.
-        table: the platform facts.
-        reader: an offline reader.
-        place: the lock file, for messages.
-
-    Raises:
-        NotLocked: the entry lacks the platform.
-        Offline: the entry lacks sizes and types.
-
-    """
+    """Resolve from a lock entry alone, as if its platforms were the index, without requests."""
     descriptor = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
@@ -181,7 +150,6 @@ class Named:
         references: canonical to as a file writes it, in the order of the files.
         services: canonical references to the services of compose files that run them.
         warnings: names that are put together elsewhere, and so are not known here.
-
     """
 
     references: dict[str, str]
@@ -194,7 +162,6 @@ def references_in(paths: Iterable[str]) -> Named:
 
     Raises:
         NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
-
     """
     from resolver.verbs.pin import find_images  # noqa: PLC0415 - it loads PyYAML
 
@@ -408,12 +375,7 @@ def _lockable(
 
 
 def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
-    """Find images by their names, in the order of the lock; all of them without names.
-
-    Raises:
-        NotLocked: a name is not in it.
-
-    """
+    """Find images by their names, in the order of the lock; all of them without names."""
     if not names:
         return lock.images
     found: set[str] = set()
@@ -431,7 +393,6 @@ class ByLock:
 
     Attributes:
         lock: the content of the file.
-
     """
 
     def __init__(self, context: Context, path: str, lock: Lock) -> None:
@@ -448,7 +409,6 @@ class ByLock:
         Raises:
             NotLocked: the lock does not have the reference, or not for the platform.
             Malformed: reference or platform cannot be read.
-
         """
         return self._resolve(self._find(reference), platform, exact=exact)
 

@@ -53,7 +53,6 @@ def load(path: str) -> Lock:
     Raises:
         Malformed: there is none.
         BadLock, LockLimit: it cannot be used.
-
     """
     lock = load_if_any(path)
     if lock is None:
@@ -72,7 +71,6 @@ def load_if_any(path: str) -> Lock | None:
     Raises:
         BadLock, LockLimit: it cannot be used.
         Usage: it is `-`: a lock is read and then replaced, which no stream can be.
-
     """
     if path == "-":
         raise Usage(
@@ -100,7 +98,6 @@ def refuse_yaml(path: str) -> None:
 
     Raises:
         Usage: it is.
-
     """
     if is_yaml(path):
         raise Usage(
@@ -112,14 +109,8 @@ def refuse_yaml(path: str) -> None:
 def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
     """Read a lock file, change its content, and write it, under a lock of its own.
 
-    Args:
-        path: the lock file; it need not exist yet.
-        how: returns the new content from the old.
-
     Raises:
-        BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
         BadDocument: an answer of a registry contradicts itself or the file.
-
     """
     with _alone(path):
         lock = how(load_if_any(path) or Lock())
@@ -154,7 +145,6 @@ def save(path: str, lock: Lock) -> None:
 
     Raises:
         OutputFault: the file cannot be written; an existing one is unchanged.
-
     """
     target = os.path.realpath(path)
     body = write_lock(lock)
@@ -199,16 +189,6 @@ def read_yaml(body: bytes, place: str) -> Lock:
 
     `repo` and `tag` may replace `ref`. Platforms map to digests without sizes and types, so that
     such a lock can be checked, but not resolved from. Other keys are ignored.
-
-    Args:
-        body: of the file.
-        place: the file, for messages.
-
-    Raises:
-        BadLock: the file is not such a lock; `field` is the path to the fault, the message has its
-            line.
-        LockLimit: the file is too large, too deep, has aliases, or too many references.
-
     """
     refuse_at_once(body, place)
     try:

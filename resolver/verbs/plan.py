@@ -49,7 +49,6 @@ class Extent:
         attestations: include those that the index lists.
         referrers: include manifests that refer to the image or its index from outside.
         jobs: documents read in parallel.
-
     """
 
     attestations: bool = True
@@ -68,11 +67,6 @@ def plan_images(
 
     Indexes and manifests are read, and kept in the store; configs and layers are not. Requests that
     choose the same image yield one image.
-
-    Raises:
-        PlatformNotOffered, PlatformUnknown: as `resolve_document` raises.
-        ResolverError: a document cannot be read.
-
     """
     found: dict[Digest, PlannedImage] = {}
     attached: dict[Digest, PlannedImage] = {}
@@ -107,11 +101,6 @@ def plan_everything(
 
     Index and manifests are read, and kept in the store, and the configs of images whose entry
     states no platform.
-
-    Raises:
-        NotFound: the index lists nothing.
-        ResolverError: a document of it cannot be read.
-
     """
     if not isinstance(root.parsed, Index):
         raise TypeError("only an index has entries")
@@ -159,17 +148,12 @@ def make_plan(
 ) -> Plan:
     """List what some images need, and what of it has to be fetched; send no request.
 
-    Args:
-        selected: of one reference or of many.
-        store: the destination.
-        places: other places to read content from, in order of preference.
-        foreign: fetch foreign layers too, from their publishers.
+    `places` have content too, in order of preference; `foreign` includes foreign layers.
 
     Raises:
         LimitExceeded: they have more than 20,000 pieces.
         StoreFault: the store cannot be read.
         Unavailable: a place cannot be read.
-
     """
     chosen = tuple(selected)
     # A reference may have been planned several times, one platform at a time.
@@ -319,13 +303,7 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
 def _with_referrers(
     reader: DocumentReader, root: RootDocument, selected: Selected, extent: Extent
 ) -> Selected:
-    """Add what refers to the index, to the images and to what is attached, and so on.
-
-    Raises:
-        LimitExceeded: more than 20,000.
-        ResolverError: they cannot be listed, or one cannot be read.
-
-    """
+    """Add what refers to the index, to the images and to what is attached, and so on."""
     if not extent.referrers:
         return selected
     digest = root.document.descriptor.digest
@@ -417,11 +395,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Parse what to pull into a registry target.
-
-    Raises:
-        Malformed: it is not an image in a registry.
-    """
+    """Parse what to pull into a registry target."""
     reference = named.reference if isinstance(named, Resolution) else named
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):

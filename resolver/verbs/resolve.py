@@ -51,7 +51,6 @@ def resolve_document(
         PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
         PlatformUnknown: the image names no platform.
         NotFound: `strict`, and index and config disagree.
-
     """
     if isinstance(root.parsed, Index):
         return _from_index(reader, root, root.parsed, request, table)
@@ -139,7 +138,6 @@ def resolve_single(
     Raises:
         PlatformNotOffered: the image is for another platform than the requested one.
         PlatformUnknown: the content is not an image, and a platform was requested.
-
     """
     grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"

@@ -46,16 +46,8 @@ def find(
     Never more tags are checked in parallel than are still missing, so that no request follows the
     last hit.
 
-    Args:
-        tags: in the order to check them.
-        is_offered: checks one tag.
-        limit: the number of hits; None for all.
-        jobs: tags to check in parallel, called before each round.
-        skip: called for a tag that is gone, is not an image, or cannot be trusted; the search goes
-            on.
-
-    Raises:
-        ResolverError: a request failed, or the budget is spent.
+    `limit` is the number of hits, None for all. `skip` is called for a tag that is gone, is not an
+    image, or cannot be trusted; the search goes on.
     """
     source = iter(tags)
     left = limit

@@ -99,10 +99,6 @@ def kustomize(entries: Sequence[ExportedLockEntry]) -> str:
     Kustomize identifies an image by name, so it cannot pin two tags of one.
 
     Source: kubectl.docs.kubernetes.io, "kustomization", `images` and `components`.
-
-    Raises:
-        Usage: two tags of one name.
-
     """
     images: dict[str, Value] = {}
     first: dict[str, str] = {}
@@ -240,12 +236,7 @@ EXPORTS = {
 
 
 def export(entries: Sequence[ExportedLockEntry], form: str) -> str:
-    """Write entries in a format.
-
-    Raises:
-        Usage: the format is unknown, or cannot represent the entries.
-
-    """
+    """Write entries in a format."""
     row = EXPORTS.get(form)
     if row is None:
         listing = ", ".join(EXPORTS)

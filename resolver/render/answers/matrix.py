@@ -27,11 +27,7 @@ Fields = dict[str, str | None]
 
 
 def matrix_text(matrix: Matrix) -> str:
-    """Return a matrix in the format of its CI system, with a line break at the end.
-
-    Raises:
-        Negative: the name of a job exceeds the limit of the system.
-    """
+    """Return a matrix in the format of its CI system, with a line break at the end."""
     return FORMS[matrix.system](matrix)
 
 

@@ -136,12 +136,7 @@ REPORTS = {
 
 
 def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[Emitter, str], ...]:
-    """Parse `--emit`: each system, and its file or folder.
-
-    Raises:
-        Usage: the system is unknown, a path is missing or not supported, or a variable of the
-            system is not set.
-    """
+    """Parse `--emit`: each system, and its file or folder."""
     found: dict[tuple[Emitter, str], None] = {}
     for word in words:
         if word == "auto":
@@ -159,11 +154,7 @@ def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[E
 
 
 def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
-    """Parse `--report`: each form, and its file.
-
-    Raises:
-        Usage: the form is unknown, or the file is missing.
-    """
+    """Parse `--report`: each form, and its file."""
     found: dict[tuple[Reporter, str], None] = {}
     for word in words:
         name, _, path = word.partition("=")

@@ -396,11 +396,7 @@ _SHORT = 120
 def history_grid(name: str, history: History, names: Sequence[str], base: int) -> str:
     """Render histories: a row for each step, with its size in each build.
 
-    Args:
-        name: unique on the page.
-        history: aligned.
-        names: of the builds, in their order.
-        base: position of the build that the others are held against.
+    `base` is the position of the build to compare with.
     """
     notes = "".join(
         f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'

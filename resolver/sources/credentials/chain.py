@@ -49,12 +49,7 @@ HELPER_NOT_RUN: Final = Credential()
 
 
 class CredentialReader:
-    """Reads credential files, variables and helpers, each once.
-
-    Args:
-        environment: used to find helpers, and passed to them.
-        observe: receives warnings and notes, each once.
-    """
+    """Reads credential files, variables and helpers, each once."""
 
     __slots__ = ("_files", "_helpers", "_lock", "_observe", "_said", "_variable")
 
@@ -71,11 +66,7 @@ class CredentialReader:
     ) -> CredentialAnswer | None:
         """Return the credential from a default file; None if it is absent or unreadable.
 
-        Args:
-            path: of the file.
-            name: registry and repository.
-            legacy: whether it is a `.dockercfg`.
-            run: whether helpers may run; if not, they answer `HELPER_NOT_RUN`.
+        `legacy` is whether it is a `.dockercfg`.
 
         Raises:
             InvalidConfiguration: a relevant part of the file is malformed.
@@ -229,10 +220,6 @@ class CredentialChain:
     def find(self, registry: str, repository: str) -> CredentialAnswer:
         """Find the credential for a repository. May run a helper, so call it only after a 401.
 
-        Args:
-            registry: identity `host[:port]`; `docker.io` for Docker Hub.
-            repository: path, for entries of a namespace; may be empty.
-
         Raises:
             InvalidConfiguration: a file or variable cannot be used.
             HelperFailed: a helper failed. A missing helper is `CredentialAnswer.problem`.
@@ -245,21 +232,13 @@ class CredentialChain:
     def find_again(
         self, registry: str, repository: str, refused: CredentialAnswer
     ) -> CredentialAnswer:
-        """Find the credential again after a refusal; its helper is run again.
-
-        Raises:
-            InvalidConfiguration, HelperFailed: as `find`.
-        """
+        """Find the credential again after a refusal; its helper is run again."""
         self._answers.forget((registry, repository), lambda found: found is refused)
         self.reader.forget(refused)
         return self.find(registry, repository)
 
     def check(self, registry: str, repository: str) -> None:
-        """Check that `find` can answer, without running a helper.
-
-        Raises:
-            InvalidConfiguration: as `find` would.
-        """
+        """Check that `find` can answer, without running a helper."""
         if not self.anonymous:
             _search(CredentialRequest(registry, repository, self, run_helpers=False))
 

@@ -97,14 +97,7 @@ def refuse_other_case(
 ) -> None:
     """Refuse a known name in another case, which other clients would accept.
 
-    Args:
-        place: file or variable.
-        field: path of the object; empty for the top level.
-        names: names of its members.
-        known: correct spelling by lower-case name.
-
-    Raises:
-        InvalidConfiguration: a name differs from a known one in case only.
+    `known` is the correct spelling by lower-case name.
     """
     for name in names:
         right = known.get(name.lower(), name)
@@ -253,12 +246,9 @@ class HelperChoice:
 def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
     """Read a credential file; None if absent. An empty file has no entries.
 
-    Args:
-        path: the file.
-        legacy: whether it is a `.dockercfg`, with entries at the top level.
+    `legacy` is whether it is a `.dockercfg`, with entries at the top level.
 
     Raises:
-        UnreadableCredentials: it cannot be read.
         InvalidConfiguration: not a regular file, over 1 MiB, not strict JSON, or malformed.
     """
     read = _read(path)
@@ -273,11 +263,7 @@ def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
 
 
 def read_document(path: Path) -> dict[str, object]:
-    """Read a whole `config.json` for rewriting; empty if absent.
-
-    Raises:
-        InvalidConfiguration: as `read_auth_file`.
-    """
+    """Read a whole `config.json` for rewriting; empty if absent."""
     read = _read(path)
     return _parse(str(path), read[0], names_known=True) if read is not None else {}
 

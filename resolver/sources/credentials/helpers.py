@@ -109,7 +109,6 @@ class Helpers:
     """The credential helpers of one environment, each run once per key.
 
     Args:
-        environment: for `PATH`; passed to helpers without secrets.
         timeout: seconds a helper may take.
     """
 

@@ -88,11 +88,7 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
 
 
 def erase(file: Path, registry: str, helpers: Helpers) -> tuple[str, ...]:
-    """Erase a login and return where it was; empty if there was none.
-
-    Raises:
-        InvalidConfiguration, HelperFailed, OutputFault: as `save`.
-    """
+    """Erase a login and return where it was; empty if there was none."""
     document = read_document(file)
     auths = _auths(file, document)
     found = []
@@ -163,7 +159,6 @@ def check_login(transport: Transport, registry: str, settings: HostSettings = US
     Raises:
         AuthenticationFailed: it, or its token server, rejects them.
         Usage: the host is not a registry.
-        Denied, Unavailable: as every request.
     """
     scope = Scope(registry, "")
     what = f"the API of `{registry}`"

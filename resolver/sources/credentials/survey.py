@@ -27,7 +27,6 @@ class HelperFound:
     Attributes:
         registries: that use it; empty for all others.
         path: of its program; None if it is not installed.
-
     """
 
     program: str
@@ -46,7 +45,6 @@ class PlaceFound:
         helpers: that it names.
         shared: whether other users can read it and it has logins.
         problems: errors that show no values.
-
     """
 
     place: str
@@ -60,14 +58,7 @@ class PlaceFound:
 def census(
     environment: Mapping[str, str], home: Path | None, named: Path | None
 ) -> Iterator[PlaceFound]:
-    """Scan all locations in search order, without those replaced by a named file.
-
-    Args:
-        environment: for locations, and for helpers on its `PATH`.
-        home: of the user.
-        named: the file that replaces the default files.
-
-    """
+    """Scan all locations in search order, without those replaced by a named file."""
     helpers = Helpers(environment)
     text = environment.get(VARIABLE)
     if text:

@@ -30,13 +30,7 @@ _OTHER_MAGIC = {
 
 
 class TarTree:
-    """The files of a tar archive as a `Tree`; safe for concurrent reads.
-
-    Raises:
-        NotFound, Unavailable: as `tree.open_path`.
-        Untrusted: it is not a tar archive, or a damaged or hostile one.
-
-    """
+    """The files of a tar archive as a `Tree`; safe for concurrent reads."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -95,9 +89,7 @@ def open_oci_archive(target: LayoutTarget) -> LayoutSource:
 
     Raises:
         NotFound: the path does not exist.
-        Unavailable: it cannot be read, or there is no space to inflate it.
         Untrusted: it is not a tar archive, or has no OCI layout.
-
     """
     tree = TarTree(target.path)
     if tree.size("oci-layout") is None and tree.size("manifest.json") is not None:
@@ -115,9 +107,7 @@ def open_docker_archive(target: LayoutTarget) -> LayoutSource:
 
     Raises:
         NotFound: the path does not exist.
-        Unavailable: it cannot be read, or there is no space to inflate it.
         Untrusted: it is not a tar archive of `docker save`.
-
     """
     tree = TarTree(target.path)
     if tree.size("oci-layout") is not None and tree.size("index.json") is not None:

@@ -51,8 +51,6 @@ class BlobTree:
         Raises:
             BlobNotFound: it is absent.
             SizeMismatch: its file has another size.
-            Unavailable: it cannot be read.
-
         """
         name = _name(descriptor)
         size = self._tree.size(name)
@@ -69,8 +67,6 @@ class BlobTree:
         Raises:
             BlobNotFound: it is absent.
             Untrusted: it does not match the descriptor, or is too large for a document.
-            Unavailable: it cannot be read.
-
         """
         what = f"`{descriptor.digest}` in `{self._tree.path}`"
         if descriptor.size > MAX_DOCUMENT:

@@ -54,8 +54,6 @@ class LayoutSource:
     Raises:
         BadDocument: the tree is not a layout, or a malformed one.
         UnsupportedDocument: the layout has an unsupported version.
-        Unavailable: it cannot be read.
-
     """
 
     def __init__(self, tree: Tree, warnings: tuple[str, ...] = ()) -> None:
@@ -83,7 +81,6 @@ class LayoutSource:
         Raises:
             NotFound: there is no such entry, or several; the hints list them.
             InvalidDigest: it looks like a digest and is not valid.
-
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self._by_digest(Digest.parse(name))
@@ -101,7 +98,6 @@ class LayoutSource:
         Raises:
             NotFound: there is no such entry, or its content is absent.
             Untrusted: its content does not match, or is not a document.
-
         """
         descriptor = self.resolve(name)
         body = self.read(descriptor)
@@ -120,7 +116,6 @@ class LayoutSource:
         Raises:
             NotFound: it is absent.
             SizeMismatch: its file has another size.
-
         """
         name = _blob(descriptor.digest)
         descriptor.digest.require_verifiable(f"`{name}` in `{self._tree.path}`")
@@ -139,7 +134,6 @@ class LayoutSource:
         Raises:
             NotFound: it is absent.
             Untrusted: it does not match the descriptor, or is too large for a document.
-
         """
         what = f"`{_blob(descriptor.digest)}` in `{self._tree.path}`"
         if descriptor.size > MAX_DOCUMENT:
@@ -156,7 +150,6 @@ class LayoutSource:
 
         Raises:
             UnsupportedDocument: an entry is a link.
-
         """
         for entry in self._entries:
             if self._tree.size(_blob(entry.digest)) is None:
@@ -279,9 +272,7 @@ def open_folder(target: LayoutTarget) -> LayoutSource:
     Raises:
         NotFound: the path does not exist.
         UnsupportedDocument: it is not a folder.
-        Unavailable: it cannot be read.
         Untrusted: it is not an OCI layout.
-
     """
     descriptor, status = open_path(target.path)
     close(descriptor)
@@ -355,15 +346,12 @@ class TranslatedTree:
 def translate(tree: Tree, links: Mapping[str, str]) -> TranslatedTree:
     """Translate a `docker save` archive to an OCI layout, with images under their `RepoTags`.
 
-    Args:
-        tree: the archive.
-        links: its links. Docker writes a shared layer once and links to it; targets are looked up
-            in the archive, never on this machine.
+    Docker writes a shared layer once and links to it (`links`); targets are looked up in the
+    archive, never on this machine.
 
     Raises:
         BadDocument: `manifest.json` or a config is malformed, or names a missing file.
         LimitExceeded: one of them is too large.
-
     """
     what = f"`{_LISTED}` in `{tree.path}`"
     made: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}

@@ -62,7 +62,6 @@ class TarIndex:
         files: by normalised relative name.
         links: normalised targets by name.
         is_ended: whether the archive has its closing blocks.
-
     """
 
     files: dict[str, Member]
@@ -101,7 +100,6 @@ def index_tar(read: ReadAt, length: int, what: str) -> TarIndex:
         BadDocument: it is not a tar archive, or damaged at the stated byte.
         LimitExceeded: it has too many members or too large headers.
         UnsupportedDocument: it has a sparse file.
-
     """
     walk = _Walk(read, length, what)
     pending = _Pending()
@@ -251,8 +249,6 @@ def inflate(archive: int, path: str, limits: InflateLimits = DEFAULT_LIMITS) -> 
     Raises:
         BadDocument, ChecksumMismatch: the stream is damaged, truncated, or followed by other data.
         LimitExceeded: its inflated size or ratio is too large.
-        Unavailable: it cannot be read, or there is no space for it.
-
     """
     pieces = decompress.inflate(_chunks(archive, path), "gzip", f"`{path}`", limits)
     with _room(path), tempfile.TemporaryFile(prefix="resolver-", buffering=0) as file:

@@ -28,7 +28,6 @@ class Tree(Protocol):
 
     Attributes:
         path: of the folder or archive, for messages.
-
     """
 
     @property
@@ -41,7 +40,6 @@ class Tree(Protocol):
 
         Raises:
             Unavailable: the tree cannot be read.
-
         """
         ...
 
@@ -50,7 +48,6 @@ class Tree(Protocol):
 
         Raises:
             Unavailable: the tree cannot be read.
-
         """
         ...
 
@@ -60,7 +57,6 @@ class Tree(Protocol):
         Raises:
             NotFound: it was removed.
             Unavailable: it cannot be read.
-
         """
         ...
 
@@ -72,7 +68,6 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
         BadDocument: it is absent.
         UnsupportedDocument: it is a link.
         LimitExceeded: it has more than `limit` bytes.
-
     """
     what = f"`{name}` in `{tree.path}`"
     size = tree.size(name)
@@ -96,7 +91,6 @@ def refuse_link(tree: Tree, name: str) -> None:
 
     Raises:
         UnsupportedDocument: it is a link.
-
     """
     link = tree.link(name)
     if link is not None:
@@ -129,8 +123,6 @@ def open_path(path: str) -> tuple[int, os.stat_result]:
     Raises:
         NotFound: it does not exist.
         UnsupportedDocument: it is neither; a FIFO or device cannot be read twice.
-        Unavailable: it cannot be read.
-
     """
     with unreadable(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

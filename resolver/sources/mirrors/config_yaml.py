@@ -57,7 +57,6 @@ class MirrorEntry:
     Attributes:
         tags: whether it may resolve tags; otherwise it serves digests only.
         timeout: in seconds; None for the default.
-
     """
 
     url: str
@@ -78,7 +77,6 @@ def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
 
     Raises:
         BadFile: it cannot be used; with line and column.
-
     """
     top = yaml.parse(body, path)
     if top.is_empty:

@@ -55,16 +55,7 @@ _WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:
-    """Selects the endpoints of a repository; safe to share between threads.
-
-    Args:
-        environment: variables that name files and folders.
-        home: of the user.
-        mirrors: `HOST=URL` each, as for `--mirror`.
-        observe: receives warnings about files.
-        system: folder of the system-wide files.
-
-    """
+    """Selects the endpoints of a repository; safe to share between threads."""
 
     def __init__(
         self,
@@ -90,7 +81,6 @@ class Hosts:
 
         Raises:
             InvalidConfiguration: a source cannot be used.
-
         """
         with self._lock:
             found = (
@@ -110,8 +100,6 @@ class Hosts:
 
         Raises:
             RegistryBlocked: all endpoints are blocked.
-            InvalidConfiguration: as `choose`.
-
         """
         found = self.choose(registry, repository)
         is_left = by_digest is None or used_for(found.endpoints, by_digest=by_digest)
@@ -120,12 +108,7 @@ class Hosts:
         return found
 
     def of(self, registry: str) -> HostSettings:
-        """Return the settings of a registry's own host, for requests that bypass mirrors.
-
-        Raises:
-            InvalidConfiguration: as `choose`.
-
-        """
+        """Return the settings of a registry's own host, for requests that bypass mirrors."""
         endpoints = self.choose(registry, "library/any").endpoints
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 

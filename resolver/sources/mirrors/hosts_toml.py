@@ -65,7 +65,6 @@ def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
 
     Raises:
         InvalidConfiguration: it cannot be used; with the path, and the line if known.
-
     """
     path = folder / "hosts.toml"
     body = read_file(path)

@@ -70,7 +70,6 @@ def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule
 
     Raises:
         InvalidConfiguration: it cannot be used, or has the old format.
-
     """
     table = parse_toml(body, path)
     if table.member("registries") is not None:
@@ -98,7 +97,6 @@ def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> Hos
 
     Raises:
         InvalidConfiguration: its location is not a registry.
-
     """
     rules = tuple(rules)
     name = f"{registry}/{repository}"

@@ -59,12 +59,7 @@ _LINK_EXPIRED = frozenset({400, 401, 403, 410})
 
 
 def check_blob_response(answer: StreamedResponse, what: str, *, part: bool) -> None:
-    """Refuse a response that another request may avoid; `part` is whether a range was requested.
-
-    Raises:
-        RangeRefused: ranges are not supported; the whole blob may be.
-        StorageRefused: storage refuses the registry's link; a new link may work.
-    """
+    """Refuse a response that another request may avoid; `part` is whether a range was requested."""
     place = answer.url.authority
     if part and answer.status in _NO_RANGES:
         raise RangeRefused(f"`{place}` answered {answer.status} to a range of {what}")
@@ -81,10 +76,6 @@ def read_part(
 
     `requested` is the requested range with exclusive end; None for the whole blob. See
     docs/wire-protocol.md, "Ranges and resume" and "Blob size checks".
-
-    Raises:
-        RangeRefused: it has another range, or several.
-        SizeMismatch: it states another size of the blob.
     """
     headers, size = answer.headers, descriptor.size
     coding = headers.encoded or ""
@@ -127,10 +118,6 @@ class RegistrySource:
     """One repository as a source of content; safe to share between threads.
 
     Args:
-        transport: sends the requests.
-        registry: identity, `host[:port]`, as in references; `docker.io` for Docker Hub.
-        repository: without the registry.
-        observe: receives warnings; by default the transport's observer.
         endpoint: used instead of the registry's own.
         attempts: per request; None for the default.
     """
@@ -174,7 +161,6 @@ class RegistrySource:
 
         Raises:
             NotFound: the name does not exist.
-            Denied, Unavailable, Untrusted: as `document`.
         """
         requested = _digest(name)
         response = self._ask("HEAD", f"manifests/{name}", self._name(name), (("Accept", ACCEPT),))
@@ -232,10 +218,6 @@ class RegistrySource:
 
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
-
-        Args:
-            digest: of the subject.
-            artifact_type: filter; an entry without one has the type of its config.
 
         Raises:
             RepositoryNotFound: the repository does not exist.

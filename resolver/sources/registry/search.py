@@ -37,11 +37,7 @@ _OK = 200
 def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
     """Search a registry by its search API, or else by names in its catalog.
 
-    Args:
-        transport: sends the requests.
-        registry: identity; `docker.io` is Docker Hub.
-        term: words, or part of a name in a catalog; empty to list the catalog.
-        limit: most hits, 1 to 100.
+    `limit` is the largest number of hits, 1 to 100.
 
     Raises:
         NotFound: it has no search, and lists no repositories.
@@ -64,11 +60,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
 
 
 def quota(transport: Transport, registry: str, repository: str, tag: str) -> Quota:
-    """Return the remaining quota, by a HEAD, which is not counted.
-
-    Raises:
-        NotFound, Denied, Unavailable: as every manifest request.
-    """
+    """Return the remaining quota, by a HEAD, which is not counted."""
     scope = Scope(registry, repository)
     name = f"{scope}:{tag}"
     response = transport.fetch(
@@ -117,11 +109,7 @@ def _not_offered(registry: str) -> NotFound:
 
 
 def _catalog(transport: Transport, scope: Scope) -> Iterator[str]:
-    """List the repositories of a registry (distribution-spec "Catalog"; many refuse).
-
-    Raises:
-        NotFound: it does not list them.
-    """
+    """List the repositories of a registry (distribution-spec "Catalog"; many refuse)."""
     what = f"the list of repositories of `{scope.registry}`"
     host = api_host(scope.registry)
     target: str | None = f"/v2/_catalog?n={_PAGE}"

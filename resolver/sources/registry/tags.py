@@ -57,12 +57,7 @@ class TagPages:
     api: str = "/v2"
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the tags, each once, in the registry's order; pages are requested on demand.
-
-        Raises:
-            BadDocument, ServerFault: a page is not a tag list, or links elsewhere.
-            LimitExceeded: the list is too long.
-        """
+        """Iterate over the tags, each once, in the registry's order, reading pages on demand."""
         # Keep only hashes: even those of a million tags take a hundred megabytes.
         seen: set[int] = set()
         size = 0
@@ -143,11 +138,6 @@ def _listed(body: bytes, what: str) -> Iterable[object]:
 
 def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
     """Return path and query of the next page; None at the end.
-
-    Args:
-        response: a page of a list.
-        what: the list, for messages: "the tags of `ubuntu`".
-        api: path prefix of the registry's API.
 
     Raises:
         ServerFault: it is on another host or outside the registry's API.

@@ -111,12 +111,7 @@ def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[Che
 
 
 def _try(name: str, environment: Mapping[str, str]) -> None:
-    """See whether a session could be made with this variable.
-
-    Raises:
-        ResolverError, OSError: it could not.
-
-    """
+    """See whether a session could be made with this variable."""
     alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
     if name not in _LOGIN:
         alone = {"HOME": environment.get("HOME", "")}

@@ -43,7 +43,6 @@ class ExportSelection:
         everything: export every entry of an index, or fail.
         attestations: include those that the index lists.
         referrers: include what was pulled from outside the index; archives cannot hold it.
-
     """
 
     platforms: tuple[Platform, ...] = ()
@@ -80,7 +79,6 @@ class ExportedRoot:
         images: below `root`, in index order, without attestations.
         attached: exported content besides images; of referrers, `tag` is that of their repository.
         left_out: entries of the original index that are not exported.
-
     """
 
     reference: Reference
@@ -115,7 +113,6 @@ class ExportBundle:
         packed: sorted by name, each name once.
         pieces: all content, each digest once, sorted by digest.
         made: the bodies of rewritten indexes, which no store holds.
-
     """
 
     packed: tuple[ExportedRoot, ...]
@@ -133,13 +130,11 @@ class Pruner:
     """Removes entries from an index, and from the indexes nested in it.
 
     Args:
-        content: has the indexes.
         keep: whether an entry that is not an index stays.
 
     Attributes:
         made: the indexes that had to be rewritten.
         left_out: the removed entries, in index order.
-
     """
 
     def __init__(self, content: Content, keep: Callable[[Descriptor], bool]) -> None:
@@ -156,7 +151,6 @@ class Pruner:
         Raises:
             LimitExceeded: indexes are nested deeper than 8.
             NotFound, Untrusted: as `Content.read` and `parse_document` raise.
-
         """
         what = f"`{root.digest}` in the store"
         if depth > MAX_DEPTH:
@@ -218,7 +212,6 @@ class Completeness:
 
         Raises:
             StoreFault, Untrusted, Unavailable: a manifest is damaged or cannot be read.
-
         """
         known = self._known.get(entry.digest)
         if known is None:
@@ -256,10 +249,7 @@ def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descr
     Images stay if they were pulled under this name; attestations, artifacts and other attachments,
     if they are complete.
 
-    Args:
-        record: what was pulled; None if it was not recorded, as in a layout.
-        here: checks for completeness.
-
+    `record` is what was pulled; None if it was not recorded, as in a layout.
     """
     if record is None:
         return here.is_whole
@@ -290,18 +280,12 @@ def gather(
 ) -> ExportBundle:
     """Choose what is exported; only documents are read, and verified.
 
-    Args:
-        references: that were pulled.
-        store: has them.
-        request: which of their images.
-        claim: protects the listed content from removal before it is looked up, see
-            docs/store-and-reliability.md, "Leases".
+    `claim`: protects the listed content from removal before it is looked up, see
+    docs/store-and-reliability.md, "Leases".
 
     Raises:
         NotHeld: an image was not pulled, not for a requested platform, or is incomplete.
         PlatformNotOffered: the image does not exist for a requested platform.
-        Untrusted, StoreFault: a document is malformed, or cannot be read.
-
     """
     work = _Work(store, request, claim)
     packed = {each.name: each for each in map(work.pack, dict.fromkeys(references))}
@@ -589,10 +573,7 @@ MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 def named(packed: Iterable[ExportedRoot], taken: Collection[str]) -> tuple[ExportedImage, ...]:
     """Name the images of a layout.
 
-    Args:
-        packed: sorted by name.
-        taken: short names of the images that stay in the layout.
-
+    `taken` are short names of the images that stay in the layout.
     """
     used = set(taken)
     images = []

@@ -50,12 +50,7 @@ def command_for(
 ) -> tuple[str, ...]:
     """Return the command that loads images from its standard input.
 
-    Args:
-        kind: a tool.
-        namespace: of containerd; None for the default of `ctr`.
-        host: platform of this machine; None if unknown.
-        images: the platforms of each. `ctr` skips those that do not run here, and fails to unpack
-            an image without any others, unless a flag disables that.
+    `namespace` is containerd's; None for the default of `ctr`.
 
     Source: containerd v1.6.20, cmd/ctr/commands/images/import.go; the same flags in v2.
     """
@@ -74,10 +69,6 @@ def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Find the program of a command in the absolute entries of `PATH`.
 
     See docs/store-and-reliability.md, "Programs on PATH".
-
-    Raises:
-        ToolMissing: it is not installed.
-
     """
     folders = [
         each for each in environment.get("PATH", "").split(os.pathsep) if each.startswith("/")
@@ -105,15 +96,10 @@ def hand_over(
 
     If writing fails, the tool is killed, so that it cannot load a truncated archive.
 
-    Args:
-        command: as `command_for` returns it.
-        write: writes to the file it is called with; returns the number of bytes.
-        environment: of the tool; our own secrets are removed.
 
     Raises:
         ToolMissing: it is not installed.
         ToolFailed: it exited with an error.
-
     """
     program = find_tool(command, environment)
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
@@ -225,7 +211,6 @@ class ExportOptions:
         layout: options of a layout.
         sink: receives the bytes of an archive for standard output.
         check: called regularly; may raise to cancel.
-
     """
 
     selection: ExportSelection = field(default_factory=ExportSelection)
@@ -250,12 +235,6 @@ def export(
     A lease protects them in the store meanwhile. The destination gets all of the export or stays as
     it was.
 
-    Args:
-        references: that were pulled.
-        store: has them.
-        to: a folder, a file, or a tool.
-        options: how to write them.
-        observe: receives the warnings, which the result lists too.
 
     Raises:
         Usage: the destination is standard output, and there is no `sink`.
@@ -265,7 +244,6 @@ def export(
         ToolMissing, ToolFailed: the tool is not installed, or failed.
         Untrusted: the content of the store does not match its digests.
         StoreFault: the store cannot be read.
-
     """
     options = options or ExportOptions()
     if to.is_stream and options.sink is None:

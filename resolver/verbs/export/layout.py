@@ -77,11 +77,8 @@ class Placer:
     """Puts blobs of a store into the `blobs` of a layout; every byte is hashed on the way.
 
     Args:
-        store: the folder of the store.
-        layout: open, as long as this is used.
         sync: make copies outlive a power cut.
         link: make hard links where that is possible.
-
     """
 
     def __init__(self, store: Path, layout: StoreFolder, *, sync: bool, link: bool = False) -> None:
@@ -98,8 +95,6 @@ class Placer:
         Raises:
             BlobNotFound: the store does not have it.
             Untrusted: the bytes in the store do not match the digest.
-            StoreFault, ExportFault: it cannot be read, or written.
-
         """
         with self._folder(piece) as folder:
             if self._is_there(folder, piece) and not self._is_unwanted_link(folder, piece):
@@ -251,7 +246,6 @@ class LayoutOptions:
         sync: make it outlive a power cut.
         link: share files with the store as hard links; changing one changes both.
         patience: how long to wait for another process that is changing the same `index.json`.
-
     """
 
     sync: bool = True
@@ -271,18 +265,10 @@ def write_layout(
     An image of the same name is replaced, all others stay. Nothing is visible before `index.json`
     is replaced, the last step; after a failure nothing ever is.
 
-    Args:
-        bundle: what goes into it.
-        store: the folder of the store that has the content.
-        path: of the layout; created with its parents if it does not exist.
-        options: how to write it.
-        check: called before every blob; may raise to cancel.
-
     Raises:
         ExportFault: the layout cannot be written, or the folder has other content.
         Untrusted: a blob of the store, or the existing `index.json`, is malformed or corrupt.
         NotFound, StoreFault: a blob is gone, or cannot be read.
-
     """
     folder = _opened(path)
     with folder:

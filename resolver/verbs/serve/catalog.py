@@ -50,7 +50,6 @@ class Shown:
 
     Attributes:
         record: what was pulled under the name; None if it was not recorded.
-
     """
 
     repository: str
@@ -69,7 +68,6 @@ class Partial:
         served: the index of complete entries; None if there are none, and the tag is not served.
         made: bodies of the rewritten indexes.
         left_out: the entries that are incomplete.
-
     """
 
     tag: str
@@ -298,10 +296,8 @@ class StoreShelf(ContentShelf):
     bytes.
 
     Args:
-        store: images that are pulled later are served too.
         claim: protects served content from removal, see docs/store-and-reliability.md, "Leases".
         only: canonical references; None for all.
-
     """
 
     _is_noted = True
@@ -345,7 +341,6 @@ class LayoutShelf(ContentShelf):
 
     Raises:
         NotFound, Untrusted, Unavailable: the folder cannot be read, or is not a layout.
-
     """
 
     def __init__(self, path: str) -> None:

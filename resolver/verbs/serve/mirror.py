@@ -104,7 +104,6 @@ class UpstreamRequest:
         kind: `manifests`, `blobs`, `tags` or `referrers`.
         name: a tag, a digest, or `list`; not validated yet.
         called: the repository as the client wrote it.
-
     """
 
     repository: Reference
@@ -122,7 +121,6 @@ class Upstreams:
 
     Raises:
         Malformed: one is not a registry.
-
     """
 
     def __init__(self, allowed: Iterable[str], usual: str | None) -> None:
@@ -139,7 +137,6 @@ class Upstreams:
 
         Raises:
             Unclear: the request is not about a repository, or about one that is not allowed.
-
         """
         route = _ROUTE.fullmatch(path)
         if route is None:
@@ -252,15 +249,8 @@ class Mirror:
     """Answers the requests of clients; used from several threads.
 
     Args:
-        store: receives all content.
-        lease: protects that content while the mirror runs.
-        upstreams: the registries that may be contacted.
-        asking: how to contact them.
         fresh: seconds for which a tag is not looked up again.
         via: the `Via` header of its own requests; empty for none.
-        observe: receives every request, and warnings about stale content.
-        clock: for freshness and waiting.
-
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing that decides
@@ -313,12 +303,7 @@ class Mirror:
     def __call__(self, method: str, target: str, via: str, peer: Peer = NOBODY) -> ServerResponse:
         """Answer GET or HEAD.
 
-        Args:
-            method: one of these.
-            target: path and query of the request line.
-            via: the values of the header.
-            peer: the client's address.
-
+        `via` has the values of the header.
         """
         if self._via and self._via in via:
             return problem(508, "UNAVAILABLE", "this mirror is configured to use itself")
@@ -409,14 +394,7 @@ class Mirror:
         peer: Peer,
         seconds: float = MISSING,
     ) -> Iterator[None]:
-        """Request content that may not exist from upstream; a miss is remembered for a while.
-
-        Raises:
-            NotFound: upstream is known to lack it.
-            Later: there are too many requests.
-            Busy: the client has waited too long.
-
-        """
+        """Request content that may not exist from upstream; a miss is remembered for a while."""
         request, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
         if not is_known and not self._misses.check(registry, request, peer):
@@ -442,12 +420,7 @@ class Mirror:
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
-        """Take one of the places for questions to a registry.
-
-        Raises:
-            Later: all of them are taken.
-
-        """
+        """Take one of the places for questions to a registry."""
         now = self._clock.monotonic()
         with self._lock:
             begun = self._questions[registry]
@@ -503,12 +476,7 @@ class Mirror:
         return document_answer(document)
 
     def _pruned(self, reference: Reference, document: Document) -> Document:
-        """Leave out of an index what is not here, where it cannot be fetched.
-
-        Raises:
-            NotInStore: nothing of it is here.
-
-        """
+        """Leave out of an index what is not here, where it cannot be fetched."""
         root = document.descriptor
         if not root.is_index:
             return document
@@ -526,12 +494,7 @@ class Mirror:
         return document if served is root else self._made[served.digest]
 
     def _stale(self, reference: Reference, error: Unavailable) -> ServerResponse:
-        """Serve the last known content of a tag, with a warning that it may be stale.
-
-        Raises:
-            Unavailable: `error`, when there is none.
-
-        """
+        """Serve the last known content of a tag, with a warning that it may be stale."""
         try:
             document = self._asking.reader(reference, offline=True).named(reference)
         except ResolverError:

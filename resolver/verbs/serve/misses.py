@@ -118,7 +118,6 @@ class Misses:
         Raises:
             Later: the limit is reached; the client waits in line.
             Busy: the client has waited too long.
-
         """
         now, waiter = self._clock.monotonic(), (peer, request)
         with self._lock:

@@ -109,10 +109,6 @@ class Fetch:
         """Return the open file of the bytes, or None once all are in the store.
 
         With the number of the attempt that wrote them; None while no byte has arrived.
-
-        Raises:
-            ResolverError: the fetch failed.
-
         """
         with self._state:
             if self._error is not None:
@@ -126,13 +122,10 @@ class PartialBlobReader:
     """One client's view of a blob being fetched; use it in one thread, and close it.
 
     Args:
-        fetch: the running fetch.
-        file: the final path.
         waits: called when the next byte has not arrived yet.
 
     Attributes:
         size: of the whole blob, in bytes.
-
     """
 
     def __init__(
@@ -149,12 +142,7 @@ class PartialBlobReader:
         return self.size
 
     def has_begun(self) -> bool:
-        """Whether there are bytes to send, or the blob is empty.
-
-        Raises:
-            ResolverError: the fetch failed.
-
-        """
+        """Whether there are bytes to send, or the blob is empty."""
         known = self._fetch.known()
         if known is None:
             self._waits()
@@ -165,9 +153,7 @@ class PartialBlobReader:
         """Return the bytes available at a position; None while there are none, empty at the end.
 
         Raises:
-            ResolverError: the fetch failed, or bytes that were already sent were wrong.
             OSError: the file cannot be read.
-
         """
         known = self._fetch.known()
         if known is None:
@@ -215,7 +201,6 @@ class RegularFile:
     Attributes:
         folder: may be, or contain, symbolic links: the user chose it.
         names: below the folder; the last is the file's.
-
     """
 
     folder: str
@@ -226,9 +211,8 @@ class RegularFile:
 
         Raises:
             FileNotFoundError: there is nothing.
-            OSError: it, or a folder on the way, is something else than it must be: a link, a
-                FIFO that would block, a device.
-
+            OSError: it, or a folder on the way, is something else than it must be: a link, a FIFO
+                that would block, a device.
         """
         here = os.open(self.folder, _FOLDER)
         try:
