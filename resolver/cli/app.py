@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, SHARED, is_completing
+from resolver.cli.options import EPILOG, is_completing
 from resolver.cli.output import (
     Output,
     ReaderGone,
@@ -280,4 +280,4 @@ def _defect(output: Output, defect: Exception) -> int:
     return DEFECT
 
 
-__all__ = ["COMMANDS", "SHARED", "build", "main", "run"]
+__all__ = ["COMMANDS", "build", "main", "run"]

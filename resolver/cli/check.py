@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,62 +20,47 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
 
 
-_Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
-
-
 @options.command
 def check(
     common: options.Common,
     references: options.ManyReferences = None,
     file: options.File = None,
     policy: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--policy", metavar="FILE", help="Read images and their requirements from YAML."
-        ),
+        options.Text,
+        options.option("--policy", "Read images and their requirements from YAML.", "FILE"),
     ] = None,
     require: Annotated[
-        _Texts, typer.Option("--require", metavar="PLATFORMS", help="Require these platforms.")
+        options.Texts, options.option("--require", "Require these platforms.", "PLATFORMS")
     ] = None,
     forbid: Annotated[
-        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="Forbid these platforms.")
+        options.Texts, options.option("--forbid", "Forbid these platforms.", "PLATFORMS")
     ] = None,
     only: Annotated[
-        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Allow only these platforms.")
+        options.Texts, options.option("--only", "Allow only these platforms.", "PLATFORMS")
     ] = None,
     same_as: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--same-platforms-as", metavar="REF", help="Require the same platforms as REF."
-        ),
+        options.Text,
+        options.option("--same-platforms-as", "Require the same platforms as REF.", "REF"),
     ] = None,
     compatible: Annotated[
-        bool,
-        typer.Option(
-            "--compatible", help="Let a compatible platform meet --require.", show_default=False
-        ),
+        bool, options.option("--compatible", "Let a compatible platform meet --require.")
     ] = False,
     attestation: Annotated[
-        _Texts,
-        typer.Option(
-            "--require-attestation",
-            metavar="KINDS",
-            help="Require for each build: sbom, provenance.",
+        options.Texts,
+        options.option(
+            "--require-attestation", "Require for each build: sbom, provenance.", "KINDS"
         ),
     ] = None,
     max_age: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
+        options.Text, options.option("--max-age", "Forbid older builds: 12h, 90d, 8w, 1y.", "AGE")
     ] = None,
-    lint: Annotated[
-        bool, typer.Option("--lint", help="Also run `lint`.", show_default=False)
-    ] = False,
+    lint: Annotated[bool, options.option("--lint", "Also run `lint`.")] = False,
     fail_on: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option("--fail-on", metavar="SEVERITY", help="With --lint: error, warning or note."),
+        options.Text,
+        options.option("--fail-on", "With --lint: error, warning or note.", "SEVERITY"),
     ] = None,
     ignore: Annotated[
-        _Texts, typer.Option("--ignore", metavar="RULE", help="Ignore a rule; repeatable.")
+        options.Texts, options.option("--ignore", "Ignore a rule; repeatable.", "RULE")
     ] = None,
     index_only: options.IndexOnly = False,
 ) -> None:

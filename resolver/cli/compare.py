@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -21,94 +21,75 @@ if TYPE_CHECKING:
     from resolver.session import Session
 
 
-_Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
-_Text = Optional[str]  # noqa: UP045 - Typer reads this at run time
-
-
 @options.command
 def compare(
     common: options.Common,
     reference: options.Reference,
     other: Annotated[
-        _Text,
-        typer.Argument(
-            metavar="[REF]", show_default=False, autocompletion=options.offer_references
-        ),
+        options.Text, options.argument("[REF]", complete=options.offer_references)
     ] = None,
     platform: options.Platforms = None,
     base: Annotated[
-        _Text,
-        typer.Option(
+        options.Text,
+        options.option(
             "--base",
-            metavar="PLATFORM",
-            help="Set a baseline platform for comparison.",
-            autocompletion=options.offer_platforms,
+            "Set a baseline platform for comparison.",
+            "PLATFORM",
+            complete=options.offer_platforms,
         ),
     ] = None,
     expect: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--expect",
-            metavar="PLATFORMS",
-            help="Exit with status 1 unless these platforms are offered.",
-            autocompletion=options.offer_platforms,
-            show_default=False,
+            "Exit with status 1 unless these platforms are offered.",
+            "PLATFORMS",
+            complete=options.offer_platforms,
         ),
     ] = None,
     expect_as: Annotated[
-        _Text,
-        typer.Option(
+        options.Text,
+        options.option(
             "--expect-as",
-            metavar="REF",
-            help="Expect the platforms that another REF offers.",
-            autocompletion=options.offer_references,
+            "Expect the platforms that another REF offers.",
+            "REF",
+            complete=options.offer_references,
         ),
     ] = None,
     ignore: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--ignore",
-            metavar="RULE",
-            help="Ignore differences: `env.PATH`, `labels.com.*`, `files.owner`, "
+            "Ignore differences: `env.PATH`, `labels.com.*`, `files.owner`, "
             "`files.xattrs.user.*`; repeatable.",
-            show_default=False,
+            "RULE",
         ),
     ] = None,
     ignore_file: Annotated[
-        _Text,
-        typer.Option(
-            "--ignore-file", metavar="FILE", help="Read --ignore rules from FILE, one per line."
-        ),
+        options.Text,
+        options.option("--ignore-file", "Read --ignore rules from FILE, one per line.", "FILE"),
     ] = None,
     max_size_ratio: Annotated[
-        _Text,
-        typer.Option(
-            "--max-size-ratio", metavar="N", help="Exit with status 1 above this ratio, as `2.0`."
-        ),
+        options.Text,
+        options.option("--max-size-ratio", "Exit with status 1 above this ratio, as `2.0`.", "N"),
     ] = None,
     max_size_delta: Annotated[
-        _Text,
-        typer.Option(
-            "--max-size-delta",
-            metavar="SIZE",
-            help="Exit with status 1 above this difference, as `50MB`.",
+        options.Text,
+        options.option(
+            "--max-size-delta", "Exit with status 1 above this difference, as `50MB`.", "SIZE"
         ),
     ] = None,
     fail_on: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--fail-on",
-            metavar="WHAT",
-            help="Exit with status 1 if these differ: size, layers, config, history, platforms, "
-            "files, packages; use commas.",
-            show_default=False,
+            "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
+            "packages; use commas.",
+            "WHAT",
         ),
     ] = None,
     files: Annotated[
-        bool,
-        typer.Option(
-            "--files", help="Also fetch layers and compare their files.", show_default=False
-        ),
+        bool, options.option("--files", "Also fetch layers and compare their files.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """`resolver doctor`: check how this machine is configured."""
 
-from typing import TYPE_CHECKING, Annotated, Optional, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 @options.command
 def doctor(
     common: options.Common,
-    hosts: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[HOST]...", show_default=False),
-    ] = None,
+    hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None,
 ) -> None:
     """Check the configuration of this machine.
 

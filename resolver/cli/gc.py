@@ -6,7 +6,7 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,42 +24,23 @@ if TYPE_CHECKING:
 def gc(
     common: options.Common,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")
+        bool, options.option("--dry-run", "Show what would be deleted; delete nothing.")
     ] = False,
     keep_newer: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--keep-newer",
-            metavar="AGE",
-            help="Keep what is younger: `12h`, `7d`.",
-            show_default=False,
-        ),
+        options.Text, options.option("--keep-newer", "Keep what is younger: `12h`, `7d`.", "AGE")
     ] = None,
     max_size: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--max-size",
-            metavar="SIZE",
-            help="Also remove names, least recently used first, down to this size.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--max-size", "Also remove names, least recently used first, down to this size.", "SIZE"
         ),
     ] = None,
     ci: Annotated[
-        bool,
-        typer.Option(
-            "--ci",
-            help="Delete what this job did not use, to keep a cache small.",
-            show_default=False,
-        ),
+        bool, options.option("--ci", "Delete what this job did not use, to keep a cache small.")
     ] = False,
     grace: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--grace",
-            metavar="AGE",
-            help="Keep unused content until this age; by default `1h`.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--grace", "Keep unused content until this age; by default `1h`.", "AGE"),
     ] = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:

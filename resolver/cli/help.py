@@ -1,9 +1,9 @@
 """`resolver help` and `resolver options`: help topics, from files inside the package."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-import typer
+from resolver.cli import options
 
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
@@ -20,10 +20,7 @@ def offer_topics(incomplete: str) -> list[str]:
 
 
 def help(  # noqa: A001 - the name of the command
-    topic: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[TOPIC]", show_default=False, autocompletion=offer_topics),
-    ] = None,
+    topic: Annotated[options.Text, options.argument("[TOPIC]", complete=offer_topics)] = None,
 ) -> None:
     """Show help on a topic or a command, or list the topics.
 
@@ -81,7 +78,7 @@ def options() -> None:
 
     rows = []
     for shared in SHARED:
-        names = ", ".join(shared.names)
+        names = shared.names.replace(" ", ", ")
         text = f"{names} {shared.metavar}" if shared.metavar else names
         help_text = shared.help
         if shared.variable:

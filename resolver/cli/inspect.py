@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
 from resolver.errors import PlatformUnknown, Usage
@@ -19,26 +17,16 @@ def inspect(
     common: options.Common,
     reference: options.Reference,
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Show the image for this platform instead of the index.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--platform -p", "Show the image for this platform instead of the index.", "PLATFORM"
         ),
     ] = None,
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Print the exact bytes of the manifest or index.", show_default=False
-        ),
+        bool, options.option("--raw", "Print the exact bytes of the manifest or index.")
     ] = False,
     config: Annotated[
-        bool,
-        typer.Option(
-            "--config", help="Print the exact bytes of the image config.", show_default=False
-        ),
+        bool, options.option("--config", "Print the exact bytes of the image config.")
     ] = False,
     exact: options.Exact = False,
     strict: options.Strict = False,
@@ -104,16 +92,10 @@ def platforms(
     common: options.Common,
     reference: options.Reference,
     attestations: Annotated[
-        bool,
-        typer.Option("--attestations", help="Also list attestations.", show_default=False),
+        bool, options.option("--attestations", "Also list attestations.")
     ] = False,
     index_only: Annotated[
-        bool,
-        typer.Option(
-            "--index-only",
-            help="Read only the index: one request, no sizes.",
-            show_default=False,
-        ),
+        bool, options.option("--index-only", "Read only the index: one request, no sizes.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:

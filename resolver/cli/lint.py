@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,50 +21,37 @@ def lint(
     references: options.ManyReferences = None,
     file: options.File = None,
     deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Also check programs, reading a few bytes of the layers.",
-            show_default=False,
-        ),
+        bool, options.option("--deep", "Also check programs, reading a few bytes of the layers.")
     ] = False,
     max_bytes: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
+        options.Text,
+        options.option(
             "--max-bytes",
-            metavar="SIZE",
-            envvar="RESOLVER_LINT_MAX_BYTES",
-            show_envvar=False,
-            help="Limit what --deep reads per platform  [default: 32MiB]",
+            "Limit what --deep reads per platform  [default: 32MiB]",
+            "SIZE",
+            variable="RESOLVER_LINT_MAX_BYTES",
         ),
     ] = None,
     fail_on: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--fail-on",
-            metavar="SEVERITY",
-            envvar="RESOLVER_LINT_FAIL_ON",
-            show_envvar=False,
-            help="Exit with status 1 from this severity: error, warning, note; or never.",
+            "Exit with status 1 from this severity: error, warning, note; or never.",
+            "SEVERITY",
+            variable="RESOLVER_LINT_FAIL_ON",
+            show_default=True,
         ),
     ] = "error",
     ignore: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--ignore",
-            metavar="RULE",
-            envvar="RESOLVER_LINT_IGNORE",
-            show_envvar=False,
-            help="Ignore a rule; repeatable.",
+        options.Texts,
+        options.option(
+            "--ignore", "Ignore a rule; repeatable.", "RULE", variable="RESOLVER_LINT_IGNORE"
         ),
     ] = None,
     explain: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--explain", metavar="RULE", help="Explain a rule or `all`, then exit."),
+        options.Text, options.option("--explain", "Explain a rule or `all`, then exit.", "RULE")
     ] = None,
-    rules: Annotated[
-        bool, typer.Option("--rules", help="List the rules, then exit.", show_default=False)
-    ] = False,
+    rules: Annotated[bool, options.option("--rules", "List the rules, then exit.")] = False,
 ) -> None:
     """Find problems in multi-platform images.
 

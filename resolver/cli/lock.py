@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Optional, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -30,44 +30,27 @@ def lock(
     platform: options.Platforms = None,
     file: options.File = None,
     files: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="Lock the images in these files; each REF is a file then.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--from", "Lock the images in these files; each REF is a file then.", "FILE"
         ),
     ] = None,
     check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Report changes; exit with status 1 if there are any.",
-            show_default=False,
-        ),
+        bool, options.option("--check", "Report changes; exit with status 1 if there are any.")
     ] = False,
     update: Annotated[
-        bool,
-        typer.Option(
-            "--update", help="Resolve these references again, or all.", show_default=False
-        ),
+        bool, options.option("--update", "Resolve these references again, or all.")
     ] = False,
     remove: Annotated[
-        bool,
-        typer.Option(
-            "--remove", help="Remove these references from the lock file.", show_default=False
-        ),
+        bool, options.option("--remove", "Remove these references from the lock file.")
     ] = False,
     lock_file: Annotated[
         str,
-        typer.Option(
-            "--lock-file",
-            "-o",
-            metavar="FILE",
-            envvar="RESOLVER_LOCK_FILE",
-            show_envvar=False,
-            help="Path of the lock file; by default resolver.lock.",
-            show_default=False,
+        options.option(
+            "--lock-file -o",
+            "Path of the lock file; by default resolver.lock.",
+            "FILE",
+            variable="RESOLVER_LOCK_FILE",
         ),
     ] = LOCK_FILE,
     no_trunc: options.NoTrunc = False,

@@ -6,8 +6,6 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from resolver.cli import options
 from resolver.errors import Usage
 
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
 @options.command
 def login(
     common: options.Common,
-    registry: Annotated[
-        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
-    ] = "docker.io",
+    registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io",
 ) -> None:
     """Log in to a registry, by default Docker Hub.
 
@@ -45,9 +41,7 @@ def login(
 @options.command
 def logout(
     common: options.Common,
-    registry: Annotated[
-        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
-    ] = "docker.io",
+    registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io",
 ) -> None:
     """Log out of a registry, by default Docker Hub.
 

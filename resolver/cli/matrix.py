@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
 from resolver.errors import Usage
@@ -22,24 +20,15 @@ def matrix(
     reference: options.Reference,
     platform: options.Platforms = None,
     system: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--for", metavar="SYSTEM", help="Set the CI system: github (default), gitlab or json."
-        ),
+        options.Text,
+        options.option("--for", "Set the CI system: github (default), gitlab or json.", "SYSTEM"),
     ] = None,
     runner: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
-        typer.Option(
-            "--runner", metavar="PLATFORM=LABEL", help="Set the runner for a platform; repeatable."
-        ),
+        options.Texts,
+        options.option("--runner", "Set the runner for a platform; repeatable.", "PLATFORM=LABEL"),
     ] = None,
     require_runner: Annotated[
-        bool,
-        typer.Option(
-            "--require-runner",
-            help="Exit with status 1 if a job has no runner.",
-            show_default=False,
-        ),
+        bool, options.option("--require-runner", "Exit with status 1 if a job has no runner.")
     ] = False,
     index_only: options.IndexOnly = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,40 +23,30 @@ if TYPE_CHECKING:
 @options.command
 def pin(
     common: options.Common,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", show_default=False)],
+    files: Annotated[list[str], options.argument("FILE...")],
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Write nothing; exit with status 1 if an image is not pinned."
-        ),
+        options.option("--check", "Write nothing; exit with status 1 if an image is not pinned."),
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; print the changes as a patch.")
+        bool, options.option("--diff", "Write nothing; print the changes as a patch.")
     ] = False,
     update: Annotated[
-        bool,
-        typer.Option("--update", help="Also resolve the tags of pinned references again."),
+        bool, options.option("--update", "Also resolve the tags of pinned references again.")
     ] = False,
     unpin: Annotated[
-        bool, typer.Option("--unpin", help="Remove digests from references that have a tag.")
+        bool, options.option("--unpin", "Remove digests from references that have a tag.")
     ] = False,
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Pin the image for this platform only, not the index.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--platform -p", "Pin the image for this platform only, not the index.", "PLATFORM"
         ),
     ] = None,
     require: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--require",
-            metavar="PLATFORM",
-            help="Exit with status 1 if an image lacks a platform; repeatable.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--require", "Exit with status 1 if an image lacks a platform; repeatable.", "PLATFORM"
         ),
     ] = None,
     no_trunc: options.NoTrunc = False,

@@ -37,12 +37,12 @@ def pull(
     lock_file: options.LockFile = None,
     progress: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--progress",
-            metavar="FORM",
-            envvar="RESOLVER_PROGRESS",
-            show_envvar=False,
-            help="Set the form of progress: auto, tty, plain, json or none.",
+            "Set the form of progress: auto, tty, plain, json or none.",
+            "FORM",
+            variable="RESOLVER_PROGRESS",
+            show_default=True,
         ),
     ] = "auto",
 ) -> None:

@@ -30,30 +30,23 @@ def resolve(
     file: options.File = None,
     exact: options.Exact = False,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="List every entry and why it was not chosen.", show_default=False
-        ),
+        bool, options.option("--explain", "List every entry and why it was not chosen.")
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option(
+        options.option(
             "--verify",
-            envvar="RESOLVER_VERIFY",
-            show_envvar=False,
-            help="Also compare the manifest and config with the index.",
-            show_default=False,
+            "Also compare the manifest and config with the index.",
+            variable="RESOLVER_VERIFY",
         ),
     ] = False,
     strict: options.Strict = False,
     verify_tag: Annotated[
         bool,
-        typer.Option(
+        options.option(
             "--verify-tag",
-            envvar="RESOLVER_VERIFY_TAG",
-            show_envvar=False,
-            help="Fail if the tag of name:tag@digest has moved.",
-            show_default=False,
+            "Fail if the tag of name:tag@digest has moved.",
+            variable="RESOLVER_VERIFY_TAG",
         ),
     ] = False,
     locked: options.Locked = False,

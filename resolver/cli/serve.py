@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from resolver.cli import options
 from resolver.cli.inputs import span
@@ -14,46 +12,33 @@ from resolver.errors import Usage
 @options.command
 def serve(
     common: options.Common,
-    place: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[oci:DIR]", show_default=False),
-    ] = None,
+    place: Annotated[options.Text, options.argument("[oci:DIR]")] = None,
     listen: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--listen",
-            metavar="HOST:PORT",
-            envvar="RESOLVER_LISTEN",
-            show_envvar=False,
-            help="Listen on this address; port 0 is any free port.",
+            "Listen on this address; port 0 is any free port.",
+            "HOST:PORT",
+            variable="RESOLVER_LISTEN",
+            show_default=True,
         ),
     ] = "127.0.0.1:5000",
     names: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--name", metavar="HOST", help="Also accept this host name; repeatable."),
+        options.Texts, options.option("--name", "Also accept this host name; repeatable.", "HOST")
     ] = None,
     mirror: Annotated[
-        bool,
-        typer.Option(
-            "--mirror", help="Fetch missing content from upstream, and keep it.", show_default=False
-        ),
+        bool, options.option("--mirror", "Fetch missing content from upstream, and keep it.")
     ] = False,
     upstream: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--upstream",
-            metavar="HOST",
-            help="Set the default registry; by default docker.io.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--upstream", "Set the default registry; by default docker.io.", "HOST"),
     ] = None,
     allow: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--allow", metavar="HOST", help="Also mirror this registry; repeatable."),
+        options.Texts, options.option("--allow", "Also mirror this registry; repeatable.", "HOST")
     ] = None,
     fresh: Annotated[
         str,
-        typer.Option("--fresh", metavar="AGE", help="Resolve a tag again after this time."),
+        options.option("--fresh", "Resolve a tag again after this time.", "AGE", show_default=True),
     ] = "60s",
 ) -> None:
     """Serve the store or an OCI layout as a registry.
@@ -125,33 +110,19 @@ def mirrored(
 @options.command
 def mirror_config(
     common: options.Common,
-    tool: Annotated[str, typer.Argument(metavar="TOOL", show_default=False)],
-    hosts: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[HOST]...", show_default=False),
-    ] = None,
+    tool: Annotated[str, options.argument("TOOL")],
+    hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None,
     mirror: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--mirror",
-            metavar="URL",
-            help="Use this mirror instead of `resolver serve`.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--mirror", "Use this mirror instead of `resolver serve`.", "URL"),
     ] = None,
     at: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--at",
-            metavar="URL",
-            help="Address of `resolver serve`; by default http://127.0.0.1:5000.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--at", "Address of `resolver serve`; by default http://127.0.0.1:5000.", "URL"
         ),
     ] = None,
-    tags: Annotated[
-        bool,
-        typer.Option("--tags", help="Also resolve tags through --mirror.", show_default=False),
-    ] = False,
+    tags: Annotated[bool, options.option("--tags", "Also resolve tags through --mirror.")] = False,
 ) -> None:
     """Print a mirror configuration for another tool.
 

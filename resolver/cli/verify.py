@@ -12,13 +12,9 @@ from resolver.cli import options
 @options.command
 def verify(
     common: options.Common,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Hash every byte, of layers too.", show_default=False),
-    ] = False,
+    full: Annotated[bool, options.option("--full", "Hash every byte, of layers too.")] = False,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Fetch damaged and missing content again."),
+        bool, options.option("--repair", "Fetch damaged and missing content again.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:

@@ -118,10 +118,9 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     Most indexes name all platforms. Read are the entries without one, those that share one, where
     only the manifest shows which is the image, and those that decide the caller's question.
 
-    `limit`: read none of the entries without a platform if there are more of them.
-    `decisive`: returns the images, of those known so far, that must not be artifacts. Called again
+    With more than `limit` entries without a platform, none of them is read.
+    `decisive` returns the images, of those known so far, that must not be artifacts. Called again
     after each round of reading, until it adds none.
-    `index_only`: read no manifest of an index.
     """
     if isinstance(root.parsed, Manifest):
         return gather(reader, root, Depth(), jobs=jobs)
@@ -305,9 +304,9 @@ def entries_of(
 
     Nested indexes are replaced by their entries, each index once.
 
-    `broken`: receives, by position, the error of a nested index that cannot be read, which is then
+    `broken` receives, by position, the error of a nested index that cannot be read, which is then
     yielded like any other entry; None to raise it.
-    `nested`: receives the nested indexes that were read, by position.
+    `nested` receives the nested indexes that were read, by position.
 
     Raises:
         LimitExceeded: nested deeper than 8, or more than 1,000 of them.

@@ -73,8 +73,8 @@ def docker_manifest(
     Windows images are listed only where there is nothing else: Docker on Linux refuses an
     archive that lists one.
 
-    `preferred`: the platform that a name means if there are several; else the first of its index.
-    `warn`: receives warnings about images that Docker ignores.
+    `preferred` is the platform that a name means if there are several; else the first of its index.
+    `warn` receives warnings about images that Docker ignores.
 
     Source: moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
     """

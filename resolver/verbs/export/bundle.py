@@ -280,7 +280,7 @@ def gather(
 ) -> ExportBundle:
     """Choose what is exported; only documents are read, and verified.
 
-    `claim`: protects the listed content from removal before it is looked up, see
+    `claim` protects the listed content from removal before it is looked up, see
     docs/store-and-reliability.md, "Leases".
 
     Raises:
