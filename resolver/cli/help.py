@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from resolver.cli import options
+from resolver.cli.options import Text, argument
 
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
@@ -20,7 +20,7 @@ def offer_topics(incomplete: str) -> list[str]:
 
 
 def help(  # noqa: A001 - the name of the command
-    topic: Annotated[options.Text, options.argument("[TOPIC]", complete=offer_topics)] = None,
+    topic: Annotated[Text, argument("[TOPIC]", complete=offer_topics)] = None,
 ) -> None:
     """Show help on a topic or a command, or list the topics.
 

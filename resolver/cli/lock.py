@@ -239,7 +239,7 @@ def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
 def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:
     """Print a lock file in the format of another tool."""
     from resolver.cli.output import Output
-    from resolver.render.answers.lock_export import EXPORTS, export
+    from resolver.render.answers.lock import EXPORTS, export
     from resolver.session import Session
 
     if common.form not in EXPORTS:

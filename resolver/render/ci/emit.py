@@ -127,9 +127,9 @@ class Reporter(NamedTuple):
 REPORTS = {
     row.name: row
     for row in (
-        Reporter("sarif", "resolver.render.ci.sarif:sarif"),
-        Reporter("junit", "resolver.render.ci.junit:junit"),
-        Reporter("codequality", "resolver.render.ci.codequality:codequality"),
+        Reporter("sarif", "resolver.render.ci.reports:sarif"),
+        Reporter("junit", "resolver.render.ci.reports:junit"),
+        Reporter("codequality", "resolver.render.ci.reports:codequality"),
         Reporter("markdown", "resolver.render.ci.summary:summary"),
     )
 }

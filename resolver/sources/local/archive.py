@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import NotFound, UnsupportedDocument
 from resolver.sources.local.layout import LayoutSource, translate
-from resolver.sources.local.tar_index import GZIP_MAGIC, index_tar, inflate
-from resolver.sources.local.tree import CHUNK, close, open_path, unreadable
+from resolver.sources.local.tree import (
+    CHUNK,
+    GZIP_MAGIC,
+    close,
+    index_tar,
+    inflate,
+    open_path,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,8 +26,14 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.sources.local.tar_index import GZIP_MAGIC
-from resolver.sources.local.tree import FolderTree, close, open_path, read_small, refuse_link
+from resolver.sources.local.tree import (
+    GZIP_MAGIC,
+    FolderTree,
+    close,
+    open_path,
+    read_small,
+    refuse_link,
+)
 from resolver.values import dataclass
 
 if TYPE_CHECKING:

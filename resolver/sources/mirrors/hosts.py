@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from resolver.core.results.events import Observer
-    from resolver.sources.mirrors.config_yaml import HostEntry
-    from resolver.sources.mirrors.registries_conf import RegistryRule
+    from resolver.sources.mirrors.formats import HostEntry, RegistryRule
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
@@ -133,7 +132,7 @@ class Hosts:
         return tuple(self._config or ())
 
     def _in_folders(self) -> tuple[str, ...]:
-        from resolver.sources.mirrors.hosts_toml import host_of_folder  # noqa: PLC0415 - rarely
+        from resolver.sources.mirrors.formats import host_of_folder  # noqa: PLC0415 - rarely
 
         found: list[str] = []
         for root in (*self._roots(), *self._folders):
@@ -172,7 +171,7 @@ class Hosts:
         roots = tuple(root for root in self._roots() if is_folder(root))
         if not roots:
             return None
-        from resolver.sources.mirrors.hosts_toml import find_folder, read_hosts  # noqa: PLC0415 - rarely
+        from resolver.sources.mirrors.formats import find_folder, read_hosts  # noqa: PLC0415 - rarely
 
         folder = find_folder(roots, registry)
         return None if folder is None else read_hosts(folder, registry, repository)
@@ -181,7 +180,7 @@ class Hosts:
         rules = self._read_rules()
         if not rules:
             return None
-        from resolver.sources.mirrors.registries_conf import choose  # noqa: PLC0415 - loads TOML
+        from resolver.sources.mirrors.formats import choose  # noqa: PLC0415 - loads TOML
 
         return choose(rules, registry, repository)
 
@@ -249,7 +248,7 @@ class Hosts:
         there = path is not None and (is_named or is_in_reach(path))
         body = read_file(path) if path is not None and there else None
         if body is not None:
-            from resolver.sources.mirrors.config_yaml import parse_config  # noqa: PLC0415 - where there is one
+            from resolver.sources.mirrors.formats import parse_config  # noqa: PLC0415 - where there is one
 
             return parse_config(body, str(path))
         if is_named:
@@ -264,7 +263,7 @@ class Hosts:
                 body = read_file(file)
                 # Files with only aliases, present in every installation, are not parsed.
                 if body is not None and mentions_registries(body):
-                    from resolver.sources.mirrors.registries_conf import parse_rules  # noqa: PLC0415 - loads TOML
+                    from resolver.sources.mirrors.formats import parse_rules  # noqa: PLC0415 - loads TOML
 
                     parsed = parse_rules(body, str(file), self._observe)
                     rules |= {rule.prefix: rule for rule in parsed}

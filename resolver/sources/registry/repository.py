@@ -39,8 +39,7 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.referrers import ReferrersApi, list_referrers
-from resolver.sources.registry.tags import MAX_PAGE, TagPages
+from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from resolver.core.results.account import MAX_LIMIT, Hits, Quota, SearchHit, rea
 from resolver.errors import Denied, NotFound, ServerFault
 from resolver.sources.http.messages import Request, Response, Scope
 from resolver.sources.http.responses import refusal
-from resolver.sources.registry.tags import next_page
+from resolver.sources.registry.lists import next_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
