@@ -271,6 +271,5 @@ def _run(action: RunProgram, environment: Mapping[str, str]) -> None:
     except ToolFailed as error:
         detail = error.detail or f"it ended with status {error.status}"
         raise OutputFault(
-            f"`{error.command}` failed: {detail}",
-            "run it in a job that a Buildkite agent started",
+            f"`{error.command}` failed: {detail}", "run it in a job that a Buildkite agent started"
         ) from error

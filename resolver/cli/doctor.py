@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 @options.command
 def doctor(
-    common: options.Common,
-    hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None,
+    common: options.Common, hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None
 ) -> None:
     """Check the configuration of this machine.
 

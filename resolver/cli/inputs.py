@@ -180,7 +180,6 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
             found.append(text)
     if not found:
         raise Usage(
-            f"no reference to {verb}",
-            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
+            f"no reference to {verb}", f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`"
         )
     return found

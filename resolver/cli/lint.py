@@ -8,7 +8,7 @@ import typer
 
 from resolver.cli import options
 from resolver.errors import ErrorKind, Usage
-from resolver.values import dataclass
+from resolver.settings import LINT_MAX_BYTES
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
@@ -68,65 +68,42 @@ def lint(
     if explain is not None or rules:
         show_rules(common, explain)
         return
-    depth = LintDepth.read(max_bytes, deep=deep)
-    request = LintOptions.gather(references, file, fail_on, ignore)
-    run(common, request, depth)
+    from resolver.cli.inputs import gather
+    from resolver.cli.run import open_session
+    from resolver.core.lint.lint import rule
+
+    most = _budget(max_bytes, deep=deep)
+    severity = _severity(fail_on)
+    ignored = tuple(rule(name).id for name in ignore or ())
+    named = tuple(dict.fromkeys(gather(references or [], file, "lint")))
+    with open_session(common) as (session, output):
+        found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored)
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        status = output.failures(found.failures)
+        if severity is not None and found.reaches(severity):
+            status = max(status, ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
 
 
 _NEVER = "never"
 _ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class LintDepth:
-    """How deep to check; `most` is bytes of layers per platform, None for the default."""
+def _budget(most: str | None, *, deep: bool) -> int:
+    """Parse `--max-bytes`, in bytes of layers per platform."""
+    from resolver.cli.inputs import size
 
-    deep: bool
-    most: int | None
-
-    @classmethod
-    def read(cls, most: str | None, *, deep: bool) -> LintDepth:
-        """Parse the options before any request."""
-        from resolver.cli.inputs import size
-
-        if most is None:
-            return cls(deep, None)
-        if not deep:
-            raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
-        count = size(most, "--max-bytes")
-        if not count:
-            raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
-        return cls(deep, count)
-
-
-@dataclass(frozen=True, slots=True)
-class LintOptions:
-    """What to lint, and which findings fail.
-
-    Attributes:
-        fail_on: the lowest severity that fails; None for none.
-    """
-
-    references: tuple[str, ...]
-    fail_on: Severity | None
-    ignored: tuple[str, ...]
-
-    @classmethod
-    def gather(
-        cls,
-        references: list[str] | None,
-        file: str | None,
-        fail_on: str,
-        ignored: list[str] | None,
-    ) -> LintOptions:
-        """Parse the options before any request."""
-        from resolver.cli.inputs import gather
-        from resolver.core.lint.lint import rule
-
-        severity = _severity(fail_on)
-        left_out = tuple(rule(name).id for name in ignored or ())
-        named = gather(references or [], file, "lint")
-        return cls(tuple(dict.fromkeys(named)), severity, left_out)
+    if most is None:
+        return LINT_MAX_BYTES
+    if not deep:
+        raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
+    count = size(most, "--max-bytes")
+    if not count:
+        raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
+    return count
 
 
 def show_rules(common: Common, name: str | None) -> None:
@@ -138,28 +115,6 @@ def show_rules(common: Common, name: str | None) -> None:
     prepare(common.form)
     chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)
     Output().show(Explained(chosen, whole=name is not None), common.form)
-
-
-def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
-    """Lint the images, print the findings, and exit with the resulting status."""
-    from resolver.cli.run import open_session
-    from resolver.settings import LINT_MAX_BYTES
-
-    with open_session(common) as (session, output):
-        found = session.lint(
-            request.references,
-            deep=depth.deep,
-            max_bytes=depth.most or LINT_MAX_BYTES,
-            ignore=request.ignored,
-        )
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        status = output.failures(found.failures)
-        if request.fail_on is not None and found.reaches(request.fail_on):
-            status = max(status, ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
-    if status:
-        raise typer.Exit(status)
 
 
 def _severity(text: str) -> Severity | None:

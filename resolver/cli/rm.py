@@ -35,8 +35,5 @@ def rm(
 
     with open_session(common) as (session, output):
         for_each(
-            output,
-            common.form,
-            images,
-            lambda image: session.remove(image, platform, force=force),
+            output, common.form, images, lambda image: session.remove(image, platform, force=force)
         )

@@ -8,16 +8,19 @@ a platform, whose configs name one; and for age, attestations and lint.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.check.check import (
     Checkable,
+    Checked,
     CheckedBuild,
     CheckedImage,
     counting,
     deciding,
     image_findings,
     like,
+    own_level,
 )
 from resolver.core.lint.findings import Severity
 from resolver.core.oci.manifest import oversize
@@ -27,13 +30,13 @@ from resolver.core.results.resolve import Failure
 from resolver.errors import ResolverError, Usage
 from resolver.values import dataclass
 from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
     from pathlib import Path
 
-    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
     from resolver.core.oci.descriptor import Descriptor
@@ -121,10 +124,7 @@ def platforms_of(
 
 
 def judge_image(
-    image: Checkable,
-    root: RootDocument,
-    more: Iterable[Finding],
-    warned: Iterable[Warned],
+    image: Checkable, root: RootDocument, more: Iterable[Finding], warned: Iterable[Warned]
 ) -> CheckedImage:
     """Apply the rules; `more` are lint findings, which fail from the requested severity on."""
     own, further = image_findings(image), (*image.more, *more)
@@ -250,14 +250,12 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
     index_only: bool = False,
 ) -> Matrix:
     """Make a job of every build of an image."""
-    from resolver.core.check.check import own_level  # noqa: PLC0415
     from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
         make_matrix,
         parse_runner,
         parts_of_jobs,
         system_of,
     )
-    from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
 
     chosen = system_of(system)
     rules = [parse_runner(text, context.table) for text in runners]
@@ -306,9 +304,6 @@ def read_policy(
 def _check_all(
     context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
-    from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     targets = []
     for subject in subjects:
         if subject.wanted.is_empty:
@@ -350,7 +345,6 @@ def _checked(
     *,
     index_only: bool,
 ) -> CheckedImage:
-
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
     root = context.read_root(reader, target)
@@ -399,6 +393,4 @@ def _require_index_only(wanted: Requirements) -> None:
 
 
 def _now() -> datetime:
-    from datetime import UTC, datetime  # noqa: PLC0415 - for ages alone
-
     return datetime.now(UTC)

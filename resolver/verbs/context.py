@@ -133,11 +133,7 @@ class Context:
         verify: bool = False,
         strict: bool = False,
     ) -> PlatformRequest:
-        """Parse a platform, or the default one, into the list of acceptable platforms.
-
-        Raises:
-            InvalidPlatform: the text is not a platform.
-        """
+        """Parse a platform, or the default one, into the list of acceptable platforms."""
         chosen = platform if platform is not None else self.settings.platform
         explicit = chosen is not None
         if isinstance(chosen, Platform):
@@ -175,9 +171,6 @@ class Context:
         """Return one exact request for each image that an index lists, in index order.
 
         Entries without a platform are identified by their configs, as in `resolve`.
-
-        Raises:
-            NotFound: the index lists no image.
         """
         if not isinstance(root.parsed, Index):
             return [self.platform_request(None)]
@@ -239,9 +232,6 @@ class Context:
 
         Layers in a registry are first fetched into the store and verified; layers in a local place
         or the store are read in place.
-
-        Raises:
-            StoreFault: the store cannot be written.
         """
         from resolver.verbs.layers import HeldLayers, fetching  # noqa: PLC0415
 

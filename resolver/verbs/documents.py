@@ -81,13 +81,7 @@ class DocumentReader:
         return self._need("its index").document(name)
 
     def read(self, descriptor: Descriptor, what: str) -> bytes:
-        """Read a document that another one points at, verified.
-
-        Raises:
-            NotInStore: only the store may answer, and it does not hold it.
-            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
-                not known, so that nothing could be verified.
-        """
+        """Read a document that another one points at, verified."""
         descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
             return descriptor.data
@@ -126,11 +120,7 @@ class DocumentReader:
         return known if same else document.descriptor.digest
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """List the manifests that refer to a manifest; none where the place has no such lists.
-
-        Raises:
-            NotInStore: only the store may be read, and it keeps no such lists.
-        """
+        """List the manifests that refer to a manifest; none where the place has no such lists."""
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
@@ -539,11 +529,7 @@ def fits(platform: Platform, request: PlatformRequest, table: PlatformTable) -> 
 
 
 def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str) -> Manifest:
-    """Read an image manifest that an index names.
-
-    Raises:
-        Untrusted: its bytes or its media type differ from the index.
-    """
+    """Read an image manifest that an index names."""
     what = f"the manifest `{descriptor.digest}` of `{reference}`"
     kind = descriptor.media_type
     document = parse_document(reader.read(descriptor, what), kind, what, kind)
@@ -560,11 +546,7 @@ def warn_of_missing_layers(reader: DocumentReader, manifest: Manifest, what: str
 
 
 def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> ImageConfig:
-    """Read an image's config, checked against the number of its layers.
-
-    Raises:
-        PlatformUnknown: the manifest has no config.
-    """
+    """Read an image's config, checked against the number of its layers."""
     from resolver.core.oci.config import parse_config  # noqa: PLC0415 - most answers need none
 
     if manifest.config is None:
@@ -588,11 +570,7 @@ class RootDocument:
 def read_root(
     reader: DocumentReader, reference: Reference, *, verify_tag: bool = False
 ) -> RootDocument:
-    """Read what a registry reference points at.
-
-    Raises:
-        Negative: `verify_tag`, and the tag no longer points at the digest beside it.
-    """
+    """Read what a registry reference points at."""
     document = reader.named(reference)
     verified = None
     if verify_tag and reference.digest is not None and reference.tag is not None:

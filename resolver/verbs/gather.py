@@ -64,7 +64,6 @@ def gather(
     An entry that cannot be read keeps its error; the others keep their documents. One with an
     unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
 
-
     Raises:
         LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
     """

@@ -18,8 +18,10 @@ from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
@@ -166,13 +168,6 @@ def _single_offer(reader: DocumentReader, root: RootDocument, manifest: Manifest
     if manifest.is_image:
         platform = read_config(reader, manifest, root.text).platform
     return _offer(ImageEntry(root.document.descriptor, (), platform, manifest, None))
-
-
-if TYPE_CHECKING:
-    from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.reference import Reference
-    from resolver.verbs.context import Context, PlatformLike
-    from resolver.verbs.documents import DocumentReader
 
 
 def platforms(context: Context, reference: str | Reference, *, sizes: bool = True) -> Offers:

@@ -221,10 +221,6 @@ def read_trees(
     A layer that several images share is read once, and released after the last of them. Nothing is
     yielded before every layer is read to its end and checked against its digest and the config's
     diff_id.
-
-    Raises:
-        Untrusted: a layer does not match the config, is damaged, exceeds a limit, or has an
-            unsupported format.
     """
     room = room or TreeRoom(lock=threading.RLock())
     layers = _Layers(jobs, limits, room).read(images)
@@ -366,12 +362,7 @@ class Fetching:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream a layer out of the store.
-
-        Raises:
-            NotFound, Denied, Unavailable, Untrusted: it cannot be fetched.
-            StoreFault: it cannot be kept, or read.
-        """
+        """Stream a layer out of the store."""
         with self._lock:
             self._keep(descriptor.digest)
         if not self._shared.store.held(descriptor):
@@ -439,11 +430,7 @@ class HeldLayers:
         self._reference = reference
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream a layer.
-
-        Raises:
-            NotInStore: it is not there.
-        """
+        """Stream a layer."""
         if not self._store.has(descriptor):
             layer = f"its layer `{descriptor.digest}`"
             raise NotInStore(self._reference, layer, str(self._store.root))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
-from resolver.core.lint.lint import LintedImage, lint_subject, without
+from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, without
 from resolver.core.lint.subject import PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
@@ -17,11 +17,11 @@ from resolver.core.results.resolve import Failure
 from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from resolver.core.lint.lint import Linted
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.target import Target
@@ -124,9 +124,7 @@ def lint(
     ignore: Iterable[str] = (),
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""
-    from resolver.core.lint.lint import Linted, rule  # noqa: PLC0415
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
     named: list[str | Reference] = (

@@ -327,11 +327,7 @@ def stretches(size: int) -> Iterator[tuple[int, int]]:
 
 
 def local_bytes(place: Content, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Read content of this machine, cut as a registry's would be, so that answers are the same.
-
-    Raises:
-        NotFound, Unavailable, Untrusted, StoreFault: as `Content.open`.
-    """
+    """Read content of this machine, cut as a registry's would be, so that answers are the same."""
     with place.open(descriptor) as chunks:
         yield from _cut(chunks, descriptor.size)
 
@@ -441,11 +437,7 @@ class ByteBudget:
         self.used = 0
 
     def check(self) -> None:
-        """See whether there are any; the last stretch may go past the end.
-
-        Raises:
-            SpentError: there are none left.
-        """
+        """See whether there are any; the last stretch may go past the end."""
         if self.left <= 0:
             raise SpentError
 
@@ -488,11 +480,7 @@ class LayerScan:
         self._names = self._run()
 
     def next(self, allowance: ByteBudget) -> str | None:
-        """Read up to the next entry; return its normalized name, or None at the end.
-
-        Raises:
-            Denied, Unavailable, Offline, StoreFault: the layer could not be requested.
-        """
+        """Read up to the next entry; return its normalized name, or None at the end."""
         if self.is_over:
             return None
         self._allowance = allowance

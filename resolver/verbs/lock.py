@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.lockfile.drift import LockDrift, PlatformPair, drift_of, gone, pairs_of
-from resolver.core.lockfile.entries import Platforms, by_entry, narrow, narrowed, pick
+from resolver.core.lockfile.drift import (
+    LockCheck,
+    LockDrift,
+    PlatformPair,
+    drift_of,
+    gone,
+    pairs_of,
+)
+from resolver.core.lockfile.entries import Platforms, by_entry, entries_of, narrow, narrowed, pick
 from resolver.core.lockfile.entries import record as record_of
+from resolver.core.lockfile.lock import Lock, LockChange, Locked, change_of
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.manifest import Index
@@ -29,23 +37,24 @@ from resolver.errors import (
 )
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
+from resolver.verbs import lock_files
 from resolver.verbs import resolve as resolving
-from resolver.verbs.documents import MAX_PROBES, RootDocument, read_root
+from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.entries import ExportedLockEntry
-    from resolver.core.lockfile.lock import Lock, Locked, LockedImage, LockedPlatform
+    from resolver.core.lockfile.lock import LockedImage, LockedPlatform
     from resolver.core.pin.edits import ImageSpot
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, PlatformLike
-    from resolver.verbs.documents import DocumentReader, PlatformRequest
+    from resolver.verbs.documents import PlatformRequest
     from resolver.verbs.pin import ImageFile
 
 
@@ -209,10 +218,6 @@ def lock(
     file: str | Path = LOCK_FILE,
 ) -> Locked:
     """Record what references mean now, in a lock file; other references in it stay."""
-    from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
@@ -224,8 +229,7 @@ def lock(
     if update is not None:
         for image in _named(known, tuple(update), path):
             targets.setdefault(
-                image.reference,
-                (image.written, RegistryTarget(Reference.parse(image.reference))),
+                image.reference, (image.written, RegistryTarget(Reference.parse(image.reference)))
             )
     if not targets:
         raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
@@ -256,9 +260,6 @@ def lock(
 
 def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
     """Remove references from a lock file, without a request."""
-    from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load(path)
@@ -275,11 +276,6 @@ def check_lock(
     file: str | Path = LOCK_FILE,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
-    from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
-    from resolver.core.lockfile.entries import pick  # noqa: PLC0415
-    from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
     requests = _platform_lists(context, platforms)
@@ -309,8 +305,6 @@ def check_lock(
 
 def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:
     """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take."""
-    from resolver.verbs import lock_files  # noqa: PLC0415 - for this question alone
-
     return ByLock(context, str(file), lock_files.load(str(file)))
 
 
@@ -323,10 +317,6 @@ def lock_entries(
     file: str | Path = LOCK_FILE,
 ) -> tuple[ExportedLockEntry, ...]:
     """Return the entries of a lock file for `resolver lock export`."""
-    from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
-    from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
     wanted = _wanted(context, platform) if platform is not None else None
@@ -344,7 +334,6 @@ def _platform_lists(context: Context, platforms: Sequence[PlatformLike]) -> tupl
 
 
 def _wanted(context: Context, platform: PlatformLike) -> Platforms:
-
     request = context.platform_request(platform)
     return Platforms(request.platforms, request.local)
 
@@ -352,7 +341,6 @@ def _wanted(context: Context, platform: PlatformLike) -> Platforms:
 def _recorded(
     context: Context, target: RegistryTarget, written: str, requests: Sequence[Platforms]
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
-
     reader, warned = context.reader(target)
     image, notes = record(
         reader, context.read_root(reader, target), written, requests, context.table
@@ -404,12 +392,7 @@ class ByLock:
     def resolve(
         self, reference: str | Reference, platform: PlatformLike = None, *, exact: bool = False
     ) -> Resolution:
-        """Find what a reference meant on one platform when it was locked.
-
-        Raises:
-            NotLocked: the lock does not have the reference, or not for the platform.
-            Malformed: reference or platform cannot be read.
-        """
+        """Find what a reference meant on one platform when it was locked."""
         return self._resolve(self._find(reference), platform, exact=exact)
 
     def resolve_each(
@@ -453,8 +436,6 @@ class ByLock:
         return image
 
     def _resolve(self, image: LockedImage, platform: PlatformLike, *, exact: bool) -> Resolution:
-        from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
-
         context = self._context
         request = context.platform_request(platform, exact=exact)
         nobody: DocumentReader = DocumentReader(None, None, image.reference)
@@ -462,7 +443,6 @@ class ByLock:
 
 
 def _only(image: LockedImage) -> tuple[Platforms, ...]:
-
     return tuple(Platforms((Platform.parse(key),)) for key in image.only)
 
 

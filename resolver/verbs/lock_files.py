@@ -66,12 +66,7 @@ def load(path: str) -> Lock:
 
 
 def load_if_any(path: str) -> Lock | None:
-    """Read a lock file; None where there is none yet.
-
-    Raises:
-        BadLock, LockLimit: it cannot be used.
-        Usage: it is `-`: a lock is read and then replaced, which no stream can be.
-    """
+    """Read a lock file; None where there is none yet."""
     if path == "-":
         raise Usage(
             "`-` names no lock file: a lock is read and then replaced",
@@ -94,11 +89,7 @@ def is_yaml(path: str) -> bool:
 
 
 def refuse_yaml(path: str) -> None:
-    """Refuse to write a file that is YAML by its name.
-
-    Raises:
-        Usage: it is.
-    """
+    """Refuse to write a file that is YAML by its name."""
     if is_yaml(path):
         raise Usage(
             f"`{path}` is named as YAML, but lock files are written as JSON",

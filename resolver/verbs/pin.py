@@ -104,12 +104,7 @@ class ImageFile:
 
 
 def find_images(path: str, text: str) -> ImageFile:
-    """Find the image references in the text of a file; the path shows its kind.
-
-    Raises:
-        NotAnImageFile: neither its name nor its content is of a supported kind.
-        UnreadableFile: it cannot be parsed.
-    """
+    """Find the image references in the text of a file; the path shows its kind."""
     kind = by_path(path.replace("\\", "/"))
     if kind is not None and kind.find is None and not _may_be_dockerfile(path, text):
         raise NotAnImageFile(path, known_kinds())
@@ -459,8 +454,6 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     require: Iterable[str | Platform] = (),
 ) -> Pinned:
     """Find the digests to pin references in files to; `write_pins` writes them."""
-    from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
-
     if unpin and (check or update or platform is not None):
         raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
     needed = [context.platform_request(each) for each in require]
@@ -470,10 +463,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
     requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_read_root, context),
-        context.platform_request,
-        context.table,
-        context.settings.jobs,
+        partial(_read_root, context), context.platform_request, context.table, context.settings.jobs
     )
     return pin_files(_paths(files), requests, look_up)
 
@@ -494,9 +484,7 @@ def _read_root(context: Context, reference: Reference) -> tuple[DocumentReader, 
     return reader, context.read_root(reader, target)
 
 
-def _paths(
-    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-) -> tuple[str, ...]:
+def _paths(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
     import os  # noqa: PLC0415 - for this question alone
 
     several = (files,) if isinstance(files, str | os.PathLike) else tuple(files)

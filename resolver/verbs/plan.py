@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.fetch import ContentPlace
 
+
 #: Pieces of one operation. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 #: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
@@ -370,7 +371,6 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 ) -> Plan:
     """List what images need, what of it is held, and what is left to fetch."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for this question alone
 
     targets = [(one, _pullable(context, one)) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)

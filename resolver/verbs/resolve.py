@@ -13,12 +13,7 @@ from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
-from resolver.errors import (
-    NotFound,
-    PlatformNotOffered,
-    PlatformUnknown,
-    ResolverError,
-)
+from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -28,6 +23,7 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,13 +41,7 @@ if TYPE_CHECKING:
 def resolve_document(
     reader: DocumentReader, root: RootDocument, request: PlatformRequest, table: PlatformTable
 ) -> Resolution:
-    """Find the manifest that a root document offers for a request.
-
-    Raises:
-        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
-        PlatformUnknown: the image names no platform.
-        NotFound: `strict`, and index and config disagree.
-    """
+    """Find the manifest that a root document offers for a request."""
     if isinstance(root.parsed, Index):
         return _from_index(reader, root, root.parsed, request, table)
     return _from_manifest(reader, root, root.parsed, request, table)
@@ -133,12 +123,7 @@ def resolve_single(
     request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Resolve a single image with a known platform; return None for content that is not an image.
-
-    Raises:
-        PlatformNotOffered: the image is for another platform than the requested one.
-        PlatformUnknown: the content is not an image, and a platform was requested.
-    """
+    """Resolve a root that is a single image, or content without a platform."""
     grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
@@ -393,8 +378,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
-
-    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
     for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):

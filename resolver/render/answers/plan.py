@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 #: How Docker reports the result of a pull.
-_STATUS = {
-    "downloaded": "Downloaded newer image for",
-    "up-to-date": "Image is up to date for",
-}
+_STATUS = {"downloaded": "Downloaded newer image for", "up-to-date": "Image is up to date for"}
 
 
 def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) -> Report:

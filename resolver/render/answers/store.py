@@ -251,9 +251,7 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
     elif total > len(others):
         others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
-    rows: list[tuple[str, ...]] = [
-        (name, megabytes(image.own), megabytes(image.shared), *first),
-    ]
+    rows: list[tuple[str, ...]] = [(name, megabytes(image.own), megabytes(image.shared), *first)]
     return rows + [("", "", "", *other) for other in rest]
 
 

@@ -67,10 +67,6 @@ class CredentialReader:
         """Return the credential from a default file; None if it is absent or unreadable.
 
         `legacy` is whether it is a `.dockercfg`.
-
-        Raises:
-            InvalidConfiguration: a relevant part of the file is malformed.
-            HelperFailed: the helper that the file names failed.
         """
         try:
             file = self._files.get((path, legacy), lambda: read_auth_file(path, legacy=legacy))
@@ -82,12 +78,7 @@ class CredentialReader:
     def named_file(
         self, path: Path, name: tuple[str, str], *, named_by: str, run: bool = True
     ) -> CredentialAnswer:
-        """Return the credential from an explicitly named file, which must exist.
-
-        Raises:
-            InvalidConfiguration: it is absent, unreadable or malformed.
-            HelperFailed: the helper that the file names failed.
-        """
+        """Return the credential from an explicitly named file, which must exist."""
         file = self._files.get((path, False), lambda: read_auth_file(path))
         if file is None:
             reason = f"there is no such file, and {named_by} names it"

@@ -69,11 +69,7 @@ def entry_keys(auths: Iterable[str], registry: str, repository: str) -> Iterator
 
 
 def decode_entry(place: str, field: str, entry: object) -> Credential | None:
-    """Parse one entry of `auths`; None if it is empty, as beside a helper.
-
-    Raises:
-        InvalidConfiguration: it is not an object of texts, or `auth` is not `user:password`.
-    """
+    """Parse one entry of `auths`; None if it is empty, as beside a helper."""
     if entry is None:
         return None
     if not isinstance(entry, dict):
@@ -247,9 +243,6 @@ def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
     """Read a credential file; None if absent. An empty file has no entries.
 
     `legacy` is whether it is a `.dockercfg`, with entries at the top level.
-
-    Raises:
-        InvalidConfiguration: not a regular file, over 1 MiB, not strict JSON, or malformed.
     """
     read = _read(path)
     if read is None:
@@ -269,11 +262,7 @@ def read_document(path: Path) -> dict[str, object]:
 
 
 def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) -> AuthFile:
-    """Check the outer structure of a `config.json`.
-
-    Raises:
-        InvalidConfiguration: it is malformed.
-    """
+    """Check the outer structure of a `config.json`."""
     refuse_other_case(place, "", document, _KNOWN)
     return AuthFile(
         place,
@@ -287,9 +276,6 @@ def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) ->
 
 def read_variable(text: str) -> tuple[AuthFile, tuple[str, ...]]:
     """Parse `DOCKER_AUTH_CONFIG`; also return its ignored top-level names.
-
-    Raises:
-        InvalidConfiguration: over 1 MiB, not strict JSON, or malformed.
 
     Source: docker/cli v28, cli/config/configfile/file.go, parseEnvConfig.
     """
@@ -307,11 +293,7 @@ def is_variable_entry(entry: object) -> bool:
 
 
 def choose_helper(file: AuthFile, registry: str) -> HelperChoice | None:
-    """Return a file's helper for a registry; None to use its entries.
-
-    Raises:
-        InvalidConfiguration: the helper's name is not valid.
-    """
+    """Return a file's helper for a registry; None to use its entries."""
     for key in host_keys(registry):
         name = file.helpers.get(key)
         if name is not None:
@@ -321,11 +303,7 @@ def choose_helper(file: AuthFile, registry: str) -> HelperChoice | None:
 
 
 def find_entry(file: AuthFile, registry: str, repository: str) -> Credential | None:
-    """Return the best entry of a repository; None if absent or empty.
-
-    Raises:
-        InvalidConfiguration: that entry is malformed. Other entries are not checked.
-    """
+    """Return the best entry of a repository; None if absent or empty."""
     for key in entry_keys(file.auths, registry, repository):
         return decode_entry(file.place, file.entry_field(key), file.auths[key])
     return None

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.target import LayoutTarget
 
 
-_OTHER_MAGIC = {
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\x00": "xz",
-    b"BZh": "bzip2",
-}
+_OTHER_MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 
 
 class TarTree:
@@ -92,12 +88,7 @@ class TarTree:
 
 
 def open_oci_archive(target: LayoutTarget) -> LayoutSource:
-    """Open `oci-archive:PATH`.
-
-    Raises:
-        NotFound: the path does not exist.
-        Untrusted: it is not a tar archive, or has no OCI layout.
-    """
+    """Open `oci-archive:PATH`."""
     tree = TarTree(target.path)
     if tree.size("oci-layout") is None and tree.size("manifest.json") is not None:
         raise UnsupportedDocument(
@@ -110,12 +101,7 @@ def open_oci_archive(target: LayoutTarget) -> LayoutSource:
 
 
 def open_docker_archive(target: LayoutTarget) -> LayoutSource:
-    """Open `docker-archive:PATH` of any Docker version: since Docker 25 it contains an OCI layout.
-
-    Raises:
-        NotFound: the path does not exist.
-        Untrusted: it is not a tar archive of `docker save`.
-    """
+    """Open `docker-archive:PATH`; since Docker 25 the archive contains an OCI layout."""
     tree = TarTree(target.path)
     if tree.size("oci-layout") is not None and tree.size("index.json") is not None:
         return _layout(tree)

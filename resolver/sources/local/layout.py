@@ -83,10 +83,6 @@ class LayoutSource:
 
         A digest finds any manifest, listed in `index.json` or not, and any blob; blobs have the
         type `application/octet-stream`.
-
-        Raises:
-            NotFound: there is no such entry, or several; the hints list them.
-            InvalidDigest: it looks like a digest and is not valid.
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self._by_digest(Digest.parse(name))
@@ -99,12 +95,7 @@ class LayoutSource:
         raise NotFound(self._not_found(name, len(found)), *hints)
 
     def document(self, name: str) -> Document:
-        """Return the document of a name or digest.
-
-        Raises:
-            NotFound: there is no such entry, or its content is absent.
-            Untrusted: its content does not match, or is not a document.
-        """
+        """Return the document of a name or digest."""
         descriptor = self.resolve(name)
         body = self.read(descriptor)
         what = f"`{name or descriptor.digest}` in `{self._tree.path}`"
@@ -117,12 +108,7 @@ class LayoutSource:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content; the caller must verify it.
-
-        Raises:
-            NotFound: it is absent.
-            SizeMismatch: its file has another size.
-        """
+        """Stream content; the caller must verify it."""
         name = _blob(descriptor.digest)
         descriptor.digest.require_verifiable(f"`{name}` in `{self._tree.path}`")
         size = self._tree.size(name)
@@ -135,12 +121,7 @@ class LayoutSource:
             yield chunks
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a verified document.
-
-        Raises:
-            NotFound: it is absent.
-            Untrusted: it does not match the descriptor, or is too large for a document.
-        """
+        """Return a verified document."""
         what = f"`{_blob(descriptor.digest)}` in `{self._tree.path}`"
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
@@ -273,13 +254,7 @@ def _canonical(name: str) -> str | None:
 
 
 def open_folder(target: LayoutTarget) -> LayoutSource:
-    """Open `oci:PATH`.
-
-    Raises:
-        NotFound: the path does not exist.
-        UnsupportedDocument: it is not a folder.
-        Untrusted: it is not an OCI layout.
-    """
+    """Open `oci:PATH`."""
     descriptor, status = open_path(target.path)
     close(descriptor)
     if not stat.S_ISDIR(status.st_mode):

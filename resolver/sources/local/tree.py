@@ -77,13 +77,7 @@ class Tree(Protocol):
 
 
 def read_small(tree: Tree, name: str, limit: int) -> bytes:
-    """Read a file whole.
-
-    Raises:
-        BadDocument: it is absent.
-        UnsupportedDocument: it is a link.
-        LimitExceeded: it has more than `limit` bytes.
-    """
+    """Read a file whole."""
     what = f"`{name}` in `{tree.path}`"
     size = tree.size(name)
     if size is None:
@@ -102,11 +96,7 @@ def read_small(tree: Tree, name: str, limit: int) -> bytes:
 
 
 def refuse_link(tree: Tree, name: str) -> None:
-    """Raise if a missing file is a link, which could lead out of the tree.
-
-    Raises:
-        UnsupportedDocument: it is a link.
-    """
+    """Raise if a missing file is a link, which could lead out of the tree."""
     link = tree.link(name)
     if link is not None:
         raise UnsupportedDocument(
@@ -133,12 +123,7 @@ def unreadable(path: str) -> Iterator[None]:
 
 
 def open_path(path: str) -> tuple[int, os.stat_result]:
-    """Open a folder or regular file named by the user, following links.
-
-    Raises:
-        NotFound: it does not exist.
-        UnsupportedDocument: it is neither; a FIFO or device cannot be read twice.
-    """
+    """Open a folder or regular file named by the user, following links."""
     with unreadable(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         status = os.fstat(descriptor)
@@ -312,11 +297,6 @@ def index_tar(read: ReadAt, length: int, what: str) -> TarIndex:
     """Index a tar archive of `length` bytes.
 
     Missing closing blocks are no error, since all files before them are complete.
-
-    Raises:
-        BadDocument: it is not a tar archive, or damaged at the stated byte.
-        LimitExceeded: it has too many members or too large headers.
-        UnsupportedDocument: it has a sparse file.
     """
     walk = _Walk(read, length, what)
     pending = _Pending()

@@ -141,9 +141,6 @@ def endpoint_at(
 
     `whole_path` uses the path unchanged (`override_path`).
 
-    Raises:
-        BadUrl: it is not a valid URL or has a query.
-
     Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
     """
     text = url if "://" in url else f"https://{url}"

@@ -224,11 +224,7 @@ def host_of_folder(name: str) -> str:
 
 
 def read_hosts(folder: Path, registry: str, repository: str) -> HostChoice:
-    """Read the configuration of a registry from a folder.
-
-    Raises:
-        InvalidConfiguration: it cannot be used; with the path, and the line if known.
-    """
+    """Read the configuration of a registry from a folder."""
     path = folder / "hosts.toml"
     body = read_file(path)
     if body is not None:
@@ -375,11 +371,7 @@ class RegistryRule:
 
 
 def parse_rules(body: bytes, path: str, observe: Observer) -> tuple[RegistryRule, ...]:
-    """Parse the rules of one file; the first of two with the same prefix is used.
-
-    Raises:
-        InvalidConfiguration: it cannot be used, or has the old format.
-    """
+    """Parse the rules of one file; the first of two with the same prefix is used."""
     table = parse_toml(body, path)
     if table.member("registries") is not None:
         table.fail_at(

@@ -95,11 +95,7 @@ class Hosts:
         return replace(found, endpoints=tuple(self._certified(each) for each in found.endpoints))
 
     def open(self, registry: str, repository: str, *, by_digest: bool | None = None) -> HostChoice:
-        """Choose endpoints for requests by digest, by tag, or both (None).
-
-        Raises:
-            RegistryBlocked: all endpoints are blocked.
-        """
+        """Choose endpoints for requests by digest, by tag, or both (None)."""
         found = self.choose(registry, repository)
         is_left = by_digest is None or used_for(found.endpoints, by_digest=by_digest)
         if found.is_closed or not is_left:
@@ -185,13 +181,7 @@ class Hosts:
         return choose(rules, registry, repository)
 
     def _mirror(
-        self,
-        url: str,
-        registry: str,
-        repository: str,
-        *,
-        tags: bool,
-        timeout: float | None = None,
+        self, url: str, registry: str, repository: str, *, tags: bool, timeout: float | None = None
     ) -> Endpoint:
         try:
             found = endpoint_at(

@@ -154,11 +154,7 @@ def _listed(body: bytes, what: str) -> Iterable[object]:
 
 
 def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
-    """Return path and query of the next page; None at the end.
-
-    Raises:
-        ServerFault: it is on another host or outside the registry's API.
-    """
+    """Return path and query of the next page; None at the end."""
     link = next_link(response.headers.all("link"))
     if link is None:
         return None

@@ -9,12 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.oci.content import Document, RangeAnswer, read_content_range
-from resolver.core.oci.descriptor import (
-    ACCEPT,
-    DOCUMENT_TYPES,
-    OCI_INDEX,
-    Descriptor,
-)
+from resolver.core.oci.descriptor import ACCEPT, DOCUMENT_TYPES, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
 from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.registry.endpoints import upstream
@@ -157,9 +152,6 @@ class RegistrySource:
 
         The size is then stated by the registry and may be wrong; `document` measures it. See
         docs/wire-protocol.md, "Resolving a tag".
-
-        Raises:
-            NotFound: the name does not exist.
         """
         requested = _digest(name)
         response = self._ask("HEAD", f"manifests/{name}", self._name(name), (("Accept", ACCEPT),))
@@ -170,14 +162,7 @@ class RegistrySource:
         return found or self.document(name).descriptor
 
     def document(self, name: str) -> Document:
-        """Return the document of a tag or digest, in one round trip.
-
-        Raises:
-            NotFound: the name does not exist.
-            DigestMismatch: the bytes do not match the requested digest.
-            BadDocument, UnsupportedDocument, LimitExceeded: it is not a usable manifest or index.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return the document of a tag or digest, in one round trip."""
         expected = _digest(name)
         what = f"the manifest of `{self._name(name)}`"
 
@@ -191,12 +176,7 @@ class RegistrySource:
         return Document(Descriptor(parsed.media_type, digest, size), response.body)
 
     def tags(self) -> Iterator[str]:
-        """List the tags in the registry's order; pages are requested on demand.
-
-        Raises:
-            RepositoryNotFound: the repository does not exist or, for some registries, is empty.
-            BadDocument, ServerFault, LimitExceeded: the response is not a tag list, or endless.
-        """
+        """List the tags in the registry's order; pages are requested on demand."""
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -217,11 +197,6 @@ class RegistrySource:
 
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
-
-        Raises:
-            RepositoryNotFound: the repository does not exist.
-            Denied, Unavailable: access is denied, or there is no response.
-            LimitExceeded: the list is too long.
         """
         return list_referrers(self._referrers_api, digest, artifact_type)
 
@@ -242,13 +217,7 @@ class RegistrySource:
         raise self._refusal(response, str(descriptor.digest))
 
     def size(self, digest: Digest) -> int:
-        """Return the size of a blob in bytes, as stated by HEAD.
-
-        Raises:
-            BlobNotFound: it does not exist.
-            ServerFault: the response has no size.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return the size of a blob in bytes, as stated by HEAD."""
         response = self._ask("HEAD", f"blobs/{digest}", str(digest), (("Accept", "*/*"),))
         if response.status != _OK:
             raise self._refusal(response, str(digest), blob=True)
@@ -259,14 +228,7 @@ class RegistrySource:
         return length
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a document of at most 4 MiB, verified against digest and size.
-
-        Raises:
-            NotFound: it does not exist.
-            SizeMismatch, DigestMismatch: the bytes were wrong, twice.
-            LimitExceeded: its size exceeds 4 MiB.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return a document of at most 4 MiB, verified against digest and size."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         if descriptor.size > MAX_DOCUMENT:
@@ -275,13 +237,7 @@ class RegistrySource:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content in raw chunks; the caller must verify it.
-
-        Raises:
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Denied, Unavailable: access is denied, or there is no response; also while streaming.
-        """
+        """Stream content in raw chunks; the caller must verify it."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))

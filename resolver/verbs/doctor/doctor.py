@@ -73,12 +73,7 @@ def run_checks(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS)
 def check_installation(error: ImportError) -> Checkup:
     """Check the installation where it is too broken for anything else; `error` has the reason."""
     rows = [failed("installation", "session", error)]
-    for look in (
-        local.python,
-        local.packages,
-        local.gzip,
-        local.zstd,
-    ):
+    for look in (local.python, local.packages, local.gzip, local.zstd):
         rows += look(None)
     return Checkup(__version__, tuple(rows))
 

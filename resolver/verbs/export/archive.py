@@ -42,10 +42,6 @@ def write_archive(
 
     `listed` is the body of `manifest.json`, see `docker_manifest`.
     `epoch` is the time of every member.
-
-    Raises:
-        Untrusted: a blob does not match its digest; the archive is truncated then.
-        NotFound, StoreFault: a blob is gone, or cannot be read.
     """
     writer = _Writer(sink, epoch)
     small = {

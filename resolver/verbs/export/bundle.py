@@ -147,10 +147,6 @@ class Pruner:
         """Prune an index; return `root` itself if nothing is removed, None if nothing stays.
 
         All other members and the order of the entries are kept.
-
-        Raises:
-            LimitExceeded: indexes are nested deeper than 8.
-            NotFound, Untrusted: as `Content.read` and `parse_document` raise.
         """
         what = f"`{root.digest}` in the store"
         if depth > MAX_DEPTH:
@@ -208,11 +204,7 @@ class Completeness:
         self._known: dict[Digest, bool] = {}
 
     def is_whole(self, entry: Descriptor) -> bool:
-        """Whether a manifest and everything it lists are here, or the children of an index.
-
-        Raises:
-            StoreFault, Untrusted, Unavailable: a manifest is damaged or cannot be read.
-        """
+        """Whether a manifest and everything it lists are here, or the children of an index."""
         known = self._known.get(entry.digest)
         if known is None:
             known = self._known[entry.digest] = self._look(entry)

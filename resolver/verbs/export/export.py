@@ -96,7 +96,6 @@ def hand_over(
 
     If writing fails, the tool is killed, so that it cannot load a truncated archive.
 
-
     Raises:
         ToolMissing: it is not installed.
         ToolFailed: it exited with an error.
@@ -234,7 +233,6 @@ def export(
 
     A lease protects them in the store meanwhile. The destination gets all of the export or stays as
     it was.
-
 
     Raises:
         Usage: the destination is standard output, and there is no `sink`.

@@ -254,21 +254,12 @@ class LayoutOptions:
 
 
 def write_layout(
-    bundle: ExportBundle,
-    store: Path,
-    path: str,
-    options: LayoutOptions,
-    check: Callable[[], None],
+    bundle: ExportBundle, store: Path, path: str, options: LayoutOptions, check: Callable[[], None]
 ) -> tuple[tuple[ExportedImage, ...], Tally]:
     """Write a bundle into a layout; return its names there.
 
     An image of the same name is replaced, all others stay. Nothing is visible before `index.json`
     is replaced, the last step; after a failure nothing ever is.
-
-    Raises:
-        ExportFault: the layout cannot be written, or the folder has other content.
-        Untrusted: a blob of the store, or the existing `index.json`, is malformed or corrupt.
-        NotFound, StoreFault: a blob is gone, or cannot be read.
     """
     folder = _opened(path)
     with folder:

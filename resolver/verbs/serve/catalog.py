@@ -338,9 +338,6 @@ class LayoutShelf(ContentShelf):
 
     All its tags are in one repository named after the folder; entries with a full name, as Docker,
     containerd and `resolver export` write it, are served under that name too.
-
-    Raises:
-        NotFound, Untrusted, Unavailable: the folder cannot be read, or is not a layout.
     """
 
     def __init__(self, path: str) -> None:

@@ -118,9 +118,6 @@ class Upstreams:
     Args:
         allowed: `host[:port]` each.
         usual: the default one, for clients that name none; None for no default.
-
-    Raises:
-        Malformed: one is not a registry.
     """
 
     def __init__(self, allowed: Iterable[str], usual: str | None) -> None:
@@ -133,11 +130,7 @@ class Upstreams:
         self._spelled |= {spelled(each): each for each in self.allowed}
 
     def read(self, path: str, query: str) -> UpstreamRequest:
-        """Parse the percent-decoded path and the query of a request.
-
-        Raises:
-            Unclear: the request is not about a repository, or about one that is not allowed.
-        """
+        """Parse the percent-decoded path and the query of a request."""
         route = _ROUTE.fullmatch(path)
         if route is None:
             raise Unclear(404, "UNSUPPORTED", "there is no such endpoint")
@@ -387,12 +380,7 @@ class Mirror:
 
     @contextmanager
     def _sought(
-        self,
-        kind: str,
-        reference: Reference,
-        name: str,
-        peer: Peer,
-        seconds: float = MISSING,
+        self, kind: str, reference: Reference, name: str, peer: Peer, seconds: float = MISSING
     ) -> Iterator[None]:
         """Request content that may not exist from upstream; a miss is remembered for a while."""
         request, registry = (kind, reference.identity, name), reference.registry

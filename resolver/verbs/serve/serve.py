@@ -49,10 +49,6 @@ def serve_store(
 
     `only` are canonical references, None for all. `names` are those by which clients call this
     machine, besides `host`, `localhost` and addresses.
-
-    Raises:
-        Usage: nothing can listen there.
-        StoreFault: the store cannot be read.
     """
     with store.lease((), "serve", needed=False) as lease:
         shelf = StoreShelf(store, lease.add, only)
@@ -113,13 +109,7 @@ def serve_layout(
     names: Iterable[str] = (),
     observe: Observer = ignore,
 ) -> Iterator[Server]:
-    """Serve an OCI layout, like `serve_store`.
-
-    Raises:
-        Usage: the address cannot be listened on.
-        UnsupportedDocument: the target is an archive.
-        NotFound, Untrusted, Unavailable: the layout cannot be read.
-    """
+    """Serve an OCI layout, like `serve_store`."""
     if target.kind != "oci":
         raise UnsupportedDocument(
             f"`{target}`",

@@ -150,11 +150,7 @@ class PartialBlobReader:
         return known[0] is None or known[0].available(0, 0.0) > 0
 
     def take(self, position: int, most: int) -> bytes | None:
-        """Return the bytes available at a position; None while there are none, empty at the end.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Return the bytes available at a position; None while there are none, empty at the end."""
         known = self._fetch.known()
         if known is None:
             return None
@@ -207,13 +203,7 @@ class RegularFile:
     names: tuple[str, ...]
 
     def open(self) -> IO[bytes]:
-        """Open it for reading, unbuffered; the caller closes it.
-
-        Raises:
-            FileNotFoundError: there is nothing.
-            OSError: it, or a folder on the way, is something else than it must be: a link, a FIFO
-                that would block, a device.
-        """
+        """Open it for reading, unbuffered; the caller closes it."""
         here = os.open(self.folder, _FOLDER)
         try:
             for name in self.names[:-1]:
