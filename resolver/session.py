@@ -288,9 +288,9 @@ class Session:
     ) -> Checked:
         """Check images against a policy; see `resolver.core.check.policy` for its form.
 
-        policy: a parsed policy, or a file.
+        Args:
+            policy: a parsed policy, or a file.
             references: further images, checked against the policy's defaults.
-            references: further images, held against the policy's defaults.
             now: as for `check`.
             index_only: as for `check`.
 
@@ -315,8 +315,7 @@ class Session:
         """Make a CI job for every build of an image.
 
         One request for its index, and one for the manifest of each entry that becomes a job: it may
-            be
-        an artifact.
+        be an artifact.
 
         Args:
             reference: of a registry or a local place.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.run import open_session
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -152,8 +154,6 @@ def run(
     index_only: bool = False,
 ) -> None:
     """Check the images, print the findings, and exit with the resulting status."""
-    from resolver.cli.inputs import gather
-    from resolver.cli.run import open_session
     from resolver.core.check.check import Requirements
 
     named: list[str] = []
@@ -182,7 +182,6 @@ def run(
 
 
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:
-    from resolver.cli.inputs import split_platforms
     from resolver.core.platforms.platform import Platform
 
     texts = split_platforms(list(values), option)

@@ -9,6 +9,7 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import read_rules, size, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.errors import Negative, Usage
 
 if TYPE_CHECKING:
@@ -102,7 +103,6 @@ def compare(
       resolver compare app:1.1 app:1.2 --ignore labels.org.opencontainers.*
       resolver compare python:3.12 mirror.example.com/python:3.12
     """
-    from resolver.cli.run import open_session, show_progress
     from resolver.core.compare.drift import Ignoring
     from resolver.core.compare.thresholds import Thresholds
 

@@ -3,6 +3,9 @@
 from typing import Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.output import takes_stdout
+from resolver.cli.run import open_session
 
 
 @options.command
@@ -43,9 +46,6 @@ def export(
       resolver export app:1 --to docker
       resolver export app:1 --to - | ssh HOST docker load
     """
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.output import takes_stdout
-    from resolver.cli.run import open_session
     from resolver.render.answers.plan import left_out_words
 
     platforms = split_platforms(platform or [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from datetime import datetime
@@ -12,7 +13,8 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, span
-from resolver.errors import InvalidConfiguration, Negative, Usage
+from resolver.cli.run import open_session
+from resolver.errors import ErrorKind, InvalidConfiguration, Negative, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,11 +58,7 @@ def gc(
       resolver gc --max-size 10GB
       resolver gc --ci --grace 0s
     """
-    import os
-
-    from resolver.cli.run import open_session
     from resolver.core.results.events import Warned
-    from resolver.errors import ErrorKind
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with open_session(common) as (session, output):
@@ -152,8 +150,6 @@ def job_start(environment: Mapping[str, str]) -> float:
 
 def machine_start(proc: Path) -> float | None:
     """Return when process 1 began, in seconds since 1970; None without `/proc`."""
-    import os
-
     try:
         boot = _BOOT.search((proc / "stat").read_text("ascii"))
         fields = (proc / "1" / "stat").read_text("ascii", "replace").rpartition(")")[2].split()

@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from resolver.cli.options import Text, argument
+from resolver.cli.output import Output
+from resolver.errors import Usage
+from resolver.render import RENDERERS
 
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
@@ -30,7 +33,6 @@ def help(  # noqa: A001 - the name of the command
       resolver help resolve
     """
     from resolver.cli.app import COMMANDS, build
-    from resolver.cli.output import Output
 
     names = {name for _group, name, _module in COMMANDS}
     if topic is None:
@@ -58,7 +60,6 @@ def _list() -> str:
 
 def _unknown(topic: str, names: set[str]) -> Exception:
     from resolver.core.parse.document import similar
-    from resolver.errors import Usage
 
     meant = similar(topic, (*TOPICS, *sorted(names)))
     hint = (
@@ -72,8 +73,6 @@ def options() -> None:
     from textwrap import wrap
 
     from resolver.cli.options import SHARED, emitter_usage
-    from resolver.cli.output import Output
-    from resolver.render import RENDERERS
     from resolver.render.ci.emit import EMITTERS, REPORTS
 
     rows = []

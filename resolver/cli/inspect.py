@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 from resolver.errors import PlatformUnknown, Usage
 from resolver.render import DEFAULT_FORMAT
 
@@ -42,8 +44,6 @@ def inspect(
       resolver inspect --raw ubuntu:24.04 | sha256sum
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
-    from resolver.cli.run import open_session
-
     check(platform, common.form, raw=raw, config=config)
     with open_session(common) as (session, output):
         found = session.inspect(
@@ -109,10 +109,6 @@ def platforms(
       resolver platforms ubuntu:24.04
       resolver platforms --format json --index-only ghcr.io/owner/app:1
     """
-    from dataclasses import replace
-
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         found = session.platforms(reference, sizes=not index_only)
         output.warnings(found.warnings)

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, size
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import ErrorKind, Usage
+from resolver.render import prepare
 from resolver.settings import LINT_MAX_BYTES
 
 if TYPE_CHECKING:
@@ -68,8 +72,6 @@ def lint(
     if explain is not None or rules:
         show_rules(common, explain)
         return
-    from resolver.cli.inputs import gather
-    from resolver.cli.run import open_session
     from resolver.core.lint.lint import rule
 
     most = _budget(max_bytes, deep=deep)
@@ -94,8 +96,6 @@ _ALL = "all"
 
 def _budget(most: str | None, *, deep: bool) -> int:
     """Parse `--max-bytes`, in bytes of layers per platform."""
-    from resolver.cli.inputs import size
-
     if most is None:
         return LINT_MAX_BYTES
     if not deep:
@@ -108,9 +108,7 @@ def _budget(most: str | None, *, deep: bool) -> int:
 
 def show_rules(common: Common, name: str | None) -> None:
     """Print one rule, all rules, or their list."""
-    from resolver.cli.output import Output
     from resolver.core.lint.lint import RULES, Explained, rule
-    from resolver.render import prepare
 
     prepare(common.form)
     chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)

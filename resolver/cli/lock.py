@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -69,8 +72,6 @@ def lock(
       resolver lock --update nginx
       resolver lock export --format kustomize
     """
-    from resolver.cli.inputs import split_platforms
-
     words = references or []
     task = Task.of(words, check=check, update=update, remove=remove)
     words = words[1:] if task is Task.EXPORT else words
@@ -123,8 +124,6 @@ class LockOptions:
     @classmethod
     def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
         """Parse the arguments; with `--from` they are files, so that a shell can expand globs."""
-        from resolver.cli.inputs import gather
-
         if not files:
             given = bool(words) or file is not None
             typed = gather(words, file, "lock") if given else []
@@ -162,8 +161,6 @@ def named(
     references: list[str] | None, file: str | None, verb: str, lock_file: str | None
 ) -> list[str]:
     """Return the references to use; with a lock file and no arguments, all locked ones."""
-    from resolver.cli.inputs import gather
-
     if lock_file is None or references or file is not None:
         return gather(references or [], file, verb)
     from resolver.verbs.lock_files import load
@@ -181,8 +178,6 @@ def run(
     full: bool,
 ) -> None:
     """Run a task on a lock file, and print the answer."""
-    from resolver.cli.run import open_session
-
     names = request.names
     with open_session(common) as (session, output):
         output.warnings(request.warnings)
@@ -238,7 +233,6 @@ def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
 
 def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:
     """Print a lock file in the format of another tool."""
-    from resolver.cli.output import Output
     from resolver.render.answers.lock import EXPORTS, export
     from resolver.session import Session
 

@@ -8,6 +8,7 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.output import page_width, presentable
+from resolver.cli.run import open_session
 from resolver.render import DEFAULT_FORMAT, render, renderer
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ def ls(
       resolver ls 'ghcr.io/*' --digests
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.run import open_session
     from resolver.core.results.store import ListFilters
 
     wanted = ListFilters.parse([*(filters or []), *(["dangling=true"] * dangling)], patterns or [])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.run import open_session
 from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
 
@@ -71,8 +73,6 @@ def run(
     index_only: bool,
 ) -> None:
     """Print the matrix, for a CI system with `--for`, or in a format with `--format`."""
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import open_session
     from resolver.render.answers.matrix import matrix_text
 
     if system is not None and common.form != DEFAULT_FORMAT:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.run import open_session
 from resolver.errors import ErrorKind, ResolverError, Usage
 from resolver.render import DEFAULT_FORMAT, renderer
 
@@ -65,9 +67,6 @@ def pin(
       resolver pin --check .
       resolver pin --update --diff Dockerfile | git apply
     """
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import open_session
-
     needed = split_platforms(require or [])
     if unpin:
         given = {"check": check, "update": update, "platform": platform, "require": needed}

@@ -8,6 +8,7 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ def pull(
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import open_session, show_progress
     from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
@@ -109,7 +109,6 @@ def plan(
       resolver plan app:2 --from oci:./mirror
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import open_session
     from resolver.core.results.plan import over_limit
 
     most = limit(max_download)

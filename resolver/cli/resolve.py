@@ -8,7 +8,10 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.output import page_width, presentable
+from resolver.cli.run import open_session
 from resolver.errors import Usage
+from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -60,8 +63,6 @@ def resolve(
       resolver resolve ubuntu:24.04 -p linux/arm64
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
-    from resolver.cli.run import open_session
-
     lock = (lock_file or LOCK_FILE) if locked else None
     flags = {"exact": exact}
     if lock is None:
@@ -101,8 +102,6 @@ def show_all(
     output: Output, form: str, answers: Iterator[Resolution | Failure], *, explain: bool, full: bool
 ) -> None:
     """Print a line for each of several answers, in order; none is requested before."""
-    from resolver.cli.output import presentable
-    from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
     row = renderer(form)
@@ -129,9 +128,7 @@ def show_all(
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
-    from resolver.cli.output import page_width, presentable
     from resolver.core.results.resolve import Failure
-    from resolver.render import render, renderer
     from resolver.render.report import failure_line, resolution_line
     from resolver.render.text import line
 

@@ -3,6 +3,8 @@
 from typing import Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import for_each
+from resolver.cli.run import open_session
 
 
 @options.command
@@ -30,9 +32,6 @@ def rm(
       resolver rm --force 8d3661f10977
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.inputs import for_each
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         for_each(
             output, common.form, images, lambda image: session.remove(image, platform, force=force)

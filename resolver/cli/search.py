@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 
 
 @options.command
@@ -34,7 +35,6 @@ def search(
       resolver search --filter is-official=true --filter stars=100 python
       resolver search registry.corp:5000/team
     """
-    from resolver.cli.run import open_session
     from resolver.core.results.account import SearchFilters
 
     wanted = SearchFilters.parse(filters or [])
@@ -58,7 +58,5 @@ def quota(
       resolver quota
       resolver quota --anonymous --json
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         output.show(session.quota(reference), common.form)

@@ -6,7 +6,10 @@ from typing import Annotated
 
 from resolver.cli import options
 from resolver.cli.inputs import span
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import Usage
+from resolver.render import prepare, render_values, renderer
 
 
 @options.command
@@ -55,8 +58,6 @@ def serve(
       resolver serve oci:./layout --listen 127.0.0.1:0
       resolver serve --mirror --allow ghcr.io,quay.io -v
     """
-    from resolver.cli.run import open_session
-
     host, port = address(listen)
     through = mirrored(place, upstream, allow, fresh, mirror=mirror)
     with open_session(common) as (session, output):
@@ -135,8 +136,6 @@ def mirror_config(
       resolver mirror-config podman --at http://cache.lan:5000 docker.io quay.io
       resolver mirror-config buildkit --mirror https://mirror.example.com
     """
-    from resolver.cli.output import Output
-    from resolver.render import prepare, render_values, renderer
     from resolver.render.to_dict import SCHEMA
     from resolver.verbs.serve.tool_config import mirror_config as written
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
+from resolver.errors import Usage
+from resolver.render import render_values, renderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,10 +80,6 @@ def tags(
       resolver tags nginx --suffix -alpine --semver '>=1.25' --newest --limit 1
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
-    from resolver.cli.run import open_session
-    from resolver.errors import Usage
-    from resolver.render import renderer
-
     row = renderer(common.form)
     if row.draws == "word" or (row.draws == "report" and not row.fits_width):
         raise Usage(
@@ -108,7 +107,6 @@ def show_tags(output: Output, repository: str, tags: Iterable[str], form: str) -
     After an error, the tags before it are printed, except in JSON and YAML.
     """
     from resolver.core.registry.tags import Tags
-    from resolver.render import render_values, renderer
     from resolver.render.text import line
 
     row = renderer(form)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 
 
 @options.command
@@ -28,8 +29,6 @@ def verify(
       resolver verify
       resolver verify --full --repair
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         found = session.verify(full=full, repair=repair)
         output.show(found, common.form, full=no_trunc)
@@ -47,7 +46,5 @@ def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
       resolver du
       resolver du --json
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         output.show(session.usage(), common.form, full=no_trunc)

@@ -107,9 +107,8 @@ class DocumentReader:
         """Return the digest that a tag points at now: one HEAD if it is still `known`.
 
         A different digest is returned only after its bytes were read: some registries send wrong
-            digest
-        headers (docs/wire-protocol.md, "Wrong digest headers"), and a false "it has moved" is worse
-        than one more request.
+        digest headers (docs/wire-protocol.md, "Wrong digest headers"), and a false "it has moved"
+        is worse than one more request.
         """
         stated = self._need("where its tag points now").resolve(tag).digest
         if stated == known:
@@ -182,9 +181,8 @@ class DocumentReader:
         """Read the document of a tag for which a HEAD returned a different digest than before.
 
         By that digest, so that a tag that moves again cannot mix two images. By the tag if the
-        digest
-        does not exist, or is of another algorithm: the header was wrong (docs/wire-protocol.md,
-        "Wrong digest headers").
+        digest does not exist, or is of another algorithm: the header was wrong
+        (docs/wire-protocol.md, "Wrong digest headers").
         """
         source = self._need("")
         if stated.algorithm == before.algorithm:
@@ -275,8 +273,7 @@ class PlatformRequest:
         """Whether an entry whose manifest is not an image is rejected, even if it is the only one.
 
         Otherwise one request is enough: the index is trusted, as crane does, and artifacts
-            published
-        for several platforms can be pulled.
+        published for several platforms can be pulled.
         """
         return self.verify or self.strict or self.image
 

@@ -304,8 +304,8 @@ def entries_of(
     Nested indexes are replaced by their entries, each index once.
 
     `broken` receives, by position, the error of a nested index that cannot be read, which is then
-    yielded like any other entry; None to raise it.
-    `nested` receives the nested indexes that were read, by position.
+    yielded like any other entry; None to raise it. `nested` receives the nested indexes that were
+    read, by position.
 
     Raises:
         LimitExceeded: nested deeper than 8, or more than 1,000 of them.

@@ -390,8 +390,8 @@ def choose(rules: Iterable[RegistryRule], registry: str, repository: str) -> Hos
     """Apply the rule with the longest matching prefix; None if there is none.
 
     A blocked location is not contacted but its mirrors are: OpenShift writes the policy
-        `NeverContactSource` of an ImageDigestMirrorSet this way. A mirror with a blocking rule of
-        its own is omitted.
+    `NeverContactSource` of an ImageDigestMirrorSet this way. A mirror with a blocking rule of its
+    own is omitted.
 
     Source: containers/image v5 docker/docker_client.go, newDockerClientFromRef; OpenShift
     "Image configuration resources", `mirrorSourcePolicy`.

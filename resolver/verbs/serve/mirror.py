@@ -529,8 +529,7 @@ class Mirror:
         """Forward the request; if upstream lacks the API, read its fallback tag.
 
         An unreachable upstream is an error and never an empty list: a client would take a signed
-            image
-        for an unsigned one.
+        image for an unsigned one.
         """
         digest = Digest.parse(question.name)
         source = self._asking.source(question.repository)
@@ -577,8 +576,7 @@ class Mirror:
         """Return the running fetch of a blob, or start one.
 
         Only clients of one registry share a fetch: the bytes and the size from another registry
-            must not
-        affect them.
+        must not affect them.
         """
         registry = repository.registry
         key = (registry, descriptor.digest, descriptor.size)

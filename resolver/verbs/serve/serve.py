@@ -74,10 +74,9 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
 ) -> Iterator[Server]:
     """Serve what is here, and fetch what is not; see `serve.mirror`.
 
-    `fresh` is the time in seconds for which a tag is not looked up again.
-    `names` are further names that clients use for this machine, besides `host`, `localhost` and
-    addresses.
-    `via` is the `Via` header that `asking` sends, to detect requests that loop back here.
+    `fresh` is the time in seconds for which a tag is not looked up again. `names` are further names
+    that clients use for this machine, besides `host`, `localhost` and addresses. `via` is the `Via`
+    header that `asking` sends, to detect requests that loop back here.
     """
     from resolver.clock import SystemClock  # noqa: PLC0415
     from resolver.verbs.serve.mirror import Mirror  # noqa: PLC0415 - for this kind alone
