@@ -155,7 +155,12 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
         return _fail(arguments, output, error)
     except (ReaderGone, BrokenPipeError, SystemExit):
         # Typer exits by itself when the reader of a help page closes the pipe.
-        return _ignore_closed_pipe()
+        # Succeed when the reader closed the pipe, as `| head -1` does.
+        import os
+
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, _STDOUT)
+        return 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -259,15 +264,6 @@ def _form(arguments: list[str]) -> str:
         elif word.startswith("--format="):
             form = word.removeprefix("--format=")
     return form
-
-
-def _ignore_closed_pipe() -> int:
-    """Succeed when the reader closed the pipe, as `| head -1` does."""
-    import os
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, _STDOUT)
-    return 0
 
 
 def _defect(output: Output, defect: Exception) -> int:

@@ -113,7 +113,12 @@ def _exit(output: Output, found: Pinned, *, check: bool) -> None:
     """Print failures, skipped files and hints; exit with the highest status unless it is 0."""
     for failure in found.failures:
         output.failed(failure, where=_where(found, failure))
-    _note_skipped(output, found)
+    # Note which files were skipped, one line per reason.
+    reasons: dict[str, list[str]] = {}
+    for file in found.skipped:
+        reasons.setdefault(file.reason, []).append(file.path)
+    for reason, paths in reasons.items():
+        output.note(f"skipped {_first(paths)}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
     _print_hints(output, found)
     worst = max((failure.kind.status for failure in found.failures), default=0)
     if not worst and _is_negative(found, check=check):
@@ -149,15 +154,6 @@ def _first(names: list[str]) -> str:
     named = ", ".join(f"`{name}`" for name in names[:_NAMED])
     more = len(names) - _NAMED
     return f"{named} and {more} more" if more > 0 else named
-
-
-def _note_skipped(output: Output, found: Pinned) -> None:
-    """Note which files were skipped, one line per reason."""
-    reasons: dict[str, list[str]] = {}
-    for file in found.skipped:
-        reasons.setdefault(file.reason, []).append(file.path)
-    for reason, paths in reasons.items():
-        output.note(f"skipped {_first(paths)}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
 
 
 def _print_hints(output: Output, found: Pinned) -> None:

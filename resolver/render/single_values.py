@@ -26,7 +26,10 @@ def ref(answer: object) -> str:
         case Failure():
             return "-\n"
         case _:
-            _refuse_contents(answer)
+            from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+
+            if isinstance(answer, Offers | Inspection):
+                raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
             return "".join(f"{line(name)}\n" for _digest, name in _pairs(answer))
 
 
@@ -40,13 +43,6 @@ def _digests(answer: object) -> list[str]:
             return [str(answer.descriptor.digest)]
         case _:
             return [value for value, _name in _pairs(answer)]
-
-
-def _refuse_contents(answer: object) -> None:
-    from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
-
-    if isinstance(answer, Offers | Inspection):
-        raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
 
 
 def _pairs(answer: object) -> list[tuple[str, str]]:

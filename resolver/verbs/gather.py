@@ -332,7 +332,8 @@ def _walk(
             if len(seen) > MAX_VISITED:
                 raise LimitExceeded("nested indexes", MAX_VISITED, len(seen), "documents")
             try:
-                inner = _inner(reader, entry, text)
+                what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
+                inner = parse_document(reader.read(entry, what), kind, what, kind)
             except ResolverError as error:
                 if broken is None:
                     raise
@@ -353,8 +354,3 @@ def left_out(entry: Descriptor, text: str) -> Warned:
         f"the entry `{entry.digest}`{said} of `{text}` cannot be used: "
         f"`{entry.digest.algorithm}` digests cannot be verified",
     )
-
-
-def _inner(reader: DocumentReader, entry: Descriptor, text: str) -> Index | Manifest:
-    what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-    return parse_document(reader.read(entry, what), kind, what, kind)

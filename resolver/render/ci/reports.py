@@ -83,7 +83,9 @@ _ANSWERED = 1
 
 def sarif(result: RunResult) -> str:
     """Return a log with one run; without findings its results are empty, which is a pass."""
-    results = _results(result)
+    found = [_failure(fault, result) for fault in result.faults]
+    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
+    results = found + [_finding(finding, name, result) for finding, name in named]
     kept = results[:MAX_RESULTS]
     run = {
         "tool": {"driver": _driver(result)},
@@ -120,12 +122,6 @@ def _rule(rule: Rule) -> Plain:
         written["fullDescription"] = {"text": rule.explanation}
         written["help"] = {"text": rule.explanation}
     return written
-
-
-def _results(result: RunResult) -> list[Plain]:
-    found = [_failure(fault, result) for fault in result.faults]
-    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
-    return found + [_finding(finding, name, result) for finding, name in named]
 
 
 def _finding(finding: Finding, fingerprint: str, result: RunResult) -> Plain:

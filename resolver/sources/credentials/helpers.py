@@ -211,7 +211,11 @@ class Helpers:
             except TimeoutError:
                 return f"it did not answer within {self._timeout:g} s"
             finally:
-                _end(process)
+                # Kill the process group before waiting, while its PID is still valid.
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 def valid_name(name: str) -> bool:
@@ -287,14 +291,6 @@ def _read_output(process: subprocess.Popen[bytes], deadline: float) -> tuple[byt
             stderr_size += len(received[process.stderr])
             received[process.stderr].clear()
     return bytes(received[process.stdout]), stderr_size
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process group before waiting, while its PID is still valid."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _refusal(result: _Result, verb: str) -> _Outcome:

@@ -107,7 +107,9 @@ def hand_over(
             written = _feed(process, write)
             status = process.wait()
         finally:
-            _end(process)
+            if process.poll() is None:
+                _kill(process)
+            process.wait()
         if status or written is None:
             detail = _tail(complained) or _tail(said)
             raise ToolFailed(shlex.join(command), status, detail)
@@ -178,13 +180,6 @@ def _feed(
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that nothing of the tool lives on."""
-    if process.poll() is None:
-        _kill(process)
-    process.wait()
 
 
 def _tail(file: IO[bytes]) -> str:

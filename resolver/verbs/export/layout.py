@@ -304,7 +304,14 @@ def _locked(folder: StoreFolder, patience: Patience) -> Iterator[None]:
                     "find it with `fuser`, then wait for it or end it",
                 )
             patience.sleep(_STEP)
-        _still_there(folder)
+        # Refuse to write into a folder that was removed or replaced while we waited for it.
+        with writing(folder.path):
+            try:
+                current = Path(folder.path).stat()
+            except FileNotFoundError:
+                current = None
+            if current is None or not os.path.samestat(current, os.fstat(folder.descriptor)):
+                raise ExportFault(folder.path, "it was removed while it was in use", "try again")
         yield
     finally:
         os.close(descriptor)
@@ -320,17 +327,6 @@ def _try_lock(descriptor: int, path: str) -> bool:
             path, "this file system has no locks", "export to a local folder, then copy it"
         ) from error
     return True
-
-
-def _still_there(folder: StoreFolder) -> None:
-    """Refuse to write into a folder that was removed or replaced while we waited for it."""
-    with writing(folder.path):
-        try:
-            current = Path(folder.path).stat()
-        except FileNotFoundError:
-            current = None
-        if current is None or not os.path.samestat(current, os.fstat(folder.descriptor)):
-            raise ExportFault(folder.path, "it was removed while it was in use", "try again")
 
 
 def _adopt(folder: StoreFolder, *, sync: bool) -> None:
