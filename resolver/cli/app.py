@@ -225,7 +225,6 @@ def _resource_error(defect: Exception) -> ResolverError | None:
 
 
 def _is_limited() -> bool:
-    """Return whether the memory of this process is limited."""
     if sys.platform == "win32":
         return False
     import resource

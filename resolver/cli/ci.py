@@ -252,7 +252,6 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _run(action: RunProgram, environment: Mapping[str, str]) -> None:
-    """Run a program with its input."""
     from resolver.verbs.export.export import hand_over
 
     body = action.stdin.encode("utf-8", "backslashreplace")

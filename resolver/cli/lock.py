@@ -110,10 +110,8 @@ class LockOptions:
     """References to lock, or names of entries in the lock file.
 
     Attributes:
-        references: to lock, as written.
         names: of entries in the lock file; one without a tag means all tags.
         services: maps canonical references to the compose services that run them.
-        warnings: about the files that were read.
     """
 
     references: list[str]

@@ -100,7 +100,6 @@ _NAMED = 3
 
 
 def _refuse_format(form: str, *, diff: bool) -> None:
-    """Refuse a format that cannot represent the answer."""
     if diff and form != DEFAULT_FORMAT:
         raise Usage(f"`--diff` and `--format {form}` exclude each other", "leave out one of them")
     if renderer(form).draws == "word":

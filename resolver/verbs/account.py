@@ -118,7 +118,6 @@ def doctor(
 
 
 def _knock(context: Context, host: str) -> Response:
-    """Send a registry one request without credentials."""
     with context.mutex:
         hosts = context.hosts()
     # A registry that the user's configuration blocks gets no request at all.
@@ -127,7 +126,6 @@ def _knock(context: Context, host: str) -> Response:
 
 
 def _ready(context: Context, registry: str) -> Transport:
-    """Return the client for a registry that the caller named."""
     if context.settings.offline:
         raise Usage("this needs a registry", "leave out `--offline`")
     with context.mutex:
@@ -179,7 +177,6 @@ def _looks_like_host(word: str) -> bool:
 
 
 def _registry(text: str) -> str:
-    """Read the name of a registry."""
     url = _URL.fullmatch(text)
     host = url[1] if url is not None else text.removesuffix("/")
     hint = "name a host, with its port if it has one: `ghcr.io`, `localhost:5000`"

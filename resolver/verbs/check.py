@@ -198,8 +198,6 @@ def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Findin
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """One image, its requirements, and the line of the policy that sets them."""
-
     reference: str | Reference
     wanted: Requirements
     place: FindingPlace | None = None
@@ -378,7 +376,6 @@ def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tupl
 
 
 def _require_index_only(wanted: Requirements) -> None:
-    """Refuse requirements that an index alone cannot answer."""
     needs = (
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),

@@ -163,7 +163,6 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
 def _wants(
     context: Context, platforms: PlatformLike | Sequence[PlatformLike]
 ) -> tuple[Platform, ...]:
-    """Parse the requested platforms; none means all."""
     named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
@@ -225,7 +224,6 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
 def _builds(
     context: Context, opened: Opened, wants: tuple[Platform, ...]
 ) -> tuple[ImageDocuments, tuple[Build, ...]]:
-    """Read the builds of an image, or the requested ones."""
     found = _side(context, opened, wants)
     _check_wants(context, wants, [found[0]])
     if not found[1]:
@@ -282,5 +280,4 @@ def _every(_entry: Descriptor) -> bool:
 
 
 def _silent(entry: Descriptor) -> bool:
-    """Whether an index entry names no platform."""
     return entry.platform is None

@@ -228,11 +228,7 @@ _UNKNOWN = Platform(os="unknown", architecture="unknown")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Match:
-    """The entry that was chosen, with the platform that its index or its config names.
-
-    Attributes:
-        manifest: None where it was not read.
-    """
+    """The entry that was chosen, with the platform that its index or its config names."""
 
     descriptor: Descriptor
     platform: Platform

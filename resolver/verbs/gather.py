@@ -38,9 +38,6 @@ class Depth:
     """How much to read of each entry.
 
     Attributes:
-        manifests: read the manifests of images.
-        configs: read their configs too.
-        attestations: read the manifests of attestations as well.
         broken: keep an index inside the index that cannot be read as a part with its failure,
             instead of failing.
     """

@@ -112,7 +112,6 @@ class _Base:
 
 
 def _image(reader: DocumentReader, root: RootDocument, base: _Base, *, config: bool) -> Inspection:
-    """Read one image's manifest, and its config where it has one."""
     if isinstance(root.parsed, Manifest):
         manifest, body = root.parsed, root.document.body
     else:
@@ -163,7 +162,6 @@ def _artifact_type(entry: ImageEntry) -> str:
 
 
 def _single_offer(reader: DocumentReader, root: RootDocument, manifest: Manifest) -> Offer:
-    """Describe a single image, whose config names its platform."""
     platform = None
     if manifest.is_image:
         platform = read_config(reader, manifest, root.text).platform

@@ -287,7 +287,6 @@ class _Layers:
         return found
 
     def _one(self, image: LayeredImage, number: int) -> ReadLayer:
-        """Read one layer; in a thread of its own."""
         if self._stop.is_set():
             raise Stopped
         read = read_layer(

@@ -71,7 +71,6 @@ class Depths:
 
     Attributes:
         most: bytes of layers, as they are stored, for each image; the last stretch may go past it.
-        jobs: images at once.
     """
 
     most: int
@@ -125,8 +124,6 @@ def _sharing(entries: Sequence[ImageEntry]) -> list[list[ImageEntry]]:
 
 
 class _Search:
-    """One image, and how far its layers were read."""
-
     def __init__(
         self,
         entry: ImageEntry,
@@ -205,7 +202,6 @@ class _Search:
             reach *= 2
 
     def _missed(self) -> frozenset[str]:
-        """List the names that would help; none when everything was found."""
         missed: set[str] = set()
         for _command, hit in self._hits():
             if hit.entry is None:
@@ -283,7 +279,6 @@ class _Search:
         return scan.diff_id is not None and self._stated(scan) == scan.diff_id
 
     def _stated(self, scan: LayerScan) -> Digest | None:
-        """Return the diff_id of a layer from the config."""
         layers = self._part.manifest.layers if self._part.manifest is not None else ()
         pairs = zip(layers, self._config.diff_ids, strict=False)
         return next(
@@ -370,7 +365,6 @@ def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> 
 
 
 def _after(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Leave out the stretches that are here already."""
     at = 0
     for piece in pieces:
         if at >= start:
@@ -591,7 +585,6 @@ def _file(entry: TarEntry, head: bytes) -> NameEntry:
 
 
 def _head(content: Iterator[memoryview]) -> bytes:
-    """Read as much of a file as its header takes."""
     head = b""
     for piece in content:
         head += bytes(piece[: PROBE - len(head)])
@@ -601,7 +594,6 @@ def _head(content: Iterator[memoryview]) -> bytes:
 
 
 def _wanted(head: bytes) -> int:
-    """Return how many bytes of a file are needed to read its headers."""
     if head.startswith(b"MZ"):
         at = int.from_bytes(head[60:64], "little") if len(head) >= _HEAD else 0
         return min(max(_HEAD, at + _PE_HEADER), PROBE)

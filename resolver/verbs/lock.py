@@ -191,7 +191,6 @@ def references_in(paths: Iterable[str]) -> Named:
 
 
 def _written(file: ImageFile, spot: ImageSpot) -> str:
-    """Return the reference as the file has it, if it is on one line."""
     text = file.text[spot.start : spot.end]
     try:
         whole = Reference.parse(text) == spot.reference
@@ -363,7 +362,6 @@ def _lockable(
 
 
 def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
-    """Find images by their names, in the order of the lock; all of them without names."""
     if not names:
         return lock.images
     found: set[str] = set()
@@ -377,11 +375,7 @@ def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, 
 
 
 class ByLock:
-    """Resolves from a lock file, without requests and without the store.
-
-    Attributes:
-        lock: the content of the file.
-    """
+    """Resolves from a lock file, without requests and without the store."""
 
     def __init__(self, context: Context, path: str, lock: Lock) -> None:
         self.lock = lock

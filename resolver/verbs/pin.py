@@ -87,12 +87,10 @@ class ImageFile:
     """A file that contains image references.
 
     Attributes:
-        path: as passed by the caller.
         kind: its name in `KINDS`, or `template` for one that is rendered to YAML.
         text: its content, byte order mark and line ends included.
         spots: the references that a digest can be written into, in the order of the file.
         strays: the others, each with its reason.
-        passed: references that need no digest.
     """
 
     path: str
@@ -245,14 +243,7 @@ _LINK = "a link, and links in a folder are not followed"
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """How references are looked up.
-
-    Attributes:
-        read_root: reads the root document of a reference.
-        platform_request: parses a platform.
-        table: the platform facts.
-        jobs: references in parallel.
-    """
+    """How references are looked up."""
 
     read_root: Callable[[Reference], tuple[DocumentReader, RootDocument]]
     platform_request: Callable[[str], PlatformRequest]
@@ -427,7 +418,6 @@ def _unparsable(path: str, failure: UnreadableFile) -> Finding:
 
 
 def _warnings(file: PinnedFile, judge: Judge, requests: PinRequest) -> list[Warned]:
-    """Return warnings about the edits of a file."""
     told = [
         Warned(
             "not-compared",

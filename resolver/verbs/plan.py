@@ -44,13 +44,7 @@ _COSIGN = ("sig", "att", "sbom")
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of an image to plan for, besides the image itself.
-
-    Attributes:
-        attestations: include those that the index lists.
-        referrers: include manifests that refer to the image or its index from outside.
-        jobs: documents read in parallel.
-    """
+    """How much of an image to plan for, besides the image itself."""
 
     attestations: bool = True
     referrers: bool = False
@@ -395,7 +389,6 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Parse what to pull into a registry target."""
     reference = named.reference if isinstance(named, Resolution) else named
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):

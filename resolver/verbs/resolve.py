@@ -214,7 +214,6 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
 
 
 def _oversize(text: str, choice: Match) -> list[Warned]:
-    """Warn when the chosen manifest is too large for `pull`."""
     reason = oversize(choice.descriptor, text)
     return [] if reason is None else [Warned("oversized-manifest", f"{reason}; `pull` rejects it")]
 

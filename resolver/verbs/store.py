@@ -169,7 +169,6 @@ def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str
 
 
 def _reference(text: str | Reference) -> Reference:
-    """Parse the reference of a stored image."""
     if isinstance(text, Reference):
         return text
     target = parse_target(text)

@@ -185,7 +185,6 @@ def _offered(
     limit: int | None,
     most: int,
 ) -> Iterator[str]:
-    """Keep the tags that are offered for a platform."""
     allowance = RequestBudget(most)
 
     def is_offered(tag: str) -> bool:
@@ -214,7 +213,6 @@ def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) ->
 
 
 def _tagged(target: Target, tag: str) -> Target:
-    """Name one tag of a repository, or one entry of a layout."""
     if isinstance(target, LayoutTarget):
         return replace(target, name=tag)
     return RegistryTarget(target.reference.with_tag(tag))

@@ -97,7 +97,6 @@ def _state_row(one: LockDrift | Failure) -> tuple[str, str]:
 
 
 def _moved(drift: LockDrift, *, full: bool) -> Iterator[tuple[str, ...]]:
-    """Return a row for the image, then one for each platform."""
     written = drift.image.written
     now = _digest(drift.current, full=full) if drift.current is not None else "gone"
     kind = "(index)" if drift.image.is_index else "(image)"

@@ -95,7 +95,6 @@ def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
 
 
 def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
-    """Return the totals of a plan."""
     total, missing = answer.bytes_total, answer.bytes_missing
     requests = answer.requests
     fetch = "nothing, all content is held"
@@ -130,7 +129,6 @@ def _images(answer: Plan, *, full: bool) -> ReportTable:
 
 
 def _entry_name(image: PlannedImage) -> str:
-    """Return the platform of an entry, or its kind if it is not an image."""
     if image.kind != "image":
         return f"({image.kind})"
     return str(image.platform) if image.platform is not None else "-"

@@ -190,7 +190,6 @@ def _item(item: Item, *, full: bool) -> tuple[str, ...]:
 
 
 def _name_of(name: str, *, full: bool) -> str:
-    """Shorten a digest; keep a path."""
     return short(name, full=full) if "/" not in name and ":" in name else name
 
 

@@ -60,7 +60,6 @@ def issue(annotation: Annotation) -> str:
 
 
 def _cost(value: Value) -> int | None:
-    """Check the limit, which applies to each variable."""
     return 0 if len(_data(lines(value.text))) <= MAX_VALUE else None
 
 

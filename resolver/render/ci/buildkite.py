@@ -39,5 +39,4 @@ def emit(result: RunResult, environment: CiEnvironment) -> tuple[Action, ...]:
 
 
 def _cost(value: Value) -> int | None:
-    """Check the limit, which applies to each value."""
     return 0 if len(lines(value.text).encode()) <= MAX_VALUE else None

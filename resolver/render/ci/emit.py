@@ -67,7 +67,6 @@ class CiEnvironment:
 
     Attributes:
         place: the file or folder after `=`; empty if the system needs none.
-        variables: environment variables.
         token: 32 random hex digits, for an unpredictable delimiter or file name.
     """
 
@@ -81,7 +80,6 @@ class Emitter(NamedTuple):
 
     Attributes:
         takes: `FILE` or `DIR` if the option needs one; empty if variables name it.
-        needs: required variables.
         detected: a variable set in its jobs, for `auto`; empty if there is none.
         usual: where `auto` writes.
         place: `module:function` that makes the actions.
@@ -195,7 +193,6 @@ def _emitter(word: str) -> tuple[Emitter, str]:
 
 
 def _detected(variables: Mapping[str, str]) -> list[tuple[Emitter, str]]:
-    """Detect the CI systems whose job this is."""
     off = {"", "0", "false"}
     return [
         (row, row.usual)

@@ -219,7 +219,6 @@ def junit(result: RunResult) -> str:
 
 
 def _subjects(result: RunResult) -> tuple[str, ...]:
-    """Return the subjects in order, or the name of the command if there is none."""
     found = [name for answer in result.answers for name in _named(answer)]
     found += [finding.subject for finding in result.findings]
     found += [_subject(fault, result) for fault in result.faults]
@@ -229,7 +228,6 @@ def _subjects(result: RunResult) -> tuple[str, ...]:
 
 
 def _named(answer: object) -> Iterable[str]:
-    """Yield the images or files that an answer is about."""
     entries = (answer, *getattr(answer, "images", ()), *getattr(answer, "files", ()))
     for entry in entries:
         for holder in (entry, getattr(entry, "image", None)):

@@ -174,13 +174,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        body: HTML.
-        kind: its class.
-        rows: how many rows it stands in.
-    """
+    """A cell of a table."""
 
     body: str
     kind: str = ""

@@ -106,7 +106,6 @@ class CredentialReader:
         self._say(message, Noted(message))
 
     def _warn(self, code: str, message: str) -> None:
-        """Warn, once."""
         self._say(f"{code} {message}", Warned(code, message))
 
     def _say(self, key: str, event: Event) -> None:
@@ -181,12 +180,8 @@ class CredentialChain:
     """Reads the sources in order and caches answers; safe to share between threads.
 
     Attributes:
-        environment: for file locations, `DOCKER_AUTH_CONFIG` and helpers.
         home: the user's home; None to skip files there.
-        explicit: a credential from flags or a library caller.
         explicit_hosts: the only registries that get `explicit`.
-        anonymous: read and run nothing.
-        auth_file: used instead of the default files.
         observe: receives warnings and the source of each credential.
         redactor: learns every secret that is found.
     """
@@ -292,7 +287,6 @@ def _search(request: CredentialRequest) -> CredentialAnswer:
 
 
 def _explicit(request: CredentialRequest) -> CredentialAnswer | None:
-    """Return the explicit credential, if it is for this registry."""
     chain = request.chain
     if any(same_registry(host, request.registry) for host in chain.explicit_hosts):
         return CredentialAnswer(chain.explicit, "given explicitly")
@@ -342,8 +336,6 @@ def docker_legacy(environment: Mapping[str, str], home: Path | None) -> Path | N
 
 
 def _from(place: FileLocation, *, legacy: bool = False) -> CredentialSource:
-    """Return the source for a default file."""
-
     def source(request: CredentialRequest) -> CredentialAnswer | None:
         chain = request.chain
         return request.default_file(place(chain.environment, chain.home), legacy=legacy)
@@ -379,7 +371,6 @@ class HelperFound:
 
     Attributes:
         registries: that use it; empty for all others.
-        path: of its program; None if it is not installed.
     """
 
     program: str
@@ -392,10 +383,7 @@ class PlaceFound:
     """A location of logins.
 
     Attributes:
-        place: path of a file, or name of a variable.
-        exists: whether it exists.
         registries: keys with a login, without secrets.
-        helpers: that it names.
         shared: whether other users can read it and it has logins.
         problems: errors that show no values.
     """

@@ -104,8 +104,6 @@ def refuse_other_case(
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The texts of one entry, checked when they are used."""
-
     place: str
     field: str
     entry: Mapping[str, object]
@@ -211,10 +209,7 @@ class AuthFile:
     """A configuration with a valid outer structure; entries are checked on use.
 
     Attributes:
-        place: path, or name of the variable.
         field: path of the entries: `auths`, or empty for the top level.
-        auths: entries by key, unchecked.
-        helpers: names of helpers by key, unchecked.
         store: helper for all other registries, unchecked.
         shared: whether other users can read the file.
     """
@@ -323,7 +318,6 @@ def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperCh
 
 
 def _read(path: Path) -> tuple[bytes, int] | None:
-    """Read a small regular file and its mode; None if absent."""
     try:
         body, status = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -337,13 +331,11 @@ def _read(path: Path) -> tuple[bytes, int] | None:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableCredentials:
-    """Return the error for an unreadable file; a ValueError means an invalid path."""
     reason = error.strerror if isinstance(error, OSError) else "it is not a path"
     return UnreadableCredentials(str(path), "", f"it cannot be read: {reason}")
 
 
 def _limit(place: str, size: int) -> None:
-    """Refuse a configuration over the size limit."""
     if size > MAX_FILE:
         raise InvalidConfiguration(
             place, "", f"it exceeds the limit of {MAX_FILE} bytes: {size} bytes"

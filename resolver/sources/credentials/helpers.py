@@ -85,8 +85,6 @@ class Once(Generic[Key, Value]):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Outcome of a helper's `get`: a credential, none, or a problem."""
-
     credential: Credential | None = None
     problem: str = ""
 
@@ -181,7 +179,6 @@ class Helpers:
         return self._run([program_name(name), verb], path, text)
 
     def _ask(self, name: str, key: str) -> _Outcome:
-        """Run a helper's `get` and parse its output."""
         result = self._call(name, "get", key)
         if isinstance(result, str):
             return _Outcome(problem=result)
@@ -244,7 +241,6 @@ def _may_be_secret(variable: str) -> bool:
 
 
 def _exchange(process: subprocess.Popen[bytes], key: str, deadline: float) -> _Result | str:
-    """Send the key, read the output, and wait for the end."""
     if process.stdin is None:
         raise AssertionError(process.args)
     # A key fits in the pipe, so this never blocks. A helper may ignore it.

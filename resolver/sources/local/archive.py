@@ -117,7 +117,6 @@ def _layout(tree: TarTree) -> LayoutSource:
 
 
 def _open_archive(path: str) -> int:
-    """Open an archive for reading at any offset."""
     descriptor, status = open_path(path)
     kept = False
     try:

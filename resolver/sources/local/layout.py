@@ -246,7 +246,6 @@ def _has_name(entry: Descriptor, name: str) -> bool:
 
 
 def _canonical(name: str) -> str | None:
-    """Return the canonical form of a reference; None if it is not valid."""
     try:
         return str(Reference.parse(name))
     except Malformed:

@@ -39,11 +39,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Tree(Protocol):
-    """Regular files by relative name; anything else counts as absent.
-
-    Attributes:
-        path: of the folder or archive, for messages.
-    """
+    """Regular files by relative name; anything else counts as absent."""
 
     @property
     def path(self) -> str:

@@ -115,7 +115,6 @@ def read_file(path: Path) -> bytes | None:
 
 
 def _drop_ins(folder: Path) -> list[Path]:
-    """List drop-ins by name."""
     try:
         return sorted(file for file in folder.iterdir() if file.name.endswith(".conf"))
     except (FileNotFoundError, NotADirectoryError):

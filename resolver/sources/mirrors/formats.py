@@ -157,7 +157,6 @@ def _host(spot: FieldReader, name: str, folder: Path) -> HostEntry:
 
 
 def _mirror(spot: FieldReader, registry: str) -> MirrorEntry:
-    """Read a URL, or a URL and what else is to be said of it."""
     if not spot.is_mapping:
         return MirrorEntry(_url(spot, registry))
     fields = spot.fields(*_MIRROR)
@@ -181,7 +180,6 @@ def _truth(spot: FieldReader | None) -> bool:
 
 
 def _texts(spot: FieldReader | None) -> tuple[str, ...]:
-    """Read a text, or a list of them."""
     return tuple(one.text() for one in spot.one_or_more()) if spot is not None else ()
 
 
@@ -243,7 +241,6 @@ def parse_hosts(body: bytes, path: Path, registry: str, repository: str) -> Host
 
 
 def _hosts(table: FieldReader) -> Iterator[tuple[str, FieldReader]]:
-    """Read the tables `[host."URL"]`, in the order of the file."""
     hosts = table.member("host")
     for url, host in hosts.members().items() if hosts is not None else ():
         # A URL may carry a password.
@@ -259,8 +256,6 @@ def seconds(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The registry and folder of a file being read."""
-
     folder: Path
     registry: str
     repository: str
@@ -315,7 +310,6 @@ def _abilities(table: FieldReader) -> frozenset[Ability]:
 
 
 def _clients(table: FieldReader, folder: Path) -> tuple[ClientFiles, ...]:
-    """Read a file, a list of files, or a list of pairs."""
     clients = table.member("client")
     if clients is None:
         return ()

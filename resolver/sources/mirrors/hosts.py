@@ -203,7 +203,6 @@ class Hosts:
         return replace(found, settings=settings)
 
     def _settings(self, host: str) -> HostSettings:
-        """Return our own configuration of a host."""
         entry = self._entry(host)
         return HostSettings() if entry is None else entry.settings
 
@@ -228,7 +227,6 @@ class Hosts:
         return (self._system / "containerd/certs.d",)
 
     def _entry(self, host: str) -> HostEntry | None:
-        """Return our own configuration of a host."""
         if self._config is None:
             self._config = self._read_config()
         return self._config.get(host)

@@ -144,7 +144,6 @@ class TagPages:
 
 
 def _listed(body: bytes, what: str) -> Iterable[object]:
-    """Return the elements of `tags`, unchecked."""
     if len(body) > MAX_WHOLE:
         return read_array(body, "tags", what)
     tags = read_object(body, what).get("tags")

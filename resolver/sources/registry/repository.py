@@ -410,7 +410,6 @@ class RegistrySource:
         )
 
     def _collect_warnings(self, headers: Headers) -> None:
-        """Collect `Warning` headers, each text once."""
         for value in headers.all("warning"):
             for found in _WARNING.finditer(value[:_MAX_WARNING]):
                 text = self._printable(re.sub(r"\\(.)", r"\1", found[1]))

@@ -297,12 +297,10 @@ def _is_store(machine: MachineReport) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    """Return the nearest folder that exists."""
     return next(each for each in (path, *path.parents) if each.exists())
 
 
 def _size(count: int) -> str:
-    """Format a number of bytes with a unit."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:  # noqa: PLR2004 - the step of SI units
@@ -342,7 +340,6 @@ def places(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def _named(machine: MachineReport) -> tuple[Path | None, str]:
-    """Return the file that replaces the default ones, and what names it."""
     if machine.settings.auth_file is not None:
         return machine.settings.auth_file, "`--auth-file`"
     path = machine.environment.get("REGISTRY_AUTH_FILE")

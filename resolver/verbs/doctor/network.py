@@ -258,7 +258,6 @@ def _row(name: str, choice: HostChoice) -> CheckupRow:
 
 
 def _endpoint(endpoint: Endpoint, repository: str) -> str:
-    """Return an endpoint's host, with its restrictions and options."""
     notes = []
     if endpoint.repository != repository:
         notes.append(f"as {endpoint.repository}")

@@ -111,7 +111,6 @@ class ExportBundle:
 
     Attributes:
         packed: sorted by name, each name once.
-        pieces: all content, each digest once, sorted by digest.
         made: the bodies of rewritten indexes, which no store holds.
     """
 
@@ -292,15 +291,11 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image that an index lists, with its platform; None if it is unknown."""
-
     descriptor: Descriptor
     platform: Platform | None
 
 
 class _Work:
-    """One call of `gather`."""
-
     def __init__(
         self, store: LocalStore, request: ExportSelection, claim: Callable[[Iterable[Digest]], None]
     ) -> None:

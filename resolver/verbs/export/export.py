@@ -183,7 +183,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(file: IO[bytes]) -> str:
-    """Read the end of a tool's output."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
     return file.read(_TAIL).decode("utf-8", "replace").strip()
@@ -197,13 +196,9 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        selection: which images of each reference.
         host: platform of this machine, the default platform of its Docker engine.
         epoch: the time of all members of an archive, in seconds since 1970.
         namespace: of containerd; None for the default of `ctr`.
-        environment: of the tool, and the `PATH` to find it in.
-        layout: options of a layout.
-        sink: receives the bytes of an archive for standard output.
         check: called regularly; may raise to cancel.
     """
 

@@ -148,7 +148,6 @@ class Placer:
         return False
 
     def _source(self, piece: Descriptor) -> File:
-        """Open a blob of the store."""
         file = None
         root = StoreFolder.at(self._store)
         if root is not None:
@@ -381,7 +380,6 @@ def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedIm
 
 
 def _full_name(raw: dict[str, object]) -> str:
-    """Return the full name of an entry, from whichever annotation has it."""
     return _annotation(raw, IMAGE_NAME) or _annotation(raw, REF_NAME)
 
 
@@ -392,7 +390,6 @@ def _annotation(raw: dict[str, object], key: str) -> str:
 
 
 def _small(folder: StoreFolder, name: str) -> bytes | None:
-    """Read a file of the layout; None if there is nothing."""
     path = folder.where(name)
     with writing(path):
         try:

@@ -79,8 +79,6 @@ class Partial:
 
 @dataclass(slots=True)
 class _Repository:
-    """One repository; the content of its names is read on the first request."""
-
     tags: dict[str, Descriptor] = field(default_factory=dict)
     roots: dict[Digest, Descriptor] = field(default_factory=dict)
     made: dict[Digest, Document] = field(default_factory=dict)
@@ -89,8 +87,6 @@ class _Repository:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A shelf as it was at one time."""
-
     content: Content
     repositories: dict[str, _Repository]
     listed: tuple[str, ...]
@@ -277,7 +273,6 @@ def _walk(
 
 
 def _read(content: Content, descriptor: Descriptor) -> Document | None:
-    """Read a document; None if it is not here, or is not what it must be."""
     if descriptor.media_type not in DOCUMENT_TYPES:
         return None
     try:

@@ -232,8 +232,6 @@ _FetchKey = tuple[str, Digest, int]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The meaning of a tag, and when upstream last confirmed it."""
-
     document: Document
     asked_at: float
 
@@ -408,7 +406,6 @@ class Mirror:
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
-        """Take one of the places for questions to a registry."""
         now = self._clock.monotonic()
         with self._lock:
             begun = self._questions[registry]
@@ -676,7 +673,6 @@ class Mirror:
             self._ledger.settle(each)
 
     def _tell(self, event: Event) -> None:
-        """Forward warnings and notes to the observer; drop progress."""
         if isinstance(event, Noted | Warned):
             self._observe(event)
 

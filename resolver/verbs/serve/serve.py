@@ -178,8 +178,6 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
 
 
 class _Asking:
-    """How a mirror gets at registries: as every other question of the session does."""
-
     def __init__(self, context: Context) -> None:
         self._context = context
 

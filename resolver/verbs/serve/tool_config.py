@@ -26,11 +26,7 @@ USUAL = "http://127.0.0.1:5000"
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """One file, and where it belongs.
-
-    Attributes:
-        advice: what is to be done beside writing it; may be empty.
-    """
+    """One file, and where it belongs."""
 
     path: str
     content: str
