@@ -49,7 +49,8 @@ def _pairs(answer: object) -> list[tuple[str, str]]:
     """Return the digest and name of each image of an answer; `Usage` if it has none."""
     from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
 
-    pairs: list[tuple[str, str]] | None = renderer_of(answer).pairs(answer)
+    pairs_of = getattr(renderer_of(answer), "pairs", None)
+    pairs: list[tuple[str, str]] | None = pairs_of(answer) if pairs_of is not None else None
     if pairs is None:
         raise Usage("this answer contains no images", "choose another `--format`")
     return pairs

@@ -322,11 +322,6 @@ def plain(answer: Comparison | ImageComparison) -> Plain:
     return _comparison(answer) if isinstance(answer, Comparison) else _images(answer)
 
 
-def pairs(answer: Comparison | ImageComparison) -> None:
-    """Return None: a comparison contains no single images."""
-    del answer
-
-
 def _comparison(answer: Comparison) -> Plain:
     sharing = answer.sharing
     names = [build.name for build in answer.builds]
