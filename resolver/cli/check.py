@@ -16,7 +16,6 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.cli.options import Common
     from resolver.core.check.check import Requirements
     from resolver.core.lint.findings import Severity
     from resolver.core.platforms.platform import Platform, PlatformTable
@@ -81,6 +80,8 @@ def check(
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
       resolver check --policy policy.yaml
     """
+    from resolver.core.check.check import Requirements
+
     request = CheckOptions(
         require=require or (),
         forbid=forbid or (),
@@ -93,7 +94,29 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    run(common, request, references or [], file, policy, index_only=index_only)
+    named: list[str] = []
+    if not references and file is None and policy is None:
+        raise Usage(
+            "no reference to check",
+            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
+        )
+    if references or file is not None:
+        named = list(dict.fromkeys(gather(references or [], file, "check")))
+    with open_session(common) as (session, output):
+        if policy is None:
+            found = session.check(
+                named, request.over(Requirements(), session.table), index_only=index_only
+            )
+        else:
+            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+            found = session.check_policy(rules, named, index_only=index_only)
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        passed = all(image.passed for image in found.looked_at)
+        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,43 +165,6 @@ class CheckOptions:
                 f"`--fail-on {text}` is not a severity", f"choose one of {', '.join(severities)}"
             )
         return Severity(text)
-
-
-def run(
-    common: Common,
-    request: CheckOptions,
-    references: list[str],
-    file: str | None,
-    policy: str | None,
-    *,
-    index_only: bool = False,
-) -> None:
-    """Check the images, print the findings, and exit with the resulting status."""
-    from resolver.core.check.check import Requirements
-
-    named: list[str] = []
-    if not references and file is None and policy is None:
-        raise Usage(
-            "no reference to check",
-            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
-        )
-    if references or file is not None:
-        named = list(dict.fromkeys(gather(references, file, "check")))
-    with open_session(common) as (session, output):
-        if policy is None:
-            found = session.check(
-                named, request.over(Requirements(), session.table), index_only=index_only
-            )
-        else:
-            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
-            found = session.check_policy(rules, named, index_only=index_only)
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        passed = all(image.passed for image in found.looked_at)
-        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
-    if status:
-        raise typer.Exit(status)
 
 
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:

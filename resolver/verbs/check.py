@@ -80,7 +80,11 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     lies: tuple[Finding, ...] = ()
     if wanted.max_age:
         with_configs = _with_configs(reader, root, counted, jobs)
-        created = _dates(with_configs)
+        created = {
+            str(entry.descriptor.digest): entry.config.created
+            for entry in with_configs.images
+            if entry.config is not None
+        }
         # Lint reports the same when it is requested.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
@@ -161,14 +165,6 @@ def _with_configs(
         return str(entry.digest) in counted
 
     return gather(reader, root, Depth(), jobs=jobs, wanted=wanted).sound()
-
-
-def _dates(image: ImageDocuments) -> dict[str, str]:
-    return {
-        str(entry.descriptor.digest): entry.config.created
-        for entry in image.images
-        if entry.config is not None
-    }
 
 
 def _oversized(

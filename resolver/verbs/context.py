@@ -336,9 +336,6 @@ class Context:
         """Return the endpoints of a repository, in order, and the file that configures them.
 
         No request is sent.
-
-        Raises:
-            Malformed: the reference is invalid, or a configuration file cannot be used.
         """
         parsed = Reference.parse(reference) if isinstance(reference, str) else reference
         with self.mutex:

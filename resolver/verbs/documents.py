@@ -66,12 +66,7 @@ class DocumentReader:
         self._source: Source | None = None
 
     def named(self, reference: Reference) -> Document:
-        """Read the document that a registry reference names.
-
-        Raises:
-            NotFound: the registry has no such tag or digest.
-            NotInStore: only the store may be read, and it does not know the reference.
-        """
+        """Read the document that a registry reference names."""
         if reference.digest is not None:
             return self._by_digest(reference, reference.digest)
         return self._by_tag(reference)
@@ -124,11 +119,7 @@ class DocumentReader:
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
     def tagged(self, tag: str) -> Document | None:
-        """Read the document of another tag of the repository; None if there is no such tag.
-
-        Raises:
-            NotInStore: only the store may be read.
-        """
+        """Read the document of another tag of the repository; None if there is no such tag."""
         try:
             document = self._need(f"the tag `{tag}`").document(tag)
         except ManifestNotFound:
@@ -302,11 +293,7 @@ class IndexSearch:
         self.last_resort: Match | None = None
 
     def choose(self, index: Index, path: tuple[int, ...] = ()) -> Match | None:
-        """Find the best entry; nested indexes are entered, best first.
-
-        Raises:
-            LimitExceeded: nested deeper than 8, or more than 1,000 documents.
-        """
+        """Find the best entry; nested indexes are entered, best first."""
         candidates = [self._candidate(entry) for entry in index.manifests]
         selection = self._select(candidates)
         rejected = {loser.index: loser.reason for loser in selection.rejected}

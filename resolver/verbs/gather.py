@@ -60,9 +60,6 @@ def gather(
 
     An entry that cannot be read keeps its error; the others keep their documents. One with an
     unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
-
-    Raises:
-        LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
     """
     top = root.document.descriptor
     if isinstance(root.parsed, Manifest):
@@ -223,9 +220,6 @@ def attested(
     """List the kinds of attestations of each build.
 
     Referrers are read for a build whose index lacks one of `kinds`.
-
-    Raises:
-        LimitExceeded: more than 256 manifests refer to a build, and none has the kind.
     """
     found = _beside(reader, root, builds, jobs)
     lacking = sorted(digest for digest, there in found.items() if kinds - there)
@@ -303,9 +297,6 @@ def entries_of(
     `broken` receives, by position, the error of a nested index that cannot be read, which is then
     yielded like any other entry; None to raise it. `nested` receives the nested indexes that were
     read, by position.
-
-    Raises:
-        LimitExceeded: nested deeper than 8, or more than 1,000 of them.
     """
     return _walk(reader, index, text, (), (set(), broken, nested))
 

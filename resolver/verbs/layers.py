@@ -191,11 +191,7 @@ class LayeredImage:
 
     @classmethod
     def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
-        """Take what was gathered of an image, manifest and config.
-
-        Raises:
-            BadDocument: it has none, or they do not agree about the number of layers.
-        """
+        """Take what was gathered of an image, manifest and config."""
         if entry.failure is not None:
             raise entry.failure
         if entry.manifest is None or entry.config is None:
@@ -403,9 +399,6 @@ def fetching(
     """Fetch layers into a store and protect them with a lease while a block runs.
 
     `fetched` is called with each layer that the store lacked, before it is fetched.
-
-    Raises:
-        StoreFault: the store cannot be written.
     """
     options = TransferOptions(jobs=JOBS)
     stop = threading.Event()

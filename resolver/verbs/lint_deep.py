@@ -83,9 +83,6 @@ def look_into(
     """Search the layers of every image that has a manifest, a config and a platform.
 
     Images that share a layer are checked in sequence, and the layer is read once.
-
-    Raises:
-        Denied, Unavailable, Offline, StoreFault: a layer could not be requested.
     """
     ready = [entry for entry in entries if entry.manifest and entry.config and entry.platform]
 

@@ -68,9 +68,6 @@ def record(
     """Record what a reference means, from its index alone, or from the config of a single image.
 
     `only` are the platforms to lock; empty for all that are offered.
-
-    Raises:
-        PlatformNotOffered: one of `only` is not offered.
     """
     image, warned = record_of(
         gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
@@ -167,11 +164,7 @@ class Named:
 
 
 def references_in(paths: Iterable[str]) -> Named:
-    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out.
-
-    Raises:
-        NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
-    """
+    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out."""
     from resolver.verbs.pin import find_images  # noqa: PLC0415 - it loads PyYAML
 
     references: dict[str, str] = {}

@@ -48,12 +48,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def load(path: str) -> Lock:
-    """Read a lock file that must be there.
-
-    Raises:
-        Malformed: there is none.
-        BadLock, LockLimit: it cannot be used.
-    """
+    """Read a lock file that must be there."""
     lock = load_if_any(path)
     if lock is None:
         raise Malformed(
@@ -98,11 +93,7 @@ def refuse_yaml(path: str) -> None:
 
 
 def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
-    """Read a lock file, change its content, and write it, under a lock of its own.
-
-    Raises:
-        BadDocument: an answer of a registry contradicts itself or the file.
-    """
+    """Read a lock file, change its content, and write it, under a lock of its own."""
     with _alone(path):
         lock = how(load_if_any(path) or Lock())
         found = contradiction(lock)
@@ -133,9 +124,6 @@ def save(path: str, lock: Lock) -> None:
     """Write a lock file atomically, under another name first.
 
     The mode of an existing file stays, and a link to one stays a link.
-
-    Raises:
-        OutputFault: the file cannot be written; an existing one is unchanged.
     """
     target = os.path.realpath(path)
     body = write_lock(lock)

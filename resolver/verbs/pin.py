@@ -195,12 +195,7 @@ def may_name_images(path: str, text: str) -> bool:
 
 
 def files_in(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List the files in a folder that may name images, and the links, which are not followed.
-
-    Raises:
-        LimitExceeded: there are too many of them.
-        Usage: a folder cannot be read.
-    """
+    """List the files in a folder that may name images, and the links, which are not followed."""
 
     def refuse(error: OSError) -> NoReturn:
         reason = (error.strerror or str(error)).lower()

@@ -144,11 +144,6 @@ def make_plan(
     """List what some images need, and what of it has to be fetched; send no request.
 
     `places` have content too, in order of preference; `foreign` includes foreign layers.
-
-    Raises:
-        LimitExceeded: they have more than 20,000 pieces.
-        StoreFault: the store cannot be read.
-        Unavailable: a place cannot be read.
     """
     chosen = tuple(selected)
     # A reference may have been planned several times, one platform at a time.

@@ -1,7 +1,7 @@
 """CI systems (`--emit`) and report files (`--report`), and the actions each of them needs.
 
 Actions are values: `cli.ci` writes the files, prints the lines and runs the programs. To add a
-system or a report, write a module with one function and add a row.
+system or a report, write a function in `systems` or `reports` and add a row.
 """
 
 from __future__ import annotations
@@ -101,15 +101,20 @@ EMITTERS = {
     row.name: row
     for row in (
         Emitter(
-            "github", "", ("GITHUB_OUTPUT",), "GITHUB_ACTIONS", "", "resolver.render.ci.github:emit"
+            "github",
+            "",
+            ("GITHUB_OUTPUT",),
+            "GITHUB_ACTIONS",
+            "",
+            "resolver.render.ci.systems:github",
         ),
         Emitter(
-            "gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "resolver.render.ci.gitlab:emit"
+            "gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "resolver.render.ci.systems:gitlab"
         ),
-        Emitter("azure", "", (), "TF_BUILD", "", "resolver.render.ci.azure:emit"),
-        Emitter("tekton", "DIR", (), "", "", "resolver.render.ci.tekton:emit"),
-        Emitter("buildkite", "", (), "BUILDKITE", "", "resolver.render.ci.buildkite:emit"),
-        Emitter("env", "FILE", (), "", "", "resolver.render.ci.gitlab:emit_env_file"),
+        Emitter("azure", "", (), "TF_BUILD", "", "resolver.render.ci.systems:azure"),
+        Emitter("tekton", "DIR", (), "", "", "resolver.render.ci.systems:tekton"),
+        Emitter("buildkite", "", (), "BUILDKITE", "", "resolver.render.ci.systems:buildkite"),
+        Emitter("env", "FILE", (), "", "", "resolver.render.ci.systems:env_file"),
     )
 }
 

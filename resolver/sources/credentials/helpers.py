@@ -130,11 +130,7 @@ class Helpers:
         return shutil.which(program_name(name), path=os.pathsep.join(folders))
 
     def ask(self, name: str, key: str) -> Credential | None:
-        """Return a registry's credential from a helper; None if unknown. `name` must be valid.
-
-        Raises:
-            HelperFailed: it is not installed, fails, takes too long or has invalid output.
-        """
+        """Return a registry's credential from a helper; None if unknown. `name` must be valid."""
         outcome = self._outcomes.get((name, key), lambda: self._ask(name, key))
         if outcome.problem:
             raise failure(name, "get", key, outcome.problem)
@@ -145,20 +141,12 @@ class Helpers:
         self._outcomes.forget((name, key), lambda outcome: outcome.credential is refused)
 
     def store(self, name: str, key: str, username: str, secret: Secret) -> None:
-        """Store a credential in a helper. `name` must be a `valid_name`.
-
-        Raises:
-            HelperFailed: it is not installed, fails, or takes too long.
-        """
+        """Store a credential in a helper. `name` must be a `valid_name`."""
         said = {"ServerURL": key, "Username": username, "Secret": secret.reveal()}
         self._send(name, "store", key, json.dumps(said))
 
     def erase(self, name: str, key: str) -> bool:
-        """Erase a registry from a helper; False if it was unknown.
-
-        Raises:
-            HelperFailed: it is not installed, fails, or takes too long.
-        """
+        """Erase a registry from a helper; False if it was unknown."""
         return self._send(name, "erase", key, key)
 
     def _send(self, name: str, verb: str, key: str, text: str) -> bool:

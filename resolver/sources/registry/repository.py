@@ -255,13 +255,6 @@ class RegistrySource:
         """Stream a blob from `start` up to `end`; the caller must verify it.
 
         The whole blob is requested without `Range`, which some registries do not support.
-
-        Raises:
-            RangeRefused: the response has another range, or none.
-            StorageRefused: the storage that the registry redirects to refuses the link.
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Denied, Unavailable: access is denied, or there is no response; also while streaming.
         """
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
@@ -280,14 +273,7 @@ class RegistrySource:
 
     @contextmanager
     def open_elsewhere(self, descriptor: Descriptor, url: str) -> Iterator[RangeAnswer]:
-        """Stream a blob anonymously from a URL of its descriptor; the caller must verify it.
-
-        Raises:
-            RedirectRefused, AddressRefused: the URL is not allowed.
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Unavailable: there is no usable response; also while streaming.
-        """
+        """Stream a blob anonymously from a URL of its descriptor; the caller must verify it."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))

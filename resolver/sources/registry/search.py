@@ -38,11 +38,6 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
     """Search a registry by its search API, or else by names in its catalog.
 
     `limit` is the largest number of hits, 1 to 100.
-
-    Raises:
-        NotFound: it has no search, and lists no repositories.
-        BadDocument: its answer is no list of hits.
-        Denied, Unavailable: access is denied, or there is no response.
     """
     host = HUB_INDEX if registry == HUB else registry
     scope = Scope(registry, "", catalog=registry != HUB)

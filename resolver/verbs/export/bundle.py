@@ -273,10 +273,6 @@ def gather(
 
     `claim` protects the listed content from removal before it is looked up, see
     docs/store-and-reliability.md, "Leases".
-
-    Raises:
-        NotHeld: an image was not pulled, not for a requested platform, or is incomplete.
-        PlatformNotOffered: the image does not exist for a requested platform.
     """
     work = _Work(store, request, claim)
     packed = {each.name: each for each in map(work.pack, dict.fromkeys(references))}

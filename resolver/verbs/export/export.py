@@ -95,10 +95,6 @@ def hand_over(
     """Run a tool, and write into its standard input.
 
     If writing fails, the tool is killed, so that it cannot load a truncated archive.
-
-    Raises:
-        ToolMissing: it is not installed.
-        ToolFailed: it exited with an error.
     """
     program = find_tool(command, environment)
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
@@ -223,15 +219,6 @@ def export(
 
     A lease protects them in the store meanwhile. The destination gets all of the export or stays as
     it was.
-
-    Raises:
-        Usage: the destination is standard output, and there is no `sink`.
-        NotHeld: something was not pulled.
-        PlatformNotOffered: an image does not exist for a requested platform.
-        ExportFault: the destination cannot be written.
-        ToolMissing, ToolFailed: the tool is not installed, or failed.
-        Untrusted: the content of the store does not match its digests.
-        StoreFault: the store cannot be read.
     """
     options = options or ExportOptions()
     if to.is_stream and options.sink is None:

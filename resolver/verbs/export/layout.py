@@ -90,12 +90,7 @@ class Placer:
         self.tally = Tally()
 
     def place(self, piece: Descriptor) -> None:
-        """Put a blob of the store into the layout.
-
-        Raises:
-            BlobNotFound: the store does not have it.
-            Untrusted: the bytes in the store do not match the digest.
-        """
+        """Put a blob of the store into the layout."""
         with self._folder(piece) as folder:
             if self._is_there(folder, piece) and not self._is_unwanted_link(folder, piece):
                 self.tally.present += piece.size

@@ -187,11 +187,7 @@ class _Asking:
         return self._context.settings.offline
 
     def source(self, repository: Reference) -> Source:
-        """Open a repository.
-
-        Raises:
-            NotInStore: only the store may answer.
-        """
+        """Open a repository."""
         if self._context.settings.offline:
             root = str(self._context.store.root)
             raise NotInStore(repository.identity, "the requested content", root)

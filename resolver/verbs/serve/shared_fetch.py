@@ -213,7 +213,8 @@ class RegularFile:
             number = os.open(self.names[-1], _FILE, dir_fd=here)
         finally:
             os.close(here)
-        file = os.fdopen(number, "rb", buffering=0) if _is_regular(number) else None
+        is_regular = stat.S_ISREG(os.fstat(number).st_mode)
+        file = os.fdopen(number, "rb", buffering=0) if is_regular else None
         if file is None:
             os.close(number)
             raise OSError(errno.EINVAL, "it is not a regular file", self.path)
@@ -223,8 +224,3 @@ class RegularFile:
     def path(self) -> str:
         """For messages."""
         return "/".join((self.folder, *self.names))
-
-
-def _is_regular(number: int) -> bool:
-    # `fdopen` itself refuses a folder, in words of its own.
-    return stat.S_ISREG(os.fstat(number).st_mode)

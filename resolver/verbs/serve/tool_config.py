@@ -77,10 +77,6 @@ def mirror_config(
 
     Without `hosts`, mirror Docker Hub; without `mirror`, point at `resolver serve` at `at`. `tags`
     lets another mirror resolve tags too; `resolver serve` always may.
-
-    Raises:
-        Usage: an argument is invalid, or the tool does not support it.
-        InvalidReference: a host is not a registry.
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)
