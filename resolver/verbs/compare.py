@@ -186,7 +186,7 @@ def _at_own_level(
 
 
 def _stated(context: Context, opened: Opened) -> list[Platform | None]:
-    return [entry.platform for entry in context.gather_opened(opened, Depth(), _silent).images]
+    return [entry.platform for entry in context.gather(opened, Depth(), _silent).images]
 
 
 def _one(context: Context, wanted: str | Platform) -> Platform:
@@ -237,7 +237,7 @@ def _sides(
     """Read both images; where they are the same, not what is behind them."""
     roots = [opened.root.document.descriptor.digest for opened in (one, other)]
     if roots[0] == roots[1]:
-        both = [context.gather_opened(opened, Depth(), _silent) for opened in (one, other)]
+        both = [context.gather(opened, Depth(), _silent) for opened in (one, other)]
         sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
     else:
         sides = _side(context, one, wants), _side(context, other, wants)
@@ -254,7 +254,7 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
         )
 
     every: Wanting = _every if not wants else wanted
-    gathered = context.gather_opened(opened, Depth(), every)
+    gathered = context.gather(opened, Depth(), every)
     return gathered, wanted_of(builds_of(gathered, context.table), wants, context.table)
 
 

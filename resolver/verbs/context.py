@@ -6,11 +6,10 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
-from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
@@ -28,14 +27,13 @@ from resolver.verbs.documents import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.registry.endpoints import HostChoice
     from resolver.sources.http.client import Transport
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
@@ -101,17 +99,6 @@ class Context:
         self.trusted_hosts: set[str] = set()
         self.via = ""
         self._clean: Callable[[str], str] = str
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every connection."""
@@ -198,23 +185,17 @@ class Context:
             raise NotFound(f"`{root.text}` is offered for no platform at all")
         return list(requests.values())
 
-    def gather(
-        self,
-        reference: str | Reference,
-        depth: Depth,
-        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
-    ) -> ImageDocuments:
-        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`."""
-        return self.gather_opened(self.open(reference), depth, wanted)
-
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""
         target = self.target(reference)
         reader, warned = self.reader(target)
         return Opened(target, reader, self.read_root(reader, target), warned)
 
-    def gather_opened(
-        self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
+    def gather(
+        self,
+        opened: Opened,
+        depth: Depth,
+        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
     ) -> ImageDocuments:
         """Read the builds behind a name that was opened."""
         from resolver.verbs.gather import gather  # noqa: PLC0415
@@ -331,16 +312,6 @@ class Context:
                     # A mirror runs for weeks, and its clients choose the names.
                     self._sources.pop(next(iter(self._sources)))
         return source if whole else as_given(source, target.reference)
-
-    def endpoints(self, reference: str | Reference) -> HostChoice:
-        """Return the endpoints of a repository, in order, and the file that configures them.
-
-        No request is sent.
-        """
-        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
-        with self.mutex:
-            hosts = self.hosts()
-        return hosts.choose(parsed.registry, parsed.repository)
 
     def _refuse_blocked(self, reference: Reference) -> None:
         """Refuse what the user's configuration forbids, also where the store could answer."""

@@ -165,9 +165,6 @@ def _hashed(pieces: Iterable[bytes], hashers: Collection[hashlib._Hash]) -> Iter
 
 #: Layers at once: inflating and hashing leave the interpreter's lock, and more take memory.
 JOBS = 2
-#: Entries of all layers of one run: the limit of one archive.
-#: Source: docs/store-and-reliability.md, "Size limits".
-MAX_ENTRIES = DEFAULT_LIMITS.entries
 _GRACE = 1.0
 
 

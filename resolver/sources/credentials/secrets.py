@@ -113,11 +113,6 @@ SHORTEST: Final = 4
 """Shorter secrets are not redacted, since they would match ordinary words."""
 
 
-def redactions(credential: Credential) -> tuple[str, ...]:
-    """Return all forms of a credential's secrets to redact, longest first."""
-    return tuple(sorted(_searchable(_credential_forms(credential)), key=len, reverse=True))
-
-
 class Redactor:
     """Replaces known secrets by `***`; safe to share between threads."""
 

@@ -11,11 +11,11 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from resolver.core.layers.decompress import GZIP_MAGIC
 from resolver.errors import NotFound, UnsupportedDocument
 from resolver.sources.local.layout import LayoutSource, translate
 from resolver.sources.local.tree import (
     CHUNK,
-    GZIP_MAGIC,
     close,
     index_tar,
     inflate,

@@ -11,6 +11,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from resolver.core.layers.decompress import GZIP_MAGIC
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
@@ -27,7 +28,6 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.sources.local.tree import (
-    GZIP_MAGIC,
     FolderTree,
     close,
     open_path,

@@ -20,7 +20,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from resolver.core.layers import decompress
-from resolver.core.layers.decompress import DEFAULT_LIMITS, GZIP_MAGIC, InflateLimits
+from resolver.core.layers.decompress import DEFAULT_LIMITS, InflateLimits
 from resolver.errors import BadDocument, LimitExceeded, NotFound, Unavailable, UnsupportedDocument
 from resolver.values import dataclass
 
@@ -431,9 +431,6 @@ def _normal(name: str) -> str:
         elif part not in {"", "."}:
             parts.append(part)
     return "/".join(parts)
-
-
-__all__ = ["GZIP_MAGIC", "inflate"]
 
 
 def inflate(archive: int, path: str, limits: InflateLimits = DEFAULT_LIMITS) -> int:

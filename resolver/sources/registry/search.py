@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Host of Docker Hub's search. Source: moby registry/config.go, IndexServer.
 HUB_INDEX = "index.docker.io"
-#: A HEAD of it returns the quota and is not counted. Source: Docker documentation, "Pull usage".
-PREVIEW = "ratelimitpreview/test"
 
 _RESULT = frozenset({"name", "description", "star_count", "is_official"})
 _PAGE = 100

@@ -213,6 +213,7 @@ class RegularFile:
             number = os.open(self.names[-1], _FILE, dir_fd=here)
         finally:
             os.close(here)
+        # `fdopen` itself refuses a folder, in words of its own.
         is_regular = stat.S_ISREG(os.fstat(number).st_mode)
         file = os.fdopen(number, "rb", buffering=0) if is_regular else None
         if file is None:
