@@ -26,11 +26,9 @@ from resolver.core.lint.findings import Severity
 from resolver.core.oci.manifest import oversize
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
-from resolver.core.results.resolve import Failure
-from resolver.errors import ResolverError, Usage
+from resolver.errors import Usage
 from resolver.values import dataclass
 from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -319,15 +317,7 @@ def _check_all(
         placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
-    images: list[CheckedImage | Failure] = []
-    for outcome in parallel(look, targets, jobs=context.settings.jobs):
-        if not isinstance(outcome.value, ResolverError):
-            images.append(outcome.value)
-        elif len(targets) == 1:
-            raise outcome.value
-        else:
-            images.append(Failure(str(outcome.item[0]), None, outcome.value))
-    return Checked(tuple(images))
+    return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
 
 
 def _checked(

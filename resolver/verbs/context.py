@@ -6,14 +6,14 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
-from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
@@ -25,7 +25,7 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.oci.content import Source
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
 
 PlatformLike = str | Platform | None
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 #: Repositories that are kept open.
 _MAX_SOURCES = 4_096
 
@@ -184,6 +187,23 @@ class Context:
         if not requests:
             raise NotFound(f"`{root.text}` is offered for no platform at all")
         return list(requests.values())
+
+    def look_at_all(
+        self, look: Callable[[Item], Found], items: Sequence[Item], name: Callable[[Item], str]
+    ) -> tuple[Found | Failure, ...]:
+        """Look at items in parallel; raise the error of an only one, else keep it in its place."""
+        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
+        from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+        found: list[Found | Failure] = []
+        for outcome in parallel(look, items, jobs=self.settings.jobs):
+            if not isinstance(outcome.value, ResolverError):
+                found.append(outcome.value)
+            elif len(items) == 1:
+                raise outcome.value
+            else:
+                found.append(Failure(name(outcome.item), None, outcome.value))
+        return tuple(found)
 
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""

@@ -13,11 +13,9 @@ from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
-from resolver.core.results.resolve import Failure
-from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -137,15 +135,7 @@ def lint(
     def look(target: Target) -> LintedImage:
         return _linted(context, target, ignored, jobs, depths)
 
-    images: list[LintedImage | Failure] = []
-    for outcome in parallel(look, targets, jobs=context.settings.jobs):
-        if not isinstance(outcome.value, ResolverError):
-            images.append(outcome.value)
-        elif len(targets) == 1:
-            raise outcome.value
-        else:
-            images.append(Failure(str(outcome.item), None, outcome.value))
-    return Linted(tuple(images))
+    return Linted(context.look_at_all(look, targets, str))
 
 
 def _linted(

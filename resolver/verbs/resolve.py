@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize
-from resolver.core.platforms.platform import Grade, percent_encode
+from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
@@ -272,11 +272,8 @@ def _contradiction(
     config = _config_of(reader, text, choice, fetch=request.verify or request.strict)
     if config is None or config.platform is None:
         return []
-    stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
-    same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
-    if same_kind and (not config.platform.variant or stated.variant == actual.variant):
-        return []
-    if request.strict:
+    warning = _disagreement(text, choice.descriptor, choice.platform, config.platform, table)
+    if warning is not None and request.strict:
         raise NotFound(
             f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
             "tell the publisher; without `--strict` this is a warning",
@@ -286,11 +283,19 @@ def _contradiction(
             stated=str(choice.platform),
             actual=str(config.platform),
         )
-    message = (
-        f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
-        f"but its config says `{config.platform}`"
-    )
-    return [Warned("contradictory-platform", message)]
+    return [] if warning is None else [warning]
+
+
+def _disagreement(
+    text: str, descriptor: Descriptor, stated: Platform, said: Platform, table: PlatformTable
+) -> Warned | None:
+    """Warn if an index and a config name different platforms; an omitted variant matches any."""
+    one, other = stated.normalized(table), said.normalized(table)
+    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
+    if same_kind and (not said.variant or one.variant == other.variant):
+        return None
+    message = f"`{text}` lists `{descriptor.digest}` as `{stated}`, but its config says `{said}`"
+    return Warned("contradictory-platform", message)
 
 
 def _config_of(
@@ -324,15 +329,8 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if said is None:
         return ()
-    one, other = stated.normalized(), said.normalized()
-    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
-    if same_kind and (not said.variant or one.variant == other.variant):
-        return ()
-    message = (
-        f"`{image.reference}` lists `{image.manifest.digest}` as `{stated}`, "
-        f"but its config says `{said}`"
-    )
-    return (Warned("contradictory-platform", message),)
+    warning = _disagreement(image.reference, image.manifest, stated, said, BUILTIN)
+    return () if warning is None else (warning,)
 
 
 def resolve(  # noqa: PLR0913 - one for each option of the verb

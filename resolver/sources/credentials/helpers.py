@@ -114,7 +114,7 @@ class Helpers:
 
     def __init__(self, environment: Mapping[str, str], timeout: float = TIMEOUT) -> None:
         self._environment = {
-            name: value for name, value in environment.items() if not _may_be_secret(name)
+            name: value for name, value in environment.items() if not may_be_secret(name)
         }
         self._path = environment.get("PATH", "")
         self._timeout = timeout
@@ -223,8 +223,11 @@ def failure(name: str, verb: str, key: str, problem: str) -> HelperFailed:
     )
 
 
-def _may_be_secret(variable: str) -> bool:
-    """Whether a variable may contain a secret that helpers must not get."""
+def may_be_secret(variable: str) -> bool:
+    """Whether a variable may contain a secret that other programs must not get.
+
+    See docs/store-and-reliability.md, "Secrets and other programs".
+    """
     return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
 
 

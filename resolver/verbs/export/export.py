@@ -19,6 +19,7 @@ from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned, ignore
 from resolver.core.results.export import Destination, Exported, ExportedImage
 from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
+from resolver.sources.credentials.helpers import may_be_secret
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
@@ -118,7 +119,7 @@ def _start(
     environment: Mapping[str, str],
     outputs: tuple[IO[bytes], IO[bytes]],
 ) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in environment.items() if not _is_ours(name)}
+    kept = {name: value for name, value in environment.items() if not may_be_secret(name)}
     try:
         return subprocess.Popen(  # noqa: S603 - an argument list, no shell
             list(command),
@@ -133,14 +134,6 @@ def _start(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its environment is unusable"
         raise ToolFailed(shlex.join(command), 0, f"it cannot be started: {reason}") from error
-
-
-def _is_ours(variable: str) -> bool:
-    """Whether a variable may hold one of our secrets, which the tool must not see.
-
-    See docs/store-and-reliability.md, "Secrets and other programs".
-    """
-    return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
 
 
 def _feed(
