@@ -99,11 +99,7 @@ class Report:
 
 
 def report(
-    answer: object,
-    *,
-    explain: bool = False,
-    full: bool = False,
-    clean: Callable[[str], str] = str,
+    answer: object, *, explain: bool = False, full: bool = False, clean: Callable[[str], str] = str
 ) -> Report:
     """Turn an answer into a report.
 
@@ -327,12 +323,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
 
 def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     rows = tuple(
-        (
-            str(number),
-            short(layer.digest, full=full),
-            megabytes(layer.size),
-            kind(layer.media_type),
-        )
+        (str(number), short(layer.digest, full=full), megabytes(layer.size), kind(layer.media_type))
         for number, layer in enumerate(manifest.layers, 1)
     )
     return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))

@@ -42,9 +42,7 @@ def open_local(target: LayoutTarget) -> Source:
 
     Raises:
         NotFound: the path does not exist.
-        Unavailable: it cannot be read.
         Untrusted: it is of another kind, or malformed.
-
     """
     module, _, factory = SOURCES[target.kind].partition(":")
     build: Callable[[LayoutTarget], Source] = getattr(import_module(module), factory)

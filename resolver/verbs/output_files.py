@@ -152,12 +152,7 @@ _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def read_text(path: str) -> str:
-    """Read a file as UTF-8, with its byte order mark and line ends.
-
-    Raises:
-        Usage: the path cannot be read, or is a folder.
-        UnreadableFile: the file is not UTF-8 text, not a regular file, or too large.
-    """
+    """Read a file as UTF-8, with its byte order mark and line ends."""
     body = _read(path)
     try:
         return body.decode("utf-8")
@@ -180,11 +175,7 @@ def _read(path: str) -> bytes:
 
 
 def rewrite(path: str, before: str, after: str) -> None:
-    """Replace what is in a file; through a link, what it leads to. Mode and owner are kept.
-
-    Raises:
-        OutputFault: it is read-only, it has changed since it was read, or the system refuses.
-    """
+    """Replace what is in a file; through a link, what it leads to. Mode and owner are kept."""
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(path))
     if _read(path) != before.encode():

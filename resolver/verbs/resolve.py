@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
-from resolver.core.platforms.platform import Grade, percent_encode
+from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
-from resolver.errors import (
-    NotFound,
-    PlatformNotOffered,
-    PlatformUnknown,
-    ResolverError,
-)
+from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -27,6 +22,7 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,14 +40,7 @@ if TYPE_CHECKING:
 def resolve_document(
     reader: DocumentReader, root: RootDocument, request: PlatformRequest, table: PlatformTable
 ) -> Resolution:
-    """Find the manifest that a root document offers for a request.
-
-    Raises:
-        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
-        PlatformUnknown: the image names no platform.
-        NotFound: `strict`, and index and config disagree.
-
-    """
+    """Find the manifest that a root document offers for a request."""
     if isinstance(root.parsed, Index):
         return _from_index(reader, root, root.parsed, request, table)
     return _from_manifest(reader, root, root.parsed, request, table)
@@ -133,13 +122,7 @@ def resolve_single(
     request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Resolve a single image with a known platform; return None for content that is not an image.
-
-    Raises:
-        PlatformNotOffered: the image is for another platform than the requested one.
-        PlatformUnknown: the content is not an image, and a platform was requested.
-
-    """
+    """Resolve a root that is a single image, or content without a platform."""
     grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
@@ -230,7 +213,6 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
 
 
 def _oversize(text: str, choice: Match) -> list[Warned]:
-    """Warn when the chosen manifest is too large for `pull`."""
     reason = oversize(choice.descriptor, text)
     return [] if reason is None else [Warned("oversized-manifest", f"{reason}; `pull` rejects it")]
 
@@ -289,11 +271,8 @@ def _contradiction(
     config = _config_of(reader, text, choice, fetch=request.verify or request.strict)
     if config is None or config.platform is None:
         return []
-    stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
-    same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
-    if same_kind and (not config.platform.variant or stated.variant == actual.variant):
-        return []
-    if request.strict:
+    warning = _disagreement(text, choice.descriptor, choice.platform, config.platform, table)
+    if warning is not None and request.strict:
         raise NotFound(
             f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
             "tell the publisher; without `--strict` this is a warning",
@@ -303,11 +282,19 @@ def _contradiction(
             stated=str(choice.platform),
             actual=str(config.platform),
         )
-    message = (
-        f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
-        f"but its config says `{config.platform}`"
-    )
-    return [Warned("contradictory-platform", message)]
+    return [] if warning is None else [warning]
+
+
+def _disagreement(
+    text: str, descriptor: Descriptor, stated: Platform, said: Platform, table: PlatformTable
+) -> Warned | None:
+    """Warn if an index and a config name different platforms; an omitted variant matches any."""
+    one, other = stated.normalized(table), said.normalized(table)
+    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
+    if same_kind and (not said.variant or one.variant == other.variant):
+        return None
+    message = f"`{text}` lists `{descriptor.digest}` as `{stated}`, but its config says `{said}`"
+    return Warned("contradictory-platform", message)
 
 
 def _config_of(
@@ -341,15 +328,8 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if said is None:
         return ()
-    one, other = stated.normalized(), said.normalized()
-    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
-    if same_kind and (not said.variant or one.variant == other.variant):
-        return ()
-    message = (
-        f"`{image.reference}` lists `{image.manifest.digest}` as `{stated}`, "
-        f"but its config says `{said}`"
-    )
-    return (Warned("contradictory-platform", message),)
+    warning = _disagreement(image.reference, image.manifest, stated, said, BUILTIN)
+    return () if warning is None else (warning,)
 
 
 def resolve(  # noqa: PLR0913 - one for each option of the verb
@@ -394,8 +374,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
-
-    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
     for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resolver.verbs.context import Context
     from resolver.verbs.serve.server import Server
 
+
 #: What may be an image id: a digest, or the start of one.
 _ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
@@ -171,7 +172,6 @@ def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str
 
 
 def _reference(text: str | Reference) -> Reference:
-    """Parse the reference of a stored image."""
     if isinstance(text, Reference):
         return text
     target = parse_target(text)

@@ -169,6 +169,7 @@ OPENERS = {
     "cli/output.py",  # /dev/null
     "files/platforms.py",  # /proc
     "files/read.py",
+    "render/html/page.py",  # our own style
     "sources/credentials/login.py",  # writes
     "sources/local/tree.py",
     "verbs/export/export.py",

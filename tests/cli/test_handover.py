@@ -22,7 +22,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import Pulled
 from resolver.core.results.resolve import Failure
 from resolver.errors import PlatformNotOffered, Usage
-from resolver.render.ci import github as emit_github
+from resolver.render.ci import systems
 from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 
 if TYPE_CHECKING:
@@ -416,11 +416,11 @@ def test_ci_summary_stays_below_the_size_limit(
     place = github / "github_step_summary"
     run(*words("resolve", registry), "--emit", "github")
     size = place.stat().st_size
-    place.write_bytes(b"x" * (emit_github.MAX_SUMMARY - size + over))
+    place.write_bytes(b"x" * (systems.MAX_SUMMARY - size + over))
     run(*words("resolve", registry), "--emit", "github")
     text = place.read_text()
 
-    assert len(text) <= emit_github.MAX_SUMMARY
+    assert len(text) <= systems.MAX_SUMMARY
     assert ("Truncated: the size limit" in text) is bool(over)
 
 
@@ -527,8 +527,8 @@ def test_ci_output_escapes_log_commands_in_remote_text(
     run: Run, registry: str, github: Path
 ) -> None:
     del github
-    for systems in (("github",), ("azure",)):
-        asked = [f"--emit={name}" for name in systems]
+    for names in (("github",), ("azure",)):
+        asked = [f"--emit={name}" for name in names]
         seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "::set-output/##vso[x]", *asked)
 
         assert seen.status == 2

@@ -23,8 +23,8 @@ from resolver.core.variables import VARIABLES
 from resolver.errors import ErrorKind
 from resolver.render.ci.emit import EMITTERS, REPORTS
 from resolver.sources.credentials.files import VARIABLE
-from resolver.sources.mirrors.config_yaml import parse_config
 from resolver.sources.mirrors.files import SYSTEM
+from resolver.sources.mirrors.formats import parse_config
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

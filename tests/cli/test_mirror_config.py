@@ -12,8 +12,7 @@ from inline_snapshot import snapshot
 
 from resolver.core.registry.endpoints import BY_DIGEST, EVERYTHING, Ability, Pulls
 from resolver.core.results.events import ignore
-from resolver.sources.mirrors.hosts_toml import parse_hosts
-from resolver.sources.mirrors.registries_conf import choose, parse_rules
+from resolver.sources.mirrors.formats import choose, parse_hosts, parse_rules
 from resolver.verbs.serve.tool_config import TOOLS, mirror_config
 
 if TYPE_CHECKING:

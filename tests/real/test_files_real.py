@@ -37,7 +37,7 @@ _LETTERS = {"file": "-", "folder": "d", "symlink": "l", "character": "c", "fifo"
 def ours(name: str, store: Path) -> FileTree:
     """Read an image of a layout or an archive in place."""
     with Session(store) as session:
-        (part,) = session._context.gather(name, Depth()).sound().images
+        (part,) = session._context.gather(session._context.open(name), Depth()).sound().images
         content = session._context.source(parse_target(name))
         (tree,) = read_trees([LayeredImage.of(part, "it", f"`{name}`", content)])
     return tree.tree
@@ -284,7 +284,7 @@ def test_image_with_docker_types_is_stored_once(
     for _ in range(2):
         before = registry.seen()
         with Session(store, flags=Flags(plain_http=True)) as session:
-            (part,) = session._context.gather(name, Depth()).sound().images
+            (part,) = session._context.gather(session._context.open(name), Depth()).sound().images
             assert part.manifest is not None
             assert {layer.media_type for layer in part.manifest.layers} == {
                 "application/vnd.docker.image.rootfs.diff.tar.gzip"

@@ -16,7 +16,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
 from resolver.core.results.run import RunResult
 from resolver.errors import Usage
-from resolver.render.ci import azure, buildkite, github, gitlab, tekton
+from resolver.render.ci import systems
 from resolver.render.ci.emit import (
     EMITTERS,
     Action,
@@ -192,7 +192,9 @@ def test_remote_text_is_never_emitted_as_a_command(name: str) -> None:
 
 @given(texts)
 def test_any_github_output_is_read_back(text: str) -> None:
-    printed = github.output(Value("a", text), TOKEN) + github.output(Value("b", "x"), TOKEN)
+    printed = systems.github_output(Value("a", text), TOKEN) + systems.github_output(
+        Value("b", "x"), TOKEN
+    )
 
     assert read_github_file(printed.encode().decode()) == {"a": lines(text), "b": "x"}
 
@@ -226,7 +228,7 @@ def test_annotations_name_file_line_and_rule() -> None:
 @given(texts, texts)
 def test_any_github_annotation_is_read_back(text: str, path: str) -> None:
     annotation = Annotation("error", "c", text, text, f"p{path}", 3, 4)
-    (command,) = github_commands(github.command(annotation))
+    (command,) = github_commands(systems.github_command(annotation))
 
     assert command.facts["file"] == escape(f"p{path}")
     assert (command.facts["line"], command.facts["col"]) == ("3", "4")
@@ -247,9 +249,9 @@ def test_github_annotations_are_limited_to_ten_with_a_count(count: int) -> None:
 @pytest.mark.parametrize("over", [0, 1])
 def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
     name = "json"
-    room = github.MAX_OUTPUTS // 2 - len(name) + over
+    room = systems.MAX_OUTPUTS // 2 - len(name) + over
     given = (Value(name, "x" * room), Value("status", ""))
-    taken, left = fit(given[:1], github.MAX_OUTPUTS, github._cost, "GitHub")
+    taken, left = fit(given[:1], systems.MAX_OUTPUTS, systems._github_cost, "GitHub")
 
     assert [value.name for value in taken] == ([] if over else ["json"])
     assert bool(left) == bool(over)
@@ -282,8 +284,8 @@ def test_summary_is_cut_at_a_line_with_a_note(text: str, room: int) -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_dotenv_report_stays_below_its_limit(over: int) -> None:
-    room = gitlab.MAX_FILE - len("RESOLVED_A=\n") + over
-    taken, left = fit([Value("a", "x" * room)], gitlab.MAX_FILE, gitlab._cost, "dotenv")
+    room = systems.MAX_FILE - len("RESOLVED_A=\n") + over
+    taken, left = fit([Value("a", "x" * room)], systems.MAX_FILE, systems._gitlab_cost, "dotenv")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -291,7 +293,7 @@ def test_dotenv_report_stays_below_its_limit(over: int) -> None:
 @pytest.mark.parametrize("count", [50, 51])
 def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tuple(Value(f"v{number}", "x") for number in range(count))
-    monkeypatch.setattr(gitlab, "values", lambda _ending: given)
+    monkeypatch.setattr(systems, "values", lambda _ending: given)
     found = acts("gitlab", RESOLVED)
 
     assert len(read_dotenv(written(found, "g.env"))) == 50
@@ -323,9 +325,9 @@ def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None:
-    room = tekton.MAX_MESSAGE - tekton.OWN_WORDS
-    free = room - tekton.cost(Value("a", ""))
-    taken, left = fit([Value("a", "x" * (free + over))], room, tekton.cost, "Tekton")
+    room = systems.MAX_MESSAGE - systems.OWN_WORDS
+    free = room - systems.tekton_cost(Value("a", ""))
+    taken, left = fit([Value("a", "x" * (free + over))], room, systems.tekton_cost, "Tekton")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -342,7 +344,7 @@ def test_tekton_writes_a_file_per_result_without_a_final_newline() -> None:
 
 @given(texts)
 def test_any_azure_variable_is_read_back(text: str) -> None:
-    (command,) = azure_commands(azure.variable(Value("a", text)))
+    (command,) = azure_commands(systems.azure_variable(Value("a", text)))
 
     assert command.name == "task.setvariable"
     assert command.facts == {"variable": "a", "isOutput": "true"}
@@ -352,7 +354,7 @@ def test_any_azure_variable_is_read_back(text: str) -> None:
 @given(texts)
 def test_any_azure_issue_is_read_back(text: str) -> None:
     annotation = Annotation("warning", text, "t", text, f"p{text}", 3, 4)
-    (command,) = azure_commands(azure.issue(annotation))
+    (command,) = azure_commands(systems.azure_issue(annotation))
 
     assert command.facts["type"] == "warning"
     assert command.facts["sourcepath"] == escape(f"p{text}")
@@ -387,8 +389,8 @@ def test_azure_agent_without_a_temporary_folder_gets_no_summary() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_variable_of_azure_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (azure.MAX_VALUE + over)), Value("b", "")]
-    taken, left = fit(given, azure.MAX_VALUE, azure._cost, "Azure")
+    given = [Value("a", "x" * (systems.MAX_AZURE_VALUE + over)), Value("b", "")]
+    taken, left = fit(given, systems.MAX_AZURE_VALUE, systems._azure_cost, "Azure")
 
     assert [value.name for value in taken] == (["b"] if over else ["a", "b"])
     assert bool(left) == bool(over)
@@ -419,8 +421,8 @@ def test_buildkite_receives_no_empty_value() -> None:
 
 @pytest.mark.parametrize("over", [0, 1])
 def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
-    given = [Value("a", "x" * (buildkite.MAX_VALUE + over))]
-    taken, left = fit(given, buildkite.MAX_VALUE, buildkite._cost, "Buildkite")
+    given = [Value("a", "x" * (systems.MAX_BUILDKITE_VALUE + over))]
+    taken, left = fit(given, systems.MAX_BUILDKITE_VALUE, systems._buildkite_cost, "Buildkite")
 
     assert (len(taken), len(left)) == ((0, 1) if over else (1, 0))
 
@@ -430,7 +432,7 @@ def test_buildkite_annotation_is_cut_to_its_limit() -> None:
     found = acts("buildkite", ending(*[long] * 8_000, status=1))
     (run,) = [act for act in found if isinstance(act, RunProgram) and act.words[1] == "annotate"]
 
-    assert buildkite.MAX_ANNOTATION - 300 < len(run.stdin) <= buildkite.MAX_ANNOTATION
+    assert systems.MAX_ANNOTATION - 300 < len(run.stdin) <= systems.MAX_ANNOTATION
     assert run.stdin.endswith(CUT)
     assert run.words[3] == "error"
 

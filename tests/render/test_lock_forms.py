@@ -20,7 +20,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import Platform
 from resolver.errors import Usage
-from resolver.render.answers.lock_export import EXPORTS, export
+from resolver.render.answers.lock import EXPORTS, export
 
 if TYPE_CHECKING:
     from pathlib import Path

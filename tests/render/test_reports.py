@@ -19,9 +19,9 @@ from jsonschema import Draft4Validator
 from resolver.core.lint import findings as rule_book
 from resolver.core.lint.findings import Finding, FindingPlace, Severity
 from resolver.core.results.events import Warned
-from resolver.render.ci import sarif as sarif_module
+from resolver.render.ci import reports as reports_module
 from resolver.render.ci.emit import REPORTS, write_report
-from resolver.render.ci.sarif import spot
+from resolver.render.ci.reports import spot
 from tests import DATA
 from tests.ci_systems import azure_commands, github_commands
 from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
@@ -273,8 +273,8 @@ def test_finding_without_a_file_points_to_the_requesting_file() -> None:
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sarif_module.MAX_RESULTS == 25_000
-    monkeypatch.setattr(sarif_module, "MAX_RESULTS", 3)
+    assert reports_module.MAX_RESULTS == 25_000
+    monkeypatch.setattr(reports_module, "MAX_RESULTS", 3)
     run = run_of(ending(*[OLD] * count))
     notifications = [
         each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]
@@ -338,7 +338,7 @@ def test_image_in_a_report_has_its_own_path(subject: str, expected: str) -> None
     ],
 )
 def test_a_path_is_written_as_a_uri(path: str, expected: str) -> None:
-    assert sarif_module.uri(path) == expected
+    assert reports_module.uri(path) == expected
 
 
 # JUnit, Code Quality

@@ -30,7 +30,7 @@ from resolver.errors import InvalidReference, StoreFault
 from resolver.render import render
 from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
-from resolver.verbs.doctor import installation, network, store
+from resolver.verbs.doctor import local, network
 from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
 from tests.fakes.images import build_image
 from tests.fakes.messages import Reply
@@ -231,10 +231,10 @@ def test_doctor_reports_old_missing_and_broken_packages(
             raise ImportError("libssl.so.9: cannot open shared object file")
 
     wanted = ["httpx>=0.28,<1", "typer<0.29,>=0.26", "rich>=13", "isal>=1; extra == 'fast'"]
-    monkeypatch.setattr(installation, "version", version)
-    monkeypatch.setattr(installation, "requires", lambda _name: [*wanted, "pyreqwest>=0.15"])
+    monkeypatch.setattr(local, "version", version)
+    monkeypatch.setattr(local, "requires", lambda _name: [*wanted, "pyreqwest>=0.15"])
     found = patient.look()
-    monkeypatch.setattr(installation, "import_module", load)
+    monkeypatch.setattr(local, "import_module", load)
     broken = patient.look()
 
     assert row(found, "installation", "httpx").found == "0.27.9; needed is >=0.28,<1"
@@ -252,7 +252,7 @@ def test_doctor_reports_missing_extras(patient: Patient, monkeypatch: pytest.Mon
         if "." in name:
             raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(installation, "find_spec", nothing)
+    monkeypatch.setattr(local, "find_spec", nothing)
     found = patient.look()
 
     assert row(found, "installation", "isal").state is NOTE
@@ -266,13 +266,13 @@ def test_doctor_handles_a_source_folder_that_was_never_installed(
     def unknown(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(installation, "requires", unknown)
+    monkeypatch.setattr(local, "requires", unknown)
     assert row(patient.look(), "installation", "packages").state is NOTE
 
 
 def test_doctor_reports_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.version_info", (3, 10, 1))
-    first, _ours = installation.python(None)
+    first, _ours = local.python(None)
 
     assert (first.state, first.hint) == (ERROR, "use Python 3.11 or newer")
 
@@ -407,7 +407,7 @@ def test_a_store_over_a_network(
     unlocked: str,
     state: CheckupState,
 ) -> None:
-    monkeypatch.setattr(store, "file_systems", lambda _device: ("nfs4",))
+    monkeypatch.setattr(local, "file_systems", lambda _device: ("nfs4",))
     one = row(patient.look(RESOLVER_UNSAFE_NO_LOCK=unlocked), "store", "file system")
 
     assert one.state is state
@@ -449,7 +449,7 @@ def test_doctor_notes_unreferenced_content(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(patient)
-    monkeypatch.setattr(store, "LITTLE_ROOM", 0)
+    monkeypatch.setattr(local, "LITTLE_ROOM", 0)
     for name in (patient.store / "names").iterdir():
         name.unlink()
     one = row(patient.look(), "store", "content")

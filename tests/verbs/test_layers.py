@@ -13,7 +13,7 @@ import pytest
 from backports import zstd
 
 from resolver.core.layers.listing import RoomLimits, TreeRoom
-from resolver.core.layers.tar import TarLimits
+from resolver.core.layers.tar import DEFAULT_LIMITS, TarLimits
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import ImageEntry
@@ -30,7 +30,6 @@ from resolver.errors import (
 )
 from resolver.store import LocalStore
 from resolver.verbs.layers import (
-    MAX_ENTRIES,
     HeldLayers,
     LayeredImage,
     fetching,
@@ -297,7 +296,7 @@ def test_unknown_layer_format_is_reported(
 
 
 def test_entries_of_all_layers_are_limited() -> None:
-    assert MAX_ENTRIES == 2_000_000
+    assert DEFAULT_LIMITS.entries == 2_000_000
     contents = Contents()
     layers = [(contents.add(body, TAR), body) for body in (archive("a", "b"), archive("c", "d"))]
 

@@ -111,8 +111,3 @@ def plain(answer: object) -> Plain:
             return {"repository": answer.repository, "tags": list(answer.names)}
         case _:
             raise AssertionError(answer)
-
-
-def pairs(answer: object) -> None:
-    """Return None: these answers contain no images."""
-    del answer

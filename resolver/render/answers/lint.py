@@ -89,11 +89,6 @@ def plain(answer: Linted | Explained) -> Plain:
     }
 
 
-def pairs(answer: Linted | Explained) -> None:
-    """Return None: findings are not images."""
-    del answer
-
-
 def _image(value: LintedImage | Failure) -> Plain:
     if isinstance(value, Failure):
         return {"reference": value.reference, **failure(value.error)}

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 #: How Docker reports the result of a pull.
-_STATUS = {
-    "downloaded": "Downloaded newer image for",
-    "up-to-date": "Image is up to date for",
-}
+_STATUS = {"downloaded": "Downloaded newer image for", "up-to-date": "Image is up to date for"}
 
 
 def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) -> Report:
@@ -98,7 +95,6 @@ def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
 
 
 def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
-    """Return the totals of a plan."""
     total, missing = answer.bytes_total, answer.bytes_missing
     requests = answer.requests
     fetch = "nothing, all content is held"
@@ -133,7 +129,6 @@ def _images(answer: Plan, *, full: bool) -> ReportTable:
 
 
 def _entry_name(image: PlannedImage) -> str:
-    """Return the platform of an entry, or its kind if it is not an image."""
     if image.kind != "image":
         return f"({image.kind})"
     return str(image.platform) if image.platform is not None else "-"

@@ -26,12 +26,7 @@ USUAL = "http://127.0.0.1:5000"
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """One file, and where it belongs.
-
-    Attributes:
-        advice: what is to be done beside writing it; may be empty.
-
-    """
+    """One file, and where it belongs."""
 
     path: str
     content: str
@@ -47,7 +42,6 @@ class MirrorWish:
         url: of the mirror, without the path of its API.
         ours: the mirror is `resolver serve`, which serves several registries.
         tags: the mirror may resolve tags.
-
     """
 
     hosts: tuple[str, ...]
@@ -81,17 +75,8 @@ def mirror_config(
 ) -> tuple[ConfigFile, ...]:
     """Write the configuration that points a tool at a mirror.
 
-    Args:
-        tool: a name in `TOOLS`.
-        hosts: registries to mirror; Docker Hub if none is named.
-        mirror: URL of another mirror; None for `resolver serve`.
-        at: address of `resolver serve`.
-        tags: another mirror may resolve tags too; `resolver serve` always may.
-
-    Raises:
-        Usage: an argument is invalid, or the tool does not support it.
-        InvalidReference: a host is not a registry.
-
+    Without `hosts`, mirror Docker Hub; without `mirror`, point at `resolver serve` at `at`. `tags`
+    lets another mirror resolve tags too; `resolver serve` always may.
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)

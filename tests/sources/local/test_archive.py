@@ -35,9 +35,9 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.sources import open_local
-from resolver.sources.local import tar_index as inflate
+from resolver.sources.local import tree as inflate
 from resolver.sources.local.archive import TarTree
-from resolver.sources.local.tar_index import Member, index_tar
+from resolver.sources.local.tree import Member, index_tar
 from tests.fakes.images import build_image, build_layer, multi_platform
 from tests.real.layouts import write_layout
 from tests.sources.layouts import file_member, link_member, saved, tar, tar_of

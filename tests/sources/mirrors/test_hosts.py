@@ -24,7 +24,6 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned, ignore
 from resolver.errors import BadFile, InvalidConfiguration, RegistryBlocked, ResolverError
 from resolver.sources.http.urls import BadUrl
-from resolver.sources.mirrors.config_yaml import MAX_JOBS, MAX_RATE, MAX_TIMEOUT, parse_config
 from resolver.sources.mirrors.files import (
     MAX_FILE,
     configuration_files,
@@ -35,9 +34,19 @@ from resolver.sources.mirrors.files import (
     read_certificates,
     read_file,
 )
+from resolver.sources.mirrors.formats import (
+    MAX_JOBS,
+    MAX_RATE,
+    MAX_TIMEOUT,
+    choose,
+    find_folder,
+    parse_config,
+    parse_hosts,
+    parse_rules,
+    read_hosts,
+    seconds,
+)
 from resolver.sources.mirrors.hosts import Hosts, config_file
-from resolver.sources.mirrors.hosts_toml import find_folder, parse_hosts, read_hosts, seconds
-from resolver.sources.mirrors.registries_conf import choose, parse_rules
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event

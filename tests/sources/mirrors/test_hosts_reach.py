@@ -23,7 +23,7 @@ from pathlib import Path
 from resolver.sources.mirrors.hosts import Hosts
 from resolver.sources.mirrors.files import configuration_files, may_block
 home, other = Path(sys.argv[1]), Path(sys.argv[2])
-import resolver.sources.mirrors.config_yaml, resolver.sources.mirrors.files
+import resolver.sources.mirrors.formats, resolver.sources.mirrors.files
 import resolver.core.registry.endpoints
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 environment = {"XDG_CONFIG_HOME": str(home / ".config")} if len(sys.argv) > 3 else {}

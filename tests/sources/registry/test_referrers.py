@@ -20,8 +20,8 @@ from resolver.errors import (
     RepositoryNotFound,
     ServerFault,
 )
-from resolver.sources.registry import referrers as module
-from resolver.sources.registry.referrers import fallback_tag
+from resolver.sources.registry import lists as module
+from resolver.sources.registry.lists import fallback_tag
 from tests.fakes.images import build_image, from_dict
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.shelves import problem

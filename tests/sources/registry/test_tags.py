@@ -17,8 +17,8 @@ from resolver.errors import (
     RepositoryNotFound,
     ServerFault,
 )
-from resolver.sources.registry import tags as module
-from resolver.sources.registry.tags import next_link
+from resolver.sources.registry import lists as module
+from resolver.sources.registry.lists import next_link
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.sources.wire_kit import ENGINES, source

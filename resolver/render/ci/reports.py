@@ -1,7 +1,8 @@
-"""SARIF 2.1.0: findings and failures, for code scanning.
+"""Report files: findings and failures as SARIF, JUnit XML and GitLab's Code Quality.
 
-Source: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0";
-docs.github.com, "SARIF support for code scanning".
+Sources: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0"; docs.github.com,
+"SARIF support for code scanning"; the schema of Jenkins' xUnit plugin, junit-10.xsd, which Jenkins,
+GitLab and Azure read; docs.gitlab.com, "Code Quality", "Code Quality report format".
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from resolver.core.lint.findings import Rule, Severity, rules
 from resolver.render.ci.summary import about, failed, relative
-from resolver.render.text import escape
+from resolver.render.text import escape, line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +83,9 @@ _ANSWERED = 1
 
 def sarif(result: RunResult) -> str:
     """Return a log with one run; without findings its results are empty, which is a pass."""
-    results = _results(result)
+    found = [_failure(fault, result) for fault in result.faults]
+    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
+    results = found + [_finding(finding, name, result) for finding, name in named]
     kept = results[:MAX_RESULTS]
     run = {
         "tool": {"driver": _driver(result)},
@@ -118,12 +122,6 @@ def _rule(rule: Rule) -> Plain:
         written["fullDescription"] = {"text": rule.explanation}
         written["help"] = {"text": rule.explanation}
     return written
-
-
-def _results(result: RunResult) -> list[Plain]:
-    found = [_failure(fault, result) for fault in result.faults]
-    named = zip(result.findings, fingerprints(result.findings, result), strict=True)
-    return found + [_finding(finding, name, result) for finding, name in named]
 
 
 def _finding(finding: Finding, fingerprint: str, result: RunResult) -> Plain:
@@ -194,3 +192,120 @@ def _invocation(result: RunResult, left_out: int) -> Plain:
 
 def _notice(level: str, code: str, message: str) -> Plain:
     return {"level": level, "descriptor": {"id": code}, "message": {"text": escape(message)}}
+
+
+#: Characters that XML forbids and `escape` keeps. Source: XML 1.0, production 2, Char.
+_NOT_XML = re.compile("[\ufffe\uffff]")
+
+
+def junit(result: RunResult) -> str:
+    """Return one document; a subject without findings passes, and a note is not a failure."""
+    titles = {rule.id: rule.title for rule in rules(finding.rule for finding in result.findings)}
+    root = Element("testsuites", name=f"resolver {result.command}")
+    for subject in _subjects(result):
+        suite = SubElement(root, "testsuite", name=_text(subject))
+        for fault in result.faults:
+            if _subject(fault, result) == subject:
+                _error(suite, fault)
+        for finding in result.findings:
+            if finding.subject == subject:
+                _case(suite, finding, titles[finding.rule], result)
+        if not len(suite):
+            _name(SubElement(suite, "testcase"), result.command, subject)
+        _count(suite)
+    _count(root)
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, "unicode") + "\n"
+
+
+def _subjects(result: RunResult) -> tuple[str, ...]:
+    found = [name for answer in result.answers for name in _named(answer)]
+    found += [finding.subject for finding in result.findings]
+    found += [_subject(fault, result) for fault in result.faults]
+    return tuple(dict.fromkeys(name for name in found if name and isinstance(name, str))) or (
+        result.command,
+    )
+
+
+def _named(answer: object) -> Iterable[str]:
+    entries = (answer, *getattr(answer, "images", ()), *getattr(answer, "files", ()))
+    for entry in entries:
+        for holder in (entry, getattr(entry, "image", None)):
+            yield from (getattr(holder, name, "") for name in ("reference", "path"))
+
+
+def _subject(fault: Fault, result: RunResult) -> str:
+    return fault.subject or result.command
+
+
+def _error(suite: Element, fault: Fault) -> None:
+    case = SubElement(suite, "testcase")
+    _name(case, f"{fault.code} {fault.platform}".rstrip(), suite.get("name", ""))
+    element = SubElement(case, "error", message=_text(fault.message), type=fault.code)
+    element.text = _body(tuple(f"hint: {hint}" for hint in fault.hints))
+
+
+def _case(suite: Element, finding: Finding, title: str, result: RunResult) -> None:
+    case = SubElement(suite, "testcase")
+    _name(case, f"{finding.rule} {finding.platform}".rstrip(), suite.get("name", ""))
+    where = spot(finding, result)
+    place = f"{where.path}:{where.line}:{where.column}" if finding.place else finding.digest
+    lines = (title, f"hint: {finding.hint}" if finding.hint else "", place)
+    if finding.severity is Severity.NOTE:
+        SubElement(case, "system-out").text = _body((finding.message, *lines))
+    else:
+        element = SubElement(case, "failure", message=_text(finding.message), type=finding.rule)
+        element.text = _body(lines)
+
+
+def _name(case: Element, name: str, subject: str) -> None:
+    case.set("name", _text(name))
+    case.set("classname", _text(subject))
+
+
+def _count(element: Element) -> None:
+    for attribute, path in (
+        ("tests", ".//testcase"),
+        ("failures", ".//failure"),
+        ("errors", ".//error"),
+    ):
+        element.set(attribute, str(len(element.findall(path))))
+
+
+def _body(lines: tuple[str, ...]) -> str:
+    """Return lines of which none begins as a CI command: a log may show this file."""
+    return "\n".join(_NOT_XML.sub("\ufffd", line(text)) for text in lines if text)
+
+
+def _text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", escape(text))
+
+
+_SEVERITIES = {Severity.NOTE: "info", Severity.WARNING: "minor", Severity.ERROR: "major"}
+#: Severity of a failure to get an answer.
+_FAILED = "critical"
+
+
+def codequality(result: RunResult) -> str:
+    """Return a list of issues; an empty one is a pass."""
+    issues = []
+    for fault in result.faults:
+        where = spot(fault, result)
+        name = hashed(fault.code, fault.subject, fault.platform, where.path, fault.message)
+        issues.append(_issue(failed(fault), fault.code, _FAILED, name, where))
+    names = fingerprints(result.findings, result)
+    for finding, name in zip(result.findings, names, strict=True):
+        text = f"{about(finding)}: {finding.message}"
+        severity = _SEVERITIES[finding.severity]
+        issues.append(_issue(text, finding.rule, severity, name, spot(finding, result)))
+    return json.dumps(issues, indent=2, ensure_ascii=True) + "\n"
+
+
+def _issue(text: str, rule: str, severity: str, fingerprint: str, where: ReportPosition) -> Plain:
+    return {
+        "description": escape(text),
+        "check_name": rule,
+        "fingerprint": fingerprint,
+        "severity": severity,
+        "location": {"path": escape(where.path), "lines": {"begin": max(where.line, 1)}},
+    }
