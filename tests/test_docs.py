@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 from tests.test_house import HOUSE
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from jsonschema.validators import validator_for
 from resolver.demo import samples
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
-from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
-from tests.processes import ROOT
+from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.help import TOPICS
-from tests.processes import ROOT, python
+from tests.kit.processes import ROOT, python
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import Actor
 from tests.adversarial.hosts import Hosts
-from tests.adversarial.kit import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

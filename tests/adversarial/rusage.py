@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.fakes.outcomes import WALL, Outcome
-from tests.processes import ROOT
+from tests.kit.outcomes import WALL, Outcome
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,18 +11,18 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from tests.adversarial.actor import Actor, refused
 from tests.adversarial.hosts import Recorder, login
-from tests.adversarial.kit import Actor, refused
-from tests.fakes.gates import basic_value
-from tests.fakes.gates import refused as challenged
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import PASSWORD, USER, no_credentials_received
-from tests.fakes.registry import Reply
-from tests.fakes.tls import authority, unknown_authority
+from tests.kit.auth import basic_value
+from tests.kit.auth import refused as challenged
+from tests.kit.certificates import authority, unknown_authority
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import PASSWORD, USER, no_credentials_received
+from tests.kit.registry import Reply
 
 if TYPE_CHECKING:
     from tests.adversarial.hosts import Hosts
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 IMAGE = multi_platform("linux/amd64")
 CONFIG = json.loads(IMAGE.child("linux/amd64").body)["config"]["digest"]

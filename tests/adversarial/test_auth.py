@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.helpers import plant_helper
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.adversarial.rusage import measured
-from tests.fakes.gates import refused as challenged
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
-from tests.fakes.registry import FakeRegistry, Reply, Seen
-from tests.fakes.tls import authority
+from tests.kit.auth import refused as challenged
+from tests.kit.certificates import authority
+from tests.kit.credentials import plant_helper
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
+from tests.kit.registry import FakeRegistry, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import DATA
+from tests.adversarial.actor import Actor, refused
 from tests.adversarial.hosts import OCI_INDEX, login
-from tests.adversarial.kit import Actor, refused
-from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
-from tests.fakes.outcomes import PASSWORD, USER, no_secret
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, from_dict, multi_platform, raw_document
+from tests.kit.outcomes import PASSWORD, USER, no_secret
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

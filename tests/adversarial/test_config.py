@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.helpers import plant_helper
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
-from tests.fakes.gates import basic_value
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import IDENTITY, PASSWORD, USER
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.auth import basic_value
+from tests.kit.credentials import plant_helper
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import IDENTITY, PASSWORD, USER
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 

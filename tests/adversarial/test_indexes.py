@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.kit import refused
+from tests.adversarial.actor import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import (
+from tests.kit.images import (
     build_image,
     build_index,
     entry,
@@ -18,14 +18,14 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 HEAD = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}
 

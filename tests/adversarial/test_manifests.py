@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import build_image, from_dict, multi_platform, raw_document
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 LIMIT = 4_194_304
 ONES = "sha256:" + "1" * 64

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.catalogue import STATUS
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import build_image, build_index, from_dict, multi_platform, raw_document
-from tests.fakes.outcomes import Outcome, clean_text
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index, from_dict, multi_platform, raw_document
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 EVIL = (
     "\x1b[2J\x1b]8;;http://x\x07link\x1b]8;;\x07\x1b]52;c;eA==\x07\x08\r\x7f\x9b31m\u202e\u2028"

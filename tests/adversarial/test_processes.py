@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.adversarial.kit import clean_result
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import Outcome, clean_text
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT
+from tests.adversarial.actor import clean_result
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 IMAGE = multi_platform("linux/amd64", "linux/arm64")
 DIGEST = IMAGE.child("linux/amd64").digest

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import OCI_MANIFEST, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
-from tests.fakes.images import build_image, from_dict
-from tests.fakes.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, from_dict
+from tests.kit.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 

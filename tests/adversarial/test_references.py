@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.oci.digest import Digest
-from tests.adversarial.kit import refused
-from tests.fakes.images import build_image
-from tests.processes import ROOT
+from tests.adversarial.actor import refused
+from tests.kit.images import build_image
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 HEX = "0123456789abcdef" * 4
 BAD = [

@@ -27,17 +27,17 @@ from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Unt
 from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
 from tests.core.layers.test_executable import elf
-from tests.fakes.images import build_image, build_index
-from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index
+from tests.kit.processes import ROOT
+from tests.kit.tar_blocks import END, ZERO, base256, header, member, octal, pax, record
 from tests.verbs.test_layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resolver.core.compare.file_difference import FileComparison
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 #: What would touch files, or make them.
 _TOUCHING = {
@@ -183,7 +183,7 @@ _MANY = """
 import resource, sys
 from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
-from tests.fakes.tars import END, header
+from tests.kit.tar_blocks import END, header
 def entries():
     for number in range(int(sys.argv[1])):
         yield header(b"d%d/file-%d" % (number // 1000, number))

@@ -11,9 +11,9 @@ from inline_snapshot import snapshot
 
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.verbs import check
-from tests.fakes.images import build_image, build_index, from_dict
-from tests.fakes.images import entry as index_entry
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, from_dict
+from tests.kit.images import entry as index_entry
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,17 +10,17 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.render.text import WIDTH
-from tests.fakes.images import build_image, build_index, build_layer, multi_platform
-from tests.fakes.programs import elf
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tars import END, member, pax, record
+from tests.kit.executables import elf
+from tests.kit.images import build_image, build_index, build_layer, multi_platform
+from tests.kit.registry import FakeRegistry
+from tests.kit.tar_blocks import END, member, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Run
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 NINE = (
     "linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le",

@@ -8,7 +8,7 @@ import pytest
 
 from resolver.cli.completion import platforms, references
 from resolver.core.platforms.platform import Platform
-from tests.processes import command
+from tests.kit.processes import command
 
 if TYPE_CHECKING:
     from pathlib import Path

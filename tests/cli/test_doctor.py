@@ -18,8 +18,8 @@ from resolver.core.results.doctor import Checkup, CheckupRow, CheckupState
 from resolver.render import render
 from resolver.render.ci.emit import EMITTERS
 from resolver.render.text import WIDTH
-from tests.processes import ROOT
-from tests.processes import command as start
+from tests.kit.processes import ROOT
+from tests.kit.processes import command as start
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.results.export import parse_destination
-from tests.processes import ROOT, command
+from tests.kit.processes import ROOT, command
 
 if TYPE_CHECKING:
     from pathlib import Path

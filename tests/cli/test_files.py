@@ -13,9 +13,9 @@ import resolver
 from resolver.errors import InvalidConfiguration
 from resolver.files.read import NotRegular, read_given, read_regular
 from resolver.sources.http.tls import load_trust
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.processes import command
+from tests.kit.images import build_image
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

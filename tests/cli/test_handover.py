@@ -23,7 +23,7 @@ from resolver.core.results.pull import Pulled
 from resolver.core.results.resolve import Failure
 from resolver.errors import PlatformNotOffered, Usage
 from resolver.render.ci import github as emit_github
-from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -12,8 +12,8 @@ from inline_snapshot import snapshot
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.oci.digest import Digest
 from resolver.demo import samples
-from tests.fakes.images import build_image, build_index, entry, from_dict
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, entry, from_dict
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.lint.lint import RULES
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.oci.descriptor import OCI_INDEX
-from tests.cli.terminal import on_terminal
-from tests.fakes.images import multi_platform
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import multi_platform
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import on_terminal
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

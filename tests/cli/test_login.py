@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.cli.terminal import Terminal
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import command
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

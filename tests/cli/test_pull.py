@@ -15,8 +15,8 @@ from inline_snapshot import snapshot
 from resolver.cli.run import choose_progress
 from resolver.core.oci.digest import Digest
 from resolver.session import Session
-from tests.fakes.images import build_image, multi_platform, named_by
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import build_image, multi_platform, named_by
+from tests.kit.registry import FakeRegistry, Reply
 from tests.verbs.test_serve import ask
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 from tests.verbs.test_search import RESULTS, reply
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from inline_snapshot import snapshot
 
 from resolver.cli.serve import address, mirrored
 from resolver.errors import Usage
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,10 +20,10 @@ import pytest
 
 from resolver.cli.app import COMMANDS, run
 from resolver.clock import SystemClock
-from tests.fakes.images import build_image, multi_platform
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
-from tests.processes import ROOT
+from tests.kit.images import build_image, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ from resolver.cli import gc
 from resolver.cli.inputs import size, span
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
-from tests.fakes.images import build_image, build_index, build_layer
-from tests.fakes.registry import FakeRegistry
-from tests.store.images import blob_of
+from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.registry import FakeRegistry
+from tests.kit.stored_images import blob_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.cli.terminal import Terminal
-from tests.fakes.images import Image, build_image
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import Image, build_image
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.render.screen import Screen
+    from tests.kit.terminal import Screen
 
 MB = 1_000_000
 _MOVED = re.compile(r"[1-9][0-9.]* [kM]B/3\.00 MB")

@@ -13,7 +13,7 @@ import pytest
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.credentials.chain import CREDENTIALS, Credential, CredentialRequest, Secret
-from tests.sources.credential_machine import Machine, pair, revealed
+from tests.kit.credentials import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

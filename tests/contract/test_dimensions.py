@@ -10,7 +10,7 @@ import pytest
 from resolver.core.compare.compare import Terms, compare_builds
 from resolver.core.compare.drift import ASPECTS, DIMENSIONS, Dimension, Ignoring, Unit, drift_of
 from resolver.render import RENDERERS, render
-from tests.core.comparing import build, gathered, layer, step
+from tests.kit.builds import build, gathered, layer, step
 
 if TYPE_CHECKING:
     from resolver.core.compare.builds import Build

@@ -24,10 +24,10 @@ from resolver.sources.credentials.chain import CredentialChain
 from resolver.sources.http.client import Transport, TransportOptions
 from resolver.sources.registry.repository import RegistrySource
 from resolver.store import LocalStore, NameRecord
-from tests.fakes.images import build_layer, multi_platform
-from tests.fakes.registry import FakeRegistry
-from tests.real.layouts import write_layout
-from tests.sources.layouts import tar_of
+from tests.kit.archives import tar_of
+from tests.kit.images import build_layer, multi_platform
+from tests.kit.layouts import write_layout
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

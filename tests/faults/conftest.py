@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.clock import SystemClock
-from tests.fakes.outcomes import PASSWORD, USER
-from tests.fakes.registry import FakeRegistry
 from tests.faults.crew import Crew
-from tests.faults.kit import Ground
+from tests.faults.ground import Ground
 from tests.faults.samples import img_a, img_a2
+from tests.kit.outcomes import PASSWORD, USER
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     import threading

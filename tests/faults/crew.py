@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resolver.store.files import Patience
 from tests.faults.injection import Fault, Injector
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from types import TracebackType

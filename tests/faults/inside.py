@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
-from tests.processes import ROOT
+from tests.kit.outcomes import Outcome
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 _TRIAL = "mount -t tmpfs -o size=64k none /mnt"
 _NETWORK = "ip link set lo up && iptables -A INPUT -p tcp --dport 9 -j DROP"

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.outcomes import LABELS, REQUESTS, WALL, Broken, Outcome, must, no_secret
+from tests.kit.outcomes import LABELS, REQUESTS, WALL, Broken, Outcome, must, no_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,7 +6,7 @@ import functools
 import random
 from typing import TYPE_CHECKING
 
-from tests.fakes.images import Image, build_image, build_index, build_layer
+from tests.kit.images import Image, build_image, build_index, build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,15 +12,15 @@ import pytest
 
 from resolver.sources.http import connection
 from resolver.sources.http.messages import TransportOptions
-from tests.fakes.images import build_image, build_index
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.outcomes import no_credentials_received
-from tests.fakes.registry import FakeRegistry
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, MIB, digest_of, img_a, img_a2, layer, layers, needed
+from tests.kit.images import build_image, build_index
+from tests.kit.messages import Reply, Seen
+from tests.kit.outcomes import no_credentials_received
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.verbs import transfer
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.outcomes import Outcome, clean_text
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, digest_of, img_a, layers
-from tests.faults.soak import seeded, times
+from tests.kit.messages import Reply, Seen
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.soak import seeded, times
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)

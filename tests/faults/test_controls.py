@@ -15,8 +15,12 @@ import pytest
 
 from resolver.store import LocalStore
 from resolver.store.blobs import Blobs
-from tests.fakes.messages import Reply
-from tests.fakes.outcomes import (
+from tests.faults import invariants
+from tests.faults.injection import Fault
+from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
+from tests.faults.test_crowds import Sampler, counted, slow
+from tests.kit.messages import Reply
+from tests.kit.outcomes import (
     PASSWORD,
     TOKEN,
     Broken,
@@ -24,17 +28,13 @@ from tests.fakes.outcomes import (
     clean_text,
     no_credentials_received,
 )
-from tests.fakes.registry import FakeRegistry
-from tests.faults import invariants
-from tests.faults.injection import Fault
-from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
-from tests.faults.test_crowds import Sampler, counted, slow
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.fakes.images import build_image, build_index
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
 from tests.faults.samples import (
     AMD64,
@@ -28,13 +25,16 @@ from tests.faults.samples import (
     needed,
     small,
 )
-from tests.faults.soak import times
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index
+from tests.kit.messages import Reply, Seen
+from tests.kit.outcomes import Outcome
+from tests.kit.processes import ROOT
+from tests.kit.soak import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 D2 = digest_of(img_a().child(AMD64), layers()[1])
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.messages import Reply
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.samples import AMD64, digest_of, img_a, img_a2, layers, small
-from tests.faults.soak import SOAK, seeded, times
+from tests.kit.messages import Reply
+from tests.kit.soak import SOAK, seeded, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.crew import Job
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 ERRORS = (
     errno.EIO,

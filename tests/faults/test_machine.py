@@ -18,21 +18,21 @@ import pytest
 from resolver.clock import SystemClock
 from resolver.core.oci.descriptor import OCI_MANIFEST
 from resolver.sources.http.messages import TransportOptions
-from tests.fakes.images import build_image, build_index, entry, from_dict
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.inside import mounted, needs_mounts, needs_network, needs_root
 from tests.faults.samples import AMD64, KIB, MIB, digest_of, img_a, layer, layers, needed
-from tests.faults.soak import SOAK, times
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, build_index, entry, from_dict
+from tests.kit.messages import Reply, Seen
+from tests.kit.registry import FakeRegistry
+from tests.kit.soak import SOAK, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.fakes.images import Image
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
+    from tests.kit.images import Image
 
 L1, L2, L3 = layers()
 D1, D2, D3 = (digest_of(img_a().child(AMD64), body) for body in layers())

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.images import build_image, build_index
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.inside import mounted, needs_mounts, needs_root
 from tests.faults.samples import AMD64, digest_of, img_a, layer, layers, needed, small
+from tests.kit.images import build_image, build_index
 
 if TYPE_CHECKING:
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 NOBODY = 65534
 D2 = digest_of(img_a().child(AMD64), layers()[1])

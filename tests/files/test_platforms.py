@@ -19,7 +19,7 @@ from resolver.core.platforms.schema import check, problems
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidConfiguration
 from resolver.files import platforms
-from tests.processes import ROOT, python
+from tests.kit.processes import ROOT, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable

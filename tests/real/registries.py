@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import trustme
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 #: How long a registry may take to answer for the first time, in seconds.
 PATIENCE = 30

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS
-from tests.fakes.images import build_image, from_dict
-from tests.processes import command
+from tests.kit.images import build_image, from_dict
+from tests.kit.processes import command
 from tests.real.registries import skopeo, upload
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.conftest import require
 from tests.real.registries import skopeo
 

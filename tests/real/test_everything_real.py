@@ -16,14 +16,14 @@ from resolver.core.results.export import parse_destination
 from resolver.files.platforms import host_platform
 from resolver.session import Session
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import multi_platform
+from tests.kit.exports import AMD64, ARM64, QUICK
+from tests.kit.images import multi_platform
 from tests.real.registries import skopeo, upload
-from tests.verbs.exports import AMD64, ARM64, QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
     from tests.real.registries import RealRegistry
 

@@ -17,16 +17,16 @@ from resolver.files.platforms import host_platform
 from resolver.store import LocalStore
 from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import build_image, build_layer, multi_platform
+from tests.kit.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import pull
 from tests.real.registries import skopeo
-from tests.store.images import pull
-from tests.verbs.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.export import Exported
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real

@@ -11,9 +11,9 @@ from resolver.render import render
 from resolver.session import Session
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
+from tests.kit.comparisons import COMPARED
 from tests.real.browser import ENTER, TAB, Browser, start
 from tests.real.conftest import require
-from tests.render.compared import COMPARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.oci.digest import Digest
-from tests.processes import python
+from tests.kit.processes import python
 from tests.real.registries import push, skopeo
 
 if TYPE_CHECKING:

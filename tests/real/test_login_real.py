@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tests.fakes.registry import FakeRegistry
-from tests.processes import command
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from tests.real.registries import RealRegistry

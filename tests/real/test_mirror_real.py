@@ -11,7 +11,7 @@ import pytest
 from resolver.demo.images import samples
 from resolver.session import Session
 from resolver.verbs.serve.tool_config import mirror_config
-from tests.real.layouts import image_of
+from tests.kit.layouts import image_of
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:

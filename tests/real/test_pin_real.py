@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS, samples
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ import pytest
 from resolver.core.oci.target import LayoutTarget
 from resolver.session import Session
 from resolver.verbs.serve.serve import serve_layout, serve_store
-from tests.fakes.images import build_image, build_index, build_layer, multi_platform
-from tests.fakes.registry import FakeRegistry
+from tests.kit.exports import AMD64, ARM64, WINDOWS, exported, stocked
+from tests.kit.images import build_image, build_index, build_layer, multi_platform
+from tests.kit.registry import FakeRegistry
 from tests.real.registries import skopeo
-from tests.verbs.exports import AMD64, ARM64, WINDOWS, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real

@@ -31,8 +31,8 @@ from resolver.render.ci.emit import (
 from resolver.render.ci.summary import CUT, Annotation, cut, summary
 from resolver.render.ci.values import Value, values
 from resolver.render.text import escape
-from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
-from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
+from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.kit.run_results import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 from tests.render.test_formats import ANSWERS, RESOLUTION
 
 if TYPE_CHECKING:

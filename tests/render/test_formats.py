@@ -28,9 +28,9 @@ from resolver.render.markdown import cell
 from resolver.render.report import Report, ReportTable
 from resolver.render.text import text as draw
 from resolver.render.to_dict import Plain, Rows, to_dict
-from tests.render.answers import STORE_ANSWERS
-from tests.render.compared import COMPARED
-from tests.render.compared import files as compared_files
+from tests.kit.answers import STORE_ANSWERS
+from tests.kit.comparisons import COMPARED
+from tests.kit.comparisons import files as compared_files
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x"
 ARM = Platform("linux", "arm64", "v8")

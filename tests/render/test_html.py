@@ -13,8 +13,8 @@ import pytest
 
 from resolver.render import render
 from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
-from tests.render.answers import STORE_ANSWERS
-from tests.render.compared import COMPARED, HOSTILE
+from tests.kit.answers import STORE_ANSWERS
+from tests.kit.comparisons import COMPARED, HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

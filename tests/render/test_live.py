@@ -8,7 +8,7 @@ import pytest
 
 from resolver.core.results.pull_events import Advanced
 from resolver.render.live import Live
-from tests.render.screen import Screen
+from tests.kit.terminal import Screen
 from tests.render.test_progress import EVENTS, FIRST, MB, START
 
 

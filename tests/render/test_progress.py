@@ -26,7 +26,7 @@ from resolver.core.results.pull_events import (
     Waiting,
 )
 from resolver.render.progress import QUIET, Board, JsonLines, LineProgress, json_line, short_name
-from tests.ci_systems import azure_commands
+from tests.kit.ci_systems import azure_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,8 +23,8 @@ from resolver.render.ci import sarif as sarif_module
 from resolver.render.ci.emit import REPORTS, write_report
 from resolver.render.ci.sarif import spot
 from tests import DATA
-from tests.ci_systems import azure_commands, github_commands
-from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
+from tests.kit.ci_systems import azure_commands, github_commands
+from tests.kit.run_results import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult

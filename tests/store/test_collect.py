@@ -18,16 +18,14 @@ from resolver.core.results.pull import PulledName
 from resolver.core.results.store import Collected, Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_index,
     entry,
     from_dict,
     multi_platform,
 )
-from tests.store import faults as store_faults
-from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import (
+from tests.kit.stored_images import (
     HOUR,
     ONE,
     TWO,
@@ -40,6 +38,8 @@ from tests.store.images import (
     pull,
     put,
 )
+from tests.store import faults as store_faults
+from tests.store.faults import Stopped, unverified, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,11 +15,11 @@ import pytest
 from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, Patience
-from tests.processes import ROOT as PACKAGE
-from tests.processes import python
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.processes import python
+from tests.kit.stored_images import blob_of, place
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, litter, unverified, watch
-from tests.store.images import blob_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

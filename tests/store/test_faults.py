@@ -22,8 +22,8 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from resolver.store.files import StoreFolder, fault, refuse_remote
 from resolver.verbs.output_files import export_fault
-from tests.processes import ROOT as PACKAGE
-from tests.processes import python
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.processes import python
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, litter, unverified, watch
 

@@ -15,8 +15,8 @@ from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, collect, index, reachable
 from resolver.store import images as listing
-from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,10 +14,10 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, leases
-from tests.processes import ROOT as PACKAGE
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.stored_images import put
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, watch
-from tests.store.images import put
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 

@@ -12,9 +12,9 @@ import pytest
 
 from resolver.core.results.store import Retention
 from resolver.store import LocalStore
-from tests.processes import ROOT as PACKAGE
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.stored_images import held
 from tests.store.faults import litter, unverified
-from tests.store.images import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,8 @@ from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, Patience
-from tests.fakes.images import build_image
-from tests.store.images import blob_of, record_of
+from tests.kit.images import build_image
+from tests.kit.stored_images import blob_of, record_of
 
 BASE = random.Random(0).randbytes(1_500_000)
 def image(number):

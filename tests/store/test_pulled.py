@@ -24,8 +24,8 @@ from resolver.store import BadName, LocalStore, NameRecord, index
 from resolver.store.files import Patience, StoreFolder
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, Records, file_name
-from tests.fakes.images import build_image, multi_platform
-from tests.store.images import fill, pull, record_of
+from tests.kit.images import build_image, multi_platform
+from tests.kit.stored_images import fill, pull, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,8 +22,8 @@ from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
 from resolver.store import LocalStore, Patience
 from resolver.store.partials import PartialLock, Partials, Ranges
 from resolver.store.receive import HASH_STEP
+from tests.kit.stored_images import blob_of, place
 from tests.store.faults import litter, unverified
-from tests.store.images import blob_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,10 +15,10 @@ from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import ImageNotHeld, Malformed, Negative, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
-from tests.fakes.images import Image, multi_platform
+from tests.kit.images import Image, multi_platform
+from tests.kit.stored_images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ from resolver.errors import (
 from resolver.store import LocalStore, NameRecord
 from resolver.store.blobs import MAX_DOCUMENT, _move_only
 from resolver.store.files import StoreFolder
-from tests.fakes.images import multi_platform
+from tests.kit.images import multi_platform
 from tests.store.faults import litter, unverified
 
 if TYPE_CHECKING:

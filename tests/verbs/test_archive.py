@@ -23,9 +23,7 @@ from resolver.store import LocalStore
 from resolver.verbs.export.archive import write_archive
 from resolver.verbs.export.bundle import ExportBundle, ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import build_image, build_index
-from tests.store.images import place, pull
-from tests.verbs.exports import (
+from tests.kit.exports import (
     AMD64,
     ARM64,
     QUICK,
@@ -39,6 +37,8 @@ from tests.verbs.exports import (
     stocked,
     unpack,
 )
+from tests.kit.images import build_image, build_index
+from tests.kit.stored_images import place, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from resolver.demo import builders
 from resolver.errors import LimitExceeded, ManifestNotFound, NotFound, NotInStore, Usage
 from resolver.session import Session
 from resolver.verbs import gather as attesting
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -25,14 +25,14 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.messages import Reply
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.check.check import Checked
     from resolver.core.results.events import Event
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -19,15 +19,15 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, build_layer, listed_as, multi_platform
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, build_layer, listed_as, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.fakes.images import Image
-    from tests.fakes.messages import Seen
+    from tests.kit.images import Image
+    from tests.kit.messages import Seen
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NINE = (

@@ -32,12 +32,12 @@ from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
 from resolver.verbs.doctor import installation, network, store
 from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
-from tests.fakes.images import build_image
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
-from tests.sources.credential_machine import pair
-from tests.store.images import blob_of
+from tests.kit.certificates import authority
+from tests.kit.credentials import pair
+from tests.kit.images import build_image
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
+from tests.kit.stored_images import blob_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

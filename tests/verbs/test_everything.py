@@ -18,7 +18,8 @@ from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Retention
 from resolver.errors import NotHeld, ResolverError, UnsupportedDocument
 from resolver.session import Session
-from tests.fakes.images import (
+from tests.kit.exports import check_layout, index_of
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -28,14 +29,13 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.verbs.exports import check_layout, index_of
-from tests.verbs.pulling import Counter
+from tests.kit.pulls import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"

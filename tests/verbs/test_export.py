@@ -32,10 +32,7 @@ from resolver.store import LocalStore, Patience
 from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
-from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
-from tests.processes import ROOT
-from tests.store.images import fill, place, pull
-from tests.verbs.exports import (
+from tests.kit.exports import (
     AMD64,
     ARM64,
     QUICK,
@@ -47,6 +44,9 @@ from tests.verbs.exports import (
     names_in,
     stocked,
 )
+from tests.kit.images import build_image, build_index, from_dict, listed_as, multi_platform
+from tests.kit.processes import ROOT
+from tests.kit.stored_images import fill, place, pull
 
 APP = "docker.io/library/app:1"
 
@@ -497,7 +497,7 @@ def test_an_empty_layout_whose_index_lists_null_is_exported_into(tmp_path: Path)
 _RACER = """
 import sys
 from pathlib import Path
-from tests.verbs.exports import exported
+from tests.kit.exports import exported
 from resolver.store import LocalStore
 folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 store = LocalStore(folder / "store", fsync=False)
@@ -652,7 +652,7 @@ def test_export_removes_old_leftovers_of_a_killed_export(
 _VICTIM = """
 import sys
 from pathlib import Path
-from tests.verbs.exports import exported
+from tests.kit.exports import exported
 from resolver.store import LocalStore
 folder = Path(sys.argv[1])
 store = LocalStore(folder / "store", fsync=False)

@@ -17,8 +17,8 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.export import parse_destination
 from resolver.errors import DigestMismatch, NotHeld, ToolFailed, ToolMissing
 from resolver.verbs.export.export import ExportOptions, command_for, export
-from tests.store.images import place
-from tests.verbs.exports import AMD64, ARM64, QUICK, app, stocked
+from tests.kit.exports import AMD64, ARM64, QUICK, app, stocked
+from tests.kit.stored_images import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -39,8 +39,8 @@ from resolver.verbs.layers import (
     read_trees,
 )
 from resolver.verbs.transfer import Stopped
-from tests.fakes.images import build_image
-from tests.fakes.tars import END, header, member
+from tests.kit.images import build_image
+from tests.kit.tar_blocks import END, header, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

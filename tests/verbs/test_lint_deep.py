@@ -18,7 +18,8 @@ from resolver.errors import NotInStore, Unavailable
 from resolver.session import Session
 from resolver.verbs.lint_deep import SAMPLE
 from tests import DATA
-from tests.fakes.images import (
+from tests.kit.executables import elf, pe
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -27,15 +28,14 @@ from tests.fakes.images import (
     listed_as,
     raw_document,
 )
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.programs import elf, pe
+from tests.kit.messages import Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.lint.lint import LintedImage
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 MEGABYTE = 1_000_000

@@ -27,16 +27,16 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.settings import Flags
-from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
-from tests.fakes.messages import Reply
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index, from_dict, listed_as, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.lockfile.drift import LockCheck
-    from tests.fakes.images import Image
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.images import Image
+    from tests.kit.registry import FakeRegistry
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64", "linux/arm/v7"

@@ -13,13 +13,13 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, NotLocked, ResolverError
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, multi_platform
+from tests.kit.images import build_image, build_index, multi_platform
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.resolve import Resolution
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 #: Made so that order, variants, versions and fallbacks all decide something.

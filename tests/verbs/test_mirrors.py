@@ -27,9 +27,9 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.sources.registry.mirrored import MirroredSource
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.pulling import noise
+from tests.kit.images import build_image, build_index
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

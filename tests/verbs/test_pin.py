@@ -23,14 +23,14 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.verbs.output_files import MAX_FILE
-from tests.fakes.images import Image, build_image, multi_platform
-from tests.fakes.messages import Reply
+from tests.kit.images import Image, build_image, multi_platform
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.pin.result import Pinned
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 

@@ -11,7 +11,7 @@ from resolver.core.pin.edits import LineIndex
 from resolver.errors import NotAnImageFile, UnreadableFile
 from resolver.files.yaml import without_comments
 from resolver.verbs.pin import find_images
-from tests.pins import WRITTEN, documents, instructions, pin, unpin
+from tests.kit.pins import WRITTEN, documents, instructions, pin, unpin
 
 DATA = tests.DATA / "pin"
 BEFORE, AFTER = DATA / "before", DATA / "after"

@@ -15,8 +15,8 @@ from resolver.core.pin.edits import Edit, apply
 from resolver.errors import ResolverError
 from resolver.files.yaml import read_documents
 from resolver.verbs.pin import find_images
-from tests.pins import digest_of, documents, instructions, pin, unpin
-from tests.written import MAKERS, Written, dockerfiles, yamls
+from tests.kit.generated_files import MAKERS, Written, dockerfiles, yamls
+from tests.kit.pins import digest_of, documents, instructions, pin, unpin
 
 #: What pinning puts into a file, and nothing else: behind a tag, or with a key of its own.
 INSERTED = re.compile(

@@ -35,16 +35,16 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.verbs.transfer import TransferOptions
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, FakeClock, login
-from tests.verbs.pulling import RANGE, REPOSITORY, Puller, noise, puller, ranges
+from tests.kit.clients import ENGINES, FakeClock, login
+from tests.kit.images import build_image, build_index
+from tests.kit.pulls import RANGE, REPOSITORY, Puller, noise, puller, ranges
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 AMD = "linux/amd64"
 LAYER = noise(40_000)
@@ -797,7 +797,7 @@ def foreign(registry: FakeRegistry, url: str) -> None:
     """Serve an image whose second layer its registry does not hold."""
     import json
 
-    from tests.fakes.images import from_dict, listed_as
+    from tests.kit.images import from_dict, listed_as
 
     image = build_image(AMD, [noise(10), LAYER])
     document = json.loads(image.body)

@@ -21,9 +21,9 @@ from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
-from tests.fakes.images import Image, build_image, build_index
-from tests.fakes.registry import FakeRegistry
-from tests.verbs.pulling import RANGE, REPOSITORY, Counter, blobs, noise, puller
+from tests.kit.images import Image, build_image, build_index
+from tests.kit.pulls import RANGE, REPOSITORY, Counter, blobs, noise, puller
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,14 +11,14 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.results.resolve import Resolution
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, multi_platform
-from tests.fakes.registry import FakeRegistry, Reply, Seen
+from tests.kit.images import build_image, build_index, multi_platform
+from tests.kit.registry import FakeRegistry, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from resolver.errors import (
 from resolver.verbs.documents import PlatformRequest
 from resolver.verbs.resolve import resolve_document
 from tests import DATA
-from tests.verbs.places import MemoryPlace
+from tests.kit.memory_source import MemoryPlace
 
 if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, RootDocument

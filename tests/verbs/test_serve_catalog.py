@@ -21,10 +21,10 @@ from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf, served_name
 from resolver.verbs.serve.serve import serve_layout, serve_store
 from resolver.verbs.serve.server import Server, is_meant, serve
-from tests.fakes.images import Image, build_image, build_index, from_dict, multi_platform
-from tests.real.layouts import write_layout
-from tests.store.images import place, pull
-from tests.verbs.exports import AMD64, ARM64, app, exported, stocked
+from tests.kit.exports import AMD64, ARM64, app, exported, stocked
+from tests.kit.images import Image, build_image, build_index, from_dict, multi_platform
+from tests.kit.layouts import write_layout
+from tests.kit.stored_images import place, pull
 from tests.verbs.test_serve import Got, ask, exchange
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from resolver.core.oci.digest import Digest
 from resolver.verbs.serve import connections
 from resolver.verbs.serve.api import Later, MemoryShelf, ServerResponse
 from resolver.verbs.serve.server import serve
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.exports import exported, stocked
-from tests.verbs.pulling import noise
+from tests.kit.exports import exported, stocked
+from tests.kit.images import build_image
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 from tests.verbs.test_serve import APP, LAYER, FileShelf, ask
 from tests.verbs.test_serve_mirror import Ground
 

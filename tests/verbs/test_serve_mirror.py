@@ -38,10 +38,10 @@ from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
 from resolver.verbs.serve.misses import MAX_MISSES, Busy, Misses
-from tests.fakes.images import build_image, build_index, named_by
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock
-from tests.verbs.pulling import noise
+from tests.kit.clients import FakeClock
+from tests.kit.images import build_image, build_index, named_by
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 from tests.verbs.test_serve import Got, ask
 
 if TYPE_CHECKING:

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT, command
-from tests.verbs.pulling import noise
+from tests.kit.images import build_image
+from tests.kit.processes import ROOT, command
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 IS_LONG = os.environ.get("RESOLVER_SOAK") == "1"
 #: Seconds of the healthy upstream alone, and of all of them; seconds between two collections.

@@ -24,8 +24,8 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from tests.fakes.images import Image, build_image, from_dict, multi_platform
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import Image, build_image, from_dict, multi_platform
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

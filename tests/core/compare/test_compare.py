@@ -28,7 +28,7 @@ from resolver.core.compare.compare import (
 from resolver.core.compare.thresholds import Thresholds, judge, judge_images
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
-from tests.core.comparing import build, gathered, layer, step
+from tests.kit.builds import build, gathered, layer, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resolver.core.compare.drift import MAX_RULE, MAX_RULES, Drift, Ignoring, drift_of
 from resolver.errors import Usage
-from tests.core.comparing import build
+from tests.kit.builds import build
 
 
 def drift(*rules: str, one: dict[str, object], other: dict[str, object]) -> list[Drift]:

@@ -16,7 +16,7 @@ from resolver.core.layers.listing import read_listing
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import Usage
 from tests.core.layers.test_executable import elf, pe
-from tests.fakes.tars import END, header, member, octal, pax, record
+from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

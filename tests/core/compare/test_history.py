@@ -18,7 +18,7 @@ from resolver.core.compare.history import (
     likeness,
 )
 from resolver.core.platforms.platform import BUILTIN, Platform
-from tests.core.comparing import build, layer, step
+from tests.kit.builds import build, layer, step
 
 if TYPE_CHECKING:
     from resolver.core.compare.history import HistoryStep

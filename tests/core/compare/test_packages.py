@@ -24,8 +24,8 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import RoomLimits, TreeRoom, read_listing
 from resolver.core.layers.tar import TarLimits
 from resolver.errors import LimitExceeded
-from tests.fakes.tars import END, header, member
-from tests.verbs.pulling import noise
+from tests.kit.pulls import noise
+from tests.kit.tar_blocks import END, header, member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,7 +22,7 @@ from resolver.core.layers.listing import (
 from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import BadDocument, LimitExceeded
 from tests.core.layers.test_executable import elf
-from tests.fakes.tars import END, header, member, octal, pax, record
+from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

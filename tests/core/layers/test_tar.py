@@ -15,7 +15,7 @@ from resolver.core.layers import decompress
 from resolver.core.layers.tar import DEFAULT_LIMITS, TarEntry, TarEntryKind, TarLimits, TarReader
 from resolver.errors import BadDocument, LimitExceeded, ResolverError, Untrusted
 from tests import DATA
-from tests.fakes.tars import (
+from tests.kit.tar_blocks import (
     END,
     ZERO,
     base256,

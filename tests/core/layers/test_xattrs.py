@@ -17,7 +17,7 @@ from resolver.core.layers.listing import read_listing
 from resolver.core.layers.tar import TarLimits
 from resolver.core.layers.xattrs import MAX_VALUE, Xattr, read_xattrs
 from resolver.errors import BadDocument, LimitExceeded
-from tests.fakes.tars import END, header, pax, record
+from tests.kit.tar_blocks import END, header, pax, record
 
 if TYPE_CHECKING:
     from pathlib import Path

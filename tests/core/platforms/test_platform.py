@@ -13,8 +13,7 @@ from resolver.core.check.check import matches
 from resolver.core.platforms.platform import BUILTIN, Grade, Platform
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidPlatform
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
+from tests.kit.platforms import Case, cases, host_of, name, platform_of, platforms
 
 
 @pytest.mark.parametrize("case", cases("parse"), ids=name)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from resolver.core.platforms.platform import BUILTIN, Grade, Platform
 from resolver.core.platforms.select import Rejection, nearest, select
 from resolver.files.platforms import default_platforms
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
+from tests.kit.platforms import Case, cases, host_of, name, platform_of, platforms
 
 parse = Platform.parse
 

@@ -12,8 +12,7 @@ from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.store import ListFilters, StoredImage
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, name, platform_of
+from tests.kit.platforms import Case, cases, name, platform_of, platforms
 
 
 @pytest.mark.parametrize("case", cases("normalize"), ids=name)

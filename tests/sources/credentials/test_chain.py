@@ -15,7 +15,7 @@ from resolver.core.results.events import Noted
 from resolver.errors import HelperFailed, InvalidConfiguration, ResolverError
 from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from tests import DATA
-from tests.sources.credential_machine import NOT_FOUND, Machine, entries, pair, revealed
+from tests.kit.credentials import NOT_FOUND, Machine, entries, pair, revealed
 
 VECTORS: list[dict[str, Any]] = json.loads((DATA / "vectors" / "credentials.json").read_bytes())
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}

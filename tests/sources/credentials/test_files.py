@@ -17,7 +17,7 @@ from resolver.errors import HelperFailed, InvalidConfiguration
 from resolver.sources.credentials.chain import CredentialChain
 from resolver.sources.credentials.files import MAX_FILE
 from tests import DATA
-from tests.sources.credential_machine import Machine, pair, revealed
+from tests.kit.credentials import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event

@@ -26,7 +26,7 @@ from resolver.sources.credentials.helpers import (
     valid_name,
 )
 from resolver.sources.credentials.secrets import Secret
-from tests.sources.credential_machine import Machine, revealed
+from tests.kit.credentials import Machine, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from resolver.errors import HelperFailed, InvalidConfiguration, OutputFault
 from resolver.sources.credentials.helpers import Helpers
 from resolver.sources.credentials.login import erase, save, writable_file
 from resolver.sources.credentials.secrets import Secret
-from tests.sources.credential_machine import NOT_FOUND, Machine, pair, revealed
+from tests.kit.credentials import NOT_FOUND, Machine, pair, revealed
 
 if TYPE_CHECKING:
     from pathlib import Path

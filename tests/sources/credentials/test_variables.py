@@ -16,9 +16,9 @@ import pytest
 
 from resolver.errors import AuthenticationRequired, Unavailable
 from resolver.session import Session
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
+from tests.kit.certificates import authority
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     import ssl

@@ -19,7 +19,7 @@ from resolver.sources.http.addresses import (
     zone_of,
 )
 from resolver.sources.http.urls import BadUrl, Url
-from tests.sources.wire_kit import Names
+from tests.kit.clients import Names
 
 PUBLIC = Url.parse("https://registry.test/v2/")
 HOSTS = {

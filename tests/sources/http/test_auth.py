@@ -29,10 +29,8 @@ from resolver.errors import (
 from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from resolver.sources.http.tokens import read_grant
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import (
+from tests.kit.certificates import authority
+from tests.kit.clients import (
     NEW_YEAR,
     PASSWORD,
     USER,
@@ -43,6 +41,8 @@ from tests.sources.wire_kit import (
     source,
     transport,
 )
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.events import Event
     from resolver.sources.http.auth import RegistryAuth
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 IMAGE = build_image()
 MANIFEST = "/v2/team/app/manifests/1.0"

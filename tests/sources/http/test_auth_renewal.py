@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import AuthenticationFailed, ConnectionFailed, Denied, UnsafeRealm
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.credential_machine import Machine
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
+from tests.kit.credentials import Machine
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -36,10 +36,10 @@ from resolver.sources import open_transport
 from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, has_tls
 from resolver.sources.http.failures import translate
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import FakeClock, source, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import FakeClock, source, transport
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,7 +351,7 @@ def test_tls_probe_is_not_a_valid_request() -> None:
 def test_http_library_can_be_loaded_in_threads_that_end(registry: FakeRegistry) -> None:
     program = f"""
 import threading
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
 def ask():
     with source({registry.host!r}) as app:
         app.document("1.0")
@@ -376,7 +376,7 @@ def test_importing_the_client_loads_no_http_library() -> None:
 def test_using_the_client_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
     program = f"""
 import sys
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
 with source({registry.host!r}) as app:
     app.document("1.0")
 sys.exit(any(name in sys.modules for name in ("rich", "pygments", "httpx._main")))

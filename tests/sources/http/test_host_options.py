@@ -12,10 +12,10 @@ from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
 from resolver.sources.http.retry import SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.registry.repository import RegistrySource
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import FakeClock, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import FakeClock, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

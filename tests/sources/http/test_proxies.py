@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from resolver.errors import ConnectionFailed, InvalidConfiguration
 from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import Names, source
+from tests.kit.clients import Names, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,10 +16,10 @@ from resolver.errors import (
     ServerFault,
 )
 from resolver.sources.http.client import Request, Scope
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import PASSWORD, USER, Names, login, source, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import PASSWORD, USER, Names, login, source, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

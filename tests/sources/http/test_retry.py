@@ -15,9 +15,9 @@ from resolver.errors import ConnectionFailed, RateLimited, ServerFault, TimedOut
 from resolver.sources.http.connection import paced
 from resolver.sources.http.messages import RetryableFailure
 from resolver.sources.http.retry import Budget, Gate, RetryPolicy, parse_retry_after
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source
+from tests.kit.clients import ENGINES, NEW_YEAR, FakeClock, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

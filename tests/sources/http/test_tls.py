@@ -12,10 +12,10 @@ import pytest
 from resolver.errors import InvalidConfiguration, TlsFailed
 from resolver.sources.credentials.chain import Credential, Secret
 from resolver.sources.http.failures import find_reason
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority, self_signed, unknown_authority
-from tests.sources.wire_kit import FakeClock, chain, source
+from tests.kit.certificates import authority, self_signed, unknown_authority
+from tests.kit.clients import FakeClock, chain, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -38,9 +38,9 @@ from resolver.sources import open_local
 from resolver.sources.local import tar_index as inflate
 from resolver.sources.local.archive import TarTree
 from resolver.sources.local.tar_index import Member, index_tar
-from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.real.layouts import write_layout
-from tests.sources.layouts import file_member, link_member, saved, tar, tar_of
+from tests.kit.archives import file_member, link_member, saved, tar, tar_of
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.layouts import write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,9 +28,9 @@ from resolver.errors import (
 from resolver.sources import open_local, settle
 from resolver.sources.local.layout import IMAGE_NAME, REF_NAME, LayoutSource
 from resolver.sources.local.tree import FolderTree
-from tests.fakes.images import build_image, multi_platform
-from tests.real.layouts import write_layout
-from tests.sources.layouts import saved, tar
+from tests.kit.archives import saved, tar
+from tests.kit.images import build_image, multi_platform
+from tests.kit.layouts import write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

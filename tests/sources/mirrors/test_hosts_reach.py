@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.sources.mirrors.files import is_folder, is_in_reach
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,9 +21,9 @@ from resolver.errors import BlobNotFound, Unavailable
 from resolver.sources.http.client import MAX_WRONG, PAUSE, Health
 from resolver.sources.registry.mirrored import MirroredSource
 from resolver.sources.registry.repository import RegistrySource
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock, transport
+from tests.kit.clients import FakeClock, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,10 +22,10 @@ from resolver.errors import (
 )
 from resolver.sources.registry import referrers as module
 from resolver.sources.registry.referrers import fallback_tag
-from tests.fakes.images import build_image, from_dict
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.shelves import problem
-from tests.sources.wire_kit import ENGINES, source
+from tests.kit.clients import ENGINES, source
+from tests.kit.content import problem
+from tests.kit.images import build_image, from_dict
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event

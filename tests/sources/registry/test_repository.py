@@ -34,9 +34,9 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.sources.registry.repository import RegistrySource, open_registry
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import source, transport
+from tests.kit.clients import source, transport
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

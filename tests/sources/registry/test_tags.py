@@ -19,13 +19,13 @@ from resolver.errors import (
 )
 from resolver.sources.registry import tags as module
 from resolver.sources.registry.tags import next_link
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, source
+from tests.kit.clients import ENGINES, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
 IMAGE = build_image()

@@ -6,7 +6,11 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.fakes.outcomes import (
+from tests.faults import invariants
+from tests.faults.crew import Crew, Job
+from tests.faults.invariants import STATUS
+from tests.faults.samples import AMD64, needed
+from tests.kit.outcomes import (
     REQUESTS,
     Outcome,
     clean_text,
@@ -15,19 +19,15 @@ from tests.fakes.outcomes import (
     no_secret,
     run_here,
 )
-from tests.faults import invariants
-from tests.faults.crew import Crew, Job
-from tests.faults.invariants import STATUS
-from tests.faults.samples import AMD64, needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
-    from tests.fakes.images import Image
-    from tests.fakes.messages import Seen
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.images import Image
+    from tests.kit.messages import Seen
+    from tests.kit.registry import FakeRegistry
 
 
 @dataclass

@@ -13,8 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import ReaderGone, Reply, Seen, read_request
-from tests.fakes.sending import SEND_BUFFER, TICK, Sender
+from tests.kit.messages import ReaderGone, Reply, Seen, read_request
+from tests.kit.sender import SEND_BUFFER, TICK, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable

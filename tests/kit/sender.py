@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.fakes.messages import ReaderGone, Reply, Seen
+from tests.kit.messages import ReaderGone, Reply, Seen
 
 if TYPE_CHECKING:
     import socket

@@ -19,11 +19,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from tests.fakes.gates import BasicGate, BearerGate, Gate, Tokens
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.scripts import Answer, Script
-from tests.fakes.shelves import Shelves
-from tests.fakes.wire import WireServer
+from tests.kit.auth import BasicGate, BearerGate, Gate, Tokens
+from tests.kit.content import Shelves
+from tests.kit.messages import Answer, Reply, Script, Seen
+from tests.kit.wire_server import WireServer
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +33,7 @@ __all__ = ["Answer", "FakeRegistry", "Reply", "Seen", "Tokens"]
 
 
 class Served(Protocol):
-    """What `FakeRegistry.serve` takes; `tests.fakes.images.Image` is one."""
+    """What `FakeRegistry.serve` takes; `tests.kit.images.Image` is one."""
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.fakes.images import Image
+from tests.kit.images import Image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from resolver.core.compare.file_difference import (
 from resolver.core.layers.executable import Executable
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
-from tests.core.comparing import build, gathered, layer, step
+from tests.kit.builds import build, gathered, layer, step
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x\n##[error]|<script>alert(1)</script>&amp;`"
 SHORT = "a\x1b[2J\u202e\n::error::x"

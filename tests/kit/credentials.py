@@ -1,9 +1,10 @@
-"""A machine with a user on it: a home, folders on PATH, variables, and what was said to it."""
+"""A machine for credential tests: its home folder, helpers on PATH, variables and warnings."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from resolver.sources.credentials.chain import CredentialChain
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import pytest
 
     from resolver.core.results.events import Event
     from resolver.sources.credentials.chain import Credential
@@ -107,3 +110,16 @@ class Machine:
         """Make a chain for this machine; its events come to `events`."""
         settings = {"environment": self.environment, "home": self.home, **settings}
         return CredentialChain(**settings, observe=self.events.append)
+
+
+def plant_helper(
+    folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch | None = None
+) -> Path:
+    """Write `docker-credential-NAME`, a shell script, and put its folder first on the PATH."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"docker-credential-{name}"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    if monkeypatch is not None:
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return path

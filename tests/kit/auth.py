@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.fakes.messages import Reply, Seen
+from tests.kit.messages import Reply, Seen
 
 _REPOSITORY = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/.+")
 #: Docker's way to say that the password is an identity token.

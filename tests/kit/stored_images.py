@@ -11,14 +11,14 @@ from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.pull import PulledImage, PulledName
-from tests.fakes.images import build_image, build_layer
+from tests.kit.images import build_image, build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from resolver.store import LocalStore
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 HOUR = 3600.0
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
 from resolver.core.oci.digest import Digest
 from resolver.demo.builders import describe, descriptor_fields
-from tests.fakes.images import (
+from tests.kit.executables import elf, pe
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -26,13 +27,12 @@ from tests.fakes.images import (
     multi_platform,
     raw_document,
 )
-from tests.fakes.messages import Reply
-from tests.fakes.programs import elf, pe
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64, ARM7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 WINDOWS = "windows/amd64:10.0.20348.2700"

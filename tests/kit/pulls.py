@@ -15,7 +15,7 @@ from resolver.verbs.documents import DocumentReader, PlatformRequest, read_root
 from resolver.verbs.plan import make_plan, plan_images
 from resolver.verbs.pull import transfer_plan
 from resolver.verbs.transfer import TransferOptions
-from tests.sources.wire_kit import FakeClock, source
+from tests.kit.clients import FakeClock, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resolver.core.results.pull import Pulled
     from resolver.sources.registry.repository import RegistrySource
     from resolver.verbs.fetch import ContentPlace
-    from tests.fakes.registry import FakeRegistry, Seen
+    from tests.kit.registry import FakeRegistry, Seen
 
 REPOSITORY = "team/app"
 #: Small, so that a test needs no megabytes to see several stretches.

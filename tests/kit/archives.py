@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 
 #: A header and the data after it.

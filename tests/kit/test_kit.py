@@ -14,16 +14,16 @@ import pytest
 
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.oci.digest import Digest
-from tests.fakes import tls
-from tests.fakes.gates import basic_value
-from tests.fakes.images import build_image, build_index, entry, from_dict, listed_as, multi_platform
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit import certificates
+from tests.kit.auth import basic_value
+from tests.kit.images import build_image, build_index, entry, from_dict, listed_as, multi_platform
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from tests.fakes.messages import Seen
+    from tests.kit.messages import Seen
 
 INDEX = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 BLOB, BLOB_BYTES = next(iter(INDEX.blobs.items()))
@@ -509,22 +509,22 @@ def hello(context: ssl.SSLContext, trusted: ssl.SSLContext) -> int:
 
 @pytest.fixture(scope="module")
 def trusted(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    path = tls.authority().ca_file(tmp_path_factory.mktemp("ca"))
+    path = certificates.authority().ca_file(tmp_path_factory.mktemp("ca"))
     return ssl.create_default_context(cafile=str(path))
 
 
 def test_a_good_certificate_is_good(trusted: ssl.SSLContext) -> None:
-    assert hello(tls.authority().good(), trusted) == 200
+    assert hello(certificates.authority().good(), trusted) == 200
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (tls.authority().wrong_host, "IP address mismatch"),
-        (tls.authority().expired, "certificate has expired"),
-        (tls.authority().not_yet_valid, "certificate is not yet valid"),
-        (tls.self_signed, "self.signed certificate"),
-        (lambda: tls.unknown_authority().good(), "unable to get local issuer certificate"),
+        (certificates.authority().wrong_host, "IP address mismatch"),
+        (certificates.authority().expired, "certificate has expired"),
+        (certificates.authority().not_yet_valid, "certificate is not yet valid"),
+        (certificates.self_signed, "self.signed certificate"),
+        (lambda: certificates.unknown_authority().good(), "unable to get local issuer certificate"),
     ],
 )
 def test_each_bad_certificate_has_one_defect(
@@ -535,7 +535,7 @@ def test_each_bad_certificate_has_one_defect(
 
 
 def test_server_can_require_a_client_certificate(tmp_path: Path) -> None:
-    authority = tls.authority()
+    authority = certificates.authority()
     trusting = ssl.create_default_context(cafile=str(authority.ca_file(tmp_path)))
     with pytest.raises(OSError):  # noqa: PT011 - the alert may come as a reset, too
         hello(authority.wants_client_certificate(), trusting)
@@ -545,7 +545,7 @@ def test_server_can_require_a_client_certificate(tmp_path: Path) -> None:
 
 
 def test_plain_text_on_a_tls_port_is_a_failed_handshake() -> None:
-    with FakeRegistry(tls=tls.authority().good()) as registry:
+    with FakeRegistry(tls=certificates.authority().good()) as registry:
         with contextlib.suppress(ConnectionResetError):
             everything(registry, "/v2/")
 

@@ -15,8 +15,8 @@ from resolver.store import LocalStore
 from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
-from tests.fakes.images import Image, build_image, build_index, build_layer
-from tests.store.images import pull
+from tests.kit.images import Image, build_image, build_index, build_layer
+from tests.kit.stored_images import pull
 
 if TYPE_CHECKING:
     from pathlib import Path

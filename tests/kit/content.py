@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tests.fakes.messages import Reply, Seen
+from tests.kit.messages import Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

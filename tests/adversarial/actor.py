@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.adversarial.catalogue import INTERRUPTED, STATUS, TERMINATED, VERBS
-from tests.fakes.outcomes import (
+from tests.kit.outcomes import (
     LABELS,
     REQUESTS,
     WALL,
@@ -20,13 +20,13 @@ from tests.fakes.outcomes import (
     no_secret,
     run_here,
 )
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 
 @dataclass

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resolver.cli.app import run as run_command_line
-from tests.ci_systems import azure_commands, github_commands
+from tests.kit.ci_systems import azure_commands, github_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 #: Secrets of the tests; wherever one appears, it has leaked.
 USER, PASSWORD, TOKEN = "u5er", "S3cr3tPa55", "T0KEN-"
