@@ -581,7 +581,7 @@ class Session:
             ignore: ids of rules to skip.
 
         Raises:
-            Malformed: a reference is invalid, or there is no such rule; no request was sent.
+            Malformed: a reference is invalid, or unknown rule; no request was sent.
             ResolverError: the only image could not be read; for several, see `Linted.failures`.
         """
         from resolver.verbs.lint import lint  # noqa: PLC0415

@@ -360,7 +360,7 @@ def _check_diff_ids(image: LayeredImage, layers: dict[Digest, ReadLayer]) -> Non
             what = _layer_name(image, number)
             raise Untrusted(
                 f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
-                "tell the publisher: no container engine will run this image",
+                "report it to the publisher: no container engine will run this image",
                 code="contradictory-layer",
                 what=what,
                 stated=str(stated),

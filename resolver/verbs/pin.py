@@ -61,7 +61,7 @@ MAX_FOUND = 20_000
 SKIPPED_FOLDERS = frozenset(
     [".git", ".hg", ".svn", ".terraform", ".tox", ".venv", "__pycache__", "node_modules"]
 )
-_RENDERED = "it looks like a template: pin the values that it is rendered with"
+_RENDERED = "it looks like a template: pin its values file"
 _TEMPLATE_KIND = "template"
 _DOCKERFILES = frozenset({"dockerfile", "containerfile"})
 #: The first word that is neither blank nor comment.
@@ -211,7 +211,7 @@ def files_in(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     def refuse(error: OSError) -> NoReturn:
         reason = (error.strerror or str(error)).lower()
-        hint = "name files, or folders that can be read"
+        hint = "name readable files or folders"
         raise Usage(f"cannot read `{error.filename}`: {reason}", hint) from error
 
     files: list[str] = []
@@ -243,8 +243,8 @@ def known_kinds() -> str:
 Answer = Fact | ResolverError
 
 _CHART_TEMPLATES = "templates"
-_OTHER = "of no kind that is known to name images"
-_TEMPLATE = "a template that names no image by itself"
+_OTHER = "not a supported file type"
+_TEMPLATE = "a template without a literal image"
 _LINK = "a link, and links in a folder are not followed"
 
 
@@ -368,7 +368,7 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
         hint = f"`pin` supports {known_kinds()}"
-        return Usage(f"no file in `{path}` is known to name images", hint)
+        return Usage(f"no supported file in `{path}`", hint)
     return NotAnImageFile(path, known_kinds())
 
 
@@ -462,7 +462,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
 
     if unpin and (check or update or platform is not None):
-        raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
+        raise Usage("`unpin` removes digests, so it cannot be combined with checks or lookups")
     needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)

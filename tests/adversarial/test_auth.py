@@ -71,7 +71,7 @@ def test_aut_002_basic_credentials_go_only_to_their_registry(
     no_credentials_received(evil)
 
 
-def test_aut_004_a_realm_over_http_behind_tls_is_refused(
+def test_aut_004_http_realm_of_a_tls_registry_is_refused(
     act: Actor, hosts: Hosts, docker_config: Config
 ) -> None:
     evil, registry = hosts.evil(), hosts.registry(authority().good())
@@ -110,7 +110,7 @@ def test_aut_005_unusual_realm_is_refused(
     assert evil.log == []
 
 
-def test_aut_005_a_relative_realm_stays_at_the_registry(
+def test_aut_005_relative_realm_stays_at_the_registry(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     evil = hosts.evil()
@@ -123,11 +123,11 @@ def test_aut_005_a_relative_realm_stays_at_the_registry(
     assert evil.log == []
 
 
-def test_aut_006_a_realm_at_a_metadata_address_is_not_dialled(act: Actor) -> None:
+def test_aut_006_realm_at_a_metadata_address_is_not_contacted(act: Actor) -> None:
     inside("tests.adversarial.scenarios:realm_at_private_addresses", act.folder)
 
 
-def test_aut_010_a_token_server_cannot_send_credentials_on(
+def test_aut_010_token_server_cannot_redirect_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     evil, server = hosts.evil(), hosts.registry()
@@ -140,7 +140,7 @@ def test_aut_010_a_token_server_cannot_send_credentials_on(
 
 
 @pytest.mark.parametrize("status", [307, 308])
-def test_aut_010_a_token_server_cannot_send_an_identity_token_on(
+def test_aut_010_token_server_cannot_redirect_an_identity_token(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, status: int
 ) -> None:
     evil, server = hosts.evil(), hosts.registry()
@@ -167,7 +167,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("kind", TOO_MUCH)
-def test_aut_011_a_token_answer_has_a_limit(
+def test_aut_011_token_response_size_is_limited(
     act: Actor, hosts: Hosts, registry: FakeRegistry, kind: str
 ) -> None:
     server = hosts.registry()

@@ -42,7 +42,7 @@ def names_field(outcome: Any, field: str) -> bool:
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", expect="error"))
-def test_a_bad_document_is_refused_by_class_and_field(
+def test_malformed_document_is_refused_by_class_and_field(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -58,7 +58,7 @@ def test_a_bad_document_is_refused_by_class_and_field(
 
 
 @pytest.mark.parametrize("case", select("manifest", expect="accept"))
-def test_a_legal_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, Any]) -> None:
+def test_valid_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, Any]) -> None:
     registry = hosts.registry()
     body = (FOLDER / case["file"]).read_bytes()
     registry.serve("app", "1", raw_document(body, case["serve_content_type"]))

@@ -58,7 +58,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_cfg_002_a_broken_file_is_named_and_not_quoted(
+def test_cfg_002_malformed_credentials_file_is_named_and_not_quoted(
     act: Actor, registry: FakeRegistry, docker_config: Config, kind: str
 ) -> None:
     path = docker_config(BROKEN[kind])
@@ -134,7 +134,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 @pytest.mark.parametrize("field", ["credsStore", "credHelpers"])
-def test_cfg_008_a_helper_has_a_plain_name(
+def test_cfg_008_invalid_helper_name_is_refused(
     act: Actor,
     registry: FakeRegistry,
     docker_config: Config,
@@ -162,7 +162,7 @@ def test_cfg_008_empty_helper_name_is_refused(
     assert ask(act, registry) == 0
 
 
-def test_cfg_008_a_helper_in_the_working_folder_is_not_run(
+def test_cfg_008_helper_in_the_working_folder_is_not_run(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwned = act.folder / "pwned"

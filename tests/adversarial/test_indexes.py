@@ -69,7 +69,7 @@ def test_idx_002_missing_platform_lists_offered_platforms(
     assert registry.requests(path_contains="/manifests/sha256:") == []
 
 
-def test_idx_003_a_nested_index_is_followed(act: Actor, registry: FakeRegistry) -> None:
+def test_idx_003_nested_index_is_followed(act: Actor, registry: FakeRegistry) -> None:
     inner = multi_platform("linux/amd64")
     registry.serve("app", "1", build_index([inner]))
     outcome = act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/amd64")
@@ -91,7 +91,9 @@ def test_idx_004_endless_nesting_ends_at_the_limit(
     assert len(registry.requests(path_contains="/manifests/")) <= 33
 
 
-def test_idx_008_a_child_of_another_size_is_refused(act: Actor, registry: FakeRegistry) -> None:
+def test_idx_008_child_manifest_of_another_size_is_refused(
+    act: Actor, registry: FakeRegistry
+) -> None:
     # Without --verify the index answers alone, by the request budget of `resolve`.
     image = build_image("linux/amd64")
     stated = {**entry(image), "size": 500}

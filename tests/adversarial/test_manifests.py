@@ -83,7 +83,9 @@ def test_man_004_document_that_is_manifest_and_index_is_refused(
     refused(outcome, "FORMAT", "ambiguous", "manifests", "layers")
 
 
-def test_man_006_a_manifest_past_the_limit_is_not_read(act: Actor, registry: FakeRegistry) -> None:
+def test_man_006_manifest_above_the_size_limit_is_not_read(
+    act: Actor, registry: FakeRegistry
+) -> None:
     body = padded(LIMIT + 1)
     registry.on("GET", "/v2/app/manifests/big", Reply(200, {"Content-Type": OCI_MANIFEST}, body))
     refused(act("RESOLVE", f"{registry.host}/app:big"), "LIMIT", str(LIMIT))
@@ -92,9 +94,7 @@ def test_man_006_a_manifest_past_the_limit_is_not_read(act: Actor, registry: Fak
     assert all(seen.sent < 1_048_576 for seen in registry.log)
 
 
-def test_man_007_a_manifest_of_exactly_the_limit_is_accepted(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_man_007_manifest_at_the_size_limit_is_accepted(act: Actor, registry: FakeRegistry) -> None:
     image = build_image()
     fields = json.loads(image.body)
     document = from_dict({**fields, "annotations": {"pad": ""}})
@@ -149,7 +149,7 @@ def test_man_015_deep_nesting_is_refused(act: Actor, registry: FakeRegistry) -> 
 
 
 @pytest.mark.parametrize("spelling", ["NaN", "Infinity", "1e2", "12.0", "true", '"12"'])
-def test_man_016_a_size_is_a_whole_number(
+def test_man_016_size_must_be_a_whole_number(
     act: Actor, registry: FakeRegistry, spelling: str
 ) -> None:
     body = json.dumps(manifest()).replace('"size": 2', f'"size": {spelling}', 1).encode()

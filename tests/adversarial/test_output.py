@@ -233,7 +233,9 @@ BAD_LISTS = {
 
 
 @pytest.mark.parametrize("body", BAD_LISTS)
-def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, body: str) -> None:
+def test_cli_017_invalid_tag_list_is_filtered_or_refused(
+    act: Actor, hosts: Hosts, body: str
+) -> None:
     registry = hosts.registry()
     reply = Reply(200, {"Content-Type": "application/json"}, body.encode())
     registry.on("GET", "/v2/app/tags/list", reply)
@@ -257,7 +259,7 @@ def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, 
         (b'{"tags":[', b"null,", b'"a"]}', 6_000_000),
     ],
 )
-def test_cli_017_page_of_tags_is_limited_like_any_answer(
+def test_cli_017_tag_page_size_is_limited(
     act: Actor, hosts: Hosts, start: bytes, unit: bytes, end: bytes, count: int
 ) -> None:
     registry = hosts.registry()
@@ -287,7 +289,7 @@ def test_cli_017_tags_are_printed_as_they_arrive(act: Actor, hosts: Hosts) -> No
     assert max(kilobytes for _, kilobytes in cost.values()) < 96 * 1024
 
 
-def test_cli_017_a_compressed_list_is_refused(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_compressed_tag_list_is_refused(act: Actor, hosts: Hosts) -> None:
     from tests.adversarial.test_auth import bomb
 
     registry = hosts.registry()
@@ -299,7 +301,7 @@ def test_cli_017_a_compressed_list_is_refused(act: Actor, hosts: Hosts) -> None:
 @pytest.mark.parametrize(
     "link", ["http://EV/v2/app/tags/list?n=1", "//EV/v2/app/tags/list", "/other?n=1", "/v2/../x"]
 )
-def test_cli_017_the_next_page_is_at_the_registry(
+def test_cli_017_next_tag_page_is_at_the_registry(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path], link: str
 ) -> None:
     registry, evil = hosts.evil(), hosts.evil()
@@ -311,7 +313,7 @@ def test_cli_017_the_next_page_is_at_the_registry(
     assert len(registry.log) == 1
 
 
-def test_cli_017_circular_pages_end(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_circular_tag_pages_end(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     following = '</v2/app/tags/list?n=1000&last=a>; rel="next"'
     registry.on("GET", "/v2/app/tags/list", answer({"tags": ["a"]}, Link=following))

@@ -194,7 +194,7 @@ QUESTIONS = ("resolve", "json", "many", "raw", "tags", "help", "version", "optio
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_full_disk_behind_stdout_is_an_error(
+def test_full_disk_behind_stdout_is_an_error(
     act: Actor, registry: FakeRegistry, question: str
 ) -> None:
     done = shell(act, '"$@" >/dev/full', *questions(registry)[question])
@@ -257,7 +257,7 @@ def bound(kind: int, value: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (value, value))
 
 
-def test_400_megabytes_of_addresses_are_enough(act: Actor, registry: FakeRegistry) -> None:
+def test_resolve_works_with_400_mib_of_address_space(act: Actor, registry: FakeRegistry) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--verify")
     done = limited(act, bound(resource.RLIMIT_AS, 400 * 1024 * 1024), *words)
     assert done.status == 0, done
@@ -292,7 +292,7 @@ def test_many_references_with_20_open_files_end_cleanly(act: Actor, registry: Fa
     assert len(done.out.splitlines()) == 40
 
 
-def test_a_store_on_a_full_disk_is_a_warning_not_a_loss(act: Actor, registry: FakeRegistry) -> None:
+def test_resolve_warns_about_a_store_on_a_full_disk(act: Actor, registry: FakeRegistry) -> None:
     # Files may not grow at all: every write to the store fails, as on a full disk.
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64")
     done = limited(act, bound(resource.RLIMIT_FSIZE, 0), *words)
@@ -303,7 +303,7 @@ def test_a_store_on_a_full_disk_is_a_warning_not_a_loss(act: Actor, registry: Fa
     assert all(path.stat().st_size for path in blobs), "an empty blob was published"
 
 
-def test_without_any_ca_certificates_plain_http_still_answers(
+def test_plain_http_works_without_ca_certificates(
     act: Actor, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As in an image without the package ca-certificates.

@@ -73,7 +73,7 @@ def test_red_003_circular_and_long_redirects_end(act: Actor, registry: FakeRegis
 
 
 @pytest.mark.parametrize(("hops", "passes"), [(5, True), (6, False), (11, False)])
-def test_red_003_a_chain_may_have_five_hops(
+def test_red_003_five_redirects_are_followed(
     act: Actor, hosts: Hosts, hops: int, passes: bool
 ) -> None:
     registry = hosts.registry()
@@ -147,11 +147,11 @@ def test_red_005_several_locations_are_refused(
     assert evil.log == []
 
 
-def test_red_007_a_private_registry_may_use_private_storage(act: Actor) -> None:
+def test_red_007_private_registry_may_use_private_storage(act: Actor) -> None:
     inside("tests.adversarial.scenarios:private_storage", act.folder)
 
 
-def test_red_007_a_public_registry_may_not(act: Actor) -> None:
+def test_red_007_public_registry_may_not_use_private_storage(act: Actor) -> None:
     inside("tests.adversarial.scenarios:public_registry_private_storage", act.folder)
 
 
@@ -201,7 +201,7 @@ def test_red_018_redirected_tag_keeps_accept_and_drops_credentials(
     no_credentials_received(evil)
 
 
-def test_red_018_a_redirected_digest_is_verified(
+def test_red_018_redirected_digest_is_verified(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     evil = hosts.registry()

@@ -103,14 +103,14 @@ GOOD = {
 
 
 @pytest.mark.parametrize("reference", GOOD)
-def test_cli_002_good_references_are_read(act: Actor, reference: str) -> None:
+def test_cli_002_valid_references_are_parsed(act: Actor, reference: str) -> None:
     # Offline they get as far as the store, which is empty.
     outcome = act("RESOLVE", "--offline", reference)
     refused(outcome, "OFFLINE")
     assert outcome.failure["reference"] == GOOD[reference]
 
 
-def test_cli_002_a_digest_wins_over_a_tag(act: Actor, hosts: Hosts) -> None:
+def test_cli_002_digest_wins_over_tag(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     tagged, pinned = build_image("linux/arm64"), build_image("linux/amd64")
     registry.serve("x", "tag", tagged)

@@ -30,7 +30,7 @@ def ask(line: str, shell: str = "zsh") -> str:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_commands_options_and_platforms(shell: str) -> None:
+def test_completion_of_commands_options_and_platforms(shell: str) -> None:
     assert "resolve" in ask("reso", shell)
     assert "linux/arm64" in ask("pull -p linux/a", shell)
     options = ask("pull --pla", shell)
@@ -42,7 +42,7 @@ def test_completion_help_texts_contain_no_markup() -> None:
     assert "os/arch[/variant]" in ask("pull --platform")
 
 
-def test_the_last_of_several_platforms_is_completed() -> None:
+def test_completion_of_the_last_of_several_platforms() -> None:
     assert platforms("linux/amd64,linux/arm/") == [
         "linux/amd64,linux/arm/v7",
         "linux/amd64,linux/arm/v6",

@@ -117,7 +117,7 @@ def test_reading_an_endless_device_as_a_file_fails(
 @pytest.mark.parametrize(
     "name", ["config.yaml", "hosts.toml", "registries.conf", "config.json", "SSL_CERT_FILE"]
 )
-def test_the_doctor_does_not_wait_either(name: str, image: str, clean_environment: Path) -> None:
+def test_doctor_does_not_wait_for_a_fifo(name: str, image: str, clean_environment: Path) -> None:
     file, variables, _, words = _words(name, image, clean_environment)
     os.mkfifo(file)
     done = command(*words, environment={**variables, "XDG_CONFIG_HOME": ""})

@@ -149,7 +149,7 @@ def test_ci_output_is_written_only_on_request(run: Run, registry: str, github: P
 # What people see
 
 
-def test_the_files_of_github_after_a_resolve(run: Run, registry: str, github: Path) -> None:
+def test_ci_output_files_of_github_after_a_resolve(run: Run, registry: str, github: Path) -> None:
     seen = run(*words("resolve", registry), "--emit", "github", "--format", "digest")
     found = outputs(github)
 
@@ -595,9 +595,7 @@ def test_ci_values_of_pin(run: Run, registry: str, github: Path) -> None:
     assert (found["pinned"], found["not_pinnable"], found["failed"]) == ("1", "1", "0")
 
 
-def test_several_platforms_pulled_or_images_locked_have_a_line_each(
-    run: Run, registry: str, github: Path
-) -> None:
+def test_ci_values_of_pull_and_lock_have_a_line_each(run: Run, registry: str, github: Path) -> None:
     name = f"{registry}/demo/app:1.0"
     run("pull", name, "-p", "linux/amd64,linux/arm64", "--emit", "github")
     pulled = outputs(github)

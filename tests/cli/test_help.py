@@ -51,7 +51,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
 # The command
 
 
-def test_the_list(run: Run) -> None:
+def test_help_lists_topics(run: Run) -> None:
     assert str(run("help")) == snapshot("""\
 status: 0
 --- stdout
@@ -93,7 +93,7 @@ hint: did you mean `resolver help platforms`?
     assert run("help", "platforms", "store").status == 2
 
 
-def test_topics_and_commands_are_completed() -> None:
+def test_help_completes_topics_and_commands() -> None:
     assert offer_topics("re") == ["references", "resolve"]
     assert set(offer_topics("")) == {*TOPICS, *NAMES}
 
@@ -126,7 +126,7 @@ def test_every_help_topic_has_a_command_to_type(topic: str) -> None:
 
 
 @pytest.mark.parametrize(("topic", "line"), EXAMPLES)
-def test_an_example_is_a_command_line(topic: str, line: str) -> None:
+def test_help_examples_are_valid_command_lines(topic: str, line: str) -> None:
     del topic
     name, values = parsed(shlex.split(line))
 
@@ -142,7 +142,7 @@ def test_an_example_is_a_command_line(topic: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_command_in_a_sentence_exists(topic: str) -> None:
+def test_commands_named_in_help_exist(topic: str) -> None:
     for name in re.findall(r"`resolver ([a-z-]+)", read(topic)):
         assert name in NAMES
 
@@ -196,7 +196,7 @@ def test_platform_examples_in_help_are_correct() -> None:
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
-def test_every_exit_status_is_explained(kind: ErrorKind) -> None:
+def test_every_exit_status_has_a_help_line(kind: ErrorKind) -> None:
     assert re.search(rf"^  {kind.status} {{4}}\S", read("exit-status"), re.MULTILINE)
 
 
@@ -205,7 +205,7 @@ def test_help_explains_every_exit_status(status: int) -> None:
     assert re.search(rf"^  {status} +\S", read("exit-status"), re.MULTILINE)
 
 
-def test_every_shared_variable_is_in_the_configuration_page() -> None:
+def test_configuration_topic_lists_every_shared_variable() -> None:
     named = {shared.variable for shared in SHARED if shared.variable}
     for shared in SHARED:
         named |= set(re.findall(r"RESOLVER_[A-Z_]+", shared.help))

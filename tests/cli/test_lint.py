@@ -35,7 +35,7 @@ status: 1
 --- stdout
 error  contradictory-config  linux/arm64/v8  the index says `linux/arm64/v8`, its config `linux/amd64`
 error  identical-layers      -               all 3 layers are the same for `linux/amd64`, `linux/arm64/v8`
-error  wrong-machine         linux/arm64/v8  it starts `usr/local/bin/app`, made for `elf amd64`, in the layer `sha256:840671ae4b3bc93e896c24378b606ab4c094a130ef092cec817e05ba169e7de9`
+error  wrong-machine         linux/arm64/v8  it starts `usr/local/bin/app`, built for `elf amd64`, in the layer `sha256:840671ae4b3bc93e896c24378b606ab4c094a130ef092cec817e05ba169e7de9`
 `HOST:PORT/demo/liar:1.0`: 3 errors (2 platforms)
 --- stderr
 """)
@@ -57,7 +57,7 @@ hint: check the spelling; a private repository may also need a login
 """)
 
 
-def test_findings_for_a_script(run: Run, registry: str) -> None:
+def test_lint_json_output(run: Run, registry: str) -> None:
     seen = run("lint", "--deep", "--json", f"{registry}/demo/liar:1.0")
 
     answer = json.loads(seen.stdout)
@@ -81,7 +81,7 @@ def test_findings_for_a_script(run: Run, registry: str) -> None:
     ]
 
 
-def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
+def test_lint_markdown_output(run: Run, registry: str) -> None:
     seen = run("lint", f"{registry}/demo/liar:1.0", "--format", "markdown")
 
     assert seen.stdout == snapshot("""\
@@ -139,7 +139,7 @@ def test_lint_fail_on_sets_the_failing_severity(
     assert image in seen.stdout
 
 
-def test_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
+def test_lint_reads_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text(f"# ours\n{registry}/demo/app:1.0\n\n")
 
     assert str(run("lint", "-f", "images.txt")) == snapshot("""\
@@ -150,7 +150,7 @@ status: 0
 """)
 
 
-def test_a_rule_explained(run: Run) -> None:
+def test_lint_explain_prints_one_rule(run: Run) -> None:
     assert str(run("lint", "--explain", "wrong-machine")) == snapshot("""\
 status: 0
 --- stdout
@@ -166,7 +166,7 @@ wrong-machine (error): what is started is made for another machine
 """)
 
 
-def test_all_rules_explained_and_listed_fit_the_page(run: Run) -> None:
+def test_lint_rules_and_explanations_fit_the_page(run: Run) -> None:
     explained = run("lint", "--explain", "all").stdout
     listed = run("lint", "--rules").stdout
 
@@ -177,7 +177,7 @@ def test_all_rules_explained_and_listed_fit_the_page(run: Run) -> None:
     assert "…" not in listed
 
 
-def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
+def test_lint_rules_in_json_and_markdown(run: Run) -> None:
     answer = json.loads(run("lint", "--rules", "--json").stdout)
     page = run("lint", "--explain", "schema-1", "--format", "markdown").stdout
 
@@ -198,7 +198,7 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
         (["--rules", "--format", "csv"], "unknown format `csv`"),
     ],
 )
-def test_mistakes(run: Run, words: list[str], message: str) -> None:
+def test_lint_rejects_invalid_options(run: Run, words: list[str], message: str) -> None:
     seen = run("lint", *words)
 
     assert (seen.status, seen.stdout) == (2, "")

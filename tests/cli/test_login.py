@@ -98,7 +98,7 @@ hint: check both; some registries require an access token instead of the passwor
 
 
 @pytest.mark.usefixtures("typed")
-def test_a_token_server_checks_without_a_scope(run: Run) -> None:
+def test_login_requests_a_token_without_a_scope(run: Run) -> None:
     with FakeRegistry() as registry:
         registry.bearer(credentials=(USER, PASSWORD))
 

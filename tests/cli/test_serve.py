@@ -130,7 +130,7 @@ hint: name an OCI layout: `oci:DIR`
         ("localhost:65535", ("localhost", 65_535)),
     ],
 )
-def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
+def test_serve_listen_addresses_are_parsed(text: str, expected: tuple[str, int]) -> None:
     assert address(text) == expected
 
 
@@ -184,7 +184,7 @@ def test_serve_rejects_an_invalid_mirror(run: Run, words: list[str], message: st
     assert message in seen.stderr
 
 
-def test_a_list_of_registries_may_have_commas() -> None:
+def test_serve_allow_accepts_commas() -> None:
     assert mirrored(None, None, ["a.test,b.test", "c.test"], "5m", mirror=True) == (
         "docker.io",
         ("a.test", "b.test", "c.test"),
@@ -193,7 +193,7 @@ def test_a_list_of_registries_may_have_commas() -> None:
     assert mirrored("oci:x", None, None, "60s", mirror=False) is None
 
 
-def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> None:
+def test_mirrors_are_configured_by_option_or_variable(run: Run, registry: str) -> None:
     words = ["resolve", "hub.test/demo/app:1.0", "-p", "linux/arm64", "--format", "digest"]
     mirror = f"hub.test=http://{registry}#tags"
     seen = run(*words, "--mirror", mirror, "-v")

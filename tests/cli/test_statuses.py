@@ -158,7 +158,7 @@ def test_status_1_negative_answer(shell: Shell, fake: FakeRegistry) -> None:
     shell.branches(1, "doctor --store file")
 
 
-def test_2_the_question_is_malformed(shell: Shell) -> None:
+def test_status_2_malformed_input(shell: Shell) -> None:
     (shell.folder / "policy.yaml").write_text("version: 1\nimages: nothing\n")
     (shell.folder / "compose.yaml").write_text("services: [\n")
     (shell.folder / "bad.lock").write_text("<<<<<<< HEAD\n")
@@ -188,7 +188,7 @@ def test_status_3_not_found(shell: Shell, fake: FakeRegistry) -> None:
     )
 
 
-def test_4_not_with_these_credentials(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_4_access_denied(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64"))
     fake.basic("somebody", "else")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = [name for _group, name, _module in COMMANDS]
 
 
-def test_the_front_page(run: Run) -> None:
+def test_help_front_page(run: Run) -> None:
     assert str(run("--help")) == snapshot("""\
 status: 0
 --- stdout
@@ -90,7 +90,7 @@ def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_the_page_of_resolve(run: Run) -> None:
+def test_help_page_of_resolve(run: Run) -> None:
     assert str(run("resolve", "--help")) == snapshot("""\
 status: 0
 --- stdout
@@ -131,7 +131,7 @@ Options:
 """)
 
 
-def test_the_shared_options_fit_the_page(run: Run) -> None:
+def test_options_page_fits_the_screen(run: Run) -> None:
     seen = run("options")
 
     assert max(map(len, seen.stdout.splitlines())) <= 80
@@ -142,7 +142,7 @@ def test_running_without_a_command_prints_help(run: Run) -> None:
     assert "Usage: resolver" in (run().stdout + run().stderr)
 
 
-def test_a_mistyped_command(run: Run) -> None:
+def test_mistyped_command_gets_a_suggestion(run: Run) -> None:
     assert str(run("resolv", "app")) == snapshot("""\
 status: 2
 --- stdout
@@ -225,7 +225,7 @@ def test_jobs_out_of_range_are_refused(run: Run, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "257", "x", "inf", "\u0661"])
-def test_the_variable_for_jobs_is_checked_as_well(
+def test_jobs_variable_out_of_range_is_refused(
     run: Run, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("RESOLVER_JOBS", value)
@@ -244,7 +244,7 @@ def test_invalid_boolean_variable_is_named(
     assert name in seen.stderr
 
 
-def test_a_user_name_without_a_password(run: Run) -> None:
+def test_username_without_a_password_is_a_usage_error(run: Run) -> None:
     assert str(run("resolve", "127.0.0.1:9/app", "--username", "me")) == snapshot("""\
 status: 2
 --- stdout

@@ -77,7 +77,7 @@ def test_dimension_has_a_title_and_an_aspect(dimension: Dimension) -> None:
 
 
 @pytest.mark.parametrize("dimension", DRIFTING, ids=name)
-def test_a_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
+def test_dimension_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
     found = [each.dimension for each in drift_of([SILENT, TALKATIVE], Ignoring())]
     left = drift_of([SILENT, TALKATIVE], Ignoring.read([dimension.name]))
 

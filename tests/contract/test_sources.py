@@ -141,7 +141,7 @@ def test_resolved_name_can_be_opened_and_verifies(place: Place) -> None:
     assert len(body) == found.size
 
 
-def test_a_digest_in_text_form_is_resolved_to_itself(place: Place) -> None:
+def test_digest_text_is_resolved_to_itself(place: Place) -> None:
     for text, (media_type, body) in IMAGE.documents.items():
         found = place.source.resolve(text)
         assert (str(found.digest), found.media_type) == (text, media_type)
@@ -183,7 +183,7 @@ def test_unknown_name_is_not_found(place: Place, ask: str) -> None:
             asked(name)
 
 
-def test_a_wrong_size_is_untrusted(place: Place) -> None:
+def test_source_content_of_a_wrong_size_is_untrusted(place: Place) -> None:
     good = IMAGE.descriptor
     for size in (good.size - 1, good.size + 1, 5_000_000):
         with pytest.raises(Untrusted):

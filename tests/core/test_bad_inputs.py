@@ -54,12 +54,12 @@ def test_invalid_document_is_refused_for_the_expected_reason(case: dict[str, Any
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", "config", expect="accept"))
-def test_a_legal_document_is_accepted(case: dict[str, Any]) -> None:
+def test_valid_document_is_accepted(case: dict[str, Any]) -> None:
     assert read(case, (FOLDER / case["file"]).read_bytes())
 
 
 @pytest.mark.parametrize("case", select("www-authenticate"))
-def test_a_challenge_is_chosen_or_refused(case: dict[str, Any]) -> None:
+def test_any_challenge_is_selected_or_refused(case: dict[str, Any]) -> None:
     line = (FOLDER / case["file"]).read_text("utf-8")
     if case["expect"] == "error" and case["reason"] not in REALM_REASONS:
         with pytest.raises(UnsupportedChallenge) as caught:
@@ -79,7 +79,7 @@ CHANGES = st.tuples(
 
 
 @given(st.sampled_from(MUTABLE), st.lists(CHANGES, min_size=1, max_size=4))
-def test_a_damaged_document_is_read_or_refused_in_time(
+def test_damaged_document_is_read_or_refused_in_time(
     case: dict[str, Any], changes: list[tuple[int, int, bytes]]
 ) -> None:
     body = (FOLDER / case["file"]).read_bytes()

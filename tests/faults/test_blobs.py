@@ -87,7 +87,7 @@ def test_blb_003_body_longer_than_its_size_is_an_integrity_error(
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_a_reset_is_resumed_by_range_in_the_same_process(ground: Ground) -> None:
+def test_blb_006_reset_connection_is_resumed_by_range(ground: Ground) -> None:
     cut = 1_200_000
     ground.registry.on("GET", PATH, Reply(body=L2, truncate=cut, reset=True), times=1)
 
@@ -221,7 +221,9 @@ def test_blb_013_wrong_range_never_becomes_part_of_a_blob(ground: Ground, reply:
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_015_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blb_015_trickling_body_is_given_up(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "WINDOW", 0.2)
     gate = threading.Event()
 
@@ -246,9 +248,7 @@ def test_blb_015_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_015_a_body_that_stalls_is_resumed(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blb_015_stalled_body_is_resumed(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
 
     defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None

@@ -104,7 +104,7 @@ TOXICS = (cut, flip, duplicate, drop, shift, refuse, hang_up, babble, trickle, l
 
 
 @pytest.mark.usefixtures("waits", "parts")
-def test_blb_003_no_wrong_byte_is_kept_whatever_a_registry_does(ground: Ground) -> None:
+def test_blb_003_no_wrong_byte_is_stored_after_any_registry_fault(ground: Ground) -> None:
     draw = seeded("chaos")
     shelves = ground.registry.shelves
     lock = threading.Lock()
@@ -171,9 +171,7 @@ def test_blb_013_invalid_later_range(ground: Ground, name: str) -> None:
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_broken_ranges_are_each_resumed_where_they_ended(
-    ground: Ground, parts: int
-) -> None:
+def test_blb_006_each_broken_range_is_resumed(ground: Ground, parts: int) -> None:
     seen_parts: set[int] = set()
     lock = threading.Lock()
 

@@ -59,7 +59,7 @@ def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invaria
 
 
 @pytest.mark.parametrize("sabotage", ["no_sync", "sync_behind_the_name", "no_folder_sync"])
-def test_the_order_of_writes_is_seen(tiny: Ground, sabotage: str) -> None:
+def test_control_finds_a_wrong_write_order(tiny: Ground, sabotage: str) -> None:
     calls = pulled_badly(tiny, sabotage)
 
     with pytest.raises(Broken, match="order"):
@@ -78,7 +78,7 @@ def test_power_cut_control_finds_unsynced_content(tiny: Ground, sabotage: str) -
     assert invariants.intact(tiny.store) != before or not invariants.names(tiny.store)
 
 
-def test_a_sync_behind_the_name_leaves_an_empty_blob_when_power_fails(tiny: Ground) -> None:
+def test_power_cut_control_finds_a_sync_after_the_rename(tiny: Ground) -> None:
     calls = pulled_badly(tiny, "sync_behind_the_name")
     named, renamed = next((n, where) for n, (_, where) in enumerate(calls) if "/data -> " in where)
     folder = renamed.rpartition(" -> ")[2].rpartition("/")[0]
@@ -138,7 +138,7 @@ def test_control_finds_lost_name_updates(tiny: Ground) -> None:
     assert set(invariants.names(tiny.store)) != references
 
 
-def test_collection_by_age_alone_is_seen(tiny: Ground) -> None:
+def test_control_finds_gc_that_ignores_leases(tiny: Ground) -> None:
     assert tiny.pull(tiny.reference("small")).status == 0
 
     with pytest.raises(Broken, match="I9"):
@@ -161,7 +161,7 @@ def test_control_finds_gc_that_ignores_running_pulls(ground: Ground) -> None:
     assert outcome.answer["removed"] != []
 
 
-def test_litter_is_seen(ground: Ground) -> None:
+def test_control_finds_leftover_temporary_files(ground: Ground) -> None:
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
     before = ground.begin()
@@ -186,7 +186,7 @@ def test_control_finds_repeated_fetches_of_held_content(
         ground.recovers(img_a())
 
 
-def test_processes_without_locks_are_seen(ground: Ground) -> None:
+def test_control_finds_processes_without_locks(ground: Ground) -> None:
     slow(ground)
     jobs = [ground.pulling(sabotage="no_locks") for _ in range(8)]
 
@@ -214,7 +214,7 @@ def test_sampler_finds_a_momentary_fault(tiny: Ground) -> None:
 # Each check by itself
 
 
-def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
+def test_control_finds_changes_outside_the_store(ground: Ground) -> None:
     canary = ground.folder / "canary"
     canary.write_text("alive")
     before = ground.begin()
@@ -226,7 +226,7 @@ def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
         ground.look(before)
 
 
-def test_secrets_are_seen(ground: Ground) -> None:
+def test_control_finds_leaked_secrets(ground: Ground) -> None:
     assert ground.pull().status == 0
     for text in (PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
         path = ground.store / "seen" / "note"

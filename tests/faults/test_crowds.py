@@ -203,7 +203,7 @@ def test_con_008_eight_processes_pull_and_collect_at_the_same_time(ground: Groun
         assert set(invariants.intact(ground.store)) <= invariants.noted(ground.store)
 
 
-def test_con_010_a_stopped_holder_of_a_lock_is_named_and_not_waited_for(ground: Ground) -> None:
+def test_con_010_stopped_lock_holder_is_named_after_the_timeout(ground: Ground) -> None:
     assert ground.pull().status == 0
     before = ground.begin()
     holder = Holder(ground)

@@ -71,7 +71,7 @@ def pull_words(ground: Ground, tag: str = "1") -> tuple[str, ...]:
     return ("pull", ground.reference("small", tag), "-p", AMD64)
 
 
-def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
+def test_flt_007_write_order_survives_a_power_cut(tiny: Ground) -> None:
     (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
 
     assert outcome.status == 0
@@ -86,7 +86,7 @@ def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
     assert list(invariants.names(tiny.store)) == [tiny.reference("small")]
 
 
-def test_flt_007_noting_progress_of_large_blobs_renames_nothing(ground: Ground) -> None:
+def test_flt_007_progress_of_large_blobs_is_recorded_without_a_rename(ground: Ground) -> None:
     ground.registry.serve("img-a", "1", img_a())
     (outcome,) = ground.together(faulty(ground, "pull", ground.reference(), "-p", "all"))
 

@@ -56,7 +56,7 @@ def test_flt_003_full_disk_is_a_store_error_until_there_is_space(
 
 
 @pytest.mark.parametrize("limit", [MIB, 1000])
-def test_flt_005_a_limit_on_file_sizes_is_a_store_fault(ground: Ground, limit: int) -> None:
+def test_flt_005_file_size_limit_is_a_store_error(ground: Ground, limit: int) -> None:
     (outcome,) = ground.together(ground.pulling(limits={"fsize": limit}))
 
     ground.refused(outcome, "STORE", str(ground.store), "ulimit -f")
@@ -153,7 +153,7 @@ def large(ground: Ground, size: int) -> Image:
     return image
 
 
-def test_flt_013_a_large_layer_needs_little_memory(ground: Ground) -> None:
+def test_flt_013_pull_of_a_large_layer_needs_little_memory(ground: Ground) -> None:
     size = times(96, 1024) * MIB
     large(ground, size)
 
@@ -164,7 +164,7 @@ def test_flt_013_a_large_layer_needs_little_memory(ground: Ground) -> None:
     assert size in invariants.intact(ground.store).values()
 
 
-def test_flt_013_an_address_space_of_400_mib_is_enough_or_an_error(ground: Ground) -> None:
+def test_flt_013_address_space_of_400_mib_is_enough_or_an_error(ground: Ground) -> None:
     large(ground, times(96, 1024) * MIB)
     limits = {"as": 400 * MIB}
 
@@ -353,7 +353,7 @@ def test_flt_019_server_errors_recover_or_are_network_errors(
 
 @pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("cut", [False, True])
-def test_flt_022_a_registry_of_the_old_days(ground: Ground, *, cut: bool) -> None:
+def test_flt_022_pull_from_an_http_1_0_registry(ground: Ground, *, cut: bool) -> None:
     shelves = ground.registry.shelves
     cuts = count()
 

@@ -96,7 +96,7 @@ def test_head_has_a_length_and_no_body(registry: FakeRegistry, client: Client) -
     assert registry.log[0].sent == 0
 
 
-def test_a_blob_is_served_in_ranges(registry: FakeRegistry, client: Client) -> None:
+def test_fake_registry_serves_ranges(registry: FakeRegistry, client: Client) -> None:
     size, path = len(BLOB_BYTES), f"/v2/team/app/blobs/{BLOB}"
     closed, part = client.ask(path, headers={"Range": "bytes=2-5"})
     opened, rest = client.ask(path, headers={"Range": "bytes=7-"})
@@ -111,7 +111,7 @@ def test_a_blob_is_served_in_ranges(registry: FakeRegistry, client: Client) -> N
     assert (ignored.status, whole) == (200, BLOB_BYTES)
 
 
-def test_tags_are_paged_by_the_wish_of_either_side(registry: FakeRegistry, client: Client) -> None:
+def test_fake_registry_pages_tags(registry: FakeRegistry, client: Client) -> None:
     for tag in ("b", "a", "c"):
         registry.serve("team/app", tag, INDEX)
     first, body = client.ask("/v2/team/app/tags/list?n=3")
@@ -136,7 +136,7 @@ def test_tags_are_paged_by_the_wish_of_either_side(registry: FakeRegistry, clien
         ("/v2/team/app/referrers/sha256:none", 404, b"404 page not found"),
     ],
 )
-def test_the_rest_of_the_api_answers_as_registries_do(
+def test_fake_registry_implements_the_rest_of_the_api(
     client: Client, target: str, status: int, text: bytes
 ) -> None:
     answer, body = client.ask(target)
@@ -145,7 +145,7 @@ def test_the_rest_of_the_api_answers_as_registries_do(
     assert text in body
 
 
-def test_a_registry_may_insist_on_accept(registry: FakeRegistry, client: Client) -> None:
+def test_fake_registry_can_require_an_accept_header(registry: FakeRegistry, client: Client) -> None:
     registry.shelves.honour_accept = True
 
     assert client.ask("/v2/team/app/manifests/1.0")[0].status == 404
@@ -209,7 +209,7 @@ def test_script_for_a_query_matches_only_that_query(registry: FakeRegistry, clie
     assert client.ask("/v2/team/app/tags/list")[0].status == 200
 
 
-def test_a_function_decides_or_declines(registry: FakeRegistry, client: Client) -> None:
+def test_script_function_answers_or_declines(registry: FakeRegistry, client: Client) -> None:
     def only_with_range(seen: Seen) -> Reply | None:
         return Reply(403) if "range" in seen.headers else None
 
@@ -220,7 +220,7 @@ def test_a_function_decides_or_declines(registry: FakeRegistry, client: Client) 
     assert client.ask(path, headers={"Range": "bytes=0-1"})[0].status == 403
 
 
-def test_repeated_headers_stay_apart(registry: FakeRegistry, client: Client) -> None:
+def test_repeated_headers_are_kept_separate(registry: FakeRegistry, client: Client) -> None:
     challenges = [("WWW-Authenticate", "Basic"), ("WWW-Authenticate", "Bearer")]
     registry.on("GET", "/v2/", Reply(401, challenges))
 
@@ -228,7 +228,7 @@ def test_repeated_headers_stay_apart(registry: FakeRegistry, client: Client) -> 
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_body_is_cut_after_so_many_bytes(
+def test_reply_body_is_cut_after_a_number_of_bytes(
     registry: FakeRegistry, client: Client, *, reset: bool
 ) -> None:
     registry.on("GET", "/v2/", Reply(body=b"x" * 100, truncate=40, reset=reset))
@@ -281,7 +281,7 @@ def test_chunked_body_arrives_whole_and_keeps_the_connection(
     assert registry.connections == 1
 
 
-def test_a_chunked_body_can_be_cut(registry: FakeRegistry, client: Client) -> None:
+def test_chunked_reply_can_be_cut(registry: FakeRegistry, client: Client) -> None:
     registry.on("GET", "/v2/", Reply(body=b"onetwo", chunked=True, truncate=3))
 
     with pytest.raises(http.client.IncompleteRead):
@@ -305,7 +305,7 @@ def test_length_may_be_larger_than_the_body(registry: FakeRegistry, client: Clie
         client.begin("/v2/").read()
 
 
-def test_a_length_may_promise_too_little(registry: FakeRegistry) -> None:
+def test_content_length_may_be_smaller_than_the_body(registry: FakeRegistry) -> None:
     registry.on("GET", "/v2/", Reply(body=b"surplus", content_length=3))
     got = everything(registry, "/v2/")
 
@@ -337,7 +337,7 @@ def test_close_sends_the_header_and_closes(registry: FakeRegistry, client: Clien
     assert registry.connections == 2
 
 
-def test_an_answer_waits_for_the_test(registry: FakeRegistry, client: Client) -> None:
+def test_gated_reply_waits_for_the_test(registry: FakeRegistry, client: Client) -> None:
     gate = threading.Event()
     registry.on("GET", "/v2/", Reply(delay=gate))
     client.link.request("GET", "/v2/")
@@ -359,7 +359,7 @@ def test_gated_body_stops_until_released(registry: FakeRegistry, client: Client)
     assert answer.read() == b"cdef"
 
 
-def test_leaving_the_block_ends_a_waiting_answer() -> None:
+def test_closing_the_fake_ends_a_waiting_reply() -> None:
     before = threading.active_count()
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(body=b"abc", hold=threading.Event(), hold_after=1))
@@ -372,7 +372,7 @@ def test_leaving_the_block_ends_a_waiting_answer() -> None:
     assert threading.active_count() == before
 
 
-def test_an_unexpected_request_fails_the_test() -> None:
+def test_unexpected_request_fails_the_test() -> None:
     def go() -> None:
         with FakeRegistry() as registry:
             client = Client(registry)
@@ -383,7 +383,7 @@ def test_an_unexpected_request_fails_the_test() -> None:
         go()
 
 
-def test_a_write_is_unexpected() -> None:
+def test_unexpected_write_fails_the_test() -> None:
     with FakeRegistry(strict=False) as registry:
         client = Client(registry)
         client.ask("/v2/team/app/manifests/1", "PUT")
@@ -392,7 +392,7 @@ def test_a_write_is_unexpected() -> None:
         assert [seen.method for seen in registry.unexpected] == ["PUT"]
 
 
-def test_a_failure_in_a_script_is_the_failure_of_the_test() -> None:
+def test_exception_in_a_script_fails_the_test() -> None:
     def script(seen: Seen) -> Reply:
         raise KeyError(seen.path)
 
@@ -463,7 +463,7 @@ def test_tokens_can_rotate_and_be_revoked(registry: FakeRegistry, client: Client
         (("<token>", "id"), "grant_type=password&username=%3Ctoken%3E&password=id", 401),
     ],
 )
-def test_a_token_is_had_by_form_too(
+def test_token_can_be_requested_by_form(
     registry: FakeRegistry, client: Client, credentials: tuple[str, str], form: str, status: int
 ) -> None:
     registry.bearer(credentials=credentials)
@@ -472,7 +472,7 @@ def test_a_token_is_had_by_form_too(
     assert client.link.getresponse().status == status
 
 
-def test_a_token_server_may_be_another_registry(registry: FakeRegistry, client: Client) -> None:
+def test_token_server_may_be_another_fake(registry: FakeRegistry, client: Client) -> None:
     with FakeRegistry() as other:
         tokens = other.token_server("/auth", token="T")
         registry.bearer(realm=f"{other.url}/auth", token="T")
@@ -513,7 +513,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(path))
 
 
-def test_a_good_certificate_is_good(trusted: ssl.SSLContext) -> None:
+def test_valid_certificate_is_accepted(trusted: ssl.SSLContext) -> None:
     assert hello(certificates.authority().good(), trusted) == 200
 
 
@@ -566,7 +566,7 @@ def test_index_can_list_an_image_for_another_platform_or_none() -> None:
     assert {item["digest"] for item in entries} == {image.digest}
 
 
-def test_indexes_nest_and_keep_their_parts() -> None:
+def test_nested_index_keeps_its_images() -> None:
     inner = multi_platform("linux/amd64", docker=True)
     outer = build_index([inner, build_image("linux/arm64")], annotations={"a": "b"})
 
@@ -575,7 +575,7 @@ def test_indexes_nest_and_keep_their_parts() -> None:
     assert inner.child("linux/amd64").digest in outer.documents
 
 
-def test_a_plain_dict_becomes_a_document() -> None:
+def test_dict_becomes_a_document() -> None:
     image = build_image()
     broken = from_dict({"manifests": [{**entry(image), "size": -1}], "layers": []}, OCI_INDEX)
 
@@ -584,7 +584,7 @@ def test_a_plain_dict_becomes_a_document() -> None:
     assert broken.documents == {broken.digest: (OCI_INDEX, broken.body)}
 
 
-def test_attestations_point_at_their_images() -> None:
+def test_attestation_refers_to_its_image() -> None:
     images = [child for child in INDEX.children if not child.attestation_of]
     statements = [child for child in INDEX.children if child.attestation_of]
 

@@ -164,7 +164,7 @@ def test_containerd_imports_a_full_export(
 
 @pytest.mark.usefixtures("with_podman")
 @pytest.mark.parametrize("platforms", [(), ("local",)])
-def test_podman_loads_the_same_archive(
+def test_podman_loads_a_full_export(
     registry: RealRegistry, session: Session, tmp_path: Path, platforms: tuple[str, ...]
 ) -> None:
     host = "/".join(str(host_platform()).split("/")[:2])

@@ -85,7 +85,7 @@ def test_skopeo_reads_a_pruned_index(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.usefixtures("with_skopeo")
 @pytest.mark.parametrize("name", ["", f":{APP}", ":app:1"])
-def test_skopeo_reads_dockers_form_of_the_same_archive(tmp_path: Path, name: str) -> None:
+def test_skopeo_reads_the_docker_archive_form(tmp_path: Path, name: str) -> None:
     image = app("1", AMD64)
     store = stocked(tmp_path, app=image)
 
@@ -244,7 +244,9 @@ def test_containerd_imports_a_pruned_index_with_docker_types(
             assert containerd.content(namespace, each.digest) == each.body
 
 
-def test_containerd_imports_the_file_as_well(containerd: RealContainerd, tmp_path: Path) -> None:
+def test_containerd_imports_an_export_without_resolver(
+    containerd: RealContainerd, tmp_path: Path
+) -> None:
     image = app()
     exported(stocked(tmp_path, app=image, other=app("2")), tmp_path / "a.tar", "app:1", "other:1")
 

@@ -96,7 +96,7 @@ def test_html_page_fits_the_screen_without_errors_or_requests(
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_colour_scheme_of_the_reader_is_followed(
+def test_html_follows_the_colour_scheme_of_the_browser(
     browser: Browser, pages: dict[str, Path]
 ) -> None:
     grounds = {}
@@ -111,9 +111,7 @@ def test_the_colour_scheme_of_the_reader_is_followed(
 
 
 @pytest.mark.parametrize("name", ["one", "two images"])
-def test_a_keyboard_reaches_and_unfolds_everything(
-    browser: Browser, pages: dict[str, Path], name: str
-) -> None:
+def test_html_is_operable_by_keyboard(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.show_as(*NARROW, "light")
     browser.open(pages[name].as_uri())
     count = browser.run("return document.querySelectorAll('summary').length")

@@ -63,7 +63,7 @@ def with_skopeo(registry: RealRegistry, home: Path) -> set[bytes]:
     return {path.read_bytes() for path in out.iterdir() if path.name != "version"}
 
 
-def test_two_tools_pull_through_the_mirror_and_upstream_serves_each_blob_once(
+def test_mirror_fetches_each_blob_once_for_two_tools(
     registry: RealRegistry, mirror: Server, containerd: RealContainerd, tmp_path: Path
 ) -> None:
     registries_conf(registry, mirror, tmp_path)

@@ -137,7 +137,7 @@ def test_tables_fit_the_terminal(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_nothing_is_cut_without_a_terminal(name: str) -> None:
+def test_tables_are_not_cut_without_a_terminal(name: str) -> None:
     output = render(ANSWERS[name], "table", explain=True)
 
     # Rows beyond the first few may be counted, and then it is said how to see them.
@@ -199,7 +199,7 @@ def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 250])
-def test_rows_are_written_like_a_list(count: int) -> None:
+def test_json_rows_are_written_like_a_list(count: int) -> None:
     """Inside lists and dictionaries, with line breaks, nothing, and what a CI system would take."""
     made = [
         {
@@ -256,7 +256,7 @@ def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
     assert f"and {len(paths) - shown} more (`--format json`)" in text.replace("\\", "")
 
 
-def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
+def test_resolution_in_json_has_both_digests_and_the_grade() -> None:
     output = json.loads(render(RESOLUTION, "json", explain=True))
 
     assert output["schema"] == 1
@@ -273,7 +273,7 @@ def test_failure_among_several_keeps_its_position(form: str) -> None:
     assert render(FAILURE, form) == "-\n"
 
 
-def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
+def test_json_error_has_class_code_status_hints_and_facts() -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ["linux/amd64"], [])
 
     output = to_dict(error)["error"]
@@ -291,7 +291,7 @@ def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
     }
 
 
-def test_remote_text_in_an_error_is_escaped_in_json_too() -> None:
+def test_json_error_escapes_remote_text() -> None:
     error = ResolverError(HOSTILE, HOSTILE)
     error.kind, error.code, error.word = (  # type: ignore[misc]  # a failure for this test alone
         ManifestNotFound.kind,
@@ -342,7 +342,7 @@ def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:
         ("@someone", r"\@someone"),
     ],
 )
-def test_names_are_code_in_markdown_and_everything_else_is_escaped(text: str, written: str) -> None:
+def test_markdown_names_are_code_and_other_text_is_escaped(text: str, written: str) -> None:
     assert cell(text) == written
 
 
@@ -355,7 +355,7 @@ def test_text_never_leaves_markdown_code_or_cells_open(text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
-def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
+def test_printed_platform_is_accepted_from_every_format(form: str) -> None:
     odd = [
         Platform("darwin", "arm64", "", "macOS 14.4"),
         Platform("freebsd", "amd64", "", "14.1"),

@@ -38,13 +38,13 @@ def test_ci_systems_and_files_are_parsed_once_in_order() -> None:
         ({"CI": "true"}, []),
     ],
 )
-def test_auto_is_the_system_whose_job_this_is(
+def test_emit_auto_selects_the_detected_system(
     variables: dict[str, str], found: list[tuple[str, str]]
 ) -> None:
     assert emitted("auto", **variables) == found
 
 
-def test_auto_with_the_detected_system_is_that_system_once() -> None:
+def test_emit_auto_with_the_detected_system_emits_once() -> None:
     assert emitted("github", "auto", GITHUB_ACTIONS="true") == [("github", "")]
 
 

@@ -69,7 +69,7 @@ def read(form: str, **how: Any) -> Any:
     return yaml.safe_load(written(form, **how))
 
 
-def test_kbld() -> None:
+def test_lock_export_kbld() -> None:
     assert exported("kbld") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
@@ -90,7 +90,7 @@ overrides:
     assert read("kbld")["overrides"][0]["preresolved"] is True
 
 
-def test_imgpkg() -> None:
+def test_lock_export_imgpkg() -> None:
     assert exported("imgpkg") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
@@ -109,7 +109,7 @@ images:
 """)
 
 
-def test_kustomize() -> None:
+def test_lock_export_kustomize() -> None:
     assert exported("kustomize") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
@@ -128,7 +128,7 @@ images:
 """)
 
 
-def test_kustomize_refuses_one_image_with_two_tags() -> None:
+def test_lock_export_kustomize_refuses_one_image_with_two_tags() -> None:
     lock = Lock().merged([image("nginx:1", 1), image("nginx:2", 2)])
 
     with pytest.raises(Usage) as caught:
@@ -136,7 +136,7 @@ def test_kustomize_refuses_one_image_with_two_tags() -> None:
     assert "`nginx:1` and `nginx:2`" in str(caught.value)
 
 
-def test_compose_with_services() -> None:
+def test_lock_export_compose_with_services() -> None:
     assert exported("compose", services=SERVICES) == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
@@ -151,14 +151,14 @@ services:
     assert set(read("compose", services=SERVICES)["services"]) == {"no", "on", "web"}
 
 
-def test_compose_without_services() -> None:
+def test_lock_export_compose_without_services() -> None:
     found = read("compose")
 
     assert list(found) == ["x-images"]
     assert found["x-images"]["nginx:1.27"] == f"docker.io/library/nginx:1.27@{digest(16)}"
 
 
-def test_helm() -> None:
+def test_lock_export_helm() -> None:
     assert exported("helm") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 ---
@@ -180,7 +180,7 @@ images:
 """)
 
 
-def test_bazel() -> None:
+def test_lock_export_bazel() -> None:
     assert exported("bazel") == snapshot("""\
 # Written by `resolver lock export`; write it again instead of changing it.
 oci = use_extension("@rules_oci//oci:extensions.bzl", "oci")
@@ -222,13 +222,13 @@ use_repo(
 """)
 
 
-def test_bazel_omits_platforms_it_cannot_select() -> None:
+def test_lock_export_bazel_omits_platforms_it_cannot_select() -> None:
     lock = Lock().merged([image("nano", 1, "windows/amd64:10.0.20348.1")])
 
     assert "oci.pull" not in export(entries_of(lock)[0], "bazel")
 
 
-def test_env() -> None:
+def test_lock_export_env() -> None:
     assert exported("env") == snapshot("""\
 NGINX_IMAGE=docker.io/library/nginx@sha256:0…0010
 NGINX_DIGEST=sha256:0…0010
@@ -239,7 +239,7 @@ PROBE_DIGEST=sha256:0…0040
 """)
 
 
-def test_a_shell_reads_the_variables(tmp_path: Path) -> None:
+def test_lock_export_env_is_read_by_a_shell(tmp_path: Path) -> None:
     file = tmp_path / "images.env"
     file.write_text(written("env"))
     done = subprocess.run(
@@ -272,7 +272,7 @@ def test_unknown_lock_export_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", EXPORTS)
-def test_an_empty_lock_is_written_in_every_form(form: str) -> None:
+def test_lock_export_of_an_empty_lock(form: str) -> None:
     text = export((), form)
 
     assert text.endswith("\n") or not text
@@ -351,5 +351,5 @@ def test_lock_export_short_names_are_unique_words(written_names: list[str]) -> N
         ([], []),
     ],
 )
-def test_short_names_are_as_short_as_can_be(references: list[str], expected: list[str]) -> None:
+def test_lock_export_short_names_are_minimal(references: list[str], expected: list[str]) -> None:
     assert short_names([Reference.parse(each) for each in references]) == expected

@@ -89,7 +89,7 @@ def test_gc_keeps_only_pulled_platforms_of_a_name(store: LocalStore) -> None:
     assert held(store) == everything(MANY, ["linux/arm64/v8"])
 
 
-def test_indexes_in_indexes_are_followed(store: LocalStore) -> None:
+def test_gc_follows_nested_indexes(store: LocalStore) -> None:
     outer = build_index([multi_platform("linux/amd64"), ONE])
     inner = outer.children[0]
     fill(store, inner)
@@ -163,7 +163,7 @@ def test_gc_keeps_young_and_future_content(
     assert (str(stray) not in held(store)) == goes
 
 
-def test_content_added_again_is_young_again(store: LocalStore) -> None:
+def test_gc_counts_content_added_again_as_young(store: LocalStore) -> None:
     stray = put(store, b"stray")
     age(store)
     put(store, b"stray")
@@ -469,7 +469,7 @@ def test_gc_refuses_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
 # Names that go, too
 
 
-def test_above_a_size_the_longest_unused_names_go_first(store: LocalStore) -> None:
+def test_gc_size_limit_removes_the_longest_unused_names_first(store: LocalStore) -> None:
     pull(store, "localhost/two:1", TWO, at=20)
     pull(store, "localhost/one:1", ONE, at=10)
     size = sum(path.stat().st_size for path in (store.root / "blobs" / "sha256").iterdir())

@@ -168,9 +168,7 @@ def test_content_is_synced_before_its_name_and_the_name_before_a_reference(
     assert order == ["write", "fsync", "fchmod", "rename", "fsync"] * 2
 
 
-def test_without_syncing_the_disk_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_fsync_makes_no_sync_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         watched = watch(patch)
         keep(LocalStore(tmp_path / "store", fsync=False), NEW)
@@ -376,7 +374,7 @@ def test_removed_lock_file_is_created_again(
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
-def test_a_file_system_without_locks_is_refused(
+def test_store_on_a_file_system_without_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     store = filled(tmp_path / "store")
@@ -415,7 +413,7 @@ def test_irregular_lock_file_is_refused_without_waiting(tmp_path: Path) -> None:
         ("tmpfs", False),
     ],
 )
-def test_a_folder_on_another_machine_is_refused(
+def test_store_on_a_network_file_system_is_refused(
     tmp_path: Path, kind: str, *, is_refused: bool
 ) -> None:
     device = tmp_path.stat().st_dev

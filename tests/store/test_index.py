@@ -173,7 +173,7 @@ def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("is_listed", [False, True])
 @pytest.mark.parametrize("target", ["localhost/one:1", "localhost/many:1"])
 @pytest.mark.parametrize("change", ["nothing", "an image is added", "a platform is added"])
-def test_removing_deletes_the_same_with_an_index_as_without(
+def test_removal_is_equal_with_and_without_a_list_index(
     tmp_path: Path, store: LocalStore, target: str, change: str, *, is_listed: bool
 ) -> None:
     if is_listed:
@@ -325,7 +325,7 @@ def test_removal_keeps_platforms_of_another_name(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_removing_at_random_is_the_same_with_an_index_as_without(tmp_path: Path, seed: int) -> None:
+def test_random_removals_are_equal_with_and_without_a_list_index(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
     images = [multi_platform(*platforms), multi_platform(*platforms[:2]), ONE, TWO]

@@ -41,13 +41,13 @@ def test_lease_lists_its_content_and_purpose_until_it_ends(store: LocalStore) ->
     assert files(store) == []
 
 
-def test_several_leases_add_up(store: LocalStore) -> None:
+def test_leases_of_several_processes_are_combined(store: LocalStore) -> None:
     with store.lease([A], "pull"), LocalStore(store.root).lease([B], "export"):
         assert store.in_use() == {A, B}
         assert sorted(lease.purpose for lease in store.leases()) == ["export", "pull"]
 
 
-def test_a_lease_may_list_more_than_any_image_has(store: LocalStore) -> None:
+def test_lease_may_list_more_digests_than_an_image(store: LocalStore) -> None:
     digests = [Digest.of(b"%d" % number) for number in range(25_000)]
 
     with store.lease() as lease:
@@ -74,7 +74,7 @@ def test_unreadable_active_lease_names_its_process(store: LocalStore) -> None:
             store.in_use()
 
 
-def test_a_line_of_a_lease_has_a_limit(store: LocalStore) -> None:
+def test_lease_line_length_is_limited(store: LocalStore) -> None:
     with store.lease([A], "pull"):
         (name,) = files(store)
         with (store.root / "leases" / name).open("ab") as file:

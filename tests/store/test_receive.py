@@ -98,7 +98,7 @@ def test_blob_that_only_appears_held_is_fetched_again(store: LocalStore, damage:
     assert store.held(BLOB, full=True)
 
 
-def test_an_empty_blob_is_a_blob(store: LocalStore) -> None:
+def test_empty_blob_is_received(store: LocalStore) -> None:
     complete(store, b"")
 
     assert store.held(blob_of(b""))
@@ -165,7 +165,7 @@ def test_partial_altered_on_disk_is_detected(store: LocalStore) -> None:
     assert is_clean(store)
 
 
-def test_shortened_partial_counts_what_is_left(store: LocalStore) -> None:
+def test_truncated_partial_counts_its_remaining_bytes(store: LocalStore) -> None:
     begin(store)
     os.truncate(partial_of(store) / "data", 10)
 
@@ -183,7 +183,7 @@ def test_finishing_too_early_keeps_received_bytes(store: LocalStore) -> None:
     assert store.partial(BLOB) == 10
 
 
-def test_a_byte_too_many_is_refused(store: LocalStore) -> None:
+def test_blob_with_one_byte_too_many_is_refused(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         with pytest.raises(SizeMismatch):
@@ -279,7 +279,7 @@ def test_overwritten_bytes_are_hashed_again(store: LocalStore) -> None:
     assert store.held(blob, full=True)
 
 
-def test_a_sha512_blob_is_received_as_well(store: LocalStore) -> None:
+def test_sha512_blob_is_received(store: LocalStore) -> None:
     blob = blob_of(BODY)
     blob = type(blob)(blob.media_type, Digest.of(BODY, "sha512"), blob.size)
     with store.receive(blob) as receiving:
@@ -579,7 +579,7 @@ def test_blob_published_while_waiting_for_its_lock_is_not_fetched_again(
 
 
 @pytest.mark.parametrize("what", ["lock", "everything", "elsewhere"])
-def test_a_transfer_whose_folder_was_removed_meanwhile_is_begun_anew(
+def test_transfer_restarts_when_its_folder_was_removed(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A lock on a removed file excludes no other process."""

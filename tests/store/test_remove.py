@@ -197,7 +197,7 @@ def test_layer_id_is_not_an_image(store: LocalStore) -> None:
         store.remove(str(Digest.of(BASE)))
 
 
-def test_the_start_of_several_ids_is_refused(
+def test_removing_an_ambiguous_prefix_is_refused(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remove, "_ID", re.compile("[0-9a-f]*"))

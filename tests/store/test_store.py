@@ -170,7 +170,7 @@ def test_world_writable_or_replaceable_store_is_refused(
     assert LocalStore(store.root, shared=True).recall(NAME) is not None
 
 
-def test_a_folder_for_everybody_with_the_sticky_bit_may_be_above_a_store(tmp_path: Path) -> None:
+def test_store_below_a_sticky_world_writable_folder_is_accepted(tmp_path: Path) -> None:
     store = kept(LocalStore(tmp_path / "above" / "store"))
     store.root.parent.chmod(0o1777)
 
@@ -222,9 +222,7 @@ def test_group_writable_store_is_used_with_a_warning(tmp_path: Path, events: lis
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
-def test_a_store_of_another_user_is_used_with_a_warning(
-    tmp_path: Path, events: list[Event]
-) -> None:
+def test_store_of_another_user_is_used_with_a_warning(tmp_path: Path, events: list[Event]) -> None:
     store = kept(LocalStore(tmp_path / "store"))
     os.chown(store.root, 12_345, -1)
 
@@ -286,7 +284,7 @@ def test_store_restored_without_its_mark_and_empty_folders_is_accepted(
     assert (store.root / "CACHEDIR.TAG").read_text().startswith("Signature: ")
 
 
-def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environment: Path) -> None:
+def test_root_and_home_folder_are_refused_as_a_store(clean_environment: Path) -> None:
     alias = clean_environment.parent / f"{clean_environment.name}-alias"
     alias.symlink_to(clean_environment)
     for path in (Path("/"), clean_environment, alias):
@@ -396,7 +394,7 @@ def test_large_content_of_the_right_size_counts_as_held(
     ],
     ids=["flipped", "short", "nothing", "endless"],
 )
-def test_wrong_bytes_leave_no_trace(
+def test_adding_wrong_bytes_leaves_no_file(
     store: LocalStore, chunks: Iterator[bytes], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -406,7 +404,7 @@ def test_wrong_bytes_leave_no_trace(
     assert litter(store.root) == []
 
 
-def test_broken_source_leaves_no_trace(store: LocalStore) -> None:
+def test_adding_from_a_broken_source_leaves_no_file(store: LocalStore) -> None:
     def broken() -> Iterator[bytes]:
         yield BODY[:3]
         raise KeyboardInterrupt
@@ -487,7 +485,9 @@ def test_damaged_content_is_quarantined_and_can_be_added_again(
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip])
-def test_adding_mends_damaged_content(store: LocalStore, damage: Callable[[Path], None]) -> None:
+def test_adding_content_replaces_a_damaged_blob(
+    store: LocalStore, damage: Callable[[Path], None]
+) -> None:
     store.add_document(document())
     place_of(store).chmod(0o600)
     damage(place_of(store))

@@ -53,7 +53,7 @@ def listed(archive: Path) -> list[dict[str, object]]:
     return entries
 
 
-def test_an_archive_is_a_whole_oci_layout(tmp_path: Path) -> None:
+def test_archive_is_a_complete_oci_layout(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -66,7 +66,7 @@ def test_an_archive_is_a_whole_oci_layout(tmp_path: Path) -> None:
     assert found.written == (tmp_path / "a.tar").stat().st_size
 
 
-def test_two_exports_are_the_same_bytes_whenever_and_from_wherever(tmp_path: Path) -> None:
+def test_archive_export_is_reproducible(tmp_path: Path) -> None:
     first = stocked(tmp_path / "1", app=app("1"), b=app("b"))
     second = stocked(tmp_path / "2", b=app("b"), app=app("1"))
     for path in (second.root / "blobs").rglob("*"):

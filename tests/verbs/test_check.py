@@ -65,7 +65,7 @@ def test_check_platforms_costs_index_and_documents_then_one_head(
         assert [seen.method for seen in registry.log[begin:]] == ["HEAD"]
 
     assert messages(found) == [
-        "`linux/s390x` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
+        "`linux/s390x` is not offered; it offers `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
     ]
     assert not found.passed
     assert again.passed
@@ -89,7 +89,7 @@ def test_check_does_not_count_attestations_as_platforms(
             need("linux/riscv64", only=(Platform.parse(AMD64),)),
         )
 
-    assert messages(found) == ["`linux/riscv64` is not offered; there is `linux/amd64`"]
+    assert messages(found) == ["`linux/riscv64` is not offered; it offers `linux/amd64`"]
 
 
 def test_check_uses_the_config_where_the_index_has_no_platform(
@@ -105,7 +105,7 @@ def test_check_uses_the_config_where_the_index_has_no_platform(
         single = session.check(f"{registry.host}/app:single", need("linux/arm", "linux/amd64"))
 
     assert found.passed
-    assert messages(single) == ["`linux/amd64` is not offered; there is `linux/arm/v7`"]
+    assert messages(single) == ["`linux/amd64` is not offered; it offers `linux/arm/v7`"]
     assert len(registry.log) == 5
 
 
@@ -173,7 +173,7 @@ def test_check_same_platforms_requires_equal_sets(registry: FakeRegistry, tmp_pa
     with Session(tmp_path) as session:
         found = session.check([f"{host}/app:1", f"{host}/app:2"], same)
         assert messages(found) == [
-            "`linux/arm64/v8` is not offered; there is `linux/amd64`, `linux/386`",
+            "`linux/arm64/v8` is not offered; it offers `linux/amd64`, `linux/386`",
             "`linux/386` is offered, but only `linux/amd64`, `linux/arm64/v8` may be",
         ]
         assert [image.passed for image in found.looked_at] == [False, True]
@@ -289,7 +289,7 @@ def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool 
         registry.serve("app", subject.digest.replace(":", "-"), listing)
 
 
-def test_a_statement_of_buildkit_beside_the_build_is_enough(
+def test_check_accepts_an_attestation_manifest_of_buildkit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64, attestations=True))
@@ -320,7 +320,7 @@ def test_check_finds_referrers_of_a_build(
         )
 
     assert messages(found) == [
-        "`linux/arm64/v8` has no attestation of kind `sbom`; there is `provenance`"
+        "`linux/arm64/v8` has no attestation of kind `sbom`; it has `provenance`"
     ]
 
 

@@ -304,7 +304,7 @@ def test_doctor_compares_versions_numerically(here: list[int], limit: int) -> No
         ("ruamel.yaml", "ruamel.yaml", ""),
     ],
 )
-def test_requirements(text: str, name: str, bounds: str) -> None:
+def test_doctor_parses_requirements(text: str, name: str, bounds: str) -> None:
     read = read_requirement(text)
     assert read is not None
     assert (read.name, read.bounds) == (name, bounds)
@@ -359,7 +359,7 @@ def test_doctor_leaves_a_foreign_folder_alone(patient: Patient) -> None:
     assert [each.name for each in patient.store.iterdir()] == ["thesis.tex"]
 
 
-def test_a_store_of_another_version(patient: Patient) -> None:
+def test_doctor_reports_a_store_of_another_version(patient: Patient) -> None:
     filled(patient)
     (patient.store / "version").chmod(0o600)
     (patient.store / "version").write_text("2\n")
@@ -401,7 +401,7 @@ def test_doctor_reports_a_locked_store(patient: Patient, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("unlocked", "state"), [("0", ERROR), ("1", WARNING)])
-def test_a_store_over_a_network(
+def test_doctor_reports_a_store_on_a_network_file_system(
     patient: Patient,
     monkeypatch: pytest.MonkeyPatch,
     unlocked: str,
@@ -415,13 +415,13 @@ def test_a_store_over_a_network(
     assert fact(one, "remote") is True
 
 
-def test_without_a_lock(patient: Patient) -> None:
+def test_doctor_reports_a_file_system_without_locks(patient: Patient) -> None:
     filled(patient)
     one = row(patient.look(RESOLVER_UNSAFE_NO_LOCK="1"), "store", "writing")
     assert one.found == "written without a lock"
 
 
-def test_little_room(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_low_disk_space(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     class Place:
         f_bavail, f_frsize, f_files, f_favail = 2**18 - 1, 4096, 100, 50
 
@@ -546,7 +546,7 @@ def test_doctor_reports_no_logins(patient: Patient) -> None:
 # Registries
 
 
-def test_which_file_decides(patient: Patient) -> None:
+def test_doctor_shows_which_file_configures_a_registry(patient: Patient) -> None:
     config = patient.write(
         "config/resolver/config.yaml",
         "hosts:\n  docker.io:\n    mirrors: [https://m.test, {url: 'https://h.test/v2/hub', "
@@ -590,7 +590,7 @@ def test_which_file_decides(patient: Patient) -> None:
     assert "https://d.test" in toml_rows["every other (_default)"]
 
 
-def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
+def test_doctor_checks_host_certificates(patient: Patient) -> None:
     pem = authority().ca_file(patient.folder)
     patient.write("config/containers/certs.d/a.test/ca.crt", pem.read_text())
     patient.write("config/containers/certs.d/b.test/ca.crt", "nothing")
@@ -728,7 +728,7 @@ def test_doctor_reports_a_registry_that_does_not_answer(patient: Patient) -> Non
     assert answered(patient, closed.host)["answers"].state is ERROR
 
 
-def test_a_certificate_of_an_unknown_authority(patient: Patient) -> None:
+def test_doctor_reports_a_certificate_of_an_unknown_authority(patient: Patient) -> None:
     with FakeRegistry(tls=authority().good(), strict=False) as registry:
         one = answered(patient, registry.host)["answers"]
 
@@ -839,7 +839,9 @@ def test_doctor_shows_ca_files_from_environment_variables(patient: Patient) -> N
     assert row(gone, "network", "SSL_CERT_DIR").found == "names `/nowhere`, which does not exist"
 
 
-def test_a_system_without_authorities(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_system_without_authorities(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Paths:
         cafile, capath = None, str(patient.folder)
 
@@ -902,7 +904,7 @@ def test_doctor_reports_a_clock_that_was_never_set(
 # What is around
 
 
-def test_tools_to_hand_images_to(patient: Patient) -> None:
+def test_doctor_lists_export_tools(patient: Patient) -> None:
     path = patient.program("ctr")
     found = patient.look()
 
@@ -932,7 +934,7 @@ def test_doctor_shows_where_output_goes(patient: Patient) -> None:
     assert row(other, "terminal", "CI").state is NOTE
 
 
-def test_variables(patient: Patient) -> None:
+def test_doctor_lists_variables(patient: Patient) -> None:
     found = patient.look(
         RESOLVER_STOER="/x", RESOLVER_XYZZY="1", RESOLVER_QUIET="", RESOLVER_PASWORD="S3cret"
     )
@@ -941,7 +943,7 @@ def test_variables(patient: Patient) -> None:
     assert printed["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
     assert printed["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
     assert printed["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
-    assert printed["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
+    assert printed["RESOLVER_QUIET"].found == "set, but empty: the same as not set"
     assert printed["RESOLVER_STORE"].found == "set, as --store"
     assert "S3cret" not in render(found, "json")
 

@@ -239,7 +239,7 @@ def test_pull_all_without_attestations_skips_only_attestations(
         session.export(name, str(tmp_path / "other"), ["all"])
 
 
-def test_a_missing_attestation_does_not_keep_a_platform_from_coming(
+def test_pull_succeeds_without_a_missing_attestation(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()

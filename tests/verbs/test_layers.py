@@ -224,7 +224,7 @@ def test_wrong_diff_id_names_the_layer() -> None:
     assert caught.value.code == "contradictory-layer"
 
 
-def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
+def test_diff_id_of_another_algorithm_is_verified() -> None:
     contents = Contents()
     one = archive("a")
     descriptor = contents.add(gzip.compress(one))
@@ -316,7 +316,7 @@ def test_names_of_all_layers_are_limited() -> None:
         trees_of([image(contents, *layers)], limits=TarLimits(names=3))
 
 
-def test_the_trees_of_all_images_share_their_room() -> None:
+def test_file_trees_of_all_images_share_a_memory_limit() -> None:
     contents = Contents()
     body = archive("a", "b/c")
     layer = (contents.add(body, TAR), body)
@@ -393,7 +393,7 @@ def test_wrong_layer_bytes_are_not_stored(tmp_path: Path) -> None:
 # What was gathered
 
 
-def test_an_image_must_have_been_read_to_have_files() -> None:
+def test_layers_require_a_read_manifest_and_config() -> None:
     descriptor = Descriptor(GZIP, Digest.of(b"?"), 1)
     failed = ImageEntry(descriptor, (), None, None, None, BlobNotFound("sha256:x", "y"))
     with pytest.raises(BlobNotFound):
@@ -419,7 +419,7 @@ def test_layers_of_a_gathered_image_have_diff_ids() -> None:
     assert (len(made.layers), len(made.diff_ids), str(made.platform)) == (2, 2, "linux/arm64")
 
 
-def test_as_many_diff_ids_as_layers_are_wanted() -> None:
+def test_number_of_diff_ids_must_equal_layers() -> None:
     with pytest.raises(BadDocument, match="3 for 2 layers in the manifest"):
         LayeredImage.of(part(2, 3), "arm64", "`x`", Contents())
 

@@ -140,7 +140,7 @@ def test_lint_severity_of_equal_layers(
     assert found == ([] if severity is None else [severity])
 
 
-def test_the_same_content_compressed_otherwise_is_the_same(
+def test_lint_finds_identical_layers_in_another_compression(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     plain = gzip.decompress(build_layer({"app": b"the same"}))
@@ -337,7 +337,7 @@ def test_lint_of_a_layout_equals_lint_of_a_registry(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_further_findings(
+def test_lint_finds_the_other_rules(
     registry: FakeRegistry,
     tmp_path: Path,
     prepare: Prepare,

@@ -29,7 +29,7 @@ def after(name: str) -> str:
     return (AFTER / name).read_bytes().decode()
 
 
-def test_the_corpus_has_every_kind_and_at_least_sixty_files() -> None:
+def test_pin_corpus_has_every_kind_and_at_least_sixty_files() -> None:
     kinds = {find_images(name, before(name)).kind for name in CORPUS}
 
     assert len(CORPUS) >= 60
@@ -40,7 +40,7 @@ def test_the_corpus_has_every_kind_and_at_least_sixty_files() -> None:
 
 
 @each_file
-def test_a_file_is_pinned_as_expected_and_a_second_time_not_at_all(name: str) -> None:
+def test_pin_writes_the_expected_file_and_is_idempotent(name: str) -> None:
     pinned = pin(name, before(name))
 
     assert pinned.encode() == after(name).encode()
@@ -178,7 +178,7 @@ def test_pin_skips_a_template_and_names_its_values() -> None:
 def test_pin_reports_a_template_that_is_valid_yaml(path: str, text: str) -> None:
     [stray] = find_images(path, text).strays
 
-    assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is put together from variables")
+    assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is composed of variables")
 
 
 @pytest.mark.parametrize("value", ["true", "on", "12345678"])

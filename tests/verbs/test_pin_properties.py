@@ -44,7 +44,7 @@ def check(written: Written) -> str:
 
 @relaxed
 @given(dockerfiles())
-def test_dockerfiles(written: Written) -> None:
+def test_pin_of_any_dockerfile(written: Written) -> None:
     pinned = check(written)
 
     assert instructions(pinned) == instructions(written.text)
@@ -52,7 +52,7 @@ def test_dockerfiles(written: Written) -> None:
 
 @relaxed
 @given(dockerfiles(), st.integers(1, 4))
-def test_dockerfiles_inside_of_compose_files(written: Written, indent: int) -> None:
+def test_pin_of_any_inline_dockerfile_in_compose(written: Written, indent: int) -> None:
     head = f"services:\n  a:\n    build:\n      dockerfile_inline: |{indent}\n"
     lines = written.text.removeprefix("\ufeff").splitlines(keepends=True)
     text = head + "".join(" " * (6 + indent) + line for line in lines)
@@ -78,7 +78,7 @@ def _inline(text: str) -> str:
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)
-def test_yaml(kind: str, data: st.DataObject) -> None:
+def test_pin_of_any_yaml_file(kind: str, data: st.DataObject) -> None:
     written = data.draw(yamls(kind))
 
     pinned = check(written)
@@ -89,7 +89,7 @@ def test_yaml(kind: str, data: st.DataObject) -> None:
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", ["dockerfile", *MAKERS])
-def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObject) -> None:
+def test_pin_of_any_subset_of_images(kind: str, data: st.DataObject) -> None:
     written = data.draw(dockerfiles() if kind == "dockerfile" else yamls(kind))
     spots = find_images(written.path, written.text).spots
     chosen = data.draw(st.sets(st.sampled_from(range(len(spots))))) if spots else set()
@@ -133,7 +133,7 @@ def test_both_yaml_readers_find_the_same_images(kind: str, data: st.DataObject) 
     ),
     st.text(st.sampled_from("FROM a:1\n\r\t #-{}[]()\"'&*!|>@$<\\`=,%/\ufeffü")),
 )
-def test_any_text_is_read_or_refused(path: str, text: str) -> None:
+def test_pin_of_any_text_succeeds_or_is_refused(path: str, text: str) -> None:
     try:
         found = find_images(path, text)
     except ResolverError:
@@ -208,5 +208,5 @@ def bakes(draw: st.DrawFn) -> Written:
 
 @relaxed
 @given(bakes())
-def test_bake_files(written: Written) -> None:
+def test_pin_of_any_bake_file(written: Written) -> None:
     check(written)

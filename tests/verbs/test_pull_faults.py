@@ -216,7 +216,7 @@ def test_pull_restarts_when_a_range_is_answered_with_everything(
         "another length",
     ],
 )
-def test_a_wrong_answer_to_a_range_is_followed_by_a_request_for_everything(
+def test_pull_requests_the_whole_blob_after_a_wrong_range_response(
     registry: FakeRegistry, tmp_path: Path, refusal: Reply
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -426,7 +426,9 @@ def test_pull_rejects_one_byte_too_many(
             assert is_clean(one)
 
 
-def test_a_stretch_with_a_byte_too_many_is_refused(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_rejects_a_range_with_one_byte_too_many(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     def answer(seen: Seen) -> Reply | None:
         if "range" not in seen.headers:
             return Reply(body=LARGE + b"x", chunked=True)
@@ -451,7 +453,7 @@ def test_pull_resumes_a_body_that_ends_early_without_error(
     assert ranges(requests_for(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
 
 
-def test_a_registry_without_keep_alive_and_lengths_will_do(
+def test_pull_works_without_keep_alive_and_content_length(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(body=LAYER, content_length=False, close=True))
@@ -807,7 +809,7 @@ def foreign(registry: FakeRegistry, url: str) -> None:
     registry.serve(REPOSITORY, "1", build_index([listed_as(changed, AMD)]))
 
 
-def test_a_foreign_layer_is_skipped_and_named(storage: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_skips_and_names_a_foreign_layer(storage: FakeRegistry, tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         foreign(registry, f"{storage.url}/base")
         with puller(registry, tmp_path) as one:

@@ -149,7 +149,7 @@ def test_pull_rejects_a_local_source_without_images(tmp_path: Path, what: str) -
         open_place(str(tmp_path / what))
 
 
-def test_the_transport_of_another_tool_is_named(
+def test_pull_names_the_unsupported_transport_of_another_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,7 +157,7 @@ def test_the_transport_of_another_tool_is_named(
         open_place("docker-daemon:app")
 
 
-def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) -> None:
+def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
     from resolver.core.platforms.platform import BUILTIN, Platform
     from resolver.sources.local.layout import LayoutSource
     from resolver.sources.local.tree import FolderTree

@@ -243,7 +243,7 @@ def test_slow_request_header_ends_at_its_deadline(
         assert kept.recv(9_999).startswith(b"HTTP/1.1 200 ")
 
 
-def test_the_deadline_of_a_head_is_ten_seconds() -> None:
+def test_request_header_deadline_is_ten_seconds() -> None:
     assert connections.HEAD_TIME == 10
 
 

@@ -129,7 +129,7 @@ def test_mirror_fetches_everything_once(ground: Ground) -> None:
     assert ground.requested("HEAD") == []
 
 
-def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> None:
+def test_mirror_serves_the_digest_algorithm_of_upstream(ground: Ground) -> None:
     image = named_by(IMAGE, "sha512")
     ground.upstream.serve("team/app", "512", image)
     for fresh in (60.0, 0.0):
@@ -328,7 +328,7 @@ def test_tag_removed_upstream_is_not_served(ground: Ground) -> None:
         assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
 
 
-def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
+def test_mirror_tag_list_is_that_of_upstream(ground: Ground) -> None:
     ground.upstream.serve("team/app", "2", IMAGE)
     with ground.mirror() as server:
         got = ask(server, "/v2/team/app/tags/list?n=1")
@@ -348,7 +348,7 @@ def test_truncated_tag_list_is_reported(ground: Ground, monkeypatch: pytest.Monk
         assert [each.code for each in ground.events if isinstance(each, Warned)] == left
 
 
-def test_a_list_of_tags_has_the_name_and_the_registry_of_the_question(ground: Ground) -> None:
+def test_mirror_tag_list_has_the_requested_name_and_registry(ground: Ground) -> None:
     ground.upstream.serve("team/app", "2", IMAGE)
     host = ground.upstream.host
     spelled = host.replace(":", "-")
@@ -531,7 +531,7 @@ def test_upstream_refusal_does_not_ask_clients_for_passwords(ground: Ground) -> 
     assert "www-authenticate" not in got.headers
 
 
-def test_every_request_is_noted(ground: Ground) -> None:
+def test_mirror_logs_every_request(ground: Ground) -> None:
     with ground.mirror() as server:
         ask(server, "/v2/team/app/manifests/1")
     notes = [event.message for event in ground.events if isinstance(event, Noted)]
@@ -579,7 +579,7 @@ def test_upstream_is_selected_by_ns_name_or_default(path: str, query: str, expec
     assert upstreams.read(path, query).repository.identity == expected
 
 
-def test_without_a_default_registry_a_client_must_name_one() -> None:
+def test_mirror_without_a_default_registry_requires_one() -> None:
     with pytest.raises(Unclear) as caught:
         Upstreams(["ghcr.io"], None).read("/v2/a/b/manifests/1", "")
     assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")

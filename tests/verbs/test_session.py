@@ -53,7 +53,7 @@ def blob_requests(registry: FakeRegistry) -> list[str]:
     return [seen.path for seen in registry.requests("GET", "/v2/team/app/blobs/")]
 
 
-def test_an_answer_is_planned_and_a_plan_is_pulled(
+def test_session_plans_a_resolution_and_pulls_a_plan(
     registry: FakeRegistry, session: Session
 ) -> None:
     found = session.resolve(f"{registry.host}/team/app:1", ARM)
@@ -97,7 +97,7 @@ def test_one_missing_platform_of_several_is_an_error(
         session.plan(f"{registry.host}/team/app:1", [AMD, "linux/s390x"])
 
 
-def test_a_limit_is_kept(registry: FakeRegistry, session: Session) -> None:
+def test_pull_respects_the_download_limit(registry: FakeRegistry, session: Session) -> None:
     with pytest.raises(Negative) as caught:
         session.pull(f"{registry.host}/team/app:1", ARM, max_download=1)
     assert caught.value.code == "plan-too-large"
@@ -155,7 +155,7 @@ def test_pull_of_two_images_keeps_one_when_the_other_fails(
     assert isinstance(done.failures[0].error, BlobNotFound)
 
 
-def test_the_observer_hears_of_progress(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_observer_receives_progress_events(registry: FakeRegistry, tmp_path: Path) -> None:
     heard: list[Event] = []
     with Session(tmp_path / "store", environment={}, observe=heard.append) as session:
         session.pull(f"{registry.host}/team/app:1", ARM)
@@ -296,7 +296,7 @@ def test_every_command_selects_the_same_image_entries(
     ]
 
 
-def test_artifacts_and_other_versions_never_meet_a_requirement(
+def test_artifacts_and_other_versions_do_not_meet_requirements(
     session: Session, field_index: str
 ) -> None:
     def passes(*required: str, only: tuple[str, ...] = (), compatible: bool = False) -> bool:

@@ -214,7 +214,7 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
         return name, key
     dimension = _DRIFTING.get(name)
     if dimension is None:
-        raise Usage(f"`{where} {rule}` names nothing that can differ", f"choose one of {known}")
+        raise Usage(f"`{where} {rule}` is not a known difference", f"choose one of {known}")
     if dimension.unit not in {Unit.PAIRS, Unit.NAMES}:
         raise Usage(f"`{where} {rule}`: `{name}` has no keys", f"write `{name}` alone")
     return name, key

@@ -33,43 +33,43 @@ ENTRY_WITHOUT_PLATFORM = Rule(
     "entry-without-platform",
     Severity.WARNING,
     "an image in the index has no platform",
-    "Clients disagree about such an entry: go-containerregistry takes it for linux/amd64, "
-    "containers/image takes it for anything, oras and regclient never choose it. Build the index "
-    "again with a tool that states the platform of each entry, or add it with "
-    "`docker buildx imagetools create` or `regctl index add --desc-platform`.",
+    "Clients disagree about such an entry: go-containerregistry treats it as linux/amd64, "
+    "containers/image accepts it for any platform, oras and regclient never select it. Build the "
+    "index again with a tool that states the platform of each entry, or add it with `docker "
+    "buildx imagetools create` or `regctl index add --desc-platform`.",
 )
 DUPLICATE_PLATFORM = Rule(
     "duplicate-platform",
     Severity.ERROR,
-    "two entries are for one platform",
-    "Clients take the first entry that fits and never see the other, so that one of the two builds "
-    "is never used, often the newer one. Build the index again instead of appending to "
-    "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
-    "`os.features`; a twin that is marked as zstd-compressed is not a duplicate.",
+    "two entries for one platform",
+    "Clients select the first matching entry, so one of the two builds is never used, often the "
+    "newer one. Build the index again instead of appending to it. Windows entries are "
+    "distinguished by `os.version`, others by architecture, variant and `os.features`; a copy "
+    "that is marked as zstd-compressed is not a duplicate.",
 )
 NO_IMAGE = Rule(
     "no-image",
     Severity.ERROR,
-    "an index without an image, or no image at all",
-    "This cannot be pulled on any platform: the index is empty, or only attestations are left in "
-    "it, as after a clean-up that deleted the images. Push it again. Where the name holds "
-    "something else on purpose, as a chart, this is a note.",
+    "an index or artifact without an image",
+    "It cannot be pulled on any platform: the index is empty, or contains only attestations, for "
+    "example after a clean-up that deleted the images. Push it again. If the name refers to "
+    "another artifact on purpose, such as a chart, this is a note.",
 )
 DANGLING_ATTESTATION = Rule(
     "dangling-attestation",
     Severity.WARNING,
-    "an attestation about what is not there",
-    "Provenance and SBOM are looked up by the digest of their subject. Where the index lists no "
-    "such image, the statement belongs to nothing here: most often an index was rebuilt or copied "
-    "for some platforms only. Build it again, or leave the attestation out.",
+    "an attestation of a missing image",
+    "Provenance and SBOMs are looked up by the digest of their subject. If the index does not "
+    "list that image, the attestation applies to nothing here. The usual cause is an index that "
+    "was rebuilt or copied for some platforms only. Build it again, or remove the attestation.",
 )
 BASELINE_NOT_FIRST = Rule(
     "baseline-not-first",
     Severity.WARNING,
-    "a higher CPU level before the one for all",
-    "crane and oras ignore the variant when none is requested and take the first entry of the "
-    "architecture: with `amd64/v3` before `amd64`, older machines get a program that dies with "
-    "SIGILL. Put the entry without a variant, or with the lowest one, first.",
+    "a higher CPU level before the baseline",
+    "crane and oras ignore the variant when none is requested and select the first entry of the "
+    "architecture: with `amd64/v3` before `amd64`, older machines get a program that crashes "
+    "with SIGILL. List the entry without a variant, or with the lowest one, first.",
 )
 
 
@@ -83,7 +83,7 @@ def no_images(subject: Subject) -> Iterator[Finding]:
     ):
         return
     if others:
-        message = "there is no image in it, but something else"
+        message = "it contains no image, only other content"
         yield subject.finding(NO_IMAGE, message, severity=Severity.NOTE)
     else:
         yield subject.finding(NO_IMAGE, "the index lists no image")
@@ -126,10 +126,10 @@ def dangling_attestations(subject: Subject) -> Iterator[Finding]:
             continue
         about = part.descriptor.annotation(SPEAKS_ABOUT)
         if about is None:
-            message = f"the attestation `{part.descriptor.digest}` does not say what it is about"
+            message = f"the attestation `{part.descriptor.digest}` does not name its subject"
         elif _digest(about) not in listed:
             message = (
-                f"the attestation `{part.descriptor.digest}` is about `{about}`, "
+                f"the attestation `{part.descriptor.digest}` refers to `{about}`, "
                 "which is not in the index"
             )
         else:
@@ -151,7 +151,7 @@ def baselines_not_first(subject: Subject) -> Iterator[Finding]:
             earlier.append(part)
             continue
         for high in earlier:
-            message = f"`{high.platform}` stands before `{part.platform}`"
+            message = f"`{high.platform}` is listed before `{part.platform}`"
             yield subject.finding(BASELINE_NOT_FIRST, message, high)
         earlier.clear()
 

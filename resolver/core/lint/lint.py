@@ -46,7 +46,7 @@ def rule(identifier: str) -> Rule:
     """Return a rule by its id.
 
     Raises:
-        Usage: there is no such rule.
+        Usage: unknown rule.
     """
     for row in RULES:
         if row.rule.id == identifier:

@@ -32,42 +32,42 @@ MISSING_OS_VERSION = Rule(
     "missing-os-version",
     Severity.WARNING,
     "Windows without `os.version`",
-    "A Windows container runs on the builds of Windows that fit its base image, and hosts choose "
-    "by `os.version`. Without it every host believes that the image fits, and finds out when the "
-    "container does not start; hosts that ask for a version find nothing. Copy `os.version` from "
-    "the base image: `docker manifest annotate --os-version 10.0.20348.2700`.",
+    "A Windows container runs only on the builds of Windows that match its base image, and hosts "
+    "select by `os.version`. Without it, every host considers the image suitable and fails when "
+    "the container starts; hosts that request a version find nothing. Copy `os.version` from the "
+    "base image: `docker manifest annotate --os-version 10.0.20348.2700`.",
 )
 UNKNOWN_OS = Rule(
     "unknown-os",
     Severity.WARNING,
-    "an operating system that no client knows",
-    "Clients compare names, and none asks for this one, so the entry is never chosen. "
-    "Names are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is right and new, "
-    "teach it to resolver with `--platforms-file`.",
+    "an unknown operating system",
+    "Clients compare names, and none requests this one, so the entry is never selected. Names "
+    "are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is correct and new, add "
+    "it with `--platforms-file`.",
 )
 UNKNOWN_ARCHITECTURE = Rule(
     "unknown-architecture",
     Severity.WARNING,
-    "an architecture that no client knows",
-    "Clients compare names, and none asks for this one, so the entry is never chosen. "
-    "Names are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
-    "`riscv64`. If the name is right and new, teach it to resolver with `--platforms-file`.",
+    "an unknown architecture",
+    "Clients compare names, and none requests this one, so the entry is never selected. Names "
+    "are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
+    "`riscv64`. If the name is correct and new, add it with `--platforms-file`.",
 )
 UNKNOWN_IMAGE = Rule(
     "unknown-image",
     Severity.WARNING,
-    "`unknown/unknown`, and not an attestation",
-    "BuildKit lists its statements about images as `unknown/unknown` and marks them with the "
-    "annotation `vnd.docker.reference.type`. Without the mark, tools count the entry as one more "
-    "image that no machine can run; some index editors drop it. Keep the annotations when an index "
-    "is copied, or build with `--provenance=false`.",
+    "an `unknown/unknown` image",
+    "BuildKit lists attestations as `unknown/unknown` and marks them with the annotation "
+    "`vnd.docker.reference.type`. Without it, tools count the entry as another image that no "
+    "machine can run; some index editors remove it. Keep the annotations when an index is "
+    "copied, or build with `--provenance=false`.",
 )
 ODD_SPELLING = Rule(
     "odd-spelling",
     Severity.WARNING,
-    "a platform that is spelled in an odd way",
-    "containerd and Docker know other spellings, but crane, oras and skopeo compare letter by "
-    "letter: for them an image for `aarch64` is none for `arm64`. Spell platforms as Go does, in "
+    "a platform in an unusual spelling",
+    "containerd and Docker accept other spellings, but crane, oras and skopeo compare exactly: "
+    "for them, an image for `aarch64` does not match `arm64`. Spell platforms as Go does, in "
     "lower case: `amd64`, `arm64`, `arm` with `v6` or `v7`, `386`.",
 )
 
@@ -91,7 +91,7 @@ def missing_os_versions(subject: Subject) -> Iterator[Finding]:
         if not platform.os_version:
             config = part.config.os_version if part.config is not None else ""
             hint = f"its config says `{config}`" if config else ""
-            message = f"`{platform}` has no `os.version`, so every Windows host takes it"
+            message = f"`{platform}` has no `os.version`, so every Windows host selects it"
             yield subject.finding(MISSING_OS_VERSION, message, part, hint=hint)
 
 
@@ -102,7 +102,7 @@ def unknown_systems(subject: Subject) -> Iterator[Finding]:
         if platform is None or is_unknown(platform) or _is_wasm(platform):
             continue
         if subject.table.system(platform.os) not in subject.table.systems:
-            message = f"no client asks for the operating system `{platform.os}`"
+            message = f"no client requests the operating system `{platform.os}`"
             yield subject.finding(UNKNOWN_OS, message, part)
 
 
@@ -116,7 +116,7 @@ def unknown_architectures(subject: Subject) -> Iterator[Finding]:
         if not architecture:
             yield subject.finding(UNKNOWN_ARCHITECTURE, "its platform names no architecture", part)
         elif architecture not in subject.table.architectures:
-            message = f"no client asks for the architecture `{platform.architecture}`"
+            message = f"no client requests the architecture `{platform.architecture}`"
             yield subject.finding(UNKNOWN_ARCHITECTURE, message, part)
 
 
@@ -125,7 +125,9 @@ def unknown_images(subject: Subject) -> Iterator[Finding]:
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is not None and is_unknown(stated):
-            message = f"`{part.descriptor.digest}` is `{stated}`, and no attestation by its marks"
+            message = (
+                f"`{part.descriptor.digest}` is `{stated}`, but is not annotated as an attestation"
+            )
             yield subject.finding(UNKNOWN_IMAGE, message, part)
 
 

@@ -61,7 +61,7 @@ class Digest:
         """
         digest = cls.read(text)
         if not digest.is_verifiable:
-            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified here")
+            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified")
         return digest
 
     @classmethod

@@ -112,7 +112,7 @@ class FieldReader:
         listing = ", ".join(f"`{name}`" for name in known)
         line, column = self.name or self.position
         here = replace(self, value=YamlScalar(0, 0, "", line=line, column=column))
-        here.fail("there is no such field", hint or f"there are {listing}")
+        here.fail("unknown field", hint or f"known fields are {listing}")
 
     def items(self) -> Iterator[FieldReader]:
         """Read a list."""
@@ -137,10 +137,10 @@ class FieldReader:
             self.fail("text is expected here")
         kind = self.value.kind
         if kind is ScalarKind.NOTHING:
-            self.fail("text is expected here, and there is nothing")
+            self.fail("text is expected here, but there is none")
         if kind is not None and kind is not ScalarKind.TEXT:
             self.fail(
-                f"text is expected here, and without quotes this is {kind.value}",
+                f"text is expected here, but without quotes this is {kind.value}",
                 'put it in quotes, as in `"1.10"`',
             )
         return self.value.value

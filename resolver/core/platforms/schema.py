@@ -250,7 +250,7 @@ def _fields(node: FieldReader, *known: str) -> dict[str, FieldReader]:
     inner = _mapping(node)
     for key, member in inner.items():
         if key not in known:
-            member.fail(f"this field is not known; there are {', '.join(known)}")
+            member.fail(f"this field is unknown; known fields are {', '.join(known)}")
     return inner
 
 
@@ -401,7 +401,7 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
     for name, direct in targets.items():
         path = f"families.{name}.falls_back_to"
         if not taken.issuperset(direct) or not aliases.isdisjoint(direct):
-            yield path, "it leads to an architecture that is not known by this name"
+            yield path, "it leads to an unknown architecture"
         seen: set[str] = set()
         ahead = list(direct)
         while ahead:

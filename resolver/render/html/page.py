@@ -403,7 +403,7 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
         base: position of the build that the others are held against.
     """
     notes = "".join(
-        f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'
+        f'<p class="note">{text(item)}: {text(reason)}, so layers are shown without steps.</p>\n'
         for item, reason in zip(names, history.unmatched, strict=True)
         if reason
     )

@@ -177,8 +177,8 @@ def _headers(table: FieldReader) -> Iterator[tuple[str, str]]:
         return
     for name, value in header.members().items():
         if not _HEADER.fullmatch(name):
-            table.fail_at("header", "it has a name that no header can have")
+            table.fail_at("header", "it has an invalid header name")
         for text in header.texts_of(name):
             if not _VALUE.fullmatch(text):
-                value.fail("it holds characters that no header may hold")
+                value.fail("it contains characters that are invalid in a header")
             yield name, text

@@ -154,7 +154,7 @@ def _mirror(table: FieldReader, *, by_digest: bool) -> MirrorRule:
         table.fail_at("location", "it is missing")
     said = table.text_of("pull-from-mirror")
     if said and by_digest:
-        reason = "it does not go together with `mirror-by-digest-only`"
+        reason = "it cannot be combined with `mirror-by-digest-only`"
         table.fail_at("pull-from-mirror", reason)
     if said not in ("", *_PULLS):
         known = ", ".join(f"`{each}`" for each in _PULLS)

@@ -117,7 +117,7 @@ def _by_api(
             return tuple(found)
         empty = 0 if entries else empty + 1
         if following in seen or empty > MAX_EMPTY_PAGES:
-            _warn(repository, f"the pages of {what} lead in a circle; stopped")
+            _warn(repository, f"the pages of {what} form a loop; stopped")
             return tuple(found)
         seen.add(target := following)
     raise LimitExceeded(f"the list of {what}", MAX_PAGES, "more", "pages")

@@ -65,7 +65,9 @@ def packages(_machine: object) -> Iterator[CheckupRow]:
         needed = requires(_OURS) or []
     except PackageNotFoundError:
         hint = f"pip install {_OURS}"
-        yield note(_GROUP, "packages", "run from a folder: what is needed is not known", hint)
+        yield note(
+            _GROUP, "packages", "run from a source folder, so its requirements are unknown", hint
+        )
         return
     for each in map(read_requirement, needed):
         if each is not None:
@@ -86,16 +88,18 @@ def _package(needed: Requirement) -> CheckupRow:
         found = f"{here} cannot be loaded: {error}"
         return wrong(_GROUP, needed.name, found, f"{command} --force-reinstall", **facts)
     if is_outside(here, needed.bounds):
-        return wrong(_GROUP, needed.name, f"{here}; needed is {needed.bounds}", command, **facts)
+        return wrong(_GROUP, needed.name, f"{here}; required is {needed.bounds}", command, **facts)
     return ok(_GROUP, needed.name, here, **facts)
 
 
 def gzip(_machine: object) -> Iterator[CheckupRow]:
     """Report which library inflates gzip layers."""
     if find_spec("isal") is not None:
-        yield ok(_GROUP, "isal", "layers of gzip are read by isal", present=True)
+        yield ok(_GROUP, "isal", "gzip layers are read with isal", present=True)
         return
-    found = "not installed: `compare --files` and `lint --deep` read gzip by zlib, slower"
+    found = (
+        "not installed: `compare --files` and `lint --deep` read gzip with zlib, which is slower"
+    )
     yield note(_GROUP, "isal", found, _FAST, present=False)
 
 
@@ -103,9 +107,9 @@ def zstd(_machine: object) -> Iterator[CheckupRow]:
     """Report which library inflates zstd layers."""
     for name in ("compression.zstd", "backports.zstd"):
         if _is_here(name):
-            yield ok(_GROUP, "zstd", f"layers of zstd are read by {name}", present=True)
+            yield ok(_GROUP, "zstd", f"zstd layers are read with {name}", present=True)
             return
-    found = "not installed: `compare --files` and `lint --deep` cannot read layers of zstd"
+    found = "not installed: `compare --files` and `lint --deep` cannot read zstd layers"
     yield note(_GROUP, "zstd", found, _FAST, present=False)
 
 
@@ -158,7 +162,7 @@ def variables(machine: MachineReport) -> Iterator[CheckupRow]:
         if known is None:
             yield _unknown(name)
         elif not machine.environment[name]:
-            yield ok("variables", name, "set, and empty: the same as not set")
+            yield ok("variables", name, "set, but empty: the same as not set")
         else:
             option = f", as {known.option}" if known.option else ""
             yield ok("variables", name, f"set{option}")
@@ -169,4 +173,4 @@ def _unknown(name: str) -> CheckupRow:
     spelled = {each.removeprefix(PREFIX).lower().replace("_", "-"): each for each in VARIABLES}
     meant = spelled.get(similar(name.removeprefix(PREFIX), tuple(spelled)), "")
     hint = f"did you mean `{meant}`?" if meant else "unset it; see `resolver help configuration`"
-    return warning("variables", name, "nothing reads this variable", hint, meant=meant)
+    return warning("variables", name, "unknown variable", hint, meant=meant)

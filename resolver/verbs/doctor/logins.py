@@ -73,7 +73,7 @@ def _helper(place: PlaceFound, helper: HelperFound) -> CheckupRow:
     whom = _listed(helper.registries) if helper.registries else "every other registry"
     facts = {"path": helper.path, "registries": helper.registries}
     if helper.path is None:
-        hint = f"install it, or take it out of `{place.place}`"
+        hint = f"install it, or remove it from `{place.place}`"
         return warning(_GROUP, helper.program, f"for {whom}; it is not on PATH", hint, **facts)
     return ok(_GROUP, helper.program, f"for {whom}; {helper.path}", **facts)
 

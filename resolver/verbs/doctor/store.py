@@ -70,9 +70,7 @@ def content(machine: MachineReport) -> Iterator[CheckupRow]:
     facts: dict[str, Fact] = {"images": images, "bytes": total, "unused": used.unused}
     if used.unused > total // 2 and used.unused > LITTLE_ROOM:
         hint = "resolver gc"
-        yield note(
-            _GROUP, "content", f"{found}; {_size(used.unused)} needed by none", hint, **facts
-        )
+        yield note(_GROUP, "content", f"{found}; {_size(used.unused)} unused", hint, **facts)
         return
     yield ok(_GROUP, "content", found, **facts)
 

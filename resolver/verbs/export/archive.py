@@ -94,7 +94,7 @@ def docker_manifest(
         warn(
             Warned(
                 "docker-windows",
-                f"`docker load` will not see {left}: Windows and Linux images do not go into one "
+                f"`docker load` does not load {left}: Windows and Linux images cannot share one "
                 "`manifest.json`",
             )
         )
@@ -131,7 +131,7 @@ def _chosen(
         warn(
             Warned(
                 "docker-none",
-                f"`docker load` will not see `{each.name}`: it is not an image, or layers "
+                f"`docker load` does not load `{each.name}`: it is not an image, or layers "
                 "are missing",
             )
         )

@@ -162,11 +162,11 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
     for one in partial[:_TOLD]:
         what = counted(map(kind_of, one.left_out))
         if one.served is None:
-            message = f"`{one.tag}` is not served: nothing that its index lists is here ({hint})"
+            message = f"`{one.tag}` is not served: nothing that its index lists is stored ({hint})"
         else:
             message = (
-                f"`{one.tag}` is served as `{one.served.digest}`, an index of what is here: {what} "
-                f"of `{one.original.digest}` left out ({hint})"
+                f"`{one.tag}` is served as `{one.served.digest}`, an index of the stored part: "
+                f"{what} of `{one.original.digest}` left out ({hint})"
             )
         observe(Warned("partial-index", message))
     if len(partial) > _TOLD:

@@ -182,7 +182,7 @@ def test_change_of_the_manifest_alone_is_reported_as_such() -> None:
     assert not change.layers_differ
 
 
-def test_the_same_build_in_another_index_is_unchanged() -> None:
+def test_build_in_another_index_is_unchanged() -> None:
     same, gone = build("linux/amd64"), build("linux/arm64")
 
     found = two_images([same, gone], [same])
@@ -241,7 +241,7 @@ def test_size_change_counts_in_both_directions(
         (100, {"fail_on": frozenset({"size"})}, 0),
     ],
 )
-def test_of_two_images_growth_alone_passes_a_threshold(
+def test_compare_threshold_of_two_images_counts_growth_only(
     size: int, limits: dict[str, object], count: int
 ) -> None:
     found = two_images([sized(100)], [sized(size, user="x")])
@@ -284,12 +284,12 @@ def test_two_images_differ_unless_aspects_are_selected() -> None:
     assert reasons() == ["`example.com/app:1` and `example.com/app:1` differ: 1 changed, 1 removed"]
     assert reasons("size") == []
     assert reasons("platforms") == ["`linux/arm64` was removed"]
-    assert reasons("layers") == ["`linux/amd64` has other layers"]
+    assert reasons("layers") == ["`linux/amd64` has different layers"]
     assert reasons("config") == ["`linux/amd64` differs in `user`"]
-    assert reasons("history") == ["`linux/amd64` has another history"]
+    assert reasons("history") == ["`linux/amd64` has a different history"]
 
 
-def test_drift_is_named_up_to_a_point() -> None:
+def test_number_of_named_drifts_is_limited() -> None:
     one = build("linux/amd64", env=tuple(f"A{n}=1" for n in range(7)))
     found = one_image(one, build("linux/arm64"))
 

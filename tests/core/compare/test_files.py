@@ -179,7 +179,7 @@ def test_ignore_rule_without_a_file_change_is_refused(rule: str) -> None:
         Ignoring.read([rule])
 
 
-def test_windows_is_not_compared_with_linux() -> None:
+def test_windows_files_are_not_compared_with_linux() -> None:
     windows = Platform("windows", "amd64")
     parts = [file("Files/Windows/a"), file("Hives/b")]
     found = compare_trees(
@@ -196,7 +196,7 @@ def test_windows_is_not_compared_with_linux() -> None:
     assert (same.is_same, found.is_same) == (True, False)
 
 
-def test_windows_is_compared_with_windows() -> None:
+def test_windows_files_are_compared_with_windows() -> None:
     before = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"32"))
     after = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"34"))
     windows = [Platform("windows", "amd64", os_version=f"10.0.{n}.1") for n in (17763, 20348)]
@@ -208,14 +208,14 @@ def test_windows_is_compared_with_windows() -> None:
     assert difference.after.xattrs == (("MSWINDOWS.fileattr", "hidden,archive"),)
 
 
-def test_numbers_of_devices_may_be_in_the_extended_header() -> None:
+def test_device_numbers_may_be_in_the_extended_header() -> None:
     plain = device("null", 3)
     large = pax(record(b"SCHILY.devmajor", b"70000"), record(b"SCHILY.devminor", b"9")) + plain
 
     assert differences([plain], [large]) == ["null: device"]
 
 
-def test_times_are_not_compared() -> None:
+def test_file_times_are_not_compared() -> None:
     dated = pax(record(b"mtime", b"1700000000.5"), record(b"LIBARCHIVE.creationtime", b"1")) + file(
         "a"
     )
@@ -223,7 +223,7 @@ def test_times_are_not_compared() -> None:
     assert compared([file("a")], [dated]).is_same
 
 
-def test_a_difference_has_the_facts_of_both_sides() -> None:
+def test_file_difference_has_the_facts_of_both_sides() -> None:
     found = compared([file("etc/a", b"ab", 0o600)], [file("etc/a", b"abc")])
 
     (difference,) = found.others[0].differences
@@ -269,7 +269,7 @@ def test_path_naming_another_architecture_is_a_difference() -> None:
     ]
 
 
-def test_links_meet_too() -> None:
+def test_link_targets_are_paired_by_architecture() -> None:
     before = [link("lib/libz.so", "/usr/lib/x86_64-linux-gnu/libz.so.1")]
     after = [link("lib/libz.so", "/usr/lib/aarch64-linux-gnu/libz.so.1")]
 
@@ -321,7 +321,7 @@ def test_architecture_words_depend_on_the_platform() -> None:
 # Programs
 
 
-def test_programs_for_their_own_platform_may_differ() -> None:
+def test_programs_built_for_their_own_platform_may_differ() -> None:
     before = [file("bin/a", elf(62)), file("bin/same", b"text")]
     after = [file("bin/a", elf(183) + b"longer"), file("bin/same", b"text")]
 
@@ -330,7 +330,7 @@ def test_programs_for_their_own_platform_may_differ() -> None:
     assert (other.rebuilt, other.rebuilt_size) == (1, (len(elf(62)), len(elf(183)) + 6))
 
 
-def test_their_modes_may_not() -> None:
+def test_program_modes_may_not_differ() -> None:
     before, after = [file("a", elf(62), 0o755)], [file("a", elf(183), 0o4755)]
 
     assert differences(before, after) == ["a: mode"]
@@ -351,7 +351,7 @@ def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> No
     assert "content" in found
 
 
-def test_programs_are_counted_and_strangers_named() -> None:
+def test_programs_are_counted_and_foreign_ones_named() -> None:
     found = compared(
         [file("a", elf(62)), file("b", elf(62)), file("c", elf(3, 32))],
         [file("a", elf(183)), file("bin/lies", elf(62)), file("w.exe", pe(0x8664))],
@@ -412,7 +412,7 @@ def test_file_difference_does_not_depend_on_entry_order() -> None:
     assert compared(before, after) == expected
 
 
-def test_packages_are_compared_too() -> None:
+def test_file_comparison_includes_packages() -> None:
     def status(version: str, architecture: str) -> bytes:
         body = f"Package: a\nVersion: {version}\nArchitecture: {architecture}\n"
         return file("var/lib/dpkg/status", body.encode())

@@ -197,14 +197,14 @@ def test_unreadable_package_database_is_reported_alone(tmp_path: Path) -> None:
 
     assert unread({path: b"x" * 100}) == "it is not a SQLite database"
     assert unread({path: body, f"{path}-wal": b"log"}).startswith("changes in its write-ahead log")
-    assert unread({path: body[:2000]}).startswith("SQLite says: ")
+    assert unread({path: body[:2000]}).startswith("SQLite reports: ")
     assert "Berkeley DB" in unread({"var/lib/rpm/Packages": b"x"})
     assert "ndb" in unread({"usr/lib/sysimage/rpm/Packages.db": b"x"})
     found = read_installed(grown({path: b"x", "lib/apk/db/installed": APK}))
     assert (len(found.packages), len(found.unread)) == (2, 1)
 
 
-def test_a_database_without_the_table_or_with_a_trap_is_refused(tmp_path: Path) -> None:
+def test_rpm_database_without_the_table_or_with_a_view_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trap"
     connection = sqlite3.connect(path)
     endless = (
@@ -223,7 +223,7 @@ def test_slow_package_database_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(packages, "_STEPS_AT_ONCE", 10)
     body = rpmdb(tmp_path, *[blob(BASH)] * 100)
 
-    assert unread({"var/lib/rpm/rpmdb.sqlite": body}) == "SQLite says: interrupted"
+    assert unread({"var/lib/rpm/rpmdb.sqlite": body}) == "SQLite reports: interrupted"
 
 
 # Limits
@@ -292,7 +292,7 @@ def test_compressed_package_databases_of_a_layer_are_limited() -> None:
 
 
 @pytest.mark.parametrize(("length", "is_read"), [(256, True), (257, False)])
-def test_the_length_of_a_field_is_limited(tmp_path: Path, length: int, *, is_read: bool) -> None:
+def test_package_field_length_is_limited(tmp_path: Path, length: int, *, is_read: bool) -> None:
     name = "n" * length
     files = {
         "var/lib/dpkg/status": f"Package: {name}\nVersion: 1\n".encode(),
@@ -326,7 +326,7 @@ def test_package_database_record_is_limited_to_one_mib() -> None:
     assert "limit of 1048576 bytes: 1048577" in unread({name: full + b"\n"})
 
 
-def test_the_number_of_packages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_packages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "MAX_PACKAGES", 2)
     assert read_installed(grown({"lib/apk/db/installed": APK})).unread == ()
     monkeypatch.setattr(packages, "MAX_PACKAGES", 1)

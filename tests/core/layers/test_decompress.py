@@ -162,7 +162,7 @@ def test_damaged_gzip_is_refused(packed: bytes) -> None:
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("at", [-8, -5, -4, -1])
-def test_a_wrong_checksum_or_length_is_a_matter_of_integrity(at: int) -> None:
+def test_wrong_gzip_checksum_or_length_is_an_integrity_error(at: int) -> None:
     packed = bytearray(gzip.compress(BODY))
     packed[at] ^= 1
     with pytest.raises(ChecksumMismatch) as caught:
@@ -171,7 +171,7 @@ def test_a_wrong_checksum_or_length_is_a_matter_of_integrity(at: int) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_wrong_checksum_of_the_header_is_a_matter_of_integrity_too() -> None:
+def test_wrong_gzip_header_checksum_is_an_integrity_error() -> None:
     packed = gzip.compress(BODY)
     with pytest.raises(ChecksumMismatch):
         inflated(packed[:3] + b"\x02" + packed[4:10] + b"zz" + packed[10:])
@@ -201,7 +201,7 @@ def test_decompression_error_names_format_and_position() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_the_total_is_limited() -> None:
+def test_decompressed_size_is_limited() -> None:
     assert DEFAULT_LIMITS.total == 64 << 30
     assert inflated(gzip.compress(bytes(1000)), InflateLimits(total=1000))
     with pytest.raises(LimitExceeded, match="limit of 999 bytes: more than 999"):
@@ -224,7 +224,7 @@ def test_compression_ratio_is_limited_after_a_minimum_size(pack: Any) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_the_number_of_streams_is_limited() -> None:
+def test_number_of_compressed_streams_is_limited() -> None:
     assert DEFAULT_LIMITS.streams == 2_000_000
     for packed in (gzip.compress(b"x"), zstd.compress(b"x")):
         assert inflated(packed * 3, InflateLimits(streams=3)) == b"xxx"
@@ -232,7 +232,7 @@ def test_the_number_of_streams_is_limited() -> None:
             inflated(packed * 4, InflateLimits(streams=3))
 
 
-def test_the_window_of_zstd_is_limited() -> None:
+def test_zstd_window_is_limited() -> None:
     assert MAX_WINDOW == 128 << 20
     assert inflated(windowed(27)) == b"abc"
     with pytest.raises(LimitExceeded, match=r"zstd window .* limit of 134217728 bytes"):

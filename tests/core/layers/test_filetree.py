@@ -160,7 +160,7 @@ def test_attributes_are_added_and_removed_with_their_entry() -> None:
     }
 
 
-def test_an_attribute_for_the_whole_archive_is_passed_over() -> None:
+def test_global_extended_attribute_is_ignored() -> None:
     whole = pax(record(b"SCHILY.xattr.user.a", b"1"), flag=b"g")
 
     assert attributes(grown([whole, file("a")])) == {"a": ""}
@@ -247,7 +247,7 @@ def test_requested_empty_file_is_kept() -> None:
 # Replacing
 
 
-def test_the_last_entry_of_a_path_wins() -> None:
+def test_last_entry_of_a_path_wins() -> None:
     assert listed([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
     assert listed([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
     assert listed([symlink("x", "t"), empty("x/")]) == ["x /"]
@@ -452,7 +452,7 @@ def test_deep_trees_need_no_recursion() -> None:
 # What there is room for
 
 
-def test_the_room_for_trees_has_limits() -> None:
+def test_file_tree_limits_are_exact() -> None:
     assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
     # The whole process takes some 90 MB more, and stays below 256 MB.
     assert RoomLimits().memory <= 144 << 20

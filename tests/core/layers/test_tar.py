@@ -64,7 +64,7 @@ def refused(archive: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
-def test_every_archive_of_the_catalogue_is_read_or_refused_as_documented(
+def test_tar_archives_of_the_catalogue_are_read_or_refused(
     case: dict[str, Any],
 ) -> None:
     body = (BAD_INPUTS / case["file"]).read_bytes()
@@ -82,7 +82,7 @@ def test_every_archive_of_the_catalogue_is_read_or_refused_as_documented(
 # What is read
 
 
-def test_an_entry_has_name_type_mode_owner_size_and_content() -> None:
+def test_tar_entry_has_name_type_mode_owner_size_and_content() -> None:
     fields = {100: octal(0o104755, 8), 108: octal(1000, 8), 116: octal(100, 8)}
     archive = member(b"bin/a", b"content", fields=fields) + END
 
@@ -132,7 +132,7 @@ def test_old_tar_file_with_a_trailing_slash_is_a_folder() -> None:
     ]
 
 
-def test_the_prefix_belongs_to_the_name_in_posix_archives_alone() -> None:
+def test_tar_prefix_is_used_in_posix_archives_only() -> None:
     assert only(header(b"name", prefix=b"pre/fix") + END).name == "pre/fix/name"
     assert only(header(b"name", prefix=b"pre/fix", magic=b"ustar  \0") + END).name == "name"
 
@@ -225,7 +225,7 @@ def test_extended_attributes_may_contain_any_bytes() -> None:
         (b"0000017x"[:7] + b"\0", 0o17),
     ],
 )
-def test_numbers_are_octal_or_base_256(field: bytes, uid: int) -> None:
+def test_tar_numbers_are_octal_or_base_256(field: bytes, uid: int) -> None:
     assert only(header(fields={108: field}) + END).uid == uid
 
 
@@ -346,7 +346,7 @@ def test_sparse_files_of_pax_are_read_with_their_holes(archive: bytes) -> None:
                 record(b"GNU.sparse.minor", b"0"),
                 data=padded(b"1\nx\n3\n"),
             ),
-            "no number",
+            "lacks a number",
         ),
         (
             sparse_0(
@@ -563,7 +563,7 @@ def test_sparse_holes_are_limited_before_reading() -> None:
         read(pax(record(b"GNU.sparse.size", b"9" * 19)) + header(flag=b"0") + END)
 
 
-def test_the_map_of_a_sparse_file_is_limited() -> None:
+def test_sparse_map_size_is_limited() -> None:
     limits = TarLimits(extended=1024)
     assert read(long_map(100), limits)
     with pytest.raises(LimitExceeded, match="map of a sparse file"):

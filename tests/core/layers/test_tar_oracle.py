@@ -155,7 +155,7 @@ def test_gnu_tar_archives_read_like_gnu_tar(
 
 
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
-def test_every_version_of_sparse_files_in_pax_archives(tmp_path: Path, version: str) -> None:
+def test_pax_sparse_files_of_every_version_read_like_gnu_tar(tmp_path: Path, version: str) -> None:
     with (tmp_path / "s").open("wb") as file:
         for number in range(40):
             file.seek(number * 65536)

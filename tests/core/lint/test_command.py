@@ -111,7 +111,7 @@ def test_command_search_in_a_hostile_config_is_limited() -> None:
     assert len(find([layer()], f"{deep}/e").missed) == 1_024
 
 
-def test_the_root_can_be_opaque() -> None:
+def test_command_search_with_an_opaque_root() -> None:
     names = LayerNames()
     names.add(".wh..wh..opq", FILE)
 

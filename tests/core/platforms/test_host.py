@@ -66,7 +66,7 @@ def test_host_system_is_detected_by_python_platform(sys_platform: str, system: s
     assert host_of(HostMachine("x86_64", sys_platform)) == Platform(system, "amd64")
 
 
-def test_an_apple_processor_is_seen_through_rosetta() -> None:
+def test_apple_processor_is_detected_under_rosetta() -> None:
     translated = HostMachine("x86_64", "darwin", rosetta=True)
 
     assert host_of(translated) == Platform("darwin", "arm64", "v8")
@@ -144,7 +144,7 @@ def test_amd64_level_of_the_host_is_used_only_on_request(flags: str, level: str)
     assert host_of(machine) == Platform("linux", "amd64")
 
 
-def test_a_level_belongs_to_amd64_alone() -> None:
+def test_microarchitecture_level_is_for_amd64_only() -> None:
     machine = HostMachine("riscv64", "linux", cpuinfo=f"flags : {V4}")
 
     assert local_of(machine) == host_of(machine) == Platform("linux", "riscv64")

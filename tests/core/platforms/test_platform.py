@@ -147,7 +147,7 @@ def test_invalid_platform_text_is_refused(text: str) -> None:
         ("darwin(macOS%2014.4)/arm64", "macOS 14.4"),
     ],
 )
-def test_a_version_is_read_in_every_dialect(text: str, version: str) -> None:
+def test_os_version_is_parsed_in_every_notation(text: str, version: str) -> None:
     assert Platform.parse(text).os_version == version
 
 
@@ -166,7 +166,7 @@ def test_platform_error_names_the_text_and_a_valid_form() -> None:
 
 
 @given(st.text(max_size=40) | st.text("linuxwdosarm64v8/:(+)%,=. 0123456789", max_size=40))
-def test_any_text_is_a_platform_or_refused(text: str) -> None:
+def test_any_text_is_parsed_as_a_platform_or_refused(text: str) -> None:
     try:
         parsed = Platform.parse(text)
     except InvalidPlatform:
@@ -176,7 +176,7 @@ def test_any_text_is_a_platform_or_refused(text: str) -> None:
     assert parsed.architecture
 
 
-def test_a_system_with_a_version_alone_is_for_the_architecture_of_the_host() -> None:
+def test_os_with_a_version_gets_the_architecture_of_the_host() -> None:
     host = Platform("linux", "arm64", "v8")
 
     assert Platform.parse("windows:10.0.17763", host=host) == Platform(

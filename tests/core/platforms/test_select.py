@@ -83,7 +83,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("linux/arm64", ["linux/arm64/v8", "linux/arm64"], 0, 0),
     ],
 )
-def test_strict_and_lenient_answers_are_as_agreed(
+def test_selection_with_and_without_exact_follows_the_vectors(
     want: str, offered: list[str | None], strict: int | None, index: int | None
 ) -> None:
     entries = listed(*offered)
@@ -295,7 +295,7 @@ some = st.lists(st.none() | platforms, max_size=8)
 
 
 @given(some, platforms, st.booleans())
-def test_the_chosen_entry_is_acceptable_and_every_loser_has_a_reason(
+def test_selected_entry_is_acceptable_and_every_other_has_a_reason(
     entries: list[Platform | None],
     want: Platform,
     exact: bool,

@@ -208,7 +208,7 @@ def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
         os.kill(int((machine.root / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_helper_need_not_listen(machine: Machine) -> None:
+def test_helper_may_ignore_its_input(machine: Machine) -> None:
     machine.install("it", f"exec <&-; echo {shlex.quote(ANSWER)}")
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
 
@@ -228,7 +228,7 @@ def test_size_of_a_helper_answer_is_limited(machine: Machine) -> None:
     assert said == f"it writes more than {MAX_ANSWER} bytes"
 
 
-def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
+def test_endless_helper_output_is_cut(machine: Machine) -> None:
     assert complaint(machine, "exec cat /dev/zero") == f"it writes more than {MAX_ANSWER} bytes"
 
 

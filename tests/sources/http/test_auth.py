@@ -272,7 +272,7 @@ def test_token_is_renewed_before_it_expires(registry: FakeRegistry) -> None:
     ]  # fmt: skip
 
 
-def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
+def test_expired_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
     # ECR Public: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.bearer(rotate=True)
 
@@ -302,7 +302,7 @@ def test_status_400_without_credentials_stays_400(registry: FakeRegistry) -> Non
     assert len(registry.log) == 1
 
 
-def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegistry) -> None:
+def test_refusal_without_a_challenge_uses_the_challenge_of_a_ping(registry: FakeRegistry) -> None:
     # gcr.io: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.token_server()
     registry.on("GET", MANIFEST, Reply(401), times=1)
@@ -423,7 +423,7 @@ def test_token_server_that_refuses_stored_credentials_is_named(registry: FakeReg
     assert any("--anonymous" in hint for hint in caught.value.hints())
 
 
-def test_a_missing_helper_is_named_when_asking_anonymously_was_not_enough(
+def test_missing_helper_is_named_when_anonymous_access_is_refused(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.basic(USER, PASSWORD)
@@ -455,7 +455,7 @@ def test_unneeded_credentials_are_not_looked_up(
     "challenge",
     ["Negotiate", "", 'Bearer realm=""', "AWS4-HMAC-SHA256 x=y", "Bearer " + "a" * 20_000],
 )
-def test_an_unknown_challenge_is_named(registry: FakeRegistry, challenge: str) -> None:
+def test_unknown_challenge_scheme_is_named(registry: FakeRegistry, challenge: str) -> None:
     registry.on("GET", MANIFEST, challenged(challenge))
     with source(registry.host) as app, pytest.raises(UnsupportedChallenge, match=registry.host):
         app.document("1.0")
@@ -530,7 +530,7 @@ def test_endless_token_answer_is_limited(engine: str, registry: FakeRegistry, re
         app.document("1.0")
 
 
-def test_a_token_answer_of_exactly_the_limit_is_read(registry: FakeRegistry) -> None:
+def test_token_response_at_the_size_limit_is_read(registry: FakeRegistry) -> None:
     registry.bearer()
     body = b'{"token": "T0KEN-1"}'
     registry.on("GET", "/token", Reply(body=body + b" " * (131_072 - len(body))))
@@ -567,7 +567,7 @@ def test_dead_token_server_is_given_up_after_five_attempts(registry: FakeRegistr
     assert registry.hits[f"GET {MANIFEST}"] == 1
 
 
-def test_a_token_server_may_limit_the_rate(registry: FakeRegistry) -> None:
+def test_token_server_rate_limit_is_respected(registry: FakeRegistry) -> None:
     registry.bearer()
     registry.on("GET", "/token", Reply(429, {"Retry-After": "3600"}))
     with source(registry.host) as app, pytest.raises(RateLimited) as caught:
@@ -607,7 +607,7 @@ def test_malformed_realm_is_not_requested(engine: str, registry: FakeRegistry, r
 
 
 @pytest.mark.parametrize("realm", ["/token", "token", "/"])
-def test_a_relative_realm_stays_on_the_registry(registry: FakeRegistry, realm: str) -> None:
+def test_relative_realm_stays_on_the_registry(registry: FakeRegistry, realm: str) -> None:
     registry.on("GET", MANIFEST, challenged(f"Bearer realm={realm}"), times=1)
     place = {"token": "/v2/team/app/manifests/token"}.get(realm, realm)
     registry.token_server(place)
@@ -642,7 +642,7 @@ def test_realm_with_an_internal_address_is_not_requested(
         app.document("1.0")
 
 
-def test_a_realm_on_another_host_is_normal(engine: str, registry: FakeRegistry) -> None:
+def test_realm_on_another_host_is_requested(engine: str, registry: FakeRegistry) -> None:
     with FakeRegistry() as server:
         tokens = server.token_server()
         port = server.host.rpartition(":")[2]
@@ -710,7 +710,7 @@ def test_auth_logs_and_errors_contain_no_secret(
     assert "you sent *** and ***" in str(caught.value)
 
 
-def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> None:
+def test_credentials_over_plain_http_are_a_warning(registry: FakeRegistry) -> None:
     del registry
     events: list[Event] = []
     with transport(credentials=login("registry.test"), events=events) as wire:
@@ -749,7 +749,7 @@ def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> 
         ({"expires_in": 300, "issued_at": 7}, 300),
     ],
 )
-def test_lifetimes_are_read_leniently(fields: dict[str, object], seconds: float) -> None:
+def test_token_lifetimes_are_parsed_leniently(fields: dict[str, object], seconds: float) -> None:
     body = json.dumps({"token": "t", **fields}).encode()
     assert read_grant(body, REALM, NEW_YEAR).lifetime == pytest.approx(seconds, abs=1)
 
@@ -761,19 +761,19 @@ def test_invalid_token_lifetime_is_the_shortest(number: str) -> None:
     assert read_grant(body, REALM, NEW_YEAR).lifetime == 60
 
 
-def test_either_name_of_the_token_will_do() -> None:
+def test_token_and_access_token_are_accepted() -> None:
     assert read_grant(b'{"access_token": "a"}', REALM, 0).token.reveal() == "a"
     assert read_grant(b'{"token": "t", "access_token": "a"}', REALM, 0).token.reveal() == "t"
     assert read_grant(b'{"token": "", "access_token": "a"}', REALM, 0).token.reveal() == "a"
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_grant_or_a_bad_answer(body: bytes) -> None:
+def test_any_token_response_is_parsed_or_refused(body: bytes) -> None:
     with contextlib.suppress(BadTokenAnswer):
         read_grant(body, REALM, NEW_YEAR)
 
 
-def test_a_replaced_identity_token_is_used_from_then_on(registry: FakeRegistry) -> None:
+def test_replaced_identity_token_is_used_afterwards(registry: FakeRegistry) -> None:
     clock = FakeClock()
     registry.bearer(rotate=True)
     grant = {"access_token": "T0KEN-1", "refresh_token": "N3W1D", "expires_in": 60}
@@ -815,7 +815,7 @@ def test_circular_token_server_redirects_end(registry: FakeRegistry) -> None:
     assert registry.hits["GET /token"] == 6
 
 
-def test_a_user_with_a_colon_is_not_sent(registry: FakeRegistry) -> None:
+def test_user_name_with_a_colon_is_refused(registry: FakeRegistry) -> None:
     registry.basic("a", "b:c")
     credential = Credential("a:b", Secret("c"))
     with (

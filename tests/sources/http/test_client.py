@@ -124,7 +124,7 @@ def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
+def test_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/x", Reply.endless(chunked=chunked))
         with transport(engine) as wire, pytest.raises(LimitExceeded, match="at least"):
@@ -132,7 +132,7 @@ def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None
 
 
 @pytest.mark.parametrize(("size", "fits"), [(1_000, True), (1_001, False)])
-def test_the_limit_itself_is_allowed(engine: str, size: int, fits: bool) -> None:
+def test_body_at_the_size_limit_is_accepted(engine: str, size: int, fits: bool) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(body=b"x" * size))
         if fits:
@@ -165,7 +165,7 @@ def test_cookies_are_not_stored(engine: str, registry: FakeRegistry) -> None:
     assert not any("cookie" in seen.headers for seen in registry.log)
 
 
-def test_repeated_headers_stay_apart(engine: str) -> None:
+def test_repeated_headers_are_kept_separate(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(headers=[("X-A", "1"), ("x-a", "2")]))
         assert wire.fetch(question(registry.host)).headers.all("X-a") == ("1", "2")

@@ -95,7 +95,7 @@ def test_proxy_variable_matches_the_scheme(
         ("/", "https://a.test/", False),
     ],
 )
-def test_exceptions_are_matched(no_proxy: str, url: str, direct: bool) -> None:
+def test_no_proxy_is_matched(no_proxy: str, url: str, direct: bool) -> None:
     found = goes_through(url, ALL_PROXY=PROXY, NO_PROXY=no_proxy)
     assert (found is None) is direct
 
@@ -126,7 +126,7 @@ def test_proxy_credentials_are_not_shown() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_exception_is_read(text: str) -> None:
+def test_any_no_proxy_value_is_parsed(text: str) -> None:
     settings = ProxySettings.load({"ALL_PROXY": PROXY, "NO_PROXY": text})
     settings.find(Url.parse("https://a.test/"))
     settings.find(Url.parse("https://[fd12::1]:1/"))
@@ -151,7 +151,7 @@ def test_plain_http_uses_the_proxy_and_its_credentials(engine: str) -> None:
     assert names.asked == []
 
 
-def test_a_registry_on_this_machine_is_reached_directly(engine: str) -> None:
+def test_loopback_registry_bypasses_the_proxy(engine: str) -> None:
     with FakeRegistry() as registry, FakeRegistry() as proxy:
         registry.serve("team/app", "1.0", IMAGE)
         options = {"environment": {"http_proxy": proxy.url}}

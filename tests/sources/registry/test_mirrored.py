@@ -143,7 +143,7 @@ def test_last_endpoint_is_always_tried(mirror: FakeRegistry) -> None:
     assert len(mirror.log) == 4
 
 
-def test_where_nobody_may_answer_nobody_is_asked(
+def test_no_endpoint_is_requested_without_the_capability(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with (
