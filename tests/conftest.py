@@ -1,4 +1,4 @@
-"""A clean environment, no network, and repeatable properties on CI."""
+"""A clean environment, no network, and reproducible property tests on CI."""
 
 from __future__ import annotations
 

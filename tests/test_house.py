@@ -1,4 +1,4 @@
-"""`scripts/house.py` finds what it counts: circles, names defined twice, and prose."""
+"""`scripts/house.py` finds import circles, duplicate names and dead citations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The composite action and the templates: their commands are taken out of the files and run."""
+"""The composite action and CI templates: their commands are extracted and run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table "To add ..." of CONTRIBUTING.md: a copy of the package is extended as it says.
+"""The table "To add …" of CONTRIBUTING.md, followed on a copy of the package.
 
 Each test changes only the files that the table names, so that a further place to edit fails it.
 """

@@ -1,4 +1,4 @@
-"""What the command loads before it knows what for: every module costs each run its time."""
+"""Modules that are loaded at start-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scripts/suite.py` decides what a run of the tests is worth: it runs on small suites here."""
+"""`scripts/suite.py`, run on small suites."""
 
 from __future__ import annotations
 

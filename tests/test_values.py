@@ -1,4 +1,4 @@
-"""Our `dataclass` does what the standard library's does; only when it does it differs."""
+"""Our `dataclass` behaves like the standard library's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people install: the wheel, built as a release builds it."""
+"""The wheel, built as a release builds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts that end with their test, and a person who types commands."""
+"""Fixtures of the attack tests: hosts, a command runner and Docker's config file."""
 
 from __future__ import annotations
 

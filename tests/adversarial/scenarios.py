@@ -1,4 +1,4 @@
-"""What happens on networks of our own: see `tests.adversarial.namespace`."""
+"""Scenarios that run in a network namespace; see `tests.adversarial.namespace`."""
 
 from __future__ import annotations
 

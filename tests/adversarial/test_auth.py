@@ -1,4 +1,4 @@
-"""Registries and token servers that are after credentials (area "auth" of the catalogue)."""
+"""Registries and token servers that try to obtain credentials (area "auth" of the catalogue)."""
 
 from __future__ import annotations
 

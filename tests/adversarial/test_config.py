@@ -1,4 +1,4 @@
-"""Files of credentials, and helpers (area "config" of the catalogue)."""
+"""Credential files and helpers (area "config" of the catalogue)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indexes that mislead (area "index" of the catalogue)."""
+"""Misleading indexes (area "index" of the catalogue)."""
 
 from __future__ import annotations
 

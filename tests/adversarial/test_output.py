@@ -1,4 +1,4 @@
-"""What comes out, whatever comes in: escapes, JSON, pipes, classes (area "cli")."""
+"""Output for hostile input: escapes, JSON, pipes, error classes (area "cli")."""
 
 from __future__ import annotations
 

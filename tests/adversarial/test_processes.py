@@ -1,4 +1,4 @@
-"""Signals, small machines and closed streams (area "cli", and the fault table)."""
+"""Signals, resource limits and closed streams (area "cli", and the fault table)."""
 
 from __future__ import annotations
 

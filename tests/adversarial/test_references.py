@@ -1,4 +1,4 @@
-"""References, good and bad (CLI-001 and CLI-002 of the catalogue)."""
+"""Valid and invalid references (CLI-001 and CLI-002 of the catalogue)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who answers must prove who they are (CLI-014 and CLI-015 of the catalogue)."""
+"""TLS verification of every host (CLI-014 and CLI-015 of the catalogue)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the command line in this process, and seeing what a person would see."""
+"""Run the command line in this process and capture its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver check`, as a person sees it and as a script branches on it."""
+"""Output and exit statuses of `resolver check`."""
 
 from __future__ import annotations
 

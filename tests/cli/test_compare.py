@@ -1,4 +1,4 @@
-"""`resolver compare`, as a person sees it."""
+"""Output of `resolver compare`."""
 
 from __future__ import annotations
 

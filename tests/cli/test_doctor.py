@@ -1,4 +1,4 @@
-"""`resolver doctor`, as a person and a pipeline see it."""
+"""Output of `resolver doctor`, for people and pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver export`, as a person sees it."""
+"""Output of `resolver export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that a command reads: a FIFO or a device in the place of one never makes it wait."""
+"""Files that a command reads: a FIFO or a device never blocks it."""
 
 from __future__ import annotations
 

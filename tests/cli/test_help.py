@@ -1,4 +1,4 @@
-"""`resolver help`: the pages fit, their claims are those of the code, and their examples run."""
+"""`resolver help`: topics fit the page, match the code, and their examples run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver inspect`, `platforms` and `tags`, as a person sees them."""
+"""Output of `resolver inspect`, `platforms` and `tags`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver lint`, as a person and as a script see it."""
+"""Output of `resolver lint`."""
 
 from __future__ import annotations
 

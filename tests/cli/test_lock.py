@@ -1,4 +1,4 @@
-"""`resolver lock`, as a person sees it."""
+"""Output of `resolver lock`."""
 
 from __future__ import annotations
 

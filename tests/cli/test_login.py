@@ -1,4 +1,4 @@
-"""`resolver login` and `logout`, as a person and a script see them."""
+"""Output of `resolver login` and `logout`."""
 
 from __future__ import annotations
 

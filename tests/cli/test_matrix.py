@@ -1,4 +1,4 @@
-"""`resolver matrix`, as a pipeline reads it."""
+"""Output of `resolver matrix`, as read by a pipeline."""
 
 from __future__ import annotations
 

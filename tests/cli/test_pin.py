@@ -1,4 +1,4 @@
-"""`resolver pin`, as a person sees it."""
+"""Output of `resolver pin`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver plan`, as a person sees it."""
+"""Output of `resolver plan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver pull`, as a person and as a script see it."""
+"""Output of `resolver pull`, in a log and for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resolver resolve`, as a person sees it: status, stdout, stderr."""
+"""Output of `resolver resolve`: status, stdout, stderr."""
 
 from __future__ import annotations
 

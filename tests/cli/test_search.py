@@ -1,4 +1,4 @@
-"""`resolver search` and `quota`, as a person sees them."""
+"""Output of `resolver search` and `quota`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit statuses, as a shell script branches on them.
+"""Exit statuses, as a shell script uses them.
 
 Source: docs/architecture.md, "Exit statuses". Every command that can end with a status runs in this
 process; a new command joins a table here. For each status a shell script branches on `$?` of the

@@ -1,4 +1,4 @@
-"""`ls`, `rm`, `gc`, `verify`, `du` and `inspect store:`, as a person sees them."""
+"""Output of `ls`, `rm`, `gc`, `verify`, `du` and `inspect store:`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pull on a real terminal: what moves, what stays, and what an interrupt leaves behind."""
+"""A pull on a real terminal: live progress, final lines, and interrupts."""
 
 from __future__ import annotations
 

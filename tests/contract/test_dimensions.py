@@ -1,4 +1,4 @@
-"""What every row of DIMENSIONS keeps to, so that adding one is adding a row."""
+"""Contract of every row of DIMENSIONS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of every row of `RULES`: explained, found where it should be, and only there."""
+"""Contract of every row of `RULES`: explained, and found exactly where it should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of `core.content.Source`, over every place there is.
+"""Contract of `core.content.Source`, for every local source.
 
 To let a new place be tested, write how to fill it with an image and add a row to `PLACES`.
 """

@@ -1,4 +1,4 @@
-"""The catalogue of hostile documents: each is refused for its reason, or accepted."""
+"""The catalogue of hostile documents: each is refused for the expected reason, or accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Things that need a file system, or a network, of our own: done in a namespace.
+"""Scenarios that need their own file system or network: run in a namespace.
 
 Started as `python -m tests.faults.inside SCENARIO ARGUMENTS` inside `unshare`, this runs one
 scenario and writes what came of it as JSON.

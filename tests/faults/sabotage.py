@@ -1,4 +1,4 @@
-"""Defects put into the store: what `resolver` would be without one of its safeguards.
+"""Defects of a store: `resolver` without one of its safeguards.
 
 Each function changes the process that it runs in, for good; the crew runs them in forks.
 """

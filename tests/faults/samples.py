@@ -1,4 +1,4 @@
-"""The images of the catalogue: img-a:1, img-a:2 that shares two layers with it, and a small one."""
+"""Images of the catalogue: img-a:1, img-a:2 that shares two layers with it, and a small one."""
 
 from __future__ import annotations
 

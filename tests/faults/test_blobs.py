@@ -1,4 +1,4 @@
-"""Area `blob`: bodies that are cut, changed, too long, of the wrong part, or honest."""
+"""Area `blob`: bodies that are cut, altered, too long, or the wrong range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registries that misbehave at random, in many small parts, and recover in the end."""
+"""Registries that fail at random and recover in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Negative controls: stores that are bad on purpose, and the checks that must find them out.
+"""Negative controls: deliberately defective stores, which the checks must detect.
 
 A green run of this folder would prove nothing if these did not fail it.
 """
@@ -18,7 +18,7 @@ from resolver.store.blobs import Blobs
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
-from tests.faults.test_crowds import Sampler, counted, slow
+from tests.faults.test_concurrency import Sampler, counted, slow
 from tests.kit.messages import Reply
 from tests.kit.outcomes import (
     PASSWORD,

@@ -1,4 +1,4 @@
-"""Processes that die, or are refused, at any call to the system; and power that fails then.
+"""Processes killed or refused at any system call, and power cuts at that moment.
 
 The next pull needs no repair and fetches what is missing, nothing else. By default some of the
 calls are looked at, others each time; RESOLVER_SOAK=1 looks at all of them.

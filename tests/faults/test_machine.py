@@ -1,4 +1,4 @@
-"""Area `fault`: disks, networks, limits and registries that fail; dying is in `test_deaths.py`."""
+"""Area `fault`: failing disks, networks, limits and registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strict reader: what it reads, and what it refuses with line and column."""
+"""The strict YAML reader: accepted input, and errors with line and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML with positions: what is read, what is refused, and the limits."""
+"""YAML nodes with positions: accepted input, errors and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CI systems do with what they are handed, after their documents and their own source."""
+"""Readers of CI outputs and log commands, following the documentation and source of each system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock without waiting, credentials and clients for the tests of requests."""
+"""A fake clock, credentials and clients for tests of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fake registry serves: the distribution API over content in memory.
+"""Content of the fake registry: the distribution API over content in memory.
 
 Source: OCI distribution-spec v1.1.1, "Endpoints"; the paging and the codes are those of CNCF
 distribution.

@@ -1,4 +1,4 @@
-"""What the tests of exports share: a store with images in it, and readers of what came out."""
+"""Helpers for tests of exports: a filled store, and readers of layouts and archives."""
 
 from __future__ import annotations
 

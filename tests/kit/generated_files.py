@@ -1,4 +1,4 @@
-"""Random files that name images, in every style."""
+"""Hypothesis strategies for files that name images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the wire of a fake: requests as they came, and scripted replies."""
+"""Requests as received by a fake, and scripted replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one command did, and what must hold of its output whatever happened.
+"""The outcome of one command, and invariants of its output.
 
 The checks raise `Broken` with the number of the invariant, so that negative controls can tell a
 failed check from a broken test.

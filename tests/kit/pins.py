@@ -1,4 +1,4 @@
-"""What tests of `pin` share: pinning a text without a registry, and two second opinions on it."""
+"""Helpers for tests of `pin`: pin a text without a registry, and two independent parsers."""
 
 from __future__ import annotations
 

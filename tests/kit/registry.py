@@ -1,4 +1,4 @@
-"""A registry that lives in a test: serves images, misbehaves on request, remembers everything.
+"""A fake registry: serves images, misbehaves on request, and records every request.
 
     with FakeRegistry() as registry:
         registry.serve("team/app", "1.0", image)

@@ -1,4 +1,4 @@
-"""Endings of commands, and an answer with findings that renders as the real ones do."""
+"""Results of commands, and an answer with findings for render tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long soak tests run: briefly, or longer on request."""
+"""The duration of soak tests: short, or long on request."""
 
 from __future__ import annotations
 

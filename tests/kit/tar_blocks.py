@@ -1,4 +1,4 @@
-"""Tar archives written block by block, as no honest program would."""
+"""Tar archives written block by block, including invalid ones."""
 
 from __future__ import annotations
 

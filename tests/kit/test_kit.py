@@ -1,4 +1,4 @@
-"""The fake registry is honest: what is scripted really happens on the wire."""
+"""The fake registry sends on the wire exactly what was scripted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server that can misbehave byte by byte, and remembers every request.
+"""A small HTTP/1.1 server that can misbehave byte by byte, and records every request.
 
 Own code on sockets, because the standard library's server writes well-formed answers only.
 """

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through ChromeDriver by what the W3C's WebDriver says, and no more.
+"""A headless Chromium, controlled through ChromeDriver by W3C WebDriver requests.
 
 The client is the standard library's: the calls are few, and a client of its own weight would be
 one more thing to keep.

@@ -1,4 +1,4 @@
-"""An image with attestations, pulled whole from a real registry, goes whole to those it is for."""
+"""An image with attestations, pulled completely, exported and served to other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves the store, read by those it is for: skopeo, umoci, containerd."""
+"""Exports read by skopeo, umoci and containerd."""
 
 from __future__ import annotations
 

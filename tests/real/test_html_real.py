@@ -1,4 +1,4 @@
-"""Pages in a real browser: they fit every screen, run nothing, and a keyboard is enough."""
+"""HTML pages in a real browser: layout, policy and keyboard operation."""
 
 from __future__ import annotations
 

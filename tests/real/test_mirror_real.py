@@ -1,4 +1,4 @@
-"""`serve --mirror` between a real registry and real tools; and the files that point them there."""
+"""`serve --mirror` between a real registry and real tools, and their configuration files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pinning against CNCF distribution's registry; skopeo reads what the pinned names mean."""
+"""Pinning against CNCF distribution's registry, verified with skopeo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `serve` serves, pulled by others: skopeo and containerd."""
+"""Pulling from `serve` with skopeo and containerd."""
 
 from __future__ import annotations
 

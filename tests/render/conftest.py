@@ -1,4 +1,4 @@
-"""A rule book and an answer of the tests' own, joined as any other would be."""
+"""A rule book and an answer for render tests, registered like any other."""
 
 from __future__ import annotations
 

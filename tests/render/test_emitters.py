@@ -1,4 +1,4 @@
-"""What CI systems are handed, read back as they would; their limits; nothing else gets through."""
+"""CI outputs, read back as each system does; their limits; and escaping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live progress: what is left on the terminal when it has ended, and how wide it ever was."""
+"""Live progress: final terminal content, and width of every frame."""
 
 from __future__ import annotations
 

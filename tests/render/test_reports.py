@@ -1,4 +1,4 @@
-"""Report files: valid by the schemas their readers publish, and saying what they should."""
+"""Report files: valid by their published schemas, with the expected content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfers that end badly: at every call to the system, by an error and by SIGKILL."""
+"""Transfers that fail or are killed at every system call."""
 
 from __future__ import annotations
 

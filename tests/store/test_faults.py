@@ -1,4 +1,4 @@
-"""The store under fire: calls that fail, processes that die, locks that are held."""
+"""Failing calls, killed processes and held locks of a store."""
 
 from __future__ import annotations
 

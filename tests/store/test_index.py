@@ -1,4 +1,4 @@
-"""The index of names: as fast as promised, never the truth, and no reason for anything to fail."""
+"""The list index of names: as correct as reading every file, and optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is using the store: as long as they live, and no longer."""
+"""Leases keep content as long as their process lives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store knows references to mean."""
+"""Name records of the store."""
 
 from __future__ import annotations
 

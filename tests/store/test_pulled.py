@@ -1,4 +1,4 @@
-"""What a name means once it was pulled: nothing but another pull changes it."""
+"""Records of pulled images, which only another pull changes."""
 
 from __future__ import annotations
 

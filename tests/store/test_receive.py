@@ -1,4 +1,4 @@
-"""Taking blobs in piece by piece: in any order, over several lives, and only if they are right."""
+"""Receiving blobs in pieces: in any order, in several processes, and verified."""
 
 from __future__ import annotations
 

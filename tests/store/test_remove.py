@@ -1,4 +1,4 @@
-"""Removing images: names first, then what nothing else needs; and what is refused."""
+"""Removing images: names first, then unneeded content; and refusals."""
 
 from __future__ import annotations
 

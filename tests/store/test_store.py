@@ -1,4 +1,4 @@
-"""The store as a place for content: what goes in is verified, and so is what comes out."""
+"""The store: content is verified when it is added and when it is read."""
 
 from __future__ import annotations
 

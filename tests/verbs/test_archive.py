@@ -1,4 +1,4 @@
-"""Export to one tar: deterministic, and the same image for every reader."""
+"""Export to one tar: reproducible, and the same image for every reader."""
 
 from __future__ import annotations
 

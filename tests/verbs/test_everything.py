@@ -1,4 +1,4 @@
-"""All of an index means every entry: pulled, listed, exported and served with its own digest."""
+"""`-p all`: every entry of an index is pulled, listed, exported and served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the trees of images: layers once, verified to the end, from wherever they are."""
+"""Reading file trees of images: each layer once, verified to its end, from any source."""
 
 from __future__ import annotations
 

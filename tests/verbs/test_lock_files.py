@@ -1,4 +1,4 @@
-"""Locks of another hand: the samples of the catalogue, and what else YAML might bring along."""
+"""Lock files written by others: the samples of the catalogue, and hostile YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a file looks like: digests go where images are, and every other byte stays."""
+"""Properties of `pin` over generated files: only digests change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content that is on this machine already: taken from where it is, and never on trust."""
+"""Content from local sources: copied from there, and verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is missing of a blob, cut into stretches: every byte once, and none twice."""
+"""Splitting the missing part of a blob into ranges."""
 
 from __future__ import annotations
 

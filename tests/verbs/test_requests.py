@@ -1,4 +1,4 @@
-"""What each question costs, counted at the registry (issue "resolve", "What it must show")."""
+"""The requests that each operation costs, counted at the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a tree of documents to one manifest: the descriptor tier of the vectors, and the limits."""
+"""From a tree of documents to one manifest: the descriptor vectors, and the limits."""
 
 from __future__ import annotations
 

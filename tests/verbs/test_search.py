@@ -1,4 +1,4 @@
-"""Searching a scripted Hub and other registries, and asking for quotas."""
+"""Searching a scripted Docker Hub and other registries, and quotas."""
 
 from __future__ import annotations
 

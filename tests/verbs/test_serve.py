@@ -1,4 +1,4 @@
-"""The embedded registry: what it answers, and that it only ever reads."""
+"""The embedded registry: its responses, all of them read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store and a layout look like to other clients, and who is answered at all."""
+"""The catalog of a store or a layout, and access control of the server."""
 
 from __future__ import annotations
 

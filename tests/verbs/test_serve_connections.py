@@ -1,4 +1,4 @@
-"""Many clients of one server, and those that try to keep the others out."""
+"""Many clients of one server, including hostile ones."""
 
 from __future__ import annotations
 

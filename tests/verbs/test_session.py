@@ -1,4 +1,4 @@
-"""The library's verbs about pulling and keeping, as the README shows them."""
+"""Pull, export and removal through the library, as the README shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags for a platform: looked at in order, no further than the last hit, and never twice."""
+"""Tags for a platform: requests in order, none after the last match, and none twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One verb over many: order kept, failures as values, defects and interrupts as ends."""
+"""`for_each`: order, failures as values, and interrupts."""
 
 from __future__ import annotations
 

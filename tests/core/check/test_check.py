@@ -1,4 +1,4 @@
-"""Checking: what counts as offered, what is found, and that order never matters."""
+"""Checking: counted builds, findings, and independence of order."""
 
 from __future__ import annotations
 

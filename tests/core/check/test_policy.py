@@ -1,4 +1,4 @@
-"""Policy files: what they mean, and every mistake with its line and column."""
+"""Policy files: their meaning, and every error with line and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparing: pairs of builds, what is to be fetched, what is missing, and what counts."""
+"""Comparing: pairs of builds, sizes to fetch, missing platforms, and thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What builds do not agree on, and what of it is meant to be."""
+"""Drift between builds, and ignore rules."""
 
 from __future__ import annotations
 

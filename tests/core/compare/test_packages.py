@@ -1,4 +1,4 @@
-"""Package databases: installed packages, and what cannot be read."""
+"""Package databases: installed packages, and unreadable databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What machine a program is for."""
+"""The platform of an executable."""
 
 from __future__ import annotations
 

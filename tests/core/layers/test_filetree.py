@@ -1,4 +1,4 @@
-"""Layers laid over one another."""
+"""File trees of layers applied in order."""
 
 from __future__ import annotations
 

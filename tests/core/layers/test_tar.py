@@ -1,4 +1,4 @@
-"""The strict tar reader: what it reads, what it refuses, and where its limits are."""
+"""The strict tar reader: accepted archives, refused ones, and its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GNU tar is the judge: what it lists of archives that it, or Python, wrote, is what we read."""
+"""GNU tar and our reader list the same entries of archives that GNU tar or Python wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extended attributes: what is read of records, and how it is shown."""
+"""Extended attributes: parsing of records, and formatting."""
 
 from __future__ import annotations
 

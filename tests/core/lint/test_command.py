@@ -1,4 +1,4 @@
-"""Names across layers that are known in part, and the places where a program may be."""
+"""Finding the entrypoint of an image in partly known layers."""
 
 from __future__ import annotations
 

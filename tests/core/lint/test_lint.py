@@ -1,4 +1,4 @@
-"""Rules of lint over made-up images: what holds whatever the image is."""
+"""Properties of lint over generated images."""
 
 from __future__ import annotations
 

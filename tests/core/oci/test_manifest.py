@@ -1,4 +1,4 @@
-"""Indexes and manifests: one document is one thing, and every fault has a path."""
+"""Indexes and manifests: document types, and errors with their paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References: Docker's grammar, and a reason for each mistake."""
+"""References: Docker's grammar, and a reason for each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets: references, and prefixes for what is on this machine."""
+"""Targets: references, and prefixes of local places."""
 
 from __future__ import annotations
 

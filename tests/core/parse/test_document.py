@@ -1,4 +1,4 @@
-"""The reader of documents: TOML, whose values have no position, and lists without brackets."""
+"""The document reader: TOML, which has no positions, and single strings as lists."""
 
 from __future__ import annotations
 

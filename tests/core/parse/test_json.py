@@ -1,4 +1,4 @@
-"""The strict reader: what two programs could read differently is refused."""
+"""The strict JSON reader refuses what two programs could read differently."""
 
 from __future__ import annotations
 

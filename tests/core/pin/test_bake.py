@@ -1,4 +1,4 @@
-"""HCL of bake files: read for its structure, with the place of every string."""
+"""HCL of bake files: structure, and the position of every string."""
 
 from __future__ import annotations
 

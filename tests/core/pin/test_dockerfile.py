@@ -1,4 +1,4 @@
-"""Images in Dockerfiles: every place they can be, and every place that only looks so."""
+"""Images in Dockerfiles: every position of one, and text that only looks like one."""
 
 from __future__ import annotations
 

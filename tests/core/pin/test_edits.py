@@ -1,4 +1,4 @@
-"""Digests with keys of their own, tags that are numbers, and references in several keys."""
+"""Digests with separate keys, tags that are numbers, and references in several keys."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_helm_values_are_pinned(text: str, pinned: str) -> None:
         ("repository: r\ntag: ''\n", "not in this file"),
         ("repository: r\ntag:\n", "not in this file"),
         ("repository: R\ntag: v1\n", "lowercase"),
-        ('repository: r\ntag: "v\\x31"\n', "no separate field"),
-        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no separate field"),
-        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no separate field"),
+        ('repository: r\ntag: "v\\x31"\n', "no separate"),
+        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no separate"),
         ("repository: r\ntag: {a: b}\n", "not in this file"),
         ("repository: r\ntag: v1\ndigest: |\n  x\n", "is not an image reference"),
-        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no separate field"),
+        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no separate"),
     ],
 )  # fmt: skip
 def test_helm_values_that_cannot_be_pinned(text: str, reason: str) -> None:
@@ -128,10 +128,10 @@ def test_kustomization_digest_before_its_tag_is_kept() -> None:
     [
         ("images:\n- {name: a, newTag: 1.10}\n", "number"),
         ("images:\n- name: A\n  newTag: v1\n", "lowercase"),
-        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no separate field"),
-        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no separate field"),
-        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no separate field"),
-        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no separate field"),
+        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no separate"),
+        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no separate"),
+        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no separate"),
     ],
 )
 def test_kustomizations_that_cannot_be_pinned(text: str, reason: str) -> None:

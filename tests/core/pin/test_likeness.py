@@ -1,4 +1,4 @@
-"""What looks like an image reference, and what does not."""
+"""Recognition of text that looks like an image reference."""
 
 from __future__ import annotations
 

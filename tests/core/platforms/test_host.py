@@ -1,4 +1,4 @@
-"""From what a machine calls itself to its platform."""
+"""Detection of the platform of a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write for a platform, and what is made of it."""
+"""Parsing of platforms as people write them."""
 
 from __future__ import annotations
 

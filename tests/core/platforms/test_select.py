@@ -1,4 +1,4 @@
-"""Selecting an entry: the vectors, the grades, the reasons, and what always holds."""
+"""Selecting an entry: vectors, grades, reasons and properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing spellings together, and writing platforms down."""
+"""Normalising and formatting platforms."""
 
 from __future__ import annotations
 

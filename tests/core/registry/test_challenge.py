@@ -1,4 +1,4 @@
-"""Challenges: what is complete counts, and every line ends."""
+"""Parsing of authentication challenges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of tags, and ranges of versions."""
+"""The order of tags, and version ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices: a job for each platform, the machine it runs on, and nothing that could hurt."""
+"""Matrices: a job for each platform, its runner, and safe values."""
 
 from __future__ import annotations
 

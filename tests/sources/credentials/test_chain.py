@@ -1,4 +1,4 @@
-"""Which credential a registry gets, from which place, and who is never shown one."""
+"""Which credential a registry gets, from which source, and that no other host gets it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of other clients: what is taken, what is refused, and that no value is ever repeated."""
+"""Credential files of other clients: accepted entries, refused ones, and no values in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credential helpers: their input, their answers, and how they are stopped."""
+"""Credential helpers: their input, their answers, and their limits."""
 
 from __future__ import annotations
 

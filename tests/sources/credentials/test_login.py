@@ -1,4 +1,4 @@
-"""Keeping and forgetting logins: where Docker's users keep them, and nothing else is touched."""
+"""Storing and removing logins where Docker keeps them, without other changes."""
 
 from __future__ import annotations
 

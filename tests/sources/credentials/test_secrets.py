@@ -1,4 +1,4 @@
-"""Secrets do not print, and do not travel."""
+"""Secrets cannot be printed or pickled."""
 
 from __future__ import annotations
 

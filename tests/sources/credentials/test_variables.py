@@ -1,4 +1,4 @@
-"""The variables that people have set already: each against a real server or proxy on this machine.
+"""Environment variables of other tools, each against a real server or proxy on this machine.
 
 `SSL_CERT_FILE` and `SSL_CERT_DIR` are in `test_tls.py`, `DOCKER_DEFAULT_PLATFORM` needs no network.
 """

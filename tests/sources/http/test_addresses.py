@@ -1,4 +1,4 @@
-"""Where a registry may lead, and where never."""
+"""The address policy: where a registry may redirect requests."""
 
 from __future__ import annotations
 

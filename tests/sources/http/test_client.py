@@ -1,4 +1,4 @@
-"""One exchange, over both engines: headers, limits, timeouts, logs, and what fails."""
+"""One exchange over both engines: headers, limits, timeouts, logs, and failures."""
 
 from __future__ import annotations
 

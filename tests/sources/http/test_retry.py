@@ -1,4 +1,4 @@
-"""When to try again, and when to wait; no test here waits for real."""
+"""Retries and waits, on a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing what refers to a manifest, from registries with the API, without it, and halfway."""
+"""Listing referrers of a manifest, with and without the API."""
 
 from __future__ import annotations
 

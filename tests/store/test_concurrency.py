@@ -1,4 +1,4 @@
-"""Many processes on one store: they share the work, and collection takes nothing from them."""
+"""Many processes on one store share their work, and collection takes nothing from them."""
 
 from __future__ import annotations
 

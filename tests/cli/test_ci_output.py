@@ -1,4 +1,4 @@
-"""`--emit` and `--report`, as a pipeline meets them: every command, well or not."""
+"""`--emit` and `--report` of every command, on success and on failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks in the forms of other tools, read back by what reads those."""
+"""`lock export` formats, read back by the tools that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Area `concurrency`: many processes with one store, all of them real."""
+"""Area `concurrency`: many real processes with one store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help, mistakes and the demo: what a person reads when things are not yet right."""
+"""Help pages, usage errors and the demo."""
 
 from __future__ import annotations
 
