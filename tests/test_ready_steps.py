@@ -90,7 +90,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def filled(text: object, known: Mapping[str, str]) -> str:
-    """Put values in place of expressions, as GitHub and Azure do before a script runs."""
+    """Replace expressions by values, as GitHub and Azure do before a script runs."""
     return EXPRESSION.sub(lambda match: known.get(match[1], ""), str(text))
 
 
@@ -114,7 +114,7 @@ def steps() -> list[dict[str, Any]]:
 
 
 def use_action(machine: Machine, **given: str) -> int:
-    """Run the action as a runner would: each script in bash, outputs by file, the first no ends."""
+    """Run the action as a runner does: each script in bash, outputs by file, stop at a failure."""
     action = read(ACTION)
     known = {f"inputs.{name}": row.get("default", "") for name, row in action["inputs"].items()}
     known |= {f"inputs.{name}": value for name, value in given.items()}
@@ -180,7 +180,7 @@ def test_action_installs_resolver_and_sets_outputs(machine: Machine, registry: s
 
 @pytest.fixture
 def installed(machine: Machine) -> Machine:
-    """A machine where installing is done already: `pip` has nothing to do."""
+    """A machine with resolver installed, where `pip` does nothing."""
     python = Path(machine.variables["PATH"].partition(":")[0]) / "python3"
     program = python.parent / "resolver"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m resolver "$@"\n')

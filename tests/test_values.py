@@ -30,7 +30,7 @@ KINDS = [
 
 
 class Body:
-    """What both decorators get."""
+    """The class body for both decorators."""
 
     one: int
     two: str = "2"

@@ -63,7 +63,7 @@ class Actor:
         return outcome
 
     def process(self, *words: str, batch: bool = False, **how: Any) -> Outcome:
-        """Run the command line in a process of its own."""
+        """Run the command line in a separate process."""
         outcome = run_there(words, self.store, **how)
         self.check(outcome, batch=batch, as_json="--json" in words)
         return outcome

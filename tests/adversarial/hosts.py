@@ -52,7 +52,7 @@ class Hosts:
 
 
 def at_port(port: int) -> Any:
-    """Make fakes created meanwhile listen on this port instead of a free one."""
+    """Make fakes created in this block listen on this port instead of a free one."""
     create = socket.create_server
 
     def created(address: tuple[str, int], **how: Any) -> socket.socket:

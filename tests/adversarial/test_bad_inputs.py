@@ -219,7 +219,7 @@ def test_lock_file_is_read_or_refused_without_side_effects(
     act: Actor, case: dict[str, Any]
 ) -> None:
     place = str(FOLDER / case["file"])
-    # Nobody is asked: what counts is how far it comes.
+    # No request is sent: only parsing counts.
     for verb, words in (("LOCKCHECK", ("--offline",)), ("RESOLVE", ("--locked",))):
         outcome = act(verb, *words, "--lock-file", place)
         if case["expect"] == "accept":

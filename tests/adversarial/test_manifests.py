@@ -89,7 +89,7 @@ def test_man_006_manifest_above_the_size_limit_is_not_read(
     body = padded(LIMIT + 1)
     registry.on("GET", "/v2/app/manifests/big", Reply(200, {"Content-Type": OCI_MANIFEST}, body))
     refused(act("RESOLVE", f"{registry.host}/app:big"), "LIMIT", str(LIMIT))
-    # The kernel takes some bytes without anybody reading them.
+    # The kernel buffers some bytes that are never read.
     assert registry.wait_for(lambda: all(seen.done for seen in registry.log))
     assert all(seen.sent < 1_048_576 for seen in registry.log)
 
@@ -186,7 +186,7 @@ def test_man_018_digest_that_is_a_path_writes_no_file(
 
 
 def outside(act: Actor) -> dict[str, bytes]:
-    """Take a picture of everything beside the store."""
+    """Take a snapshot of everything outside the store."""
     files = (path for path in act.folder.rglob("*") if act.store not in path.parents)
     return {str(path): path.read_bytes() for path in files if path.is_file()}
 
@@ -239,7 +239,7 @@ def test_man_023_schema_1_is_named_as_unsupported(act: Actor, registry: FakeRegi
 def test_man_026_wrong_embedded_bytes_are_never_used(act: Actor, registry: FakeRegistry) -> None:
     image = build_image("linux/amd64")
     fields = json.loads(image.body)
-    # What is embedded would make it an image for arm64.
+    # The embedded config would make it an image for arm64.
     fields["config"]["data"] = "eyJhcmNoaXRlY3R1cmUiOiJhcm02NCIsIm9zIjoibGludXgifQ=="
     registry.serve("app", "data", from_dict(fields, parts=[image]))
     outcome = act("RESOLVE", f"{registry.host}/app:data", "-p", "linux/amd64")

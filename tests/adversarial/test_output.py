@@ -37,7 +37,7 @@ CONTROLS = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x2
 
 @pytest.fixture
 def evil(hosts: Hosts) -> FakeRegistry:
-    """Return a registry that puts control characters wherever text can be."""
+    """Return a registry that puts control characters into every text."""
     registry = hosts.registry()
     history = [{"created_by": EVIL, "comment": EVIL, "author": EVIL}]
     settings = {
@@ -55,7 +55,7 @@ def evil(hosts: Hosts) -> FakeRegistry:
     image = build_image("linux/amd64", config=changes)
     fields = json.loads(image.body)
     fields["annotations"] = {"k": CONTROLS + EVIL, "\x1b[31m": "v"}
-    # A media type may hold no line break and no NUL, but all else.
+    # A media type may contain anything but line breaks and NUL.
     fields["layers"][0]["mediaType"] = "x/" + re.sub("[\r\n\0]", " ", EVIL)
     registry.serve("app", "image", from_dict(fields, parts=[image]))
     index = build_index([image], annotations={"a": EVIL, EVIL: "b"})

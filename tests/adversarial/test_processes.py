@@ -37,7 +37,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
 
 
 def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
-    """Start a command whose output is kept."""
+    """Start a command and capture its output."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(act.store)}
     text = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
@@ -140,7 +140,7 @@ def test_unwritable_store_is_reported_once(act: Actor, registry: FakeRegistry, s
 
 
 def bare(*words: str, **variables: str) -> Outcome:
-    """Run the command with no environment but what is named."""
+    """Run the command with only these environment variables."""
     done = subprocess.run(
         [sys.executable, "-m", "resolver", *words],
         check=False,
@@ -243,7 +243,7 @@ def test_closing_all_streams_still_gives_a_status(act: Actor, registry: FakeRegi
 
 
 def limited(act: Actor, limit: Callable[[], None], *words: str) -> Outcome:
-    """Run the command after `limit` has made the process small."""
+    """Run the command with a resource limit."""
     with start(act, *words, preexec_fn=limit) as process:
         out, err = process.communicate(timeout=60)
     outcome = Outcome(process.returncode, out, err)

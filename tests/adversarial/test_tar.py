@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
 
-#: What would touch files, or make them.
+#: Functions that open or create files.
 _TOUCHING = {
     "open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove", "os.chmod", "os.chown",
     "shutil.copyfile", "subprocess.Popen", "os.mknod",
@@ -58,7 +58,7 @@ sys.addaudithook(_look)
 
 @pytest.fixture
 def untouched() -> Iterator[None]:
-    """See to it that nothing on this machine is opened or made (I2)."""
+    """Ensure that nothing on this machine is opened or created (I2)."""
     _watched.seen = []
     yield
     seen, _watched.seen = _watched.seen, None
@@ -255,7 +255,7 @@ def test_tar_024_package_databases_are_limited(
 
 
 def _contents(count: int, seed: int) -> Iterator[bytes]:
-    """The same paths everywhere, and other contents."""
+    """The same paths in each tree, with different contents."""
     for each in range(count):
         yield member(b"usr/lib/pkg%d/module-%d.py" % (each // 500, each), b"%d" % seed)
 

@@ -364,7 +364,7 @@ def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
         assert run("matrix", name, keep=True).stderr.count(limit) == 1
         assert limit not in run("matrix", name, "-p", "linux/amd64", keep=True).stderr
 
-        # What is asked for the other platform has nothing to do with it.
+        # The requirements of the other platform do not apply.
         assert run("check", name, "--require", "linux/amd64").status == 0
         assert run("resolve", name, "-p", "linux/amd64").stderr == ""
         assert run("plan", name, "-p", "linux/amd64").status == 0

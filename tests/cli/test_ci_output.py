@@ -146,7 +146,7 @@ def test_ci_output_is_written_only_on_request(run: Run, registry: str, github: P
     assert (github / "github_output").read_text() == ""
 
 
-# What people see
+# Output on a terminal
 
 
 def test_ci_output_files_of_github_after_a_resolve(run: Run, registry: str, github: Path) -> None:
@@ -331,7 +331,7 @@ def test_ci_output_reports_usage_errors(run: Run) -> None:
     assert error.get("type") == "invalid-reference"
 
 
-# What goes wrong
+# Failures
 
 
 def test_unwritable_ci_output_is_a_separate_error(run: Run, registry: str) -> None:

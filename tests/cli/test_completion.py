@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ask(line: str, shell: str = "zsh") -> str:
-    """Complete a line in a process of its own, as a shell would have it done."""
+    """Complete a line in a separate process, as a shell does."""
     return command(
         environment={
             "_RESOLVER_COMPLETE": f"complete_{shell}",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HEX = f"sha256:{'0' * 64}"
 NAMES = [name for _group, name, _module in COMMANDS]
-#: Every line that is there to be typed: four blanks before it, and not part of a program.
+#: Every command line: indented by four spaces, and not part of a script.
 EXAMPLES = [
     (topic, line.strip().replace("sha256:…", HEX))
     for topic in TOPICS
@@ -102,7 +102,7 @@ def test_help_lists_every_topic_including_one_named_like_a_command() -> None:
     there = {path.stem for path in Path(resolver.__file__).with_name("topics").iterdir()}
 
     assert there == set(TOPICS)
-    # What it prints is told at once on its page.
+    # Its help page describes its output.
     assert there & set(NAMES) == {"platforms"}
     assert "resolver platforms --help" in read("platforms")
 
@@ -163,7 +163,7 @@ def _texts(value: object) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-# What they claim
+# Claims
 
 
 def test_reference_examples_in_help_are_correct() -> None:

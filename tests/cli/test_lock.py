@@ -28,7 +28,7 @@ def locked(run: Run, registry: str) -> str:
 
 
 def edit(*changes: tuple[str, str]) -> None:
-    """Let some time go by, in the lock."""
+    """Set the lock's times back."""
     text = FILE.read_text()
     for old, new in changes:
         assert old in text

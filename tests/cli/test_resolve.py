@@ -400,5 +400,5 @@ def test_resolve_names_the_variable_of_an_invalid_platform(
 
     assert seen.status == 2
     assert f"the variable `{variable}` sets it" in seen.stderr
-    # What somebody typed is somebody's own.
+    # The user's own input is not escaped.
     assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr

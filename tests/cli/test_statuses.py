@@ -43,7 +43,7 @@ ASKING = (
     "compare REF",
     "lock REF",
 )
-#: The one that asks about what a file names.
+#: The command that reads references from a file.
 PIN = "pin Dockerfile"
 TAGS = "tags REPO"
 #: Commands about the store.
@@ -59,7 +59,7 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 class Shell:
-    """Runs lines of `resolver` here, and scripts in which it is the command under test."""
+    """Runs command lines in this process, and shell scripts around the command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class Shell:
         )
 
     def branches(self, status: int, *lines: str) -> None:
-        """Every line must end with this status, and a pipeline must be able to branch on it."""
+        """Check that every line exits with this status, and that a script can branch on it."""
         script = (
             f"resolver {lines[0]} >out 2>&1\ncase $? in\n  {status}) echo this ;;\n"
             "  *) echo $?; cat out ;;\nesac"
@@ -208,7 +208,7 @@ def test_status_6_untrusted_content(shell: Shell, fake: FakeRegistry) -> None:
     reply = Reply(200, {"Content-Type": image.media_type}, other.body)
     fake.on("*", f"/v2/app/manifests/{image.digest}", reply)
     fake.on("GET", "/v2/app/tags/list", Reply(200, {"Content-Type": "application/json"}, b"{"))
-    # Linting finds such things; what it finds is an answer.
+    # For lint, such defects are findings, not errors.
     asking = [line for line in ASKING if not line.startswith("lint")]
 
     shell.branches(6, *about(f"{fake.host}/app@{image.digest}", *asking), f"tags {fake.host}/app")
@@ -279,7 +279,7 @@ APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"
 
 
 def test_status_tests_cover_every_command() -> None:
-    """A new command joins the tables above; those left out here answer no question."""
+    """Add a new command to the tables above; those excluded here have no answer."""
     asked = {line.split()[0] for line in (*ASKING, PIN, TAGS, *HOLDING)}
 
     assert set(NAMES) - asked - {"rm", "serve", "demo", "options"} == APART

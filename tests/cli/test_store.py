@@ -41,7 +41,7 @@ def blob(store: Path, digest: str) -> Path:
 
 
 def spoil(path: Path) -> None:
-    """Change one byte and leave the rest as it is."""
+    """Change one byte."""
     body = bytearray(path.read_bytes())
     body[-1] ^= 1
     path.chmod(0o600)
@@ -573,7 +573,7 @@ def test_gc_keeps_content_used_by_the_job(
     began = int(time.time()) + 1
     monkeypatch.setenv("RESOLVER_JOB_STARTED", str(began))
     monkeypatch.setattr("time.time", lambda: began + 5.0)
-    # Up to date, and used all the same.
+    # Up to date, which counts as used.
     assert "up to date" in run("pull", f"{two}:1.0", *ARM).stdout
 
     seen = run("gc", "--ci", "--grace", "0s")

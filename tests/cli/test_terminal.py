@@ -26,7 +26,7 @@ _HEX = re.compile(r"[0-9a-f]{12}(?=: )")
 
 
 class Stage:
-    """A registry with an image of two layers, the larger of which stops in the middle."""
+    """A registry with an image of two layers, the larger of which stalls in the middle."""
 
     def __init__(self, registry: FakeRegistry) -> None:
         content = random.Random(7)
@@ -53,7 +53,7 @@ class Stage:
             sent += size
 
     def go_on(self) -> None:
-        """Send all that is left of the large layer."""
+        """Send the rest of the large layer."""
         self._sizes.put(len(self.image.blobs[self.large]))
 
     def words(self) -> list[str]:
@@ -76,7 +76,7 @@ def stage(store: object) -> Iterator[Stage]:
 
 
 def plain(screen: Screen, stage: Stage) -> list[str]:
-    """Name layers and the place, so that what is left is the same every time."""
+    """Replace layer names and the address, so that the output is the same in every run."""
     names = {stage.small[7:19]: "SMALL", stage.large[7:19]: "LARGE"}
     host = stage.name.partition("/")[0]
     text = "\n".join(screen.lines()).replace(host, "HOST")
@@ -119,7 +119,7 @@ def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None
     assert shown[:2] == snapshot(
         ["1: Pulling from HOST/team/app (linux/arm64)", "SMALL: Pull complete"]
     )
-    # How much of the large layer had come by then differs from run to run.
+    # How much of the large layer has arrived differs from run to run.
     assert re.fullmatch(
         r"note: [0-9.]+ MB is kept \(1 of 2 pieces complete\): "
         r"run the same command again to fetch the rest",

@@ -15,7 +15,7 @@ from tests.kit.builds import build, gathered, layer, step
 if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
-#: One build that says nothing, and one that says something in every dimension.
+#: One build without values, and one with a value in every dimension.
 SILENT = build("linux/amd64")
 TALKATIVE = build(
     "linux/arm64",

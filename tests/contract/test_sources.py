@@ -72,7 +72,7 @@ def layout_in(folder: Path) -> Path:
 
 
 def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Place]]:
-    """Fill a folder, or an archive; `docker save` writes an OCI layout as well, by now."""
+    """Fill a folder or an archive; current `docker save` also writes an OCI layout."""
 
     @contextmanager
     def fill(folder: Path) -> Iterator[Place]:
@@ -98,7 +98,7 @@ def in_a_registry(_folder: Path) -> Iterator[Place]:
         yield Place(RegistrySource(transport, registry.host, "team/app"), "1.0")
 
 
-#: Every place there is.
+#: Every local source.
 PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "oci": in_a_layout("oci"),
     "oci-archive": in_a_layout("oci-archive"),

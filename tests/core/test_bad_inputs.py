@@ -19,7 +19,7 @@ from tests import DATA
 FOLDER = DATA / "bad_inputs"
 CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
 
-#: A realm that must not be asked is a fault of the address, judged where addresses are known.
+#: A forbidden realm is refused by the address policy, not by the parser.
 REALM_REASONS = {"TLS downgrade", "scheme", "link-local address"}
 
 
@@ -41,7 +41,7 @@ def read(case: dict[str, Any], body: bytes) -> object:
 def test_invalid_document_is_refused_for_the_expected_reason(case: dict[str, Any]) -> None:
     body = (FOLDER / case["file"]).read_bytes()
     if case["error_class"] == "PLATFORM":
-        # Nothing is wrong with the document: it just does not say what the question needs.
+        # The document is valid, but lacks what the request needs.
         assert parse_config(body, "the config", case["layer_count"]).platform is None
         return
     with pytest.raises(Untrusted) as caught:

@@ -1,7 +1,7 @@
 """Many real processes of `resolver`, forked from one that has loaded the program.
 
 Started as `python -m tests.faults.crew`, this imports the program once and then forks one process
-for each command line that it is told, before any thread has been started. `Crew` talks to it.
+for each command line that `Crew` sends to it, before any thread has been started.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Crew:
         return json.loads(line)
 
 
-# The other side
+# In the forked processes
 
 
 class _Foreman:
@@ -224,7 +224,7 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
 
         main()
     finally:
-        # Only by a defect of these tests; `main` never comes back.
+        # Only a defect of these tests leads here; `main` never returns.
         os._exit(99)
 
 

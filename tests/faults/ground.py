@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ground:
-    """One store, one registry, and the commands on them.
+    """A store, a registry, and commands that use them.
 
     Attributes:
         folder: of this test; the store is in it, and nothing else in it may change.
@@ -60,7 +60,7 @@ class Ground:
         return f"{self.registry.host}/{repository}:{tag}"
 
     def apart(self, name: object) -> Ground:
-        """Return another store for the same registry, with a folder of its own."""
+        """Return a separate store for the same registry."""
         folder = self.folder / str(name)
         folder.mkdir()
         return replace(self, folder=folder, outputs=[])
@@ -75,11 +75,11 @@ class Ground:
         return outcome
 
     def here(self, *words: str, as_json: bool = True) -> Outcome:
-        """Run a command line in this process, while others are at work: nothing is checked."""
+        """Run a command line in this process without checks, while other processes run."""
         return run_here(self.line(*words, as_json=as_json))
 
     def line(self, *words: str, as_json: bool = True) -> list[str]:
-        """Complete a command line: this store, nothing but warnings and errors on stderr."""
+        """Complete a command line: this store, only warnings and errors on stderr."""
         form = ["--json"] if as_json else []
         return [*words, *form, "--no-progress", "--store", str(self.store)]
 
@@ -97,7 +97,7 @@ class Ground:
         return self("pull", reference or self.reference(), "-p", AMD64, *more)
 
     def together(self, *jobs: Job, killed: bool = False) -> list[Outcome]:
-        """Run processes at the same time, and check what they did once all have ended."""
+        """Run processes at the same time, and check their results once all have ended."""
         before = self.begin()
         return self.ended(self.crew.start(*jobs), before, killed=killed)
 
@@ -124,7 +124,7 @@ class Ground:
     # Checks
 
     def begin(self) -> tuple[int, dict[str, tuple[object, ...]]]:
-        """Take down how things are before an action."""
+        """Record the state before an action."""
         kept = [self.store, *self.outputs]
         return len(self.registry.log), invariants.snapshot(self.folder, without=kept)
 
@@ -135,7 +135,7 @@ class Ground:
         *,
         as_json: bool = True,
     ) -> None:
-        """Check a command, and everything around it."""
+        """Check a command and its surroundings."""
         invariants.clean_result(outcome, as_json=as_json)
         clean_text(outcome)
         no_secret(outcome.stdout + outcome.stderr, "the output")
@@ -186,7 +186,7 @@ class Ground:
         return outcome
 
     def settles(self) -> None:
-        """I10, I12: after a collection there is what names need, and nothing else."""
+        """I10, I12: after a collection, only content that names need is left."""
         outcome = self("gc", "--grace", "0s")
         must(outcome.status == 0, "I10", outcome)
         invariants.clean(self.store)
@@ -212,7 +212,7 @@ class Ground:
         return total
 
     def had(self, digest: str, size: int) -> int:
-        """Count the bytes of a blob that an earlier transfer has noted."""
+        """Count the bytes of a blob that an earlier transfer recorded."""
         folder = self.store / "partial" / digest.replace(":", "-")
         try:
             noted = json.loads((folder / "meta.json").read_bytes())
@@ -224,7 +224,7 @@ class Ground:
         return int(sum(max(min(end, length) - start, 0) for start, end in noted["ranges"]))
 
     def honest(self) -> None:
-        """Let the registry answer as it should from now on."""
+        """Make the registry answer correctly from now on."""
         self.registry._behaviour.scripts.clear()
 
     # What the registry saw

@@ -17,7 +17,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @functools.cache
 def layer(size: int, seed: int) -> bytes:
-    """Make a layer that holds so many bytes which nothing can guess or compress."""
+    """Make a layer of this many incompressible bytes."""
     return build_layer({f"data/{seed}": random.Random(seed).randbytes(size)})
 
 
@@ -49,12 +49,12 @@ def small(number: int = 0) -> Image:
 
 
 def digest_of(image: Image, blob: bytes) -> str:
-    """Find the digest of a layer."""
+    """Return the digest of a layer."""
     return next(digest for digest, body in image.blobs.items() if body == blob)
 
 
 def needed(image: Image, platforms: Iterable[str] = (AMD64,)) -> dict[str, int]:
-    """List what a pull of these platforms brings: digests and sizes."""
+    """Return what a pull of these platforms fetches: digests and sizes."""
     wanted = [image.child(each) for each in platforms] if image.children else [image]
     found = {image.digest: len(image.body)}
     for child in wanted:

@@ -96,7 +96,7 @@ def test_blb_006_reset_connection_is_resumed_by_range(ground: Ground) -> None:
     first, second = ground.gets(D2)
     assert "range" not in first.headers
     start = int(second.headers["range"].removeprefix("bytes=").partition("-")[0])
-    # RST throws away what the other side had not read yet.
+    # RST discards what the other side has not read.
     assert 0 < start <= cut
     assert second.status == 206
     assert first.sent + second.sent <= 1.5 * len(L2)
@@ -110,7 +110,7 @@ def test_blb_006_second_run_resumes_the_first(ground: Ground) -> None:
     ground.registry.on("GET", PATH, Reply(silent=True))
     ground.refused(ground.pull(), "NETWORK")
     had = ground.had(D2, len(L2))
-    # What the client had not taken from its buffers yet is lost.
+    # Bytes that the client had not read from its buffers are lost.
     assert cut - 256 * KIB < had <= cut
 
     ground.recovers(img_a())
@@ -334,7 +334,7 @@ def test_blb_024_flipped_bit_in_a_stored_blob_is_found_by_every_reader(
     assert outcome.status == 1
     assert [row["name"] for row in outcome.answer["damaged"]] == [digest]
     damage()
-    # A pull hashes what is small enough to be a document, and so mends it.
+    # A pull hashes blobs of document size, and so repairs them.
     ground.recovers(img_a(), most=len(child.blobs[digest]))
 
 

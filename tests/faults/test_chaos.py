@@ -32,7 +32,7 @@ BLOBS = img_a().child(AMD64).blobs
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fetch L2 in nine parts, as a pull fetches what has 144 MiB."""
+    """Fetch L2 in nine ranges, as a pull fetches a blob of 144 MiB."""
     options = transfer.TransferOptions
     defaults = options.__init__.__defaults__
     assert defaults is not None
@@ -165,7 +165,7 @@ def test_blb_013_invalid_later_range(ground: Ground, name: str) -> None:
         ground.refused(outcome, "NOT_FOUND")
     else:
         assert outcome.status == 0, outcome
-    # Which of the others came before it failed is a matter of luck; this one may begin anew.
+    # Which of the others arrived before the failure is random; this one may restart.
     had = ground.had(D2, len(L2)) if outcome.status else 0
     ground.recovers(img_a(), most=ground.missing(img_a()) + had)
 

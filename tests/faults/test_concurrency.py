@@ -50,7 +50,7 @@ def all_well(outcomes: list[Outcome]) -> None:
 
 
 class Sampler:
-    """Reads names and blobs again and again while others are at work."""
+    """Reads names and blobs repeatedly while other processes run."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -94,7 +94,7 @@ def test_con_001_eight_processes_pull_one_image(ground: Ground) -> None:
 
 
 def slow(ground: Ground) -> None:
-    """Let blobs come 20 ms later."""
+    """Delay each blob by 20 ms."""
     pause = threading.Event()
 
     def later(_seen: Seen) -> Reply | None:
@@ -142,7 +142,7 @@ def test_con_006_leftovers_of_a_dead_pull_are_collected_after_the_grace_period(
     assert ground.registry.wait_for(
         lambda: len(list((ground.store / "partial").glob("*/data"))) == 1
     )
-    # While it lives nothing of it goes, whatever the grace.
+    # Its content is kept while the process runs, whatever the grace period.
     living = ground.crew.run(ground.job("gc", "--grace", "0s"))
     assert json.loads(living[0].stdout)["removed"] == []
     assert json.loads(ground.crew.run(ground.job("du"))[0].stdout)["partial"] > 0
@@ -189,7 +189,7 @@ def test_con_008_readers_see_complete_files_during_writes(ground: Ground) -> Non
 
 
 def test_con_008_eight_processes_pull_and_collect_at_the_same_time(ground: Ground) -> None:
-    """Overlapping images, and collections without any grace in between."""
+    """Overlapping images, and collections without a grace period in between."""
     images = {("img-a", "1"): img_a(), ("img-a", "2"): img_a2()}
     for _ in range(times(4, 50)):
         jobs = [ground.pulling(ground.reference(*name)) for name in images for _ in range(3)]
@@ -242,7 +242,7 @@ class Holder:
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it finish."""
+        """Continue the process until it ends."""
         self._process.send_signal(signal.SIGCONT)
         self._process.communicate(b"\n", timeout=30)
         assert self._process.returncode == 0
@@ -313,7 +313,7 @@ def test_con_019_fifty_processes_cause_no_request_storm(ground: Ground) -> None:
     for digest in img_a().child(AMD64).blobs:
         assert counted(ground, digest) == 1
     assert max(outcome.seconds for outcome in outcomes) < 60
-    # Each asks for the tag, and one more thing at most.
+    # Each process requests the tag and at most one more document.
     assert len(ground.registry.log) < 50 * 4
     ground.settles()
 

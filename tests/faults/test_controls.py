@@ -72,7 +72,7 @@ def test_power_cut_control_finds_unsynced_content(tiny: Ground, sabotage: str) -
     before = invariants.intact(tiny.store)
     assert len(before) == 4
 
-    # Lost whole, as the rename was; or there, and empty.
+    # Either missing, because the rename was lost, or empty.
     invariants.lose_power(calls)
 
     assert invariants.intact(tiny.store) != before or not invariants.names(tiny.store)
@@ -192,7 +192,7 @@ def test_control_finds_processes_without_locks(ground: Ground) -> None:
 
     ground.crew.run(*jobs)
 
-    # Each brings all of it: what one process takes care of, eight do at once.
+    # Each process fetches everything: without locks, eight fetch the same content.
     assert any(counted(ground, digest) > 1 for digest in img_a().child(AMD64).blobs)
 
 

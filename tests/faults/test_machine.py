@@ -198,7 +198,7 @@ def test_flt_013_thread_limit_is_an_error_of_one_line(ground: Ground) -> None:
 
 @contextmanager
 def patience(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Shorten the 10 s and 30 s of every connection."""
+    """Shorten the timeouts of 10 s and 30 s of every connection."""
     defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(seconds if value in {10.0, 30.0} else value for value in defaults)
@@ -261,7 +261,7 @@ def test_flt_012_unknown_host_name(ground: Ground) -> None:
 def test_flt_012_host_that_drops_packets(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         host = f"127.0.0.1:{deaf.getsockname()[1]}"
-        # Once its queue is full the kernel drops what asks for a connection.
+        # Once its queue is full, the kernel drops connection requests.
         waiting = [socket.socket() for _ in range(4)]
         for each in waiting:
             each.setblocking(False)
@@ -425,7 +425,7 @@ def test_flt_023_registry_restart_costs_little(
 
 
 def closing(registry: FakeRegistry, when: Callable[[], bool]) -> threading.Thread:
-    """Close a registry as soon as something is true of it."""
+    """Close a registry as soon as a condition holds."""
 
     def close() -> None:
         registry.wait_for(when)
@@ -437,7 +437,7 @@ def closing(registry: FakeRegistry, when: Callable[[], bool]) -> threading.Threa
 
 
 def registry_at(port: int, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
-    """Start a registry on a port of choice."""
+    """Start a registry on this port."""
     create = socket.create_server
 
     def chosen(_address: object, **how: object) -> socket.socket:

@@ -32,7 +32,7 @@ def blob(ground: Ground, digest: str) -> Path:
 
 
 def orphan(ground: Ground, body: bytes, age: float) -> str:
-    """Put a blob into the store that nothing needs."""
+    """Store a blob that no image needs."""
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
     path = blob(ground, digest)
     path.write_bytes(body)
@@ -141,7 +141,7 @@ def test_sto_007_store_without_permission_is_a_store_error(ground: Ground) -> No
 
 @contextlib.contextmanager
 def opened_up(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - set below
-    """Make the folders above accessible to other users meanwhile."""
+    """Make the parent folders accessible to other users in this block."""
     changed = []
     for path in (folder, *folder.parents):
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -349,7 +349,7 @@ def test_host_without_cpuinfo_has_its_baseline(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Copy what `scripts/platforms` works on, to be damaged."""
+    """Copy the files that `scripts/platforms` works on, so that a test can damage them."""
     root = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
     for room in ("core", "files"):

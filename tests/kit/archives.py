@@ -63,7 +63,7 @@ def saved(
     compressed: bool = False,
     shared: bool = False,
 ) -> list[Part]:
-    """Write an image the way `docker save` did up to version 24.
+    """Write an image as `docker save` did up to version 24.
 
     Args:
         names: its `RepoTags`; None is written as null.

@@ -12,7 +12,7 @@ from typing import Protocol
 from tests.kit.messages import Reply, Seen
 
 _REPOSITORY = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/.+")
-#: Docker's way to say that the password is an identity token.
+#: User names with which Docker marks the password as an identity token.
 IDENTITY_USERS = ("", "<token>")
 
 
@@ -52,7 +52,7 @@ class BasicGate:
 
 
 class Tokens:
-    """A token server, and what it has handed out.
+    """A token server and the tokens that it issued.
 
     Attributes:
         requests: every token request, refused ones included.
@@ -80,7 +80,7 @@ class Tokens:
 
     @property
     def count(self) -> int:
-        """How many tokens were handed out."""
+        """The number of issued tokens."""
         return len(self.issued)
 
     @property
@@ -92,12 +92,12 @@ class Tokens:
         ]
 
     def revoke(self) -> None:
-        """Let every token handed out so far expire early; a fixed one is valid when reissued."""
+        """Expire every token issued so far; a fixed one is valid when reissued."""
         with self._lock:
             self.valid.clear()
 
     def answer(self, seen: Seen) -> Reply:
-        """Hand out a token, or refuse."""
+        """Issue a token, or refuse."""
         with self._lock:
             self.requests.append(seen)
             if not self._knows(seen):

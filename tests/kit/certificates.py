@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import trustme
 
-#: What a good certificate is good for.
+#: Names in a valid certificate.
 NAMES = ("127.0.0.1", "localhost", "::1")
 _DAY = dt.timedelta(days=1)
 
@@ -79,7 +79,7 @@ def unknown_authority() -> Authority:
 
 
 def self_signed() -> ssl.SSLContext:
-    """Serve with a certificate that vouches for itself.
+    """Serve with a self-signed certificate.
 
     It is a CA's own certificate without any host name, so both chain and name are wrong.
     """

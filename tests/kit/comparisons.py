@@ -45,7 +45,7 @@ def tree(label: str, size: int) -> TreeSummary:
 
 
 def files(count: int = 15) -> FileComparison:
-    """Hold a tree against another, with `count` paths and packages that differ."""
+    """Compare two trees with `count` paths and packages that differ."""
     before = FileFacts(HOSTILE, "file", 0o644, 0, 0, 1_000, "1" * 64, device=(1, 2))
     after = FileFacts(HOSTILE, "symlink", 0o777, 7, 8, 0, link=HOSTILE)
     before = replace(before, xattrs=((f"user.{HOSTILE}", HOSTILE),))

@@ -61,7 +61,7 @@ class Shelves:
         documents: Mapping[str, tuple[str, bytes]],
         blobs: Mapping[str, bytes],
     ) -> None:
-        """Put an image on the shelf."""
+        """Add an image."""
         shelf = self.repositories.setdefault(repository, Shelf())
         shelf.documents.update(documents)
         shelf.blobs.update(blobs)
@@ -69,7 +69,7 @@ class Shelves:
             shelf.tags[tag] = root
 
     def answer(self, seen: Seen) -> Reply | None:
-        """Answer a request of the API; None when it is none."""
+        """Answer a request of the API; None if it is not one."""
         if seen.path in ("/v2/", "/v2"):
             return Reply(200, {**_JSON, "Docker-Distribution-Api-Version": "registry/2.0"}, b"{}")
         route = _ROUTE.fullmatch(seen.path)

@@ -47,7 +47,7 @@ def revealed(credential: Credential | None) -> dict[str, str] | None:
 
 
 class Machine:
-    """Everything below one folder; nothing of the real machine is looked at."""
+    """A machine below one folder; nothing of the real machine is read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

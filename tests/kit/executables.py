@@ -19,7 +19,7 @@ _PE = {"amd64": 0x8664, "386": 0x014C, "arm64": 0xAA64}
 
 
 def elf(architecture: str, size: int = 400) -> bytes:
-    """Make a Linux program for an architecture; what follows its head does not compress."""
+    """Make a Linux program for an architecture, followed by incompressible bytes."""
     bits, order, machine = _ELF[architecture]
     ident = b"\x7fELF" + bytes((bits, 1 if order == "<" else 2, 1)) + bytes(9)
     head = ident + struct.pack(f"{order}HHI", 2, machine, 1)

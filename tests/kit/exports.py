@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AMD64, ARM64, WINDOWS = "linux/amd64", "linux/arm64", "windows/amd64:10.0.20348.1"
-#: Nothing here must outlive a power cut.
+#: Tests need no durability.
 QUICK = LayoutOptions(sync=False)
 
 
@@ -53,7 +53,7 @@ def stocked(folder: Path, **images: Image) -> LocalStore:
 def exported(
     store: LocalStore, to: Path | str, *references: str, platforms: tuple[str, ...] = ()
 ) -> Exported:
-    """Export, in the words of a person."""
+    """Export from a store; arguments as on the command line."""
     selection = ExportSelection(tuple(Platform.parse(platform) for platform in platforms))
     return export(
         [Reference.parse(reference) for reference in references],
@@ -114,7 +114,7 @@ def _follow(entry: dict[str, Any], blobs: dict[str, bytes], needed: set[str]) ->
 
 
 def members(archive: Path) -> dict[str, tarfile.TarInfo]:
-    """List a tar with the reader of the standard library, which is not the one under test."""
+    """List a tar with the standard library's reader, which is not the one under test."""
     with tarfile.open(archive, "r:") as tar:
         return {member.name: member for member in tar}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NAMES = ("alpine", "library/redis", "quay.io/org/app", "localhost:5000/a/b", "ghcr.io/o/x-y.z")
 TAGS = ("1", "3.20", "v1.2.3-rc.1", "1.27-alpine", "latest", "20241101", "1e3", "0x1f")
 
-#: Without those that YAML reads as other numbers where nobody quotes them.
+#: Without those that YAML reads as numbers if they are not quoted.
 texts = st.sampled_from([tag for tag in TAGS if tag not in {"3.20", "20241101", "1e3", "0x1f"}])
 
 images = st.builds("{}:{}".format, st.sampled_from(NAMES), st.sampled_from(TAGS))
@@ -249,7 +249,7 @@ def _bitbucket(draw: DrawFn) -> tuple[str, Tree, int]:
 
 
 def _mixed(draw: DrawFn, keys: Tree) -> Tree:
-    """Put a key or two before or behind."""
+    """Add keys before or after."""
     other: Tree = {"command": draw(st.sampled_from(["x", "image"])), "args": ["a", "b"]}
     return {**other, **keys} if draw(st.booleans()) else {**keys, **other}
 

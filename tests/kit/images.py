@@ -56,7 +56,7 @@ class Image:
     def of(
         cls, built: builders.Built, children: tuple[Image, ...] = (), attestation_of: str = ""
     ) -> Self:
-        """Take what the builders of the demo made."""
+        """Convert from the builders of the demo."""
         media_type, body = built.documents[built.root.digest]
         return cls(
             str(built.root.digest),
@@ -163,7 +163,7 @@ def listed_as(image: Image, platform: str) -> Image:
 
 
 def named_by(image: Image, algorithm: str) -> Image:
-    """Let a registry know the root document of an image by a digest of this algorithm alone."""
+    """Identify the root document of an image only by a digest of this algorithm."""
     digest = str(Digest.of(image.body, algorithm))
     documents = {key: held for key, held in image.documents.items() if key != image.digest}
     documents[digest] = (image.media_type, image.body)
@@ -171,7 +171,7 @@ def named_by(image: Image, algorithm: str) -> Image:
 
 
 def raw_document(body: bytes, media_type: str = OCI_MANIFEST, *, platform: str = "") -> Image:
-    """Take any bytes as a document, valid or not."""
+    """Make a document of any bytes, valid or not."""
     digest = str(Digest.of(body))
     return Image(digest, media_type, body, platform, {digest: (media_type, body)})
 

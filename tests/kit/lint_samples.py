@@ -43,7 +43,7 @@ Prepare = Callable[["FakeRegistry"], str]
 
 @dataclass(frozen=True)
 class Samples:
-    """What one rule is about, and what it is not about."""
+    """Samples that a rule reports, and samples that it does not."""
 
     bad: Prepare
     good: Prepare
@@ -65,7 +65,7 @@ def index(*images: Image, extra: list[Mapping[str, object]] | None = None) -> Pr
 
 
 def changed(image: Image, **fields: object) -> Prepare:
-    """Serve an index whose only entry is written otherwise than its image is; None = left out."""
+    """Serve an index whose only entry differs from its image; None omits a field."""
     written = {**entry(image), **fields}
     listing = {name: value for name, value in written.items() if value is not None}
     document = {
@@ -77,7 +77,7 @@ def changed(image: Image, **fields: object) -> Prepare:
 
 
 def answered(image: Image, path: str, reply: Reply) -> Prepare:
-    """Serve an index of one image, but answer otherwise for something below it."""
+    """Serve an index of one image, with another response for one of its documents."""
 
     def prepare(registry: FakeRegistry) -> str:
         registry.on("GET", f"/v2/app/{path}", reply)
@@ -144,13 +144,13 @@ def programs(platform: str, files: Mapping[str, bytes], *words: str) -> Prepare:
 
 
 def without_layer(image: Image) -> Prepare:
-    """Serve an index of an image whose first layer is gone."""
+    """Serve an index of an image whose first layer is missing."""
     layer = json.loads(image.body)["layers"][0]["digest"]
     return answered(image, f"blobs/{layer}", Reply(404))
 
 
 def large(files: Mapping[str, bytes], size: int = 1 << 20) -> Mapping[str, bytes]:
-    """Put something large before files."""
+    """Put a large file before others."""
     return {"a": Random(1).randbytes(size), **files}
 
 

@@ -19,7 +19,7 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class ReaderGone(Exception):
-    """The connection is over; nothing more can be said on it."""
+    """The client has closed the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Seen:
-    """One request as it came, and how much of the answer went out.
+    """One request as received, and the number of bytes sent in reply.
 
     Attributes:
         path: percent-decoded, without the query; `raw_target` is verbatim.
@@ -110,7 +110,7 @@ class Seen:
 
     @property
     def authorization(self) -> str | None:
-        """What the client proved itself with."""
+        """The `Authorization` header of the client."""
         return self.headers.get("authorization")
 
 

@@ -35,7 +35,7 @@ def pin(path: str, text: str) -> str:
 
 
 def unpin(path: str, text: str) -> str:
-    """Take every digest away that can be."""
+    """Remove every digest that can be removed."""
     edits = [spot.unpin() for spot in find_images(path, text).spots if not spot.is_ignored]
     return apply(text, [edit for edit in edits if edit is not None])
 
@@ -56,7 +56,7 @@ def instructions(text: str) -> list[tuple[str, ...]]:
             )
         )
         for command in dockerfile.parse_string(text)
-        if command.cmd  # A line that only says that it goes on is one without a name to it.
+        if command.cmd  # A line with only a continuation has no name.
     ]
 
 

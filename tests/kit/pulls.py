@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.kit.registry import FakeRegistry, Seen
 
 REPOSITORY = "team/app"
-#: Small, so that a test needs no megabytes to see several stretches.
+#: Small, so that a few bytes make several ranges.
 RANGE = 65_536
 
 
@@ -112,12 +112,12 @@ def puller(
 
 
 def noise(size: int, seed: int = 0) -> bytes:
-    """Make bytes that are the same in every run, and like no others."""
+    """Return reproducible pseudo-random bytes."""
     return random.Random(f"{seed} {size}").randbytes(size)
 
 
 class Counter:
-    """Counts the requests to a registry since the last look."""
+    """Counts the requests to a registry since the last call."""
 
     def __init__(self, registry: FakeRegistry) -> None:
         self._registry = registry

@@ -53,7 +53,7 @@ class Served(Protocol):
 
 @dataclass
 class Behaviour:
-    """Everything a test has set up; guarded by the server's lock."""
+    """The configuration of a test; guarded by the server's lock."""
 
     scripts: list[Script] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
@@ -74,7 +74,7 @@ class FakeRegistry:
         self._strict = strict
         self._behaviour = Behaviour()
         self.shelves = Shelves()
-        # A client that knows the port may be here before this object is complete.
+        # A client that knows the port may connect before this object is complete.
         self._ready = threading.Event()
         self._server = WireServer(self._answer, tls, host)
         name = f"[{host}]" if ":" in host else host
@@ -98,13 +98,13 @@ class FakeRegistry:
             raise self._server.failures[0]
         if self._strict and self.unexpected:
             lines = [f"{seen.method} {seen.raw_target}" for seen in self.unexpected]
-            raise AssertionError("requests that nobody expected: " + ", ".join(lines))
+            raise AssertionError("unexpected requests: " + ", ".join(lines))
 
     def close(self) -> None:
         """Stop serving immediately, without the checks of leaving the block."""
         self._server.close()
 
-    # What is served
+    # Content
 
     def serve(self, repository: str, tag: str | None, image: Served) -> None:
         """Serve an image: all documents and blobs by digest, and the root as `tag`."""
@@ -181,7 +181,7 @@ class FakeRegistry:
         with self._server.changed:
             self._behaviour.gates.append(BasicGate(user, password, realm))
 
-    # What happened
+    # Records
 
     @property
     def log(self) -> list[Seen]:

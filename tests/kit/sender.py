@@ -127,7 +127,7 @@ class Sender:
         rest = memoryview(content)
         while rest:
             part = rest[:SEND_BUFFER]
-            # Counted first: a client that has a byte must find it counted.
+            # Counted first, because a client that has received a byte may read the counter.
             self._seen.sent += len(part) if counted else 0
             count = 0
             try:

@@ -11,7 +11,7 @@ _SEED = os.environ.get("RESOLVER_SEED", "")
 
 
 def times(few: int, many: int) -> int:
-    """Choose how often."""
+    """Choose the number of repetitions."""
     return many if SOAK else few
 
 

@@ -63,7 +63,7 @@ class Terminal:
             assert self._read(deadline), f"it ended with:\n{self.raw}"
 
     def type(self, text: str) -> None:
-        """Type something, and a line's end."""
+        """Type a line."""
         os.write(self._terminal, f"{text}\n".encode())
 
     def end(self) -> tuple[int, str]:
@@ -115,7 +115,7 @@ def on_terminal(*words: str, columns: int) -> str:
 
 
 class Screen:
-    """Rows without end and a cursor: enough of ECMA-48 for live progress; else `AssertionError`.
+    """Unlimited rows and a cursor: enough of ECMA-48 for live progress; else `AssertionError`.
 
     Attributes:
         cursor_shown: as DEC private mode 25 left it.
@@ -131,7 +131,7 @@ class Screen:
         self.cursor_shown = True
 
     def feed(self, text: str) -> None:
-        """Take in what was written."""
+        """Process written text."""
         for match in _CONTROL.finditer(text):
             if match[3]:
                 self._control(match[1], match[2], match[3])
@@ -175,4 +175,4 @@ class Screen:
             # 2: all of the line; 0: from the cursor on.
             del self._rows[self._row][0 if numbers == "2" else self._column :]
         else:
-            assert letter == "m", f"nobody should need {letter!r}"
+            assert letter == "m", f"unsupported control sequence {letter!r}"

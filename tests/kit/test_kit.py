@@ -30,7 +30,7 @@ BLOB, BLOB_BYTES = next(iter(INDEX.blobs.items()))
 
 
 def ask_once(registry: FakeRegistry, target: str) -> None:
-    """Send one request on a connection of its own."""
+    """Send one request on a separate connection."""
     client = Client(registry)
     client.ask(target)
     client.link.close()
@@ -379,7 +379,7 @@ def test_unexpected_request_fails_the_test() -> None:
             assert client.ask("/surprise?x=1")[0].status == 599
             client.link.close()
 
-    with pytest.raises(AssertionError, match=r"nobody expected: GET /surprise\?x=1"):
+    with pytest.raises(AssertionError, match=r"unexpected requests: GET /surprise\?x=1"):
         go()
 
 

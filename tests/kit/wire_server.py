@@ -110,7 +110,7 @@ class WireServer:
                 self._converse(link, number)
         except (ReaderGone, OSError):
             pass
-        except Exception as failure:  # noqa: BLE001 - a thread's failure is told by the owner
+        except Exception as failure:  # noqa: BLE001 - a thread's failure is raised by the owner
             self.failures.append(failure)
         finally:
             with self.changed:

@@ -68,7 +68,7 @@ def with_podman() -> None:
 
 @pytest.fixture(scope="session")
 def containerd() -> Iterator[RealContainerd]:
-    """Run a containerd of our own, which takes root; skip with the reason where it cannot."""
+    """Run a separate containerd, which requires root; skip with the reason if it cannot run."""
     require({"containerd": "containerd", "ctr": "containerd"})
     if os.geteuid() != 0:
         pytest.skip("containerd runs as root only")

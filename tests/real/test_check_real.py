@@ -23,7 +23,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def listed(registry: RealRegistry, name: str) -> dict[str, str]:
-    """Let skopeo read an index: digests by platform, attestations left out."""
+    """Read an index with skopeo: digests by platform, without attestations."""
     words = ["inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/{name}"]
     document = json.loads(skopeo(*words, home=registry.folder))
     found = {}

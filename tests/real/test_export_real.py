@@ -42,7 +42,7 @@ def copied(source: str, folder: Path, *words: str) -> set[bytes]:
 
 
 def whole(source: str, folder: Path) -> set[bytes]:
-    """Let skopeo read all platforms, every byte as it is."""
+    """Read all platforms unchanged with skopeo."""
     return copied(source, folder, "--all", "--preserve-digests")
 
 

@@ -113,7 +113,7 @@ def test_pull_through_a_real_mirror(registry: RealRegistry, mirror: Server, tmp_
         done = session.pull(f"{registry.host}/demo/app:1.0", "linux/amd64")
         assert done.images[0].status == "downloaded"
     lines = registry.requests(1, before)
-    # Everything went through the mirror, which says whom it asks for by `ns`.
+    # Everything went through the mirror; `ns` names the upstream.
     assert len(lines) == len(set(lines))
     assert not [line for line in lines if "ns=" in line]
 

@@ -35,7 +35,7 @@ def index_of(tag: str) -> dict[str, object]:
 
 
 def entry_for(index: dict[str, object], platform: str) -> str:
-    """Find the digest that an index lists for exactly this platform, by our own reading."""
+    """Return the digest that an index lists for exactly this platform, by reading its JSON."""
     assert isinstance(index["manifests"], list)
     kind, _, version = platform.partition(":")
     system, architecture, *variant = kind.split("/")

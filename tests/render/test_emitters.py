@@ -76,7 +76,7 @@ def lines(text: str) -> str:
     return "\n".join(map(escape, text.split("\n")))
 
 
-# What everybody is handed
+# Values of every answer
 
 
 def test_resolve_values_for_a_pipeline() -> None:
@@ -152,7 +152,7 @@ def test_no_answer_type_emits_an_unsafe_value(name: str) -> None:
         assert github_commands(value.text) == azure_commands(value.text) == []
 
 
-# Nobody can be made to act
+# Escaping of commands
 
 
 @pytest.mark.parametrize("name", EMITTERS)

@@ -140,7 +140,7 @@ def test_tables_fit_the_terminal(name: str, width: int) -> None:
 def test_tables_are_not_cut_without_a_terminal(name: str) -> None:
     output = render(ANSWERS[name], "table", explain=True)
 
-    # Rows beyond the first few may be counted, and then it is said how to see them.
+    # Further rows may only be counted, with a note on how to see them.
     assert "…" not in re.sub("… and [0-9]+ more", "", output)
 
 
@@ -200,7 +200,7 @@ def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 250])
 def test_json_rows_are_written_like_a_list(count: int) -> None:
-    """Inside lists and dictionaries, with line breaks, nothing, and what a CI system would take."""
+    """Inside lists and dictionaries, with line breaks, None, and CI commands."""
     made = [
         {
             "path": f"{number}\n- a: b ##[error]x \u00fc",
@@ -241,7 +241,7 @@ def test_long_document_is_written_in_pieces() -> None:
 @pytest.mark.parametrize("form", ["table", "markdown"])
 @pytest.mark.parametrize(("length", "shown"), [(4, MOST_ROWS), (4_000, 1_045)])
 def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
-    """Its rows are in memory all at once: 20,000 of them, or 4 MiB of text."""
+    """All rows are in memory at once: 20,000 of them, or 4 MiB of text."""
     after = FileFacts("x", "file", 0o644, 0, 0, 0)
     paths = [f"path-{each:05}{'x' * (length - 4)}" for each in range(MOST_ROWS + 7)]
     differences = [FileDifference(path, (PathChange.ADDED,), None, after) for path in paths]

@@ -316,7 +316,7 @@ def test_every_lock_export_contains_every_image_and_is_read_back(written_names: 
 
 
 def back(form: str, entries: Any) -> Any:
-    """Read by another hand than the one that wrote; with every name still a text."""
+    """Read YAML with a parser that keeps every key a string."""
     loaded = yaml.safe_load(export(entries, form))
     assert all(isinstance(key, str) for key in loaded)
     return loaded

@@ -90,7 +90,7 @@ def junit_schema() -> Any:
 
 
 def validated(name: str, text: str) -> Any:
-    """Read a report back, by the schema of its form."""
+    """Validate a report by the schema of its format and parse it."""
     if name == "junit":
         junit_schema().validate(text)
         return fromstring(text)

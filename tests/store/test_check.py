@@ -126,7 +126,7 @@ def test_verify_finds_exactly_the_damage_with_the_affected_names(store: LocalSto
             key=lambda damage: damage.name,
         )
     )
-    # What is damaged is set aside, never served, and never deleted.
+    # Damaged content is quarantined, never served, and never deleted.
     assert [path.name for path in unverified(store.root)] == ["wrong-name"]
     assert len(list((store.root / "tmp").iterdir())) == 3
 

@@ -110,7 +110,7 @@ class Crowd:
         self._processes: list[subprocess.Popen[str]] = []
 
     def add(self, script: str, count: int) -> None:
-        """Start some more, which wait for the others."""
+        """Start more processes, which wait for the others."""
         for number in range(count):
             process = subprocess.Popen(
                 [sys.executable, "-c", IMAGES + script, self._root, str(number)],

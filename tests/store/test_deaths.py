@@ -266,7 +266,7 @@ def test_second_process_waits_for_a_blob_and_takes_over_after_a_death(
     ordered: list[str] = []
 
     def wait(_seconds: float) -> None:
-        # We are waiting, which is the moment to let the other one go on.
+        # This process waits now, so let the other one continue.
         if not ordered:
             ordered.append(order)
             process.communicate(order, timeout=60)

@@ -39,13 +39,13 @@ def document(body: bytes) -> Document:
 
 
 def keep(store: LocalStore, body: bytes) -> None:
-    """Do what a resolve does with its answer."""
+    """Store an answer as a resolve does."""
     store.add_document(document(body))
     store.remember(NameRecord(APP, document(body).descriptor))
 
 
 def fresh(root: Path) -> LocalStore:
-    """Prepare nothing: the first write makes the store."""
+    """Prepare nothing: the first write creates the store."""
     return LocalStore(root)
 
 
@@ -57,7 +57,7 @@ def filled(root: Path) -> LocalStore:
 
 
 def damaged(root: Path) -> LocalStore:
-    """Prepare a store in which the new content is there, and damaged."""
+    """Prepare a store that has the new content, but damaged."""
     store = filled(root)
     (root / "blobs" / "sha256" / Digest.of(NEW).hex).write_bytes(b"")
     return store
@@ -137,7 +137,7 @@ def test_failing_call_is_a_store_error_without_leftovers(
 
 def test_failed_sync_is_final_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path / "store")
-    # Who may write there is looked at once.
+    # Permissions are checked once.
     store.add_document(document(b"first"))
     with monkeypatch.context() as patch:
         calls = watch(patch)

@@ -146,7 +146,7 @@ def test_read_only_store_is_used_without_a_lease_where_allowed(
 def test_reading_leases_does_not_block_a_new_lease(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look takes the lock for a moment; the owner tries again."""
+    """Reading takes the lock for a moment; the owner retries."""
     flock = fcntl.flock
     refused: list[int] = []
 

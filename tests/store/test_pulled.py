@@ -112,7 +112,7 @@ def test_pulled_image_is_found_without_a_resolve_record(store: LocalStore) -> No
 
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
-#: An empty platform is one, too: the index has an entry that says nothing.
+#: An empty platform is valid: an index entry without values.
 some_platforms = st.builds(
     Platform, text, text, text, text, st.lists(text.filter(bool), max_size=3).map(tuple)
 )

@@ -44,7 +44,7 @@ def is_clean(store: LocalStore) -> bool:
 
 
 def begin(store: LocalStore, body: bytes = BODY, end: int = HALF) -> None:
-    """Fetch the start of a blob, and stop."""
+    """Fetch the start of a blob."""
     with store.receive(blob_of(body)) as receiving:
         assert receiving is not None
         receiving.write(0, body[:end])
@@ -226,7 +226,7 @@ def test_stalled_transfer_is_abandoned_and_resumed_by_another(
         with store.receive(BLOB) as receiving:
             assert receiving is not None
             assert receiving.have == ((0, HALF),)
-            # What its thread still does has no effect.
+            # Later work of its thread has no effect.
             with pytest.raises(StoreFault, match="has ended"):
                 hanging.write(HALF, bytes(HALF))
             with pytest.raises(StoreFault, match="has ended"):
@@ -261,7 +261,7 @@ def test_many_threads_write_one_blob_while_it_is_hashed(store: LocalStore) -> No
 
 
 def test_overwritten_bytes_are_hashed_again(store: LocalStore) -> None:
-    """A right start that was hashed, and then spoiled, must not pass for right."""
+    """Correct bytes that were hashed and then overwritten must not pass verification."""
     body = large()
     blob = blob_of(body)
     with store.receive(blob) as receiving:
@@ -290,7 +290,7 @@ def test_sha512_blob_is_received(store: LocalStore) -> None:
     assert store.held(blob, full=True)
 
 
-# What a stranger, a cache or an earlier life may have left in the folder of a transfer
+# Files that others, a cache or an earlier process left in the folder of a transfer
 
 
 def no_meta(folder: Path) -> None:
@@ -508,7 +508,7 @@ def test_transfer_without_progress_is_not_waited_for_forever(store: LocalStore) 
 
 
 def test_transfer_with_progress_is_waited_for(store: LocalStore) -> None:
-    """An hour goes by at every look, and the other one writes a byte in it."""
+    """Each check advances the clock by an hour, in which the other process writes a byte."""
     hours = iter(range(0, 3_600_000, 3600))
     with store.receive(BLOB) as receiving:
         assert receiving is not None

@@ -154,7 +154,7 @@ def test_removing_an_image_in_use_is_refused_with_its_users(store: LocalStore) -
         removed = store.remove("localhost/one:1", force=True)
 
     assert removed.untagged == ("localhost/one:1",)
-    # What a living process needs is not taken from under it, force or not.
+    # Content of a running process is kept, also with force.
     assert removed.deleted == ()
     assert everything(ONE) <= held(store)
 
@@ -254,7 +254,7 @@ def test_removal_interrupted_at_any_call_leaves_every_name_complete(
     platform: Platform | None,
     least: int,
 ) -> None:
-    # From so many names on it goes by the index of names.
+    # From this many names on, the list index is used.
     monkeypatch.setattr(collect, "LEAST", least)
     model = LocalStore(tmp_path / "model", fsync=False)
     pull(model, "localhost/many:1", MANY)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Event
 
 
-#: A name that somebody resolved.
+#: A resolved name.
 NAME = "localhost/app:1"
 BODY = b'{"schemaVersion":2,"manifests":[]}'
 
@@ -60,7 +60,7 @@ def place_of(store: LocalStore, body: bytes = BODY) -> Path:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """A file that is none of the store's business, and must stay as it is."""
+    """A file outside the store, which must not change."""
     path = tmp_path / "canary"
     path.write_bytes(BODY)
     os.utime(path, (1, 1))
@@ -130,7 +130,7 @@ def test_empty_folder_is_adopted_and_made_private(store: LocalStore) -> None:
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o755
 
 
-# Who else may write there
+# Write permission of others
 
 
 def kept(store: LocalStore) -> LocalStore:
@@ -358,7 +358,7 @@ def test_without_sync_content_of_the_right_size_is_still_hashed(
     hasty = LocalStore(tmp_path / "store", fsync=False)
     hasty.add(describe(body), [body])
     assert hasty.held(describe(body))
-    # Once in each process, as long as nobody touches the file.
+    # Once in each process, while the file does not change.
     assert hasty.held(describe(body))
 
     path = place_of(hasty, body)
@@ -561,7 +561,7 @@ def test_good_file_quarantined_by_a_race_is_restored(store: LocalStore) -> None:
     store.add_document(document())
     damaged = (store.root / "version").stat()
     with folders(store) as (folder, tmp):
-        # Between the look and the rename another process mends the blob.
+        # Between the check and the rename, another process repairs the blob.
         stale = _Stale(folder.descriptor, folder.path, damaged)
         _move_only(stale, place_of(store).name, tmp, damaged)
 
@@ -570,7 +570,7 @@ def test_good_file_quarantined_by_a_race_is_restored(store: LocalStore) -> None:
 
 
 class _Stale(StoreFolder):
-    """A folder that saw something else than is there by now."""
+    """A folder whose view is outdated."""
 
     __slots__ = ("_seen",)
 
@@ -648,7 +648,7 @@ def test_threads_add_and_read_the_same_content_concurrently(store: LocalStore) -
     assert litter(store.root) == []
 
 
-# Where the answer does not depend on the store
+# Optional storing
 
 
 def test_failure_to_store_is_reported_once_and_not_repeated(

@@ -265,7 +265,7 @@ def test_archive_writes_long_names_portably(tmp_path: Path, algorithm: str) -> N
 
 
 class Endless:
-    """Content that begins and does not come."""
+    """Content that starts and never ends."""
 
     def has(self, descriptor: Descriptor) -> bool:
         raise NotImplementedError(descriptor)

@@ -274,7 +274,7 @@ def statement(subject: Image, *predicates: str, **fields: object) -> Image:
 
 
 def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool = True) -> None:
-    """Let a registry list what refers to a build, and hold it."""
+    """Make a registry list and serve referrers of a build."""
     entries = [
         {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in statements
     ]
@@ -311,7 +311,7 @@ def test_check_finds_referrers_of_a_build(
     amd64, arm64 = build_image(AMD64), build_image(ARM64)
     registry.serve("app", "1", build_index([amd64, arm64], attestations=True))
     refer(registry, amd64, statement(amd64, SPDX), api=api)
-    # What it says of itself counts, not what a list says of it: this one speaks about another.
+    # Its own subject counts, not the list: this one refers to another manifest.
     refer(registry, arm64, statement(amd64, SPDX, annotations={"a": "b"}), api=api)
 
     with Session(tmp_path) as session:

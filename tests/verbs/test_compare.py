@@ -37,7 +37,7 @@ NINE = (
 
 
 def app(version: str, *platforms: str) -> Image:
-    """Make an image whose platforms share their base, and whose program is their own."""
+    """Make an image whose platforms share a base layer and differ in their program."""
     base = build_layer({"etc/os": b"base" * 100})
     return build_index(
         [
@@ -87,7 +87,7 @@ def test_compare_requests_documents_concurrently(registry: FakeRegistry, session
     begun = time.monotonic()
     found = session.compare(f"{registry.host}/app:1")
 
-    # The first four answers wait for one another: asked in turn, they would never come.
+    # The first four replies wait for each other, so sequential requests would deadlock.
     assert len(found.builds) == 9
     assert time.monotonic() - begun < 20
 
@@ -151,7 +151,7 @@ def test_compare_fails_when_a_build_is_gone(registry: FakeRegistry, session: Ses
 
     with pytest.raises(ManifestNotFound):
         session.compare(f"{registry.host}/app:1")
-    # Who does not ask for it is not kept from the others.
+    # Other platforms can be compared without it.
     assert len(session.compare(f"{registry.host}/app:1", AMD64).builds) == 1
 
 

@@ -55,7 +55,7 @@ OK, NOTE, WARNING, ERROR = (
 
 
 class Patient:
-    """A machine below one folder, and what is to be said of it."""
+    """A machine below one folder, and the doctor's report on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Patient:
 
 @pytest.fixture
 def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
-    # What this very machine has in /etc is not what is tested.
+    # Ignore /etc of the machine that runs the tests.
     monkeypatch.setattr(Hosts.__init__, "__kwdefaults__", {"system": tmp_path / "etc"})
     return Patient(tmp_path)
 
@@ -774,7 +774,7 @@ def test_doctor_rejects_an_invalid_host(patient: Patient) -> None:
 
 
 def made(patient: Patient, end: timedelta) -> Path:
-    """Write an authority that ends then."""
+    """Write a CA certificate that ends at this time."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -901,7 +901,7 @@ def test_doctor_reports_a_clock_that_was_never_set(
     assert one.found.startswith("1970-01-02 00:00 UTC is before this program was made")
 
 
-# What is around
+# Surroundings
 
 
 def test_doctor_lists_export_tools(patient: Patient) -> None:

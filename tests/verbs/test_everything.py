@@ -50,7 +50,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def artifact(name: str, kind: str = SOCI, *, subject: Image | None = None) -> Image:
-    """Make a manifest that is no image."""
+    """Make a manifest that is not an image."""
     body = f"what {name} says".encode()
     layer = {"mediaType": kind, "digest": str(Digest.of(body)), "size": len(body)}
     empty = {"mediaType": OCI_EMPTY, "digest": str(Digest.of(b"{}")), "size": 2}
@@ -85,7 +85,7 @@ def buildx() -> Image:
 
 
 def with_artifacts() -> Image:
-    """Add a SOCI index, and an SBOM that only its manifest shows to be none of the images."""
+    """Add a SOCI index, and an SBOM that only its manifest identifies as not an image."""
     images = [build_image(AMD), build_image(ARM)]
     soci, sbom = artifact("soci"), artifact("sbom", SBOM)
     entries = [*(entry(each) for each in images), typed(soci, SOCI), entry(sbom, platform="")]
@@ -111,7 +111,7 @@ def unlisted_platforms() -> Image:
 
 
 def opaque() -> Image:
-    """List something that is no manifest beside an image."""
+    """List an image and content that is not a manifest."""
     image = build_image(AMD)
     body = b"a disk image"
     listed = {

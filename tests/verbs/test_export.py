@@ -424,7 +424,7 @@ def test_export_replaces_blobs_that_do_not_match_their_digest(tmp_path: Path, ha
     assert outside.read_bytes() == b"precious"
 
 
-# Other people's names
+# Foreign names
 
 
 def test_export_keeps_other_names_and_does_not_take_their_tags(tmp_path: Path) -> None:
@@ -548,7 +548,7 @@ def test_export_waits_for_a_locked_folder_and_then_fails(tmp_path: Path) -> None
     check_layout(out)
 
 
-# Where not to write
+# Refused destinations
 
 
 def test_export_rejects_a_folder_with_other_files(tmp_path: Path) -> None:
@@ -677,7 +677,7 @@ def test_killed_export_leaves_a_complete_layout(tmp_path: Path) -> None:
         )
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"ready\n"
-        # Any moment will do; what must hold holds at all of them.
+        # The invariants hold at any moment.
         time.sleep(0.003 * number)
         victim.kill()
         victim.wait()

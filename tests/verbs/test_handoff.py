@@ -31,7 +31,7 @@ HERE, THERE = Platform.parse(AMD64), Platform.parse(ARM64)
 
 
 def tool(folder: Path, name: str, script: str) -> dict[str, str]:
-    """Put a program on the PATH that is given back; it finds `$OUT` to write to."""
+    """Install a program on the returned PATH; `$OUT` is the folder for its output."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     path = programs / name

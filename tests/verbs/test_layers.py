@@ -165,7 +165,7 @@ def test_empty_layer_changes_nothing(body: bytes) -> None:
     assert paths(tree) == ["a"]
 
 
-# What must not be believed
+# Wrong content
 
 
 def test_layer_with_a_wrong_digest_is_refused_before_use() -> None:
@@ -201,7 +201,7 @@ def test_too_few_and_too_many_bytes_are_refused() -> None:
 
 
 def test_bytes_after_the_archive_are_hashed() -> None:
-    """The end mark is not the end of the blob: a diff_id is of every byte."""
+    """A diff_id covers every byte, also those after the end-of-archive marker."""
     contents = Contents()
     one = archive("a")
     longer = one + bytes(100_000)
@@ -390,7 +390,7 @@ def test_wrong_layer_bytes_are_not_stored(tmp_path: Path) -> None:
     assert not store.has(descriptor)
 
 
-# What was gathered
+# Gathered documents
 
 
 def test_layers_require_a_read_manifest_and_config() -> None:

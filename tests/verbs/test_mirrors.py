@@ -47,7 +47,7 @@ LAYER_PATH = f"{BASE}/blobs/{Digest.of(LAYER)}"
 
 @dataclass
 class Ground:
-    """An upstream, a mirror, and a session that goes through it."""
+    """An upstream, a mirror, and a session that uses it."""
 
     upstream: FakeRegistry
     mirror: FakeRegistry
@@ -59,7 +59,7 @@ class Ground:
         return f"{self.upstream.host}/{REPOSITORY}:1"
 
     def session(self, *, tags: bool = False, mirror: str = "", **variables: str) -> Session:
-        """Open one; `tags` trusts the mirror with them, `variables` are of the environment."""
+        """Open a session; `tags` trusts the mirror with tags, `variables` is the environment."""
         url = mirror or f"{self.mirror.url}{'#tags' if tags else ''}"
         environment = {"HOME": str(self.folder), "RESOLVER_MIRROR": f"{self.upstream.host}={url}"}
         return Session(
@@ -537,7 +537,7 @@ def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: Ground
 
 
 def test_referrers_are_requested_from_trusted_mirrors(ground: Ground) -> None:
-    """A list is no content that could be checked against a digest."""
+    """A referrers list cannot be verified by a digest."""
     digest = Digest.parse(IMAGE.digest)
     listed = json.dumps(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")

@@ -62,7 +62,7 @@ def test_pin_names_the_line_of_a_reference_it_cannot_pin(name: str) -> None:
 @each_file
 def test_removing_digests_restores_the_file(name: str) -> None:
     text = before(name)
-    # What was pinned before anybody pinned it here is unpinned in both.
+    # Digests that were there before are removed from both.
     bare = unpin(name, text)
 
     again = unpin(name, pin(name, bare))
@@ -72,7 +72,7 @@ def test_removing_digests_restores_the_file(name: str) -> None:
 
 
 def _plainly(text: str) -> str:
-    """Leave out what goes with a digest: the tag of a name without one, a `~` in its place."""
+    """Remove what belongs to a digest: an added tag, or a `~` in its place."""
     return text.replace(":latest", "").replace("digest: ~", "digest:")
 
 

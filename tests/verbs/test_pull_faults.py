@@ -331,7 +331,7 @@ def test_pull_gives_up_after_a_minute_of_stalls(registry: FakeRegistry, tmp_path
             one.pull()
         assert is_clean(one)
     assert len(requests_for(registry)) == 2
-    # It has answered in plain HTTP: whether it speaks TLS is no question.
+    # It has answered in plain HTTP, so TLS is not probed.
     assert caught.value.hints() == ("try again later",)
 
 
@@ -689,7 +689,7 @@ def test_pull_renews_an_expired_token_once(tmp_path: Path) -> None:
         assert tokens.count == 2
 
 
-# Who ends early
+# Early ends
 
 
 def test_interrupted_pull_keeps_content_and_ends_immediately(
@@ -789,7 +789,7 @@ def test_first_failure_stops_blobs_needed_only_for_that_image(
     assert len([seen for seen in registry.log if path(slow) == seen.path]) == 1
 
 
-# Publishers' own servers
+# Foreign layers
 
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"

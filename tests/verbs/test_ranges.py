@@ -35,7 +35,7 @@ def test_ranges_are_of_about_equal_length() -> None:
     [
         ("bytes 10-19/100", 20),
         ("Bytes 10-19/*", 20),
-        # Less than was asked for.
+        # Less than was requested.
         ("bytes 10-14/100", 15),
         ("bytes 9-19/100", None),
         ("bytes 11-19/100", None),

@@ -33,7 +33,7 @@ def registry(image: Image) -> Iterator[FakeRegistry]:
         yield fake
 
 
-#: Requests of each registry that `cost` has told already.
+#: Requests of each registry that `cost` has returned already.
 _TOLD: WeakKeyDictionary[FakeRegistry, int] = WeakKeyDictionary()
 
 

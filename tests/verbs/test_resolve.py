@@ -307,7 +307,7 @@ class TestASinglePlatformImage:
 
 SBOM = "application/spdx+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
-#: An SBOM that only its manifest shows to be none of the images.
+#: An SBOM that only its manifest identifies as not an image.
 HIDDEN = {"platform": AMD64, "config_media_type": SBOM}
 
 

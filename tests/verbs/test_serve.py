@@ -553,7 +553,7 @@ def test_file_that_shrinks_ends_the_response_early(tmp_path: Path) -> None:
 
 
 class BrokenShelf(MemoryShelf):
-    """Cannot read what it holds."""
+    """Fails to read its content."""
 
     def document(self, repository: str, name: str) -> Document | None:
         raise StoreFault("/private/store", f"{repository}:{name}: input/output error")

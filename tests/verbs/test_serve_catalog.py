@@ -374,7 +374,7 @@ def test_circular_or_false_document_does_not_hang_the_catalog(tmp_path: Path) ->
         assert get(server, f"my-layout/manifests/{image.digest}").status == 404
 
 
-# Who is answered
+# Access control
 
 
 @pytest.mark.parametrize(

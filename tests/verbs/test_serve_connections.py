@@ -309,7 +309,7 @@ def hang_up(*_: object) -> connections.Exchange:
 
 
 def test_closed_connection_is_not_continued() -> None:
-    """Its event may come together with the client that takes its room."""
+    """Its event may arrive together with the client that replaces it."""
     opened = connections.Connections(hang_up, "127.0.0.1", 0)
     ours, theirs = socket.socketpair()
     with ours, theirs:

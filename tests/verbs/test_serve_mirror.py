@@ -143,7 +143,7 @@ def test_mirror_serves_the_digest_algorithm_of_upstream(ground: Ground) -> None:
     with ground.mirror(offline=True) as server:
         got = ask(server, f"/v2/team/app/manifests/{image.digest}")
         assert got.headers["docker-content-digest"] == image.digest
-        # Nothing that it lists is here.
+        # Nothing that it lists is stored.
         assert ask(server, "/v2/team/app/manifests/512").status == 502
 
 
@@ -592,7 +592,7 @@ def test_allowed_upstream_must_be_a_registry(host: str) -> None:
 
 
 def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: Ground) -> None:
-    """What points the other tools of a machine to the mirror, the mirror reads too."""
+    """The mirror also reads the configuration that directs other tools to it."""
     folder = ground.folder / ".config/containers"
     folder.mkdir(parents=True)
     host = ground.upstream.host
@@ -651,12 +651,12 @@ def test_invented_digests_cost_a_few_upstream_requests_a_second(ground: Ground) 
         before, begin = len(ground.upstream.log), time.monotonic()
         with ThreadPoolExecutor(len(made_up)) as pool:
             answers = list(pool.map(lambda target: ask(server, target).status, made_up))
-            # What a document names is asked for and given meanwhile.
+            # Content that a document names is served meanwhile.
             assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
         seconds = time.monotonic() - begin
         requested = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
     assert answers == [404] * len(made_up)
-    # Some questions are on their way when the first answers come.
+    # Some requests are in flight when the first replies arrive.
     assert requested <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
 
 
@@ -682,10 +682,10 @@ def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
     new, known = blob_question(MAX_MISSES), blob_question(0)
     with pytest.raises(Later):
         misses.check(REGISTRY, new, peer)
-    # Another registry is asked, and what this one is known to lack has its answer.
+    # Other registries are requested, and known misses are answered.
     assert misses.check("s.test", new, peer)
     assert not misses.check(REGISTRY, known, peer)
-    # While others ask in vain without end, it waits, and is never taken for missing.
+    # During a flood of misses it waits, and is never reported as missing.
     for second in range(1, 5):
         clock.now += 1.0
         for number in range(MAX_MISSES):
@@ -699,7 +699,7 @@ def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
                 break
     else:
         pytest.fail("it had no turn within 4 seconds")
-    # What is missing is asked for again after a while.
+    # Missing content is requested again after a while.
     clock.now += 10
     assert misses.check(REGISTRY, known, peer)
 
@@ -844,7 +844,7 @@ def test_stalled_registry_yields_to_another_with_the_same_blob(
 def test_stalled_fetch_ends_immediately_for_another_registry(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No read timeout ends it: its thread still waits when the blob is here."""
+    """No read timeout ends it: its thread still waits when the blob has arrived."""
     monkeypatch.setattr(shared_fetch, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
@@ -861,7 +861,7 @@ def test_stalled_fetch_ends_immediately_for_another_registry(
             assert ask(server, UPSTREAM_BLOB).body == LAYER
             assert stalled.result() in (0, 502)
             assert time.monotonic() - begin < 20
-            # Its clients get what the other one gave.
+            # Its clients get the content of the other registry.
             assert ask(server, f"{UPSTREAM_BLOB}?ns={bad.host}").body == LAYER
             assert not never.is_set()
             never.set()
@@ -894,7 +894,7 @@ def test_stalled_blobs_do_not_delay_others_of_their_registry(
         assert not any(each.done() for each in waiting)
         never.set()
         assert [each.result().body for each in waiting] == stalled
-        # None was asked for twice: what has stalled keeps what it has, and goes on.
+        # No blob was requested twice: a stalled fetch keeps its bytes and continues.
         requested = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
         assert len(requested) == len(set(requested))
 

@@ -221,7 +221,7 @@ def listed(image: Image, **members: object) -> dict[str, object]:
 
 @pytest.fixture
 def field_index(registry: FakeRegistry) -> str:
-    """An index as they are in the field: artifacts between images, versions, features, twins."""
+    """A realistic index: artifacts between images, versions, features, duplicates."""
     amd, twin, arm = build_image(AMD), build_image(AMD, [b"zstd"]), build_image(ARM)
     older, newer = build_image("freebsd/amd64:14.1"), build_image("freebsd/amd64:15.0")
     mac = build_image("linux/arm64", [b"mac"])
@@ -397,7 +397,7 @@ def test_platform_local_exports_the_first_offered_of_several(
 
 
 def unmarked(config: str = SBOM, **members: object) -> Image:
-    """Make an artifact that only its own manifest shows to be none of the images."""
+    """Make an artifact that only its manifest identifies as one."""
     fields = {"mediaType": config, "digest": str(Digest.of(b"{}")), "size": 2}
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": fields, "layers": []}
     return from_dict({**manifest, **members}, blobs=[b"{}"])
@@ -523,7 +523,7 @@ def test_artifact_known_by_its_manifest_is_no_platform_for_tags_or_pin(
 
     compose = f"services: {{a: {{image: '{hidden}:1'%s}}}}\n"
     assert missing(compose % "", AMD, ARM) == [ARM]
-    # What the file itself asks for may run there instead.
+    # A platform named in the file may be one that runs there instead.
     assert missing(compose % f", platform: {ARM}") == []
     assert missing(compose % ", platform: linux/s390x") == ["linux/s390x"]
 
@@ -533,12 +533,12 @@ def test_artifact_without_an_image_is_found_pulled_and_refused_when_verified(
 ) -> None:
     name = f"{hidden}:1"
 
-    # One request answers, and the index is believed.
+    # One request is enough; the index is not verified.
     found = session.resolve(name, ARM, exact=True)
     assert ([seen.method for seen in registry.log], found.warnings) == (["GET"], ())
     with pytest.raises(PlatformNotOffered):
         session.resolve(name, ARM, exact=True, verify=True)
-    # Once its manifest is here, what it is is said.
+    # Once its manifest is stored, the artifact is recognised.
     known = session.resolve(name, ARM, exact=True)
     assert known.manifest.digest == found.manifest.digest
     assert [warning.code for warning in known.warnings] == ["not-an-image"]

@@ -28,7 +28,7 @@ def test_pool_runs_exactly_its_number_of_threads() -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        # Passes only when three are here.
+        # Passes only when three threads arrive.
         meeting.wait(5)
         with lock:
             now[0] -= 1

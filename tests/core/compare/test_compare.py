@@ -166,7 +166,7 @@ def test_update_size_is_what_the_other_image_adds() -> None:
         ("linux/arm64", ChangeKind.ADDED),
     ]
     assert found.changes[0].fetch == Amount(1, 30 + config[0] + 500)
-    # Who has nothing for arm64 fetches the base for it; who has all of the first does not.
+    # Without arm64 content the base is fetched; with the whole first image it is not.
     assert found.changes[1].fetch == Amount(1, 1_000 + config[1] + 500)
     assert found.fetch == Amount(1, 30 + sum(config) + 2 * 500 + found.second_root.size)
 
@@ -260,7 +260,7 @@ def test_one_image_passes_without_limits() -> None:
         for aspect in aspects
     }
 
-    # What is expected and missing always counts.
+    # A missing expected platform always counts.
     assert [reason.message for reason in judge(found, Thresholds())] == [
         "`example.com/app:1` is not offered for `linux/s390x`"
     ]

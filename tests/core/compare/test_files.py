@@ -277,7 +277,7 @@ def test_link_targets_are_paired_by_architecture() -> None:
 
 
 def test_two_paths_never_share_a_key() -> None:
-    """The one that is written like the key, else the first, has it."""
+    """The path that equals the key gets it, else the first one."""
     paths = ["lib/x", "lib64/x", "a-amd64", "a-x86_64", "a-{arch}"]
 
     found = compared([file(path) for path in paths], []).others[0].differences

@@ -90,7 +90,7 @@ KEY: dict[int, str | int] = {1000: "gpg-pubkey", 1001: "a", 1002: "b"}
 
 
 def rpmdb(folder: Path, *blobs: object, wal: bool = True) -> bytes:
-    """Let SQLite write a database as rpm does, which sets its journal to a log."""
+    """Write a database with SQLite as rpm does, in WAL mode."""
     path = folder / "rpmdb.sqlite"
     connection = sqlite3.connect(path)
     if wal:
@@ -267,7 +267,7 @@ def test_total_size_of_package_databases_is_limited(limits: RoomLimits, reason: 
 
 @pytest.mark.parametrize(("less", "is_read"), [(0, True), (1, False)])
 def test_package_database_is_counted_while_read(*, less: int, is_read: bool) -> None:
-    """Its bytes, and a copy of them; the tree around it stays as it is."""
+    """Its bytes and one copy count; the rest of the tree does not."""
     listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
     measured = FileTree()
     measured.apply(listing, "it")

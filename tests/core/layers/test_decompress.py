@@ -49,7 +49,7 @@ LIBRARIES: dict[str, Callable[[], Library]] = {
 
 @pytest.fixture(params=["zlib", "isal"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Inflate gzip by each of the two."""
+    """Inflate gzip with each library."""
     monkeypatch.setattr(decompress, "gzip_library", LIBRARIES[request.param])
     return str(request.param)
 
@@ -140,7 +140,7 @@ def test_uncompressed_data_is_passed_on_in_chunks() -> None:
     assert inflated(body, step=len(body)) == body
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.usefixtures("library")
@@ -243,7 +243,7 @@ def test_zstd_window_is_limited() -> None:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Make it so that these cannot be imported."""
+    """Make these modules unavailable for import."""
     real = builtins.__import__
 
     def refusing(name: str, *rest: Any, **others: Any) -> Any:
@@ -276,7 +276,7 @@ def test_zstd_without_its_library_names_the_package(
     assert caught.value.hints() == ("pip install 'multiarch-resolver[fast]'",)
 
 
-# Anything else
+# Properties
 
 
 @settings(max_examples=200, deadline=None)

@@ -111,7 +111,7 @@ def test_hard_link_attributes_are_set_on_its_file(*, is_lower: bool) -> None:
 
 @pytest.mark.parametrize("is_lower", [True, False])
 def test_every_name_of_a_file_has_the_attributes_of_a_later_link(*, is_lower: bool) -> None:
-    """The names that were there before the link too, whichever of them it is a link to."""
+    """Also names that existed before the link, whichever of them it links to."""
     names = [marked(file("a"), b"1"), hard_link("b", "a"), hard_link("c", "b")]
     late = [marked(hard_link("d", "c"), b"2", b"user.b"), marked(hard_link("e", "a"), b"3")]
     layers = [names, late] if is_lower else [[*names, *late]]
@@ -128,7 +128,7 @@ def test_replaced_name_is_not_used_by_later_hard_links() -> None:
 
 
 def test_whiteout_removes_names_of_lower_layers_only() -> None:
-    """A link of this layer to a file below stays, and the file's own name goes."""
+    """A link in this layer to a lower file stays, and the file's own name is removed."""
     found = listed([file("d/a"), hard_link("d/b", "d/a")], [
         hard_link("d/c", "d/a"), empty("d/.wh..wh..opq"),
     ])  # fmt: skip
@@ -438,7 +438,7 @@ def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
 
     started = time.process_time()
     assert len(listed([file("d/old")], [*files, *opaque])) == 4001
-    # 48 million steps, if each looked at each; some ten seconds.
+    # 48 million steps if it were quadratic, about ten seconds.
     assert time.process_time() - started < 4
 
 
@@ -449,7 +449,7 @@ def test_deep_trees_need_no_recursion() -> None:
     assert list(tree.walk()) == []
 
 
-# What there is room for
+# Memory limits
 
 
 def test_file_tree_limits_are_exact() -> None:
@@ -491,7 +491,7 @@ def test_packed_tree_releases_its_memory() -> None:
     ids=["long names", "deep folders", "hard links", "owners", "attributes", "folders"],
 )
 def test_memory_of_every_entry_is_counted(parts: list[bytes]) -> None:
-    """None of these may cost a multiple of what is counted for it."""
+    """No entry may use a multiple of the memory that is counted for it."""
     parts = [header(part) if len(part) < 512 else part for part in parts]
     with pytest.raises(LimitExceeded) as caught:
         grown_in(TreeRoom(RoomLimits(memory=1 << 20)), *parts)

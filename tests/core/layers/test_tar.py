@@ -369,7 +369,7 @@ def test_invalid_sparse_map_is_refused(archive: bytes, words: str) -> None:
     refused(archive, words)
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def test_harmless_tar_oddity_is_a_warning(archive: bytes, words: str) -> None:
 @pytest.mark.parametrize("padding", [b"", bytes(1), bytes(506)])
 @pytest.mark.parametrize("is_read", [False, True])
 def test_missing_padding_at_the_very_end_is_a_warning(padding: bytes, is_read: bool) -> None:
-    """As `umoci insert` writes it: Go's archive/tar, and so the runtimes, take it."""
+    """As `umoci insert` writes it; Go's archive/tar, and so container runtimes, accept it."""
     reader = TarReader([member(b"a", b"x"), header(b"b", 5), b"hello", padding], "the archive")
 
     contents = {
@@ -575,7 +575,7 @@ def test_sparse_map_size_is_limited() -> None:
         read(endless, limits)
 
 
-# Anything else
+# Properties
 
 
 def corpus() -> list[bytes]:
@@ -597,7 +597,7 @@ def test_any_bytes_are_read_as_tar_or_refused(seed: int, changes: int, mend: boo
     if chance.random() < 0.2:
         del archive[chance.randrange(len(archive)) :]
     if mend and len(archive) >= 512:
-        # With a checksum that fits, so that what is behind it is looked at.
+        # With a valid checksum, so that the rest is parsed.
         for at in range(0, len(archive) - 511, 512):
             if archive[at + 257 : at + 262] == b"ustar":
                 archive[at : at + 512] = sealed(archive[at : at + 512])

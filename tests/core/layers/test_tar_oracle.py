@@ -21,7 +21,7 @@ _LINE = re.compile(
     r"(?P<kind>.)(?P<mode>.{9}) (?P<uid>[0-9]+)/(?P<gid>[0-9]+) +(?P<size>[0-9]+|[0-9]+,[0-9]+) "
     r"[0-9-]+ [0-9:]+ (?P<name>.*)"
 )
-#: Everything that is told about an entry: type, mode, owner, size, name and target.
+#: The facts of an entry: type, mode, owner, size, name and target.
 Row = tuple[str, str, int, int, int, str, str]
 
 
@@ -102,7 +102,7 @@ trees = st.dictionaries(paths, st.one_of(files, files, sparse, links, hard, fifo
 
 
 def grow(root: Path, tree: dict[str, tuple[str, object, int]]) -> None:
-    """Make a tree; what does not fit beside the others is left out."""
+    """Make a tree, skipping entries that conflict with others."""
     first: Path | None = None
     for name, (kind, value, mode) in tree.items():
         path = root / name

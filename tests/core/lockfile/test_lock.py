@@ -169,7 +169,7 @@ GOOD = {
 
 
 def changed(path: str, value: object) -> bytes:
-    """The good lock with one member replaced, or with None taken out."""
+    """A valid lock with one member replaced, or removed if None."""
     found = json.loads(json.dumps(GOOD))
     *parents, last = path.split("|")
     inner = found

@@ -45,7 +45,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def entry(media_type: str = LAYER, content: bytes = b"layer", **members: object) -> dict[str, Any]:
-    """Describe content; a member given as None is left out."""
+    """Describe content; a member given as None is omitted."""
     digest = str(Digest.of(content))
     described = {"mediaType": media_type, "digest": digest, "size": len(content), **members}
     return {name: value for name, value in described.items() if value is not None}
@@ -74,7 +74,7 @@ def refusal(
     return caught.value
 
 
-# Which kind it is
+# Document types
 
 
 @pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x"])
@@ -216,7 +216,7 @@ def test_schema_version_is_required() -> None:
     assert refusal(document).field == "schemaVersion"
 
 
-# What is in it
+# Fields
 
 
 def test_index_keeps_its_order_and_fields() -> None:
@@ -407,7 +407,7 @@ def test_index_may_list_an_unknown_digest_algorithm(digest: str) -> None:
     assert isinstance(parsed, Index)
     assert [entry.digest.is_verifiable for entry in parsed.manifests] == [True, False]
     assert str(parsed.manifests[1].digest) == digest
-    # Embedded content that nothing vouches for is not taken for the entry's.
+    # Embedded content without a matching digest is not used.
     assert parsed.manifests[1].data is None
     with pytest.raises(UnsupportedDocument, match="cannot be verified"):
         parsed.manifests[1].digest.require_verifiable("the entry")

@@ -16,7 +16,7 @@ from resolver.verbs.pin import find_images
 from tests import DATA
 
 BEFORE = DATA / "pin" / "before"
-#: Values of the corpus that parse as a reference with a tag and are none, each with its reason.
+#: Values of the corpus that parse as a tagged reference but are not one, with the reason.
 ORDINARY: dict[str, str] = json.loads((BEFORE.parent / "ordinary.json").read_text("utf-8"))
 
 

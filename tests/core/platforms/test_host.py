@@ -97,10 +97,10 @@ def cpuinfo(architecture: str, model: str = "ARMv7 Processor rev 4 (v7l)") -> st
         ("armv7l", cpuinfo("5TEJ"), "v5"),
         ("armv7l", cpuinfo("4T"), "v4"),
         ("armv7l", cpuinfo("3"), "v3"),
-        # A Raspberry Pi 1 or Zero says 7 and is a 6.
+        # A Raspberry Pi 1 or Zero reports 7 but is v6.
         ("armv6l", cpuinfo("7", "ARMv6-compatible processor rev 7 (v6l)"), "v6"),
         ("armv6l", cpuinfo("8", "ARMv6-compatible processor rev 7 (v6l)"), "v8"),
-        # Emulated on x86 the file is another one's: the machine's own word counts.
+        # Under emulation on x86 the file describes the host, so the machine name decides.
         ("armv6l", "flags : fpu sse", "v6"),
         ("armv6l", cpuinfo("weird"), "v6"),
         ("armv6l", "", "v6"),

@@ -227,7 +227,7 @@ def test_each_printed_platform_selects_its_entry(entries: list[Platform], place:
 
 
 def _plain(platform: Platform) -> Platform:
-    """Leave out what Windows never holds against a host."""
+    """Remove the features that Windows ignores."""
     normal = platform.normalized()
     features = tuple(each for each in normal.os_features if each != "win32k")
     return replace(normal, os_features=features) if normal.os == "windows" else normal

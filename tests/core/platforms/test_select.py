@@ -71,7 +71,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("freebsd/amd64", ["freebsd/amd64:15.0", "freebsd/amd64"], 1, 1),
         ("windows/amd64", ["windows/amd64:10.0.20348", "windows/amd64"], 0, 0),
         ("windows/amd64:10.0.17763", ["windows/amd64:10.0.20348"], None, None),
-        # no fallback between systems when one was asked for
+        # no fallback between systems when one was requested
         ("darwin/arm64", ["linux/arm64"], None, None),
         ("unknown/unknown", ["linux/amd64", "unknown/unknown"], 1, 1),
         ("linux/amd64", ["unknown/unknown"], None, None),

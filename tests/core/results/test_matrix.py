@@ -122,7 +122,7 @@ def test_plain_json_matrix_is_a_list_without_runners() -> None:
     assert found.warnings == ()
 
 
-# The rule that says most decides; of equals the last.
+# The most specific rule decides; of equals the last.
 @pytest.mark.parametrize(
     ("platform", "runners", "expected"),
     [

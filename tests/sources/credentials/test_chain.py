@@ -131,7 +131,7 @@ def test_exact_key_wins_over_urls_and_the_first_url_wins(machine: Machine) -> No
 
 
 def test_credential_sources_are_tried_in_the_documented_order(machine: Machine) -> None:
-    """Each place is taken away after it has won, so the next one shows."""
+    """Each source is removed after it has won, so that the next one is used."""
     config = machine.root / "xdg"
     machine.environment["XDG_CONFIG_HOME"] = str(config)
     machine.environment["DOCKER_AUTH_CONFIG"] = json.dumps({"auths": entries(reg_test="env:p")})
@@ -347,7 +347,7 @@ def test_auth_variable_accepts_plain_entries_and_warns_of_others(machine: Machin
     assert all(
         part in output for part in ("credsStore", "auths.reg.test/team", "auths.missing.test")
     )
-    assert "quiet.test" not in output  # nobody asked for it
+    assert "quiet.test" not in output  # not requested
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", '{"auths":[]}', "S3cr3tPa55"])

@@ -30,7 +30,7 @@ HOSTS = {
 
 
 def check(target: str, registry: str, *, proxied: bool = False) -> tuple[str, ...]:
-    """Judge a target, URL or address, for a registry in a zone."""
+    """Check a target, URL or address, for a registry in a zone."""
     url = Url.parse(target if "//" in target else f"https://target.test/{target}")
     names = Names(registry=HOSTS[registry], target=target)
     return AddressPolicy(names).check(url, PUBLIC, proxied=proxied, registry_proxied=False)
@@ -118,7 +118,7 @@ def test_registry_may_redirect_only_to_allowed_addresses(
         ("https://10.0.0.5/", False),
         ("http://169.254.169.254/latest/meta-data/", False),
         ("https://[::1]/", False),
-        # Nobody honest writes these into a URL, wherever they lead.
+        # Such spellings in a URL are suspicious, wherever they lead.
         ("https://[::ffff:8.8.8.8]/", False),
         ("https://[64:ff9b::808:808]/", False),
         ("https://[2002:808:808::1]/", False),

@@ -76,7 +76,7 @@ def granted(**fields: object) -> Reply:
     return Reply(body=json.dumps(fields).encode())
 
 
-# --- the usual ways ------------------------------------------------------------------------
+# --- common flows -----------------------------------------------------------------------
 
 
 def test_anonymous_token_is_fetched_once_and_reused(engine: str, registry: FakeRegistry) -> None:
@@ -313,7 +313,7 @@ def test_refusal_without_a_challenge_uses_the_challenge_of_a_ping(registry: Fake
     assert registry.hits["GET /v2/"] == 1
 
 
-# --- many at once --------------------------------------------------------------------------
+# --- concurrency ------------------------------------------------------------------------
 
 
 def test_concurrent_requests_need_one_token(engine: str, registry: FakeRegistry) -> None:
@@ -364,11 +364,11 @@ def test_concurrent_requests_fail_together(registry: FakeRegistry) -> None:
             thread.join()
     assert len(failures) == 8
     assert {type(failure) for failure in failures} == {AuthenticationRequired}
-    # Who arrives later than the failure may ask again; who waited for it does not.
+    # A request after the failure may retry; one that waited for it does not.
     assert registry.hits["GET /token"] < 8
 
 
-# --- no way in -----------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", ["", ',error="invalid_token"', ',error="insufficient_scope"'])
@@ -397,7 +397,7 @@ def test_anonymous_refusal_hints_that_the_repository_may_not_exist(registry: Fak
     assert "does not exist or access denied" in str(caught.value)
     assert "authentication required" in str(caught.value)
     assert any("resolver login" in hint for hint in caught.value.hints())
-    # The scope was asked for already, so a second token would be no other.
+    # The scope was requested already, so a second token would be the same.
     assert registry.hits["GET /token"] == 1
 
 

@@ -324,7 +324,7 @@ def test_plain_http_on_loopback_needs_no_option(engine: str, registry: FakeRegis
         app.document("1.0")
         app.document("1.0")
     assert [seen.method for seen in registry.log] == ["GET", "GET"]
-    # One question whether TLS is spoken, and one connection for everything else.
+    # One probe for TLS, and one connection for everything else.
     assert registry.connections == 2
 
 
@@ -486,7 +486,7 @@ def _speaks_of_plain_http(words: str, url: str, **how: bool) -> bool:
     [
         ("wrong version number", "https://a.test:5000/v2/", {}, True),
         ("tls handshake eof", "https://a.test:5000/v2/", {}, True),
-        # Nobody speaks plain HTTP on the port of https, or where TLS was spoken just now.
+        # Plain HTTP is unlikely on port 443, or where TLS was used before.
         ("tls handshake eof", "https://a.test/v2/", {}, False),
         ("tls handshake eof", "https://a.test:5000/v2/", {"answered": True}, False),
         ("connection closed", "http://a.test/v2/", {"plain_http": True}, True),

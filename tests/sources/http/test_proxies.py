@@ -175,7 +175,7 @@ def test_proxy_that_requires_login_is_named_and_not_retried(engine: str) -> None
 
 @contextmanager
 def tunnel(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A proxy that answers every CONNECT with the same bytes, and keeps what it was sent."""
+    """A proxy that answers every CONNECT with the same bytes, and records what it receives."""
     seen: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -35,7 +35,7 @@ CONFIG_DESCRIPTOR = Descriptor("application/x-config", Digest.parse(CONFIG), len
 
 @pytest.fixture
 def storage() -> Iterator[FakeRegistry]:
-    """Another origin: the CDN of an honest registry, or the host of an evil one."""
+    """Another origin: the CDN of a good registry, or a host of a malicious one."""
     with FakeRegistry() as fake:
         yield fake
 

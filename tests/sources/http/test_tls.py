@@ -209,7 +209,7 @@ def test_stale_ssl_cert_file_is_a_warning(ca_file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        # A server chooses these names; they must not be taken for "speaks no TLS".
+        # A server chooses these names; they must not be mistaken for a server without TLS.
         (
             'invalid peer certificate: not valid for name "a"; dnsname("invalidcontenttype")',
             "another host name",

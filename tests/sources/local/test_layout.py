@@ -328,7 +328,7 @@ def test_layout_image_is_found_by_every_name(
 
     rewrite_index(layout, name)
     for each in names:
-        # As a person writes it: the first colon that ends an existing path ends the path.
+        # As typed: the first colon after an existing path ends the path.
         target = parse_target(f"oci:{layout}:{each}")
         assert isinstance(target, LayoutTarget)
         settled = settle(target)

@@ -551,7 +551,7 @@ def test_empty_config_is_valid(text: bytes) -> None:
     assert parse_config(text, "/c.yaml") == {}
 
 
-# --- which one -------------------------------------------------------------------------------
+# --- precedence -------------------------------------------------------------------------
 
 
 def test_first_source_that_names_a_registry_decides(tmp_path: Path) -> None:
@@ -639,7 +639,7 @@ def test_size_of_a_config_file_is_limited(tmp_path: Path) -> None:
         read_file(tmp_path)
 
 
-# --- anything at all -------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------
 
 SAMPLES = [
     b'server = "https://a.test"\n[host."https://m.test"]\ncapabilities = ["pull"]\nca = "x"\n',
@@ -653,7 +653,7 @@ SAMPLES = [
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Change some bytes of a file that is well."""
+    """Change some bytes of a valid file."""
     body = bytearray(draw(st.sampled_from(SAMPLES)))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(body)))

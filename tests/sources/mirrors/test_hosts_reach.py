@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOBODY = 65534
-#: What a process of another user does: it asks where a registry is asked, and what is blocked.
+#: Run as another user: read the endpoints of a registry and whether it is blocked.
 ASK = """
 import os, sys
 from pathlib import Path

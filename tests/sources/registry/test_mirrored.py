@@ -178,7 +178,7 @@ def test_endpoint_with_wrong_bytes_is_not_asked_again_for_them(
         assert source.distrust(BLOB.digest)
         with source.open(BLOB) as chunks:
             b"".join(chunks)
-        # The last one has nobody behind it.
+        # The last endpoint has no fallback.
         assert not source.distrust(BLOB.digest)
     assert (len(mirror.log), len(registry.log)) == (1, 1)
 

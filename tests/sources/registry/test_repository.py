@@ -168,7 +168,7 @@ def test_wrong_bytes_for_a_digest_are_refused(engine: str, registry: FakeRegistr
         app.document(INDEX.digest)
     assert caught.value.expected == INDEX.digest
     assert caught.value.actual == IMAGE.digest
-    # Once more, and no further.
+    # One retry only.
     assert len(registry.log) == 2
 
 
@@ -302,7 +302,7 @@ def test_manifest_above_four_mib_is_refused(engine: str, announced: Literal[Fals
             assert registry.log[0].sent < 1_048_576
 
 
-# --- what is not there ---------------------------------------------------------------------
+# --- missing content --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "NOT_FOUND", "UNKNOWN", ""])
@@ -482,7 +482,7 @@ def test_broken_stream_is_a_network_error(engine: str, registry: FakeRegistry) -
         b"".join(chunks)
 
 
-# --- what it says ---------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------
 
 
 def test_warnings_are_collected_once_and_escaped(registry: FakeRegistry) -> None:
@@ -506,7 +506,7 @@ def test_rate_limit_error_quotes_the_registry(registry: FakeRegistry, app: Regis
     registry.on("*", f"{MANIFESTS}/1.0", Reply(429, {}, body))
     with pytest.raises(RateLimited, match="pull rate limit"):
         app.document("1.0")
-    # It will not pass within minutes, so nobody asks again.
+    # The limit lasts longer than a retry would wait.
     assert len(registry.log) == 1
 
 
