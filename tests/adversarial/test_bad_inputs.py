@@ -1,6 +1,6 @@
 """Every document of the catalogue of bad inputs, served by a registry or read from a file.
 
-`tests/core/test_bad_inputs.py` shows the parsers; here it is what a person sees.
+`tests/core/test_bad_inputs.py` tests the parsers, this file the commands.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import DATA
 from tests.adversarial.actor import Actor, refused
 from tests.adversarial.hosts import OCI_INDEX, login
+from tests.kit.bad_inputs import CASES, FOLDER, select
 from tests.kit.certificates import authority
 from tests.kit.images import build_image, from_dict, multi_platform, raw_document
 from tests.kit.outcomes import PASSWORD, USER, no_secret
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.adversarial.hosts import Hosts
-
-FOLDER = DATA / "bad_inputs"
-CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
-
-
-def select(*kinds: str, expect: str | None = None) -> list[Any]:
-    return [
-        pytest.param(case, id=case["file"])
-        for case in CASES
-        if case["kind"] in kinds and expect in (None, case["expect"])
-    ]
 
 
 def names_field(outcome: Any, field: str) -> bool:

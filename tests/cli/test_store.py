@@ -18,7 +18,7 @@ from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
 from tests.kit.images import build_image, build_index, build_layer
 from tests.kit.registry import FakeRegistry
-from tests.kit.stored_images import blob_of
+from tests.kit.stored_images import blob_of, spoil
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -38,14 +38,6 @@ def two(run: Run, registry: str) -> str:
 def blob(store: Path, digest: str) -> Path:
     algorithm, _, digits = digest.partition(":")
     return store / "blobs" / algorithm / digits
-
-
-def spoil(path: Path) -> None:
-    """Change one byte."""
-    body = bytearray(path.read_bytes())
-    body[-1] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(body)
 
 
 def layers(run: Run, name: str) -> list[str]:

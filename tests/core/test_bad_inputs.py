@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -14,21 +13,10 @@ from resolver.core.oci.config import parse_config
 from resolver.core.oci.manifest import parse_document
 from resolver.core.registry.challenge import choose_challenge, parse_challenge
 from resolver.errors import LimitExceeded, ResolverError, UnsupportedChallenge, Untrusted
-from tests import DATA
-
-FOLDER = DATA / "bad_inputs"
-CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
+from tests.kit.bad_inputs import CASES, FOLDER, select
 
 #: A forbidden realm is refused by the address policy, not by the parser.
 REALM_REASONS = {"TLS downgrade", "scheme", "link-local address"}
-
-
-def select(*kinds: str, expect: str | None = None) -> list[Any]:
-    return [
-        pytest.param(case, id=case["file"])
-        for case in CASES
-        if case["kind"] in kinds and expect in (None, case["expect"])
-    ]
 
 
 def read(case: dict[str, Any], body: bytes) -> object:

@@ -17,7 +17,7 @@ from resolver.store import LocalStore
 from resolver.store.blobs import Blobs
 from tests.faults import invariants
 from tests.faults.injection import Fault
-from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
+from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers
 from tests.faults.test_concurrency import Sampler, counted, slow
 from tests.kit.messages import Reply
 from tests.kit.outcomes import (
@@ -39,13 +39,6 @@ if TYPE_CHECKING:
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)
 PATH = f"/v2/img-a/blobs/{D2}"
-
-
-@pytest.fixture
-def tiny(ground: Ground) -> Ground:
-    ground.registry.serve("small", "1", small())
-    ground.registry.serve("small", "2", small(1))
-    return ground
 
 
 def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invariants.Call]:

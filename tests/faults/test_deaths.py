@@ -40,14 +40,6 @@ ERRORS = (
 )
 
 
-@pytest.fixture
-def tiny(ground: Ground) -> Ground:
-    """Serve an image of one small layer, and another that shares nothing."""
-    ground.registry.serve("small", "1", small())
-    ground.registry.serve("small", "2", small(1))
-    return ground
-
-
 def calls_of(ground: Ground, make: Job) -> int:
     """Count the calls of a run without faults."""
     assert make.fault is not None

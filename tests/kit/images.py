@@ -79,6 +79,10 @@ class Image:
         """Of the root document; without a platform."""
         return Descriptor(self.media_type, Digest.parse(self.digest), self.size)
 
+    def contents(self) -> set[bytes]:
+        """Return the bytes of every document and blob."""
+        return {body for _, body in self.documents.values()} | set(self.blobs.values())
+
     def child(self, platform: str) -> Image:
         """Find the image that an index lists for exactly this platform."""
         return next(image for image in self.children if image.platform == platform)

@@ -112,3 +112,11 @@ def age(store: LocalStore, seconds: float = 2 * HOUR, only: Iterable[str] | None
         for path in (store.root / folder).rglob("*"):
             if wanted is None or path.name in wanted:
                 os.utime(path, (then, then), follow_symlinks=False)
+
+
+def spoil(path: Path) -> None:
+    """Change one bit of a stored file."""
+    body = bytearray(path.read_bytes())
+    body[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(body)

@@ -51,10 +51,6 @@ def name(registry: RealRegistry, session: Session, image: Image) -> str:
     return text
 
 
-def content(image: Image) -> set[bytes]:
-    return {body for _, body in image.documents.values()} | set(image.blobs.values())
-
-
 def digest_at(registry: RealRegistry, repository: str, folder: Path) -> str:
     """Return the digest of a tag from skopeo."""
     place = f"docker://{registry.host}/{repository}:1"
@@ -108,7 +104,7 @@ def test_skopeo_copies_everything_from_an_export_with_equal_digests(
     skopeo(*words, "--dest-tls-verify=false", source, there, home=tmp_path)
 
     read = {path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "version"}
-    assert read == content(image)
+    assert read == image.contents()
     assert digest_at(registry, f"exported-{form}/app", tmp_path) == image.digest
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.export import Exported
-    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real
@@ -46,10 +45,6 @@ def whole(source: str, folder: Path) -> set[bytes]:
     return copied(source, folder, "--all", "--preserve-digests")
 
 
-def content(image: Image) -> set[bytes]:
-    return {body for _, body in image.documents.values()} | set(image.blobs.values())
-
-
 # skopeo
 
 
@@ -62,7 +57,7 @@ def test_skopeo_reads_every_byte_of_a_layout_and_of_an_archive(tmp_path: Path, f
 
     exported(store, place, "app:1")
 
-    assert whole(f"{form}:{place}:1", tmp_path) == content(image)
+    assert whole(f"{form}:{place}:1", tmp_path) == image.contents()
 
 
 @pytest.mark.usefixtures("with_skopeo")
@@ -76,7 +71,7 @@ def test_skopeo_reads_a_pruned_index(tmp_path: Path, form: str) -> None:
     found = exported(store, place, "app:1")
 
     read = whole(f"{form}:{place}", tmp_path)
-    kept = content(image.child(AMD64)) | content(image.child(ARM64))
+    kept = image.child(AMD64).contents() | image.child(ARM64).contents()
     assert read > kept
     (made,) = read - kept
     assert len(json.loads(made)["manifests"]) == 2
@@ -128,7 +123,7 @@ def test_skopeo_and_export_add_to_the_same_layout(
     for name in ("theirs", "1", "more"):
         (tmp_path / name).mkdir()
         read[name] = whole(f"oci:{layout}:{name}", tmp_path / name)
-    assert read == {"theirs": content(theirs), "1": content(ours), "more": content(theirs)}
+    assert read == {"theirs": theirs.contents(), "1": ours.contents(), "more": theirs.contents()}
 
 
 # umoci

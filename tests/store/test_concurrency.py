@@ -14,7 +14,7 @@ from resolver.core.results.store import Retention
 from resolver.store import LocalStore
 from tests.kit.processes import ROOT as PACKAGE
 from tests.kit.stored_images import held
-from tests.store.faults import litter, unverified
+from tests.store.faults import is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,11 +165,6 @@ def fetched(message: list[object]) -> dict[str, list[int]]:
     return costs
 
 
-def is_tidy(store: LocalStore) -> bool:
-    left = [*(store.root / "partial").iterdir(), *(store.root / "leases").iterdir()]
-    return left == [] and litter(store.root) == [] and unverified(store.root) == []
-
-
 def test_eight_processes_pulling_one_image_fetch_each_blob_once(
     tmp_path: Path, crowd: Crowd
 ) -> None:
@@ -179,7 +174,7 @@ def test_eight_processes_pulling_one_image_fetch_each_blob_once(
 
     store = LocalStore(tmp_path / "store")
     assert {len(sizes) for sizes in costs.values()} == {1}
-    assert is_tidy(store)
+    assert is_clean(store)
     assert [image.missing for image in store.images()] == [()]
 
 
@@ -193,7 +188,7 @@ def test_processes_sharing_layers_fetch_them_once_and_lose_no_name(
     store = LocalStore(tmp_path / "store")
     assert {len(sizes) for sizes in costs.values()} == {1}
     assert len(list(store.pulled_names())) == 6
-    assert is_tidy(store)
+    assert is_clean(store)
     assert store.verify(full=True).is_sound
 
 
@@ -209,7 +204,7 @@ def test_gc_beside_pulls_and_removals_takes_nothing_from_them(tmp_path: Path, cr
     assert store.verify(full=True).is_sound
     assert {image.missing for image in store.images()} == {()}
     store.collect(Retention(grace=0))
-    assert is_tidy(store)
+    assert is_clean(store)
     references = {record.reference for record in store.pulled_names()}
     assert references == {f"localhost/app:{number}" for number in range(4)}
     assert len(held(store)) == 1 + 4 * 3

@@ -16,7 +16,19 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, collect, index, reachable
 from resolver.store import images as listing
 from tests.kit.images import build_image, build_layer, multi_platform
-from tests.kit.stored_images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
+from tests.kit.stored_images import (
+    BASE,
+    ONE,
+    TWO,
+    age,
+    everything,
+    fill,
+    held,
+    place,
+    pull,
+    put,
+    spoil,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +83,6 @@ def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.M
         "localhost/two:1",
         "",
     ]
-
-
-def spoil(path: Path) -> None:
-    body = bytearray(path.read_bytes())
-    body[-1] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(body)
 
 
 def cut(path: Path) -> None:

@@ -23,7 +23,7 @@ from resolver.store import LocalStore, Patience
 from resolver.store.partials import PartialLock, Partials, Ranges
 from resolver.store.receive import HASH_STEP
 from tests.kit.stored_images import blob_of, place
-from tests.store.faults import litter, unverified
+from tests.store.faults import is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +36,6 @@ HALF = len(BODY) // 2
 
 def partial_of(store: LocalStore, digest: Digest = BLOB.digest) -> Path:
     return store.root / "partial" / f"{digest.algorithm}-{digest.hex}"
-
-
-def is_clean(store: LocalStore) -> bool:
-    left = [*(store.root / "partial").iterdir(), *(store.root / "leases").iterdir()]
-    return left == [] and litter(store.root) == [] and unverified(store.root) == []
 
 
 def begin(store: LocalStore, body: bytes = BODY, end: int = HALF) -> None:

@@ -29,6 +29,7 @@ from resolver.errors import (
 from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from resolver.sources.http.tokens import read_grant
 from resolver.sources.http.urls import Url
+from tests.kit.auth import basic_value
 from tests.kit.certificates import authority
 from tests.kit.clients import (
     NEW_YEAR,
@@ -65,7 +66,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def basic(user: str = USER, password: str = PASSWORD) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return basic_value(user, password)
 
 
 def challenged(value: str) -> Reply:
