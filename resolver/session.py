@@ -793,7 +793,7 @@ class Session:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Plan:
-        """List what images need, what of it is held, and what is left to fetch.
+        """List the content of images, what of it is held, and what must be fetched.
 
         Indexes and manifests are read, and kept in the store; layers are not.
 
@@ -890,7 +890,7 @@ class Session:
         )
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference; then what no reference means any more.
+        """List pulled images by reference, then dangling ones.
 
         Raises:
             StoreFault: the store cannot be read.

@@ -41,7 +41,7 @@ def with_files(
         ignoring: what differences to leave out.
 
     Raises:
-        ResolverError: a layer cannot be had, or is not what it should be.
+        ResolverError: a layer cannot be read or verified.
     """
     base = found.builds[found.base]
     others = [build for number, build in enumerate(found.builds) if number != found.base]

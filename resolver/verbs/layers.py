@@ -208,7 +208,7 @@ class LayeredImage:
 
     @classmethod
     def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
-        """Take what was gathered of an image, manifest and config.
+        """Build from gathered documents: manifest and config.
 
         Raises:
             ResolverError: why one of the two could not be read.

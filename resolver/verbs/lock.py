@@ -1,4 +1,4 @@
-"""Locking: what references mean now, to be written down; and whether what was still holds."""
+"""Lock references to their current digests, and check locks for drift."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _read(path: str) -> bytes:
 
 
 def rewrite(path: str, before: str, after: str) -> None:
-    """Replace what is in a file; through a link, what it leads to. Mode and owner are kept.
+    """Replace the content of a file, following a link; mode and owner are kept.
 
     Raises:
         OutputFault: it is read-only, it has changed since it was read, or the system refuses.

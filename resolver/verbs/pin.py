@@ -266,7 +266,7 @@ class LookUp:
 
 
 def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pinned:
-    """Find out what is to be changed in files; nothing is written.
+    """Determine the changes to files; nothing is written.
 
     A file that cannot be read, and a name that cannot be looked up, keep their failure; the
     others are done. In a folder, and among several files, those that name no images are skipped.

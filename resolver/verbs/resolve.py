@@ -383,7 +383,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     strict: bool = False,
     verify_tag: bool = False,
 ) -> Iterator[Resolution | Failure]:
-    """Resolve many, side by side; answers come in the order of the questions."""
+    """Resolve many references concurrently; answers are in the order of the references."""
     targets = [context.target(reference) for reference in references]
     requests = [
         None

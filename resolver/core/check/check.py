@@ -473,7 +473,7 @@ class Checked:
 
     @property
     def passed(self) -> bool:
-        """Whether every image could be read and has what was required."""
+        """Whether every image could be read and meets its requirements."""
         return not self.failures and all(image.passed for image in self.looked_at)
 
 
@@ -487,7 +487,7 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What is required of one image; empty fields are not checked.
+    """The requirements of one image; empty fields are not checked.
 
     Attributes:
         require: platforms that must be offered.
@@ -515,7 +515,7 @@ class Requirements:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is required, so every image would pass."""
+        """Whether there are no requirements, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
         return not (platforms or self.attestations or self.max_age or self.lint)
 

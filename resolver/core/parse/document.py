@@ -1,4 +1,4 @@
-"""Reading what is expected at a place in a document: YAML, JSON that people write, and TOML."""
+"""Read expected values at a place in a document: YAML, JSON that people write, and TOML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 @dataclass(frozen=True, slots=True)
 class FieldReader:
-    """One place in a document, and how to read what is expected there.
+    """A place in a document, with methods to read the expected type.
 
     Attributes:
         place: the file, for messages.

@@ -46,7 +46,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
     Raises:
         NotFound: it has no search, and lists no repositories.
         BadDocument: its answer is no list of hits.
-        Denied, Unavailable: nobody let us in, or answered.
+        Denied, Unavailable: the registry denies access, or does not answer.
     """
     host = HUB_INDEX if registry == HUB else registry
     scope = Scope(registry, "", catalog=registry != HUB)

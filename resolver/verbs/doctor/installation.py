@@ -1,4 +1,4 @@
-"""What is installed: Python, packages that are needed, and those that make things faster."""
+"""The installation: Python, required packages, and optional ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def platform(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def packages(_machine: object) -> Iterator[CheckupRow]:
-    """Compare what is installed with what is needed."""
+    """Compare installed packages with the requirements."""
     try:
         needed = requires(_OURS) or []
     except PackageNotFoundError:

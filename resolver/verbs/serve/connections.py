@@ -235,7 +235,7 @@ class Connections:
         most: connections at the same time.
 
     Raises:
-        OSError, OverflowError: nothing can listen there.
+        OSError, OverflowError: the address cannot be used.
 
     """
 

@@ -305,7 +305,7 @@ class Mirror:
         self._claimed: set[Digest] = set()
 
     def close(self) -> None:
-        """Call off what is being fetched; what has come is kept."""
+        """Cancel running fetches; received bytes are kept."""
         self._stop.set()
         for workers in (*self._workers.values(), *self._parts.values()):
             workers.close(1.0)

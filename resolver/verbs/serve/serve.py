@@ -56,7 +56,7 @@ def serve_store(
         observe: receives a warning for every tag that is served with less than its index lists.
 
     Raises:
-        Usage: nothing can listen there.
+        Usage: the address cannot be used.
         StoreFault: the store cannot be read.
 
     """
@@ -82,7 +82,7 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     observe: Observer = ignore,
     clock: Clock | None = None,
 ) -> Iterator[Server]:
-    """Serve what is here, and fetch what is not; see `serve.mirror`.
+    """Serve held content and fetch the rest; see `serve.mirror`.
 
     Args:
         store: receives the content, which a lease protects meanwhile.
@@ -184,7 +184,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     fresh: float = SERVE_FRESH,
     names: Iterable[str] = (),
 ) -> AbstractContextManager[Server]:
-    """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""
+    """Serve as a pull-through cache while a `with` block lasts: missing content is fetched."""
     from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
 
     allowed = (*((upstream,) if upstream else ()), *allow)
