@@ -154,14 +154,15 @@ def test_lint_explain_prints_one_rule(run: Run) -> None:
     assert str(run("lint", "--explain", "wrong-machine")) == snapshot("""\
 status: 0
 --- stdout
-wrong-machine (error): what is started is made for another machine
+wrong-machine (error): the entrypoint is built for another machine
 
-  The image says one platform, and the program that it starts is for another:
-  the container ends with `exec format error`, or runs emulated where that is
-  set up, which hides the fault from those who built it. Most often a download
-  in the Dockerfile names a fixed architecture, or a build stage ignores the
-  target: use `TARGETARCH`, and check `FROM --platform`. What was read only in
-  part could not be checked against the layer's digest; the finding says so.
+  The image states one platform, but the program that it starts is built for
+  another. The container fails with `exec format error`, or runs under emulation
+  where that is configured, which hides the problem during the build. The usual
+  cause is a download in the Dockerfile that names a fixed architecture, or a
+  build stage that ignores the target: use `TARGETARCH`, and check `FROM
+  --platform`. A layer that was read only in part could not be checked against
+  its digest; the finding says so.
 --- stderr
 """)
 
@@ -177,12 +178,16 @@ def test_lint_rules_and_explanations_fit_the_page(run: Run) -> None:
     assert "…" not in listed
 
 
-def test_lint_rules_in_json_and_markdown(run: Run) -> None:
+def test_lint_rules_in_table_json_and_markdown(run: Run) -> None:
+    table = run("lint", "--rules").stdout
     answer = json.loads(run("lint", "--rules", "--json").stdout)
     page = run("lint", "--explain", "schema-1", "--format", "markdown").stdout
 
     assert [each["id"] for each in answer["rules"]] == [row.rule.id for row in RULES]
-    assert page.startswith("**rules**\n\n- schema-1 \\(error\\): Docker schema 1. This format")
+    assert page.startswith(
+        "**rules**\n\n- schema-1 \\(error\\): a Docker schema 1 manifest. This manifest"
+    )
+    assert table.splitlines()[0].split() == ["RULE", "SEVERITY", "FINDS"]
 
 
 @pytest.mark.parametrize(

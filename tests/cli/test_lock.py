@@ -637,7 +637,7 @@ def test_lock_rejects_a_dash_as_file(run: Run, registry: str) -> None:
         seen = run(*words, "-o", "-")
 
         assert seen.status == 2
-        assert "`-` names no lock file" in seen.stderr
+        assert "`-` cannot be a lock file" in seen.stderr
     assert not Path("-").exists()
 
 

@@ -62,7 +62,7 @@ def test_login_verifies_stores_uses_and_removes_credentials(
     assert seen(run(*words(basic))) == snapshot("""\
 status: 0
 --- stdout
-Login Succeeded: u5er at HOST:PORT, kept in HOME/.docker/config.json
+Login Succeeded: u5er at HOST:PORT, stored in HOME/.docker/config.json
 --- stderr
 """)
     entry = json.loads(config.read_bytes())["auths"][basic.host]

@@ -141,7 +141,7 @@ def test_mirror_config_buildkit_toml_has_plain_http_where_set(run: Run) -> None:
     [
         (["emacs"], "`emacs` is not a supported tool"),
         (["docker", "ghcr.io"], "Docker uses mirrors for `docker.io` alone"),
-        (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
+        (["docker", "--mirror", "a.test", "--at", "b.test"], "exclude each other"),
         (["podman", "--mirror", "ftp://a.test"], "is not the URL of a mirror"),
         (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
         (["podman", "a b"], "is not an image reference"),

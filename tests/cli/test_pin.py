@@ -236,6 +236,7 @@ def test_pin_findings_and_failures_in_other_formats(
 
     assert output["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
+    assert "| where | severity | rule | finding |" in page
     assert "failed" in page
 
 

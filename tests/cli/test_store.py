@@ -335,7 +335,7 @@ def test_rm_lists_the_images_that_match_an_ambiguous_prefix(run: Run) -> None:
     seen = run("rm", start)
 
     assert seen.status == 2
-    assert f"error: `{start}` is the start of " in seen.stderr
+    assert f"error: `{start}` is the prefix of " in seen.stderr
     assert sum(text in seen.stderr for text in full if text[7:8] == start) > 1
     assert run("ls", "-q", "--no-trunc").stdout.split() == full
 

@@ -250,7 +250,7 @@ def _fields(node: FieldReader, *known: str) -> dict[str, FieldReader]:
     inner = _mapping(node)
     for key, member in inner.items():
         if key not in known:
-            member.fail(f"this field is unknown; known fields are {', '.join(known)}")
+            member.fail(f"unknown field; known fields are {', '.join(known)}")
     return inner
 
 
