@@ -283,7 +283,7 @@ def _fits(digest: Digest, text: str) -> bool:
 def _refuse_in_use(
     snapshot: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
-    """Refuse what somebody uses, and an id that would take several names along.
+    """Refuse an image in use, and an id with several names.
 
     Raises:
         Negative: it is.

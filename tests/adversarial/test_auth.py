@@ -234,7 +234,7 @@ def test_aut_021_helper_without_credentials_stays_anonymous(
 
 
 def test_aut_023_expired_token_is_renewed_once(act: Actor, registry: FakeRegistry) -> None:
-    # Pull does not exist yet: reading all platforms' documents takes more than three requests.
+    # Reading the documents of all platforms takes more than three requests.
     tokens = registry.bearer(rotate=True)
     passed: list[str] = []
 
@@ -260,7 +260,7 @@ def documents() -> list[str]:
 
 
 def test_aut_024_concurrent_requests_share_one_token(act: Actor, hosts: Hosts) -> None:
-    # Pull does not exist yet: 50 names of one repository are asked for side by side.
+    # 50 tags of one repository are resolved concurrently.
     registry = hosts.registry()
     for number in range(50):
         registry.serve("img-a", str(number), IMAGE)

@@ -145,7 +145,7 @@ def test_idx_014_empty_index_offers_no_platform(act: Actor, registry: FakeRegist
 def test_idx_017_all_platforms_with_one_missing_fail_and_can_be_resumed(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: resolving and verifying all platforms reads every document.
+    # Resolving and verifying all platforms reads every document.
     index = multi_platform("linux/amd64", "linux/arm64", "linux/s390x")
     registry.serve("app", "1", index)
     missing = index.children[1]

@@ -44,7 +44,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
 def test_man_001_pinned_manifest_with_wrong_bytes_is_refused(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: inspect reads the same manifest, and would read its config.
+    # inspect reads the manifest, and would read its config.
     body = build_image().body
     actual = "sha256:" + hashlib.sha256(body).hexdigest()
     headers = {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": ONES}
@@ -118,7 +118,7 @@ def padded(size: int) -> bytes:
 def test_man_010_requests_accept_all_types_without_compression(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: inspect asks for index, manifest and config in the same way.
+    # inspect requests index, manifest and config like a pull.
     registry.serve("img-a", "1", multi_platform("linux/amd64", "linux/arm64/v8"))
     assert act("PULL", f"{registry.host}/img-a:1").status == 0
     asked = registry.requests("GET", "/img-a/")
@@ -172,7 +172,7 @@ TRAVERSALS = [
 def test_man_018_digest_that_is_a_path_writes_no_file(
     act: Actor, registry: FakeRegistry, digest: str, place: str
 ) -> None:
-    # Pull does not exist yet: inspect keeps documents in the same store.
+    # inspect stores documents like a pull.
     canary = act.folder / "canary"
     canary.write_text("still here")
     document = manifest()

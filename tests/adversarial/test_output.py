@@ -88,7 +88,7 @@ QUESTIONS = [
 def test_cli_006_output_contains_no_control_characters(
     act: Actor, evil: FakeRegistry, question: tuple[str, ...]
 ) -> None:
-    # Tag lists are in CLI-017; comparing does not exist yet.
+    # Tag lists are in CLI-017.
     verb, tag, *words = question
     outcome = act(verb.upper(), f"{evil.host}/app:{tag}", *words, as_json=False)
     assert outcome.status == (4 if tag in {"fault", "text"} else 0), outcome
@@ -132,7 +132,7 @@ def drain(terminal: int) -> bytes:
 
 
 def test_cli_009_json_is_always_one_document(act: Actor, hosts: Hosts) -> None:
-    # Pull does not exist yet: resolve and inspect warn, retry, fail and get verbose the same way.
+    # resolve and inspect warn, retry, fail and log like a pull.
     registry = hosts.registry()
     image = multi_platform("linux/amd64", "linux/arm64")
     registry.serve("img-a", "1", image)

@@ -51,7 +51,7 @@ def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
 def test_cli_012_signal_ends_the_command_immediately(
     act: Actor, registry: FakeRegistry, number: signal.Signals, begun: bool, path: str
 ) -> None:
-    # Pull and collection do not exist yet: waiting for a document is what can be interrupted.
+    # The signal arrives while the command waits for a document.
     never = threading.Event()
     kind = {"Content-Type": IMAGE.media_type}
     stuck = Reply(200, kind, IMAGE.body, delay=never)

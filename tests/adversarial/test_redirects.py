@@ -47,7 +47,7 @@ def registry(hosts: Hosts, docker_config: Config) -> FakeRegistry:
 def test_red_001_blob_from_storage_is_fetched_without_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: the config is a blob, and inspect shows it once it is verified.
+    # The config is a blob, which inspect shows once it is verified.
     cdn = hosts.registry()
     registry.redirect(BLOB, f"{cdn.url}/blob?X-Amz-Signature=1")
     cdn.on("GET", "/blob", Reply(body=IMAGE.blobs[CONFIG]))
@@ -156,7 +156,7 @@ def test_red_007_public_registry_may_not_use_private_storage(act: Actor) -> None
 
 
 def test_red_012_cookies_are_not_stored(act: Actor, hosts: Hosts, registry: FakeRegistry) -> None:
-    # Pull does not exist yet: tag list, manifest and config are asked for, twice.
+    # Tag list, manifest and config are requested twice.
     cdn = hosts.registry()
     cookie = ("Set-Cookie", f"session={SIGNATURE}; Path=/; Domain=127.0.0.1")
     location = ("Location", f"{cdn.url}/blob")
@@ -177,7 +177,7 @@ def test_red_012_cookies_are_not_stored(act: Actor, hosts: Hosts, registry: Fake
 def test_red_016_foreign_layer_url_is_not_requested(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
-    # There is no pull and no flag that allows it yet; nothing else may ask for it either.
+    # Only `pull --foreign` may request it.
     evil = hosts.evil()
     fields = json.loads(IMAGE.body)
     kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"

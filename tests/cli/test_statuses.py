@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NAMES = [name for _group, name, _module in COMMANDS]
 
-#: Commands that ask about one image, as they are typed; `REF` is the image.
+#: Commands about one image, as typed; `REF` is the image.
 ASKING = (
     "resolve REF -p linux/amd64",
     "platforms REF",
@@ -109,7 +109,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def about(reference: str, *lines: str) -> list[str]:
-    """Return command lines about a reference, which a Dockerfile names as well."""
+    """Return command lines about a reference, which a Dockerfile also names."""
     Path("Dockerfile").write_text(f"FROM {reference}\n")
     return [line.replace("REF", reference) for line in lines]
 

@@ -191,7 +191,7 @@ def test_quiet_and_progress_none_print_no_progress(stage: Stage, words: tuple[st
     assert "Status: Downloaded newer image" in output
 
 
-def test_forced_bars_are_drawn_in_a_pipeline_too(stage: Stage) -> None:
+def test_forced_progress_bars_are_drawn_in_a_pipe(stage: Stage) -> None:
     stage.go_on()
     with Terminal(*stage.words(), "--progress", "tty", CI="true") as terminal:
         status, _ = terminal.end()

@@ -369,6 +369,6 @@ def test_blb_029_registry_without_head_is_requested_by_get(ground: Ground, statu
 
     assert ground("resolve", ground.reference(), "-p", AMD64).status == 0
     assert ground.pull().status == 0
-    # What is held is asked about by HEAD, if anything is.
+    # Held content is requested by HEAD at most.
     assert ground.pull().status == 0
     ground.settles()

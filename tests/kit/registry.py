@@ -133,7 +133,7 @@ class FakeRegistry:
         body = {"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}
         self.on("*", path, Reply(429, headers, json.dumps(body).encode()), times=times)
 
-    # Who may ask
+    # Authentication
 
     def bearer(
         self,

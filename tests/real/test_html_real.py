@@ -41,7 +41,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     require({"chromium": "chromium", "chromedriver": "chromium-driver"})
     running = start(tmp_path_factory.mktemp("profile"))
     try:
-        # The tab that Chromium opens by itself asks for a page of its own.
+        # The tab that Chromium opens by itself requests a page.
         running.open("about:blank")
         running.requests()
         yield running

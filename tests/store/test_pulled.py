@@ -58,7 +58,7 @@ def test_pulled_image_is_recorded_until_removed(store: LocalStore) -> None:
     assert not store.unname(APP)
 
 
-def test_more_platforms_of_the_same_root_are_added(store: LocalStore) -> None:
+def test_pulled_record_adds_platforms_of_the_same_root(store: LocalStore) -> None:
     pull(store, APP, MANY, PLATFORMS[1:2], at=1)
     pull(store, APP, MANY, PLATFORMS[:1], at=2)
 

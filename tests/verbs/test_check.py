@@ -242,7 +242,7 @@ def test_check_policy_applies_the_requirements_of_each_image(
         found = session.check_policy(policy, [f"{host}/app:2"])
 
     assert [image.passed for image in found.looked_at] == [True, False, True]
-    # Reports point at the line of the policy that asks for it.
+    # Reports point to the line of the policy with the requirement.
     assert [finding.place for finding in found.findings] == [FindingPlace(str(policy), 5, 5)]
 
 

@@ -125,7 +125,7 @@ def test_trusted_mirror_resolves_tags(ground: Ground) -> None:
         assert session.images()[0].reference == ground.reference
 
 
-def test_untrusted_mirror_is_not_asked_for_tags(ground: Ground) -> None:
+def test_untrusted_mirror_does_not_resolve_tags(ground: Ground) -> None:
     other = build_index([build_image("linux/amd64", [noise(10, 3)])])
     ground.mirror.serve(REPOSITORY, "1", other)
     ground.pull()
@@ -386,7 +386,7 @@ def test_session_keeps_two_forms_of_a_reference_separate(ground: Ground) -> None
     assert not [line for line in lines(ground.mirror) if other.digest in line]
 
 
-def test_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Ground) -> None:
+def test_digest_mirror_does_not_resolve_the_tag_of_a_pinned_reference(ground: Ground) -> None:
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
@@ -403,7 +403,7 @@ def test_blocked_location_is_not_requested_but_its_mirrors_are(ground: Ground) -
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
         session.pull(pinned, "linux/amd64")
-        # By tag that mirror is not used, so nobody is left to ask, nor the store.
+        # By tag that mirror is not used, so no endpoint is left, and the store is not used.
         with pytest.raises(RegistryBlocked):
             session.resolve(ground.reference)
         missing = f"{ground.upstream.host}/{REPOSITORY}@{Digest.of(b'missing')}"

@@ -447,7 +447,7 @@ def requires(**wishes: object) -> Requirements:
         ({"forbid": [ARM]}, True, False, 1),
         ({"forbid": [AMD]}, False, False, 1),
         ({"only": [AMD, V7]}, True, False, 1),
-        # What runs there: the next best once the artifact is known to be none, read as well.
+        # The next best entry is chosen once the artifact is recognised; its manifest is read too.
         ({"require": [ARM], "compatible": True}, True, True, 2),
         ({"require": ["linux/s390x"]}, False, False, 0),
     ],

@@ -257,7 +257,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(builtins, "__import__", refusing)
 
 
-def test_without_isal_gzip_is_read_by_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_is_read_by_zlib_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(BODY)
     assert "isal" in type(decompress.gzip_library().start()).__module__
     without(monkeypatch, "isal")

@@ -538,7 +538,7 @@ def test_tar_limits_are_exact(make: Any, limit: int, unit: str) -> None:
     assert (caught.value.limit, caught.value.value, caught.value.unit) == (limit, limit + 1, unit)
 
 
-def test_the_number_of_entries_is_limited() -> None:
+def test_number_of_entries_is_limited() -> None:
     assert DEFAULT_LIMITS.entries == 2_000_000
     limits = TarLimits(entries=3)
     assert len(read(header() * 3 + END, limits)) == 3

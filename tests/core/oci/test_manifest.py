@@ -511,7 +511,7 @@ def test_number_of_layers_is_limited() -> None:
         parse(manifest(layers=[SMALL] * (MAX_LAYERS + 1)))
 
 
-def test_the_number_of_entries_is_limited() -> None:
+def test_number_of_entries_is_limited() -> None:
     parsed = parse(index(*[SMALL] * MAX_DESCRIPTORS), OCI_INDEX)
     assert isinstance(parsed, Index)
     assert len(parsed.manifests) == MAX_DESCRIPTORS

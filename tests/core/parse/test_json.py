@@ -223,7 +223,7 @@ def test_invalid_array_document_is_refused(body: bytes) -> None:
         found = list(read_array(body, "tags", "it"))
     except (BadDocument, LimitExceeded):
         return
-    # What stands beside the array is passed over, so more is taken here, and never less.
+    # Members beside the array are skipped, so this reader accepts more, never less.
     try:
         whole = read_object(body, "it").get("tags")
     except BadDocument:

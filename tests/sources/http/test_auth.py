@@ -267,7 +267,7 @@ def test_token_is_renewed_before_it_expires(registry: FakeRegistry) -> None:
         clock.now += 2
         app.document("1.0")
     assert tokens.count == 2
-    # No refusal in between: the token server was asked at once.
+    # No refusal in between: the token is requested immediately.
     assert [seen.status for seen in registry.requests(path_contains="/manifests/")] == [
         401, 200, 200, 200,
     ]  # fmt: skip
@@ -577,7 +577,7 @@ def test_token_server_rate_limit_is_respected(registry: FakeRegistry) -> None:
     assert registry.hits["GET /token"] == 1
 
 
-# --- realms that must not be asked ---------------------------------------------------------
+# --- forbidden realms ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

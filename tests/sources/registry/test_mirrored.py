@@ -169,7 +169,7 @@ def test_broken_stream_comes_from_the_next_endpoint(
     assert len(registry.log) == 1
 
 
-def test_endpoint_with_wrong_bytes_is_not_asked_again_for_them(
+def test_endpoint_with_wrong_bytes_is_not_requested_again(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with mirrored(at(mirror.host), upstream(registry.host, REPOSITORY)) as source:
