@@ -26,11 +26,11 @@ from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Untrusted
 from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
-from tests.core.layers.test_executable import elf
+from tests.kit.executables import elf_header
 from tests.kit.images import build_image, build_index
+from tests.kit.layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.kit.processes import ROOT
 from tests.kit.tar_blocks import END, ZERO, base256, header, member, octal, pax, record
-from tests.verbs.test_layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,7 +279,7 @@ def _long_names(count: int, seed: int) -> Iterator[bytes]:
 
 def _strange_programs(count: int, seed: int) -> Iterator[bytes]:
     for each in range(count):
-        yield member(b"usr/bin/program-%d" % each, elf(8) + b"%d %d" % (each, seed))
+        yield member(b"usr/bin/program-%d" % each, elf_header(8) + b"%d %d" % (each, seed))
 
 
 def _deep_folders(count: int, _seed: int) -> Iterator[bytes]:

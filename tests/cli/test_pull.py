@@ -17,7 +17,7 @@ from resolver.core.oci.digest import Digest
 from resolver.session import Session
 from tests.kit.images import build_image, multi_platform, named_by
 from tests.kit.registry import FakeRegistry, Reply
-from tests.verbs.test_serve import ask
+from tests.kit.serve_client import ask
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -273,8 +273,7 @@ def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
     assert dict(zip(lines, message, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
-#: They ask a registry, and not about an image, or nobody; each status has a test beside their
-#: others.
+#: Commands that are not about an image; their own tests cover each status.
 APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
 
 

@@ -146,7 +146,7 @@ class Crew:
 # In the forked processes
 
 
-class _Foreman:
+class _ForkServer:
     """Forks, in the crew's own process."""
 
     def __init__(self, folder: Path) -> None:
@@ -266,7 +266,7 @@ def main() -> None:
         if not module.endswith("__main__"):
             import_module(module)
     with tempfile.TemporaryDirectory(prefix="crew-") as folder:
-        foreman = _Foreman(Path(folder))
+        foreman = _ForkServer(Path(folder))
         for line in sys.stdin:
             question = json.loads(line)
             if "start" in question:

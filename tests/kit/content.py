@@ -29,7 +29,7 @@ def problem(status: int, code: str, message: str = "") -> Reply:
 
 
 @dataclass
-class Shelf:
+class Repository:
     """One repository."""
 
     tags: dict[str, str] = field(default_factory=dict)
@@ -38,17 +38,17 @@ class Shelf:
 
 
 @dataclass
-class Shelves:
+class Catalog:
     """All repositories and the options of this registry.
 
     Attributes:
-        page_size: the most tags on one page, whatever was asked for; None = no limit.
+        page_size: the most tags on one page, whatever is requested; None = no limit.
         honour_accept: answer 404 when the type of a document is not in `Accept`, as CNCF
             distribution does for OCI indexes.
         ranges: whether `Range` on blobs is understood.
     """
 
-    repositories: dict[str, Shelf] = field(default_factory=dict)
+    repositories: dict[str, Repository] = field(default_factory=dict)
     page_size: int | None = None
     honour_accept: bool = False
     ranges: bool = True
@@ -62,7 +62,7 @@ class Shelves:
         blobs: Mapping[str, bytes],
     ) -> None:
         """Add an image."""
-        shelf = self.repositories.setdefault(repository, Shelf())
+        shelf = self.repositories.setdefault(repository, Repository())
         shelf.documents.update(documents)
         shelf.blobs.update(blobs)
         if tag is not None:
@@ -85,7 +85,7 @@ class Shelves:
             return self._tags(repository, shelf, seen) if name == "list" else None
         return (self._manifest if kind == "manifests" else self._blob)(shelf, name, seen)
 
-    def _manifest(self, shelf: Shelf, name: str, seen: Seen) -> Reply:
+    def _manifest(self, shelf: Repository, name: str, seen: Seen) -> Reply:
         digest = shelf.tags.get(name, name)
         held = shelf.documents.get(digest)
         if held is None:
@@ -95,7 +95,7 @@ class Shelves:
             return problem(404, "MANIFEST_UNKNOWN", "accept header does not support this type")
         return Reply(200, {"Content-Type": media_type, "Docker-Content-Digest": digest}, body)
 
-    def _blob(self, shelf: Shelf, name: str, seen: Seen) -> Reply:
+    def _blob(self, shelf: Repository, name: str, seen: Seen) -> Reply:
         body = shelf.blobs.get(name)
         if body is None:
             return problem(404, "BLOB_UNKNOWN")
@@ -110,7 +110,7 @@ class Shelves:
         headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
         return Reply(206, headers, body[first : last + 1])
 
-    def _tags(self, repository: str, shelf: Shelf, seen: Seen) -> Reply:
+    def _tags(self, repository: str, shelf: Repository, seen: Seen) -> Reply:
         parameters = seen.parameters
         last = parameters.get("last", [""])[0]
         sizes = [int(text) for text in parameters.get("n", []) if text.isdecimal()]

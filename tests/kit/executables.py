@@ -32,3 +32,24 @@ def pe(architecture: str, size: int = 400) -> bytes:
     head = b"PE\0\0" + struct.pack("<HHIIIHH", _PE[architecture], 1, 0, 0, 0, 240, 0x22)
     optional = struct.pack("<H", 0x20B) + bytes(238)
     return dos + bytes(128 - len(dos)) + head + optional + Random(size).randbytes(size)
+
+
+def elf_header(
+    machine: int, bits: int = 64, order: str = "<", *, kind: int = 3, flags: int = 0
+) -> bytes:
+    """Write an ELF header for a machine number."""
+    start = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
+    start += struct.pack(f"{order}HHI", kind, machine, 1)
+    start += bytes(24 if bits == 64 else 12) + struct.pack(f"{order}I", flags)
+    return start + bytes(40)
+
+
+def pe_header(machine: int, *, at: int = 128, dotnet: bool = False) -> bytes:
+    """Write a PE header at an offset for a machine number; `dotnet` adds a CLR header."""
+    start = b"MZ" + bytes(58) + struct.pack("<I", at)
+    optional = bytearray(96 + 16 * 8)
+    optional[:2] = b"\x0b\x01"
+    optional[92:96] = struct.pack("<I", 16)
+    if dotnet:
+        optional[96 + 14 * 8 : 96 + 15 * 8] = struct.pack("<II", 0x2008, 72)
+    return start.ljust(at, b"\0") + b"PE\0\0" + struct.pack("<H", machine) + bytes(18) + optional

@@ -23,7 +23,7 @@ notes = st.sampled_from(["", " # note", "  # image: not:this", " # 'quoted' \"to
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedFile:
     """A file, and how many images it names that can be pinned."""
 
     path: str
@@ -32,7 +32,7 @@ class Written:
 
 
 @st.composite
-def dockerfiles(draw: DrawFn) -> Written:
+def dockerfiles(draw: DrawFn) -> GeneratedFile:
     """Write a Dockerfile."""
     escape = draw(st.sampled_from(["\\", "\\", "`"]))
     lines = [f"# escape={escape}"] if escape != "\\" or draw(st.booleans()) else []
@@ -50,7 +50,7 @@ def dockerfiles(draw: DrawFn) -> Written:
             count += held
     end = draw(st.sampled_from(["\n", "\r\n"]))
     text = end.join(lines) + draw(st.sampled_from(["", end]))
-    return Written("Dockerfile", draw(st.sampled_from(["", "\ufeff"])) + text, count)
+    return GeneratedFile("Dockerfile", draw(st.sampled_from(["", "\ufeff"])) + text, count)
 
 
 def _from(draw: DrawFn, number: int, escape: str) -> list[str]:
@@ -87,7 +87,7 @@ def _instruction(draw: DrawFn, escape: str, number: int) -> tuple[list[str], int
     return draw(st.sampled_from(choices))
 
 
-class Sheet:
+class YamlWriter:
     """Writes YAML in every style."""
 
     def __init__(self, draw: DrawFn) -> None:
@@ -269,12 +269,12 @@ MAKERS = {
 
 
 @st.composite
-def yamls(draw: DrawFn, kind: str) -> Written:
+def yamls(draw: DrawFn, kind: str) -> GeneratedFile:
     """Write a file of a kind of YAML."""
     path, tree, count = MAKERS[kind](draw)
-    lines = Sheet(draw).block(tree)
+    lines = YamlWriter(draw).block(tree)
     end = draw(st.sampled_from(["\n", "\r\n"]))
     text = end.join(lines) + draw(st.sampled_from(["", end]))
     if kind in {"compose", "kubernetes"} and draw(st.booleans()):
         text = f"---{end}{text}"
-    return Written(path, draw(st.sampled_from(["", "\ufeff"])) + text, count)
+    return GeneratedFile(path, draw(st.sampled_from(["", "\ufeff"])) + text, count)

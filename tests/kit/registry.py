@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tests.kit.auth import BasicGate, BearerGate, Gate, Tokens
-from tests.kit.content import Shelves
+from tests.kit.content import Catalog
 from tests.kit.messages import Answer, Reply, Script, Seen
 from tests.kit.wire_server import WireServer
 
@@ -65,7 +65,7 @@ class FakeRegistry:
     """One registry on one port of this machine.
 
     Attributes:
-        shelves: what is served, and how tags are paged; see `Shelves`.
+        shelves: what is served, and how tags are paged; see `Catalog`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FakeRegistry:
     ) -> None:
         self._strict = strict
         self._behaviour = Behaviour()
-        self.shelves = Shelves()
+        self.shelves = Catalog()
         # A client that knows the port may connect before this object is complete.
         self._ready = threading.Event()
         self._server = WireServer(self._answer, tls, host)

@@ -102,7 +102,7 @@ print(json.dumps(removed))
 """
 
 
-class Crowd:
+class ProcessGroup:
     """Processes that start together."""
 
     def __init__(self, root: Path) -> None:
@@ -147,8 +147,8 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Iterator[Crowd]:
-    crowd = Crowd(tmp_path / "store")
+def crowd(tmp_path: Path) -> Iterator[ProcessGroup]:
+    crowd = ProcessGroup(tmp_path / "store")
     yield crowd
     crowd.end()
 
@@ -166,7 +166,7 @@ def fetched(message: list[object]) -> dict[str, list[int]]:
 
 
 def test_eight_processes_pulling_one_image_fetch_each_blob_once(
-    tmp_path: Path, crowd: Crowd
+    tmp_path: Path, crowd: ProcessGroup
 ) -> None:
     crowd.add(ONE_IMAGE, 8)
 
@@ -179,7 +179,7 @@ def test_eight_processes_pulling_one_image_fetch_each_blob_once(
 
 
 def test_processes_sharing_layers_fetch_them_once_and_lose_no_name(
-    tmp_path: Path, crowd: Crowd
+    tmp_path: Path, crowd: ProcessGroup
 ) -> None:
     crowd.add(SHARING, 6)
 
@@ -192,7 +192,9 @@ def test_processes_sharing_layers_fetch_them_once_and_lose_no_name(
     assert store.verify(full=True).is_sound
 
 
-def test_gc_beside_pulls_and_removals_takes_nothing_from_them(tmp_path: Path, crowd: Crowd) -> None:
+def test_gc_beside_pulls_and_removals_takes_nothing_from_them(
+    tmp_path: Path, crowd: ProcessGroup
+) -> None:
     crowd.add(COLLECTING, 4)
     crowd.add(COLLECTOR, 2)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from backports import zstd
@@ -36,80 +34,14 @@ from resolver.verbs.layers import (
     LayeredImage,
     fetching,
     read_layer,
-    read_trees,
 )
 from resolver.verbs.transfer import Stopped
 from tests.kit.images import build_image
+from tests.kit.layers import GZIP, TAR, Contents, archive, image, paths, trees_of
 from tests.kit.tar_blocks import END, header, member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from resolver.core.compare.files import LabelledTree
-
-TAR = "application/vnd.oci.image.layer.v1.tar"
-GZIP = f"{TAR}+gzip"
-
-
-@dataclass
-class Contents:
-    """Content in memory that counts its reads."""
-
-    blobs: dict[Digest, bytes] = field(default_factory=dict)
-    opened: list[str] = field(default_factory=list)
-    drained: list[str] = field(default_factory=list)
-
-    def has(self, descriptor: Descriptor) -> bool:
-        return descriptor.digest in self.blobs
-
-    def read(self, descriptor: Descriptor) -> bytes:
-        return self.blobs[descriptor.digest]
-
-    @contextmanager
-    def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        if descriptor.digest not in self.blobs:
-            raise BlobNotFound(str(descriptor.digest), "memory")
-        self.opened.append(descriptor.digest.hex)
-        yield self._chunks(descriptor.digest)
-
-    def _chunks(self, digest: Digest) -> Iterator[bytes]:
-        body = self.blobs[digest]
-        for at in range(0, len(body), 1000):
-            yield body[at : at + 1000]
-        self.drained.append(digest.hex)
-
-    def add(self, body: bytes, media_type: str = GZIP) -> Descriptor:
-        digest = Digest.of(body)
-        self.blobs[digest] = body
-        return Descriptor(media_type, digest, len(body))
-
-
-def image(
-    contents: Contents, *layers: tuple[Descriptor, bytes], label: str = "linux/amd64"
-) -> LayeredImage:
-    """Make an image of layers and the tar archives that are in them."""
-    return LayeredImage(
-        label,
-        None,
-        f"`app:1` for {label}",
-        tuple(descriptor for descriptor, _ in layers),
-        tuple(Digest.of(archive) for _, archive in layers),
-        contents,
-    )
-
-
-def trees_of(images: Sequence[LayeredImage], **how: Any) -> tuple[LabelledTree, ...]:
-    """Read all trees, one after the other."""
-    return tuple(read_trees(images, **how))
-
-
-def paths(tree: LabelledTree) -> list[str]:
-    return [path for path, _ in tree.tree.walk()]
-
-
-def archive(*names: str) -> bytes:
-    return b"".join(member(name.encode(), name.encode() * 300) for name in names) + END
 
 
 def test_layers_of_mixed_compressions_are_merged() -> None:
@@ -257,10 +189,10 @@ def test_several_bad_layers_report_the_same_error_every_time() -> None:
 @pytest.mark.parametrize(
     ("media_type", "pack", "words"),
     [
-        (TAR, gzip.compress, "its type says uncompressed, and it is gzip"),
-        (GZIP, bytes, "its type says gzip, and it is uncompressed"),
-        (f"{TAR}+zstd", gzip.compress, "its type says zstd, and it is gzip"),
-        (GZIP, zstd.compress, "its type says gzip, and it is zstd"),
+        (TAR, gzip.compress, "its type is uncompressed, but its data is gzip"),
+        (GZIP, bytes, "its type is gzip, but its data is uncompressed"),
+        (f"{TAR}+zstd", gzip.compress, "its type is zstd, but its data is gzip"),
+        (GZIP, zstd.compress, "its type is gzip, but its data is zstd"),
     ],
 )
 def test_compression_is_detected_from_bytes_and_a_wrong_type_is_a_warning(
@@ -282,7 +214,7 @@ def test_compression_is_detected_from_bytes_and_a_wrong_type_is_a_warning(
         ("application/x-foo", archive("a"), UnsupportedDocument, "application/x-foo"),
         (f"{GZIP}+encrypted", archive("a"), UnsupportedDocument, "encrypted"),
         (GZIP, b"BZh91AY" + bytes(1000), UnsupportedDocument, "bzip2"),
-        (GZIP, b"nonsense" * 100, BadDocument, "no gzip"),
+        (GZIP, b"nonsense" * 100, BadDocument, "not gzip"),
         (TAR, b"nonsense" * 100, BadDocument, "checksum"),
     ],
 )

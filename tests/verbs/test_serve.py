@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,9 +22,10 @@ from resolver.errors import StoreFault, Usage
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import Server, serve
 from resolver.verbs.serve.shared_fetch import RegularFile
+from tests.kit.serve_client import ask, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.oci.content import Document
@@ -35,39 +35,6 @@ LAYER, LAYER_BYTES = max(APP.blobs.items(), key=lambda item: len(item[1]))
 UNKNOWN = "sha256:" + "0" * 64
 #: In `demo/app`, and not in `demo/single`.
 ELSEWHERE = min(set(APP.blobs) - set(samples()[3].blobs))
-
-
-@dataclass(frozen=True)
-class Got:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        return str(json.loads(self.body)["errors"][0]["code"])
-
-
-def ask(
-    server: Server, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
-) -> Got:
-    link = http.client.HTTPConnection(server.address, timeout=20)
-    try:
-        link.request(method, target, headers=dict(headers or {}))
-        answer = link.getresponse()
-        named = {name.lower(): value for name, value in answer.getheaders()}
-        return Got(answer.status, named, answer.read())
-    finally:
-        link.close()
-
-
-def exchange(server: Server, request: bytes) -> bytes:
-    """Send raw bytes and read until the server ends the connection."""
-    host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as link:
-        link.sendall(request)
-        link.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: link.recv(65_536), b""))
 
 
 @pytest.fixture

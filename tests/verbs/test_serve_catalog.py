@@ -24,8 +24,8 @@ from resolver.verbs.serve.server import Server, is_meant, serve
 from tests.kit.exports import AMD64, ARM64, app, exported, stocked
 from tests.kit.images import Image, build_image, build_index, from_dict, multi_platform
 from tests.kit.layouts import write_layout
+from tests.kit.serve_client import Response, ask, exchange
 from tests.kit.stored_images import place, pull
-from tests.verbs.test_serve import Got, ask, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FULL = "docker.io/library/app"
 
 
-def get(server: Server, target: str) -> Got:
+def get(server: Server, target: str) -> Response:
     return ask(server, f"/v2/{target}")
 
 

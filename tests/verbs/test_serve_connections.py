@@ -25,8 +25,9 @@ from tests.kit.exports import exported, stocked
 from tests.kit.images import build_image
 from tests.kit.pulls import noise
 from tests.kit.registry import FakeRegistry, Reply
-from tests.verbs.test_serve import APP, LAYER, FileShelf, ask
-from tests.verbs.test_serve_mirror import Ground
+from tests.kit.serve_client import ask
+from tests.verbs.test_serve import APP, LAYER, FileShelf
+from tests.verbs.test_serve_mirror import MirrorSetup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -358,7 +359,7 @@ def test_clients_of_a_stalled_upstream_block_no_others(tmp_path: Path, what: str
         }[what]
         for path in paths:
             stalled.on("GET", path, Reply(404, delay=held))
-        ground = Ground(good, tmp_path)
+        ground = MirrorSetup(good, tmp_path)
         with (
             ground.session() as session,
             session.serve_mirror(upstream=good.host, allow=[stalled.host]) as server,

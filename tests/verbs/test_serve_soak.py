@@ -37,7 +37,7 @@ IS_LONG = os.environ.get("RESOLVER_SOAK") == "1"
 #: Seconds of the healthy upstream alone, and of all of them; seconds between two collections.
 ALONE, TOGETHER, BETWEEN = (20.0, 120.0, 5.0) if IS_LONG else (2.0, 4.0, 1.0)
 CLIENTS = 100
-#: Clients of the healthy upstream; half of the others use the stalled one, half the one with wrong bytes.
+#: Clients of the healthy upstream; the others use the stalled one or the one with wrong bytes.
 HEALTHY = 34
 #: Seconds between two image requests of a client.
 PAUSE = 1.0

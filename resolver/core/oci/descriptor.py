@@ -279,7 +279,10 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
         raise BadDocument(
             what, "mediaType", f"its media type is `{media_type}`, but its bytes are not {stated}"
         )
-    return found, f"its type says {stated or 'uncompressed'}, and it is {found or 'uncompressed'}"
+    return (
+        found,
+        f"its type is {stated or 'uncompressed'}, but its data is {found or 'uncompressed'}",
+    )
 
 
 def _is_tar(start: bytes) -> bool:

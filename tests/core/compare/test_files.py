@@ -15,7 +15,7 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import Usage
-from tests.core.layers.test_executable import elf, pe
+from tests.kit.executables import elf_header, pe_header
 from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
@@ -322,16 +322,19 @@ def test_architecture_words_depend_on_the_platform() -> None:
 
 
 def test_programs_built_for_their_own_platform_may_differ() -> None:
-    before = [file("bin/a", elf(62)), file("bin/same", b"text")]
-    after = [file("bin/a", elf(183) + b"longer"), file("bin/same", b"text")]
+    before = [file("bin/a", elf_header(62)), file("bin/same", b"text")]
+    after = [file("bin/a", elf_header(183) + b"longer"), file("bin/same", b"text")]
 
     (other,) = compared(before, after).others
     assert other.is_same
-    assert (other.rebuilt, other.rebuilt_size) == (1, (len(elf(62)), len(elf(183)) + 6))
+    assert (other.rebuilt, other.rebuilt_size) == (
+        1,
+        (len(elf_header(62)), len(elf_header(183)) + 6),
+    )
 
 
 def test_program_modes_may_not_differ() -> None:
-    before, after = [file("a", elf(62), 0o755)], [file("a", elf(183), 0o4755)]
+    before, after = [file("a", elf_header(62), 0o755)], [file("a", elf_header(183), 0o4755)]
 
     assert differences(before, after) == ["a: mode"]
 
@@ -339,10 +342,10 @@ def test_program_modes_may_not_differ() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (elf(62), elf(62) + b"other"),
-        (elf(62), b"#!/bin/sh"),
-        (elf(183), elf(62)),
-        (elf(3, 32), elf(183)),
+        (elf_header(62), elf_header(62) + b"other"),
+        (elf_header(62), b"#!/bin/sh"),
+        (elf_header(183), elf_header(62)),
+        (elf_header(3, 32), elf_header(183)),
     ],
 )
 def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> None:
@@ -353,8 +356,12 @@ def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> No
 
 def test_programs_are_counted_and_foreign_ones_named() -> None:
     found = compared(
-        [file("a", elf(62)), file("b", elf(62)), file("c", elf(3, 32))],
-        [file("a", elf(183)), file("bin/lies", elf(62)), file("w.exe", pe(0x8664))],
+        [file("a", elf_header(62)), file("b", elf_header(62)), file("c", elf_header(3, 32))],
+        [
+            file("a", elf_header(183)),
+            file("bin/lies", elf_header(62)),
+            file("w.exe", pe_header(0x8664)),
+        ],
     )
 
     assert found.base.programs == (("elf amd64", 2), ("elf 386", 1))
@@ -365,7 +372,7 @@ def test_programs_are_counted_and_foreign_ones_named() -> None:
 
 
 def test_tree_without_a_platform_has_no_foreign_programs() -> None:
-    found = compare_trees(labelled(None, file("a", elf(62)), label="x"), [], BUILTIN)
+    found = compare_trees(labelled(None, file("a", elf_header(62)), label="x"), [], BUILTIN)
 
     assert found.base.strangers == ()
     assert found.is_same

@@ -21,7 +21,7 @@ from resolver.core.layers.listing import (
 )
 from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import BadDocument, LimitExceeded
-from tests.core.layers.test_executable import elf
+from tests.kit.executables import elf_header
 from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_paths_are_sorted_and_missing_folders_added() -> None:
 
 @pytest.mark.parametrize("step", [1, 512, 70_000, 1 << 20])
 def test_file_content_is_hashed_and_kept_in_any_chunks(step: int) -> None:
-    program = elf(62) + b"x" * 200_000
+    program = elf_header(62) + b"x" * 200_000
     parts = file("program", program) + file("text", b"t" * 200_000) + file("kept", b"k" * 100_000)
     archive = parts + END
 
