@@ -462,7 +462,10 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
 
     if unpin and (check or update or platform is not None):
-        raise Usage("`unpin` removes digests, so it cannot be combined with checks or lookups")
+        raise Usage(
+            "`unpin` removes digests, so it cannot be combined with checks or lookups",
+            "leave out the other options",
+        )
     needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)

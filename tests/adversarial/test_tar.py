@@ -346,7 +346,7 @@ def test_tar_018_compression_is_detected_from_bytes_and_unknown_types_are_refuse
     for media_type, body in ((GZIP, one), (TAR, gzip.compress(one)), (f"{TAR}+zstd", one)):
         (tree,) = trees_of([image(contents, (contents.add(body, media_type), one))])
         assert paths(tree) == ["a"]
-        assert "its type says" in tree.warnings[0]
+        assert "its type is" in tree.warnings[0]
     with pytest.raises(UnsupportedDocument, match="application/x-foo"):
         trees_of([image(contents, (contents.add(one, "application/x-foo"), one))])
 

@@ -200,4 +200,6 @@ def test_mirrors_are_configured_by_option_or_variable(run: Run, registry: str) -
     assert seen.status == 0
     assert "is requested as configured in `--mirror`" in seen.stderr
     assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
-    assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2
+    seen = run("resolve", "hub.test/a/b:1", "--mirror", "nonsense")
+    assert seen.status == 2
+    assert "hint: write `--mirror docker.io=https://mirror.example.com`\n" in seen.stderr

@@ -129,7 +129,13 @@ status: 2
 error: `--filter colour=blue` is not a filter
 hint: write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`
 """)
-    assert run("ls", "--filter", "dangling=perhaps").status == 2
+    assert str(run("ls", "--filter", "dangling=perhaps")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--filter dangling=perhaps` is neither true nor false
+hint: write `--filter dangling=true` or `--filter dangling=false`
+""")
 
 
 def test_ls_json_output(run: Run, two: str) -> None:

@@ -188,10 +188,16 @@ class Ignoring:
         rules = [line.strip() for line in lines]
         rules = [rule for rule in rules if rule and not rule.startswith("#")]
         if len(rules) > MAX_RULES:
-            raise Usage(f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed")
+            raise Usage(
+                f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed",
+                "combine rules with `*`: `labels.com.example.*`",
+            )
         for rule in rules:
             if len(rule) > MAX_RULE:
-                raise Usage(f"`{where}` has a rule of more than {MAX_RULE} characters")
+                raise Usage(
+                    f"`{where}` has a rule of more than {MAX_RULE} characters",
+                    "shorten it with `*`: `labels.com.example.*`",
+                )
             _split(rule, where)
         return cls(tuple(dict.fromkeys(rules)))
 

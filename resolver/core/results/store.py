@@ -412,5 +412,8 @@ def _truth(values: list[str]) -> bool | None:
         return None
     truth = _TRUTHS.get(values[-1].lower())
     if truth is None:
-        raise Usage(f"`--filter dangling={values[-1]}` is neither true nor false")
+        raise Usage(
+            f"`--filter dangling={values[-1]}` is neither true nor false",
+            "write `--filter dangling=true` or `--filter dangling=false`",
+        )
     return truth

@@ -89,10 +89,12 @@ def test_number_and_length_of_ignore_rules_are_limited() -> None:
     Ignoring.read([f"env.{n}" for n in range(MAX_RULES)])
     Ignoring.read(["env." + "x" * (MAX_RULE - 4)])
 
-    with pytest.raises(Usage, match="1001 rules, and 1000"):
+    with pytest.raises(Usage, match="1001 rules, and 1000") as many:
         Ignoring.read([f"env.{n}" for n in range(MAX_RULES + 1)])
-    with pytest.raises(Usage, match="more than 1024"):
+    with pytest.raises(Usage, match="more than 1024") as long:
         Ignoring.read(["env." + "x" * (MAX_RULE - 3)])
+    assert many.value.hints() == ("combine rules with `*`: `labels.com.example.*`",)
+    assert long.value.hints() == ("shorten it with `*`: `labels.com.example.*`",)
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
