@@ -174,7 +174,7 @@ def test_check_same_platforms_requires_equal_sets(registry: FakeRegistry, tmp_pa
         found = session.check([f"{host}/app:1", f"{host}/app:2"], same)
         assert messages(found) == [
             "`linux/arm64/v8` is not offered; it offers `linux/amd64`, `linux/386`",
-            "`linux/386` is offered, but only `linux/amd64`, `linux/arm64/v8` may be",
+            "`linux/386` is offered, but the allowed platforms are `linux/amd64`, `linux/arm64/v8`",
         ]
         assert [image.passed for image in found.looked_at] == [False, True]
         with pytest.raises(Usage, match="offered for no platform"):

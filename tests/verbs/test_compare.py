@@ -159,7 +159,7 @@ def test_compare_rejects_an_index_without_images(registry: FakeRegistry, session
     registry.serve("app", "1", build_index([]))
     name = f"{registry.host}/app:1"
 
-    with pytest.raises(NotFound, match="no image that could be compared"):
+    with pytest.raises(NotFound, match="no image to compare"):
         session.compare(name)
     with pytest.raises(NotFound, match="offers no platform"):
         session.compare(name, expect_as=name)
@@ -400,5 +400,5 @@ def test_compare_files_reads_layouts_in_place(
 
 
 def test_compare_file_threshold_requires_files(session: Session) -> None:
-    with pytest.raises(Usage, match="seen in layers alone"):
+    with pytest.raises(Usage, match="only by reading layers"):
         session.compare("127.0.0.1:9/app", thresholds=Thresholds(frozenset({"packages"})))

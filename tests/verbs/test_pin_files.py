@@ -162,7 +162,7 @@ def test_pin_skips_a_template_and_names_its_values() -> None:
     with pytest.raises(UnreadableFile) as caught:
         find_images("templates/pod.yaml", "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
 
-    assert "pin the values" in caught.value.hints()[0]
+    assert "pin its values file" in caught.value.hints()[0]
 
 
 @pytest.mark.parametrize(

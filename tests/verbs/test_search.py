@@ -193,7 +193,7 @@ def test_quota_shows_the_remaining_limit(tmp_path: Path) -> None:
 
 def test_quota_requires_a_registry_and_credentials(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
-        with pytest.raises(Usage, match="belong to registries"):
+        with pytest.raises(Usage, match="only registries have quotas"):
             session.quota("oci:/tmp/x")
         registry.on("HEAD", "/v2/app/manifests/1", Reply(403))
         with pytest.raises(Denied):
