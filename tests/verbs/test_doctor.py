@@ -237,7 +237,7 @@ def test_doctor_reports_old_missing_and_broken_packages(
     monkeypatch.setattr(installation, "import_module", load)
     broken = patient.look()
 
-    assert row(found, "installation", "httpx").found == "0.27.9; needed is >=0.28,<1"
+    assert row(found, "installation", "httpx").found == "0.27.9; required is >=0.28,<1"
     assert row(found, "installation", "httpx").hint == "pip install --upgrade 'httpx>=0.28,<1'"
     assert row(found, "installation", "typer").state is ERROR
     assert row(found, "installation", "rich").found == "it is not installed"
