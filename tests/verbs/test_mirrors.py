@@ -194,7 +194,7 @@ def test_unreachable_mirror_is_reported_once_and_skipped(ground: MirrorSetup) ->
         port = gone.getsockname()[1]
     ground.pull(mirror=f"http://127.0.0.1:{port}")
     assert ground.warned() == ["mirror-unusable"]
-    assert f"mirror `127.0.0.1:{port}` is left out" in ground.messages()
+    assert f"mirror `127.0.0.1:{port}` is skipped" in ground.messages()
     assert len(ground.upstream.requests("GET", "/blobs/")) == 3
 
 

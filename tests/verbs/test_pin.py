@@ -404,7 +404,7 @@ def test_pin_fails_for_a_folder_without_image_files(session: Session, tmp_path: 
     found = session.pin(tmp_path, check=True)
 
     assert [type(failure) for failure in found.failures] == [Usage]
-    assert "known to name images" in str(found.failures[0])
+    assert "no supported file in" in str(found.failures[0])
 
 
 def test_pin_skips_unsupported_files_beside_supported_ones(
