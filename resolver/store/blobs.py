@@ -144,7 +144,8 @@ class Blobs:
                     file.write(chunk)
                 verifier.finish()
                 with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444)
+                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                    self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def put_aside(self, digest: Digest, status: os.stat_result) -> None:
         """Move a damaged file to `tmp` if the store can be written.

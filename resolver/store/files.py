@@ -330,8 +330,12 @@ class Temporary:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
 
-    def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
+    def publish(
+        self, folder: StoreFolder, name: str, *, mode: int, sync_folder: bool = True
+    ) -> None:
         """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.
+
+        Without `sync_folder` the caller syncs the folder, or several renames at once.
 
         A failed sync is final: the kernel marks the lost pages clean, and a second sync would
             succeed without writing them. The file is dropped instead
@@ -345,7 +349,7 @@ class Temporary:
             os.close(self._descriptor)
         settle(self._folder, self.name, folder, name, tmp=self._folder)
         self._published = True
-        if self._sync:
+        if self._sync and sync_folder:
             folder.sync()
 
     def discard(self) -> None:

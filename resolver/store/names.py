@@ -252,13 +252,15 @@ class Records(Generic[Record]):
 
     def _put(self, root: StoreFolder, name: str, record: Record) -> None:
         text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
+        self._home.sync_content(root)
         with (
             root.need("tmp") as tmp,
             root.need(self._form.folder) as folder,
             temporary(tmp, sync=self._home.sync) as file,
         ):
             file.write(text.encode())
-            file.publish(folder, name, mode=0o600)
+            file.publish(folder, name, mode=0o600, sync_folder=False)
+            self._home.sync_folder(folder, self._form.folder)
 
     def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
         path = folder.where(name)

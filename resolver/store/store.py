@@ -225,6 +225,17 @@ class LocalStore:
         """
         return self._transfers.receive(descriptor, waiting)
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Sync each folder once for all content and names that are added in the context.
+
+        Content is durable before a name that needs it, and everything when the context ends.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        return self._home.batch()
+
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""
         self._transfers.record()

@@ -287,11 +287,14 @@ def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
     heights: dict[Digest, int] = {}
     # Each round raises the parents of raised documents; no height exceeds the number of indexes.
     for _ in {digest for chain in chains for digest in chain}:
+        before = dict(heights)
         for chain in chains:
             below = -1
             for digest in chain:
                 below = max(heights.get(digest, 0), below + 1)
                 heights[digest] = below
+        if heights == before:
+            break
     for contents in images:
         for content in contents:
             heights.setdefault(content.descriptor.digest, 0)
