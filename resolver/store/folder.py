@@ -99,6 +99,7 @@ class Home:
         self._observe = observe
         self._is_local = False
         self._is_vetted = False
+        self._adopted: tuple[int, int] | None = None
         self._batches = 0
         self._counting = threading.Lock()
         #: Folders with renames that a power cut may undo, and the lock held while they are synced.
@@ -205,6 +206,7 @@ class Home:
         """
         with self._counting:
             self._batches += 1
+            self._adopted = None
         try:
             yield
         except BaseException:
@@ -288,7 +290,13 @@ class Home:
 
         """
         with self._made() as root:
-            self._adopt(root)
+            with faults(root.path):
+                status = os.fstat(root.descriptor)
+            identity = (status.st_dev, status.st_ino)
+            # A batch writes thousands of files: it checks a folder once.
+            if not self._batches or self._adopted != identity:
+                self._adopt(root)
+                self._adopted = identity
             patience = self.patience
             if seconds is not None:
                 patience = Patience(seconds, patience.clock, patience.sleep)
