@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import StoreFault
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,7 +284,7 @@ def _regular(descriptor: int, path: str) -> os.stat_result | None:
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Our own names in `tmp`; nothing else there is ever touched.
-TEMPORARY = re.compile(r"(?:new|bad)-[0-9a-f]{32}")
+TEMPORARY = pattern(r"(?:new|bad)-[0-9a-f]{32}")
 
 
 def aside() -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -19,7 +18,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 MAX_NAME = 1_048_576
 #: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
-_FILE = re.compile(r"[0-9a-f]{64}\.json")
+_FILE = pattern(r"[0-9a-f]{64}\.json")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
 
 Record = TypeVar("Record")

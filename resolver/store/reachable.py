@@ -6,7 +6,6 @@ A document that is present and unreadable stops the walk, because its references
 
 from __future__ import annotations
 
-import re
 import stat
 from collections import deque
 from collections.abc import Mapping
@@ -20,17 +19,18 @@ from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     import os
+    import re
     from collections.abc import Iterator
 
     from resolver.core.results.pull import PulledName
     from resolver.store.files import StoreFolder
 
 
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, 
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Noted
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from resolver.verbs.serve.server import Server
 
 #: What may be an image id: a digest, or the start of one.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
+_ID = pattern(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
-_EPOCH = re.compile(r"[0-9]{1,12}")
+_EPOCH = pattern(r"[0-9]{1,12}")
 
 
 def images(context: Context) -> tuple[StoredImage, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.reference import Reference
 from resolver.errors import Usage
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -316,7 +316,7 @@ class ActiveLease:
 #: The keys of `--filter KEY=VALUE`.
 KEYS = ("dangling", "platform", "reference")
 #: A version and features, as `str` of a platform writes them.
-_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
+_PARENTHESES = pattern(r"\([^()]*\)", re.ASCII)
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 

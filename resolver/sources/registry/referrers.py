@@ -23,7 +23,7 @@ from resolver.errors import (
 )
 from resolver.sources.http.client import is_redirect
 from resolver.sources.registry.tags import MAX_EMPTY_PAGES, MAX_PAGES, next_page
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ _OK, _NOT_FOUND = 200, 404
 _UNSUPPORTED = frozenset({400, 404, 405, 406})
 #: Of a tag. Source: distribution-spec, "Referrers Tag Schema".
 _ALGORITHM, _ENCODED = 32, 64
-_NO_TAG = re.compile(r"[^A-Za-z0-9_.-]", re.ASCII)
+_NO_TAG = pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
 
 
 @dataclass(slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from resolver.core.parse.json import kind_of, read_array, read_object
 from resolver.core.results.events import Warned
 from resolver.errors import BadDocument, LimitExceeded, ServerFault
 from resolver.sources.http.urls import BadUrl
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,9 +29,9 @@ MAX_PAGE = 32 * 1024 * 1024
 #: Largest page parsed as a whole, in bytes: a parsed document takes up to forty times its size.
 MAX_WHOLE = 1024 * 1024
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_TARGET = re.compile(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
-_PARAMETER = re.compile(
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TARGET = pattern(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
+_PARAMETER = pattern(
     r'[ \t]*+;[ \t]*+([A-Za-z0-9*_-]*+)(?:[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"|([^;,"]*+)))?'
 )
 _MAX_LINK = 16_384
