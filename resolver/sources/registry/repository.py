@@ -39,8 +39,6 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.referrers import ReferrersApi, list_referrers
-from resolver.sources.registry.tags import MAX_PAGE, TagPages
 from resolver.values import pattern
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
+    from resolver.sources.registry.referrers import ReferrersApi
 
 
 _WHOLE = 200
@@ -155,15 +154,7 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referrers_api = ReferrersApi(
-            str(self._scope),
-            f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
-            self._ask_for_referrers,
-            self._refusal,
-            self.document,
-            self.read,
-            self._observe,
-        )
+        self._referrers_api: ReferrersApi | None = None
 
     # --- names -----------------------------------------------------------------------------
 
@@ -213,6 +204,11 @@ class RegistrySource:
             RepositoryNotFound: the repository does not exist or, for some registries, is empty.
             BadDocument, ServerFault, LimitExceeded: the response is not a tag list, or endless.
         """
+        from resolver.sources.registry.tags import (  # noqa: PLC0415 - a resolve needs none
+            MAX_PAGE,
+            TagPages,
+        )
+
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -243,6 +239,22 @@ class RegistrySource:
             Denied, Unavailable: access is denied, or there is no response.
             LimitExceeded: the list is too long.
         """
+        from resolver.sources.registry.referrers import (  # noqa: PLC0415 - a resolve needs none
+            ReferrersApi,
+            list_referrers,
+        )
+
+        with self._lock:
+            if self._referrers_api is None:
+                self._referrers_api = ReferrersApi(
+                    str(self._scope),
+                    f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
+                    self._ask_for_referrers,
+                    self._refusal,
+                    self.document,
+                    self.read,
+                    self._observe,
+                )
         return list_referrers(self._referrers_api, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
