@@ -149,6 +149,26 @@ MaxDownload = Annotated[
     ),
 ]
 
+Chunks = Annotated[
+    str,
+    option(
+        "--chunks",
+        "Rebuild layers in chunks from held layers: auto, always or never.",
+        "WHEN",
+        variable="RESOLVER_CHUNKS",
+        show_default=True,
+    ),
+]
+ChunkGap = Annotated[
+    Text,
+    option(
+        "--chunk-gap",
+        "Fetch held runs shorter than SIZE along, to save requests.",
+        "SIZE",
+        variable="RESOLVER_CHUNK_GAP",
+    ),
+]
+
 Locked = Annotated[
     bool,
     option(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
 from resolver.cli.run import open_session, show_progress
+from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resolver.cli.output import Output
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Resolution
     from resolver.session import Session
@@ -32,6 +33,8 @@ def pull(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -70,9 +73,10 @@ def pull(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
         with show_progress(output, common, progress):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
+            found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
             refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
@@ -92,6 +96,8 @@ def plan(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -121,8 +127,9 @@ def plan(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
-        found = make_plan(session, output, names, platforms, places, lock, **wanted)
+        found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
         refusal = over_limit(found.bytes_missing, most)
@@ -138,6 +145,7 @@ def make_plan(
     platforms: list[str],
     places: list[str] | None,
     lock_file: str | None,
+    parts: ChunkSettings,
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
@@ -146,7 +154,7 @@ def make_plan(
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
-    found = session.plan(named, platforms or (None,), places=places or (), **wanted)
+    found = session.plan(named, platforms or (None,), places=places or (), **parts, **wanted)
     for image in found.entries:
         output.warnings(image.warnings)
     return found
@@ -182,6 +190,21 @@ def report_failures(output: Output, done: Pulled) -> None:
     status = output.failures(done.failures)
     if status:
         raise typer.Exit(status)
+
+
+class ChunkSettings(TypedDict):
+    """The arguments of `Session.plan` about chunks."""
+
+    chunks: ChunkMode
+    chunk_gap: int | None
+
+
+def chunk_options(chunks: str, gap: str | None) -> ChunkSettings:
+    """Check `--chunks` and parse `--chunk-gap`, in bytes."""
+    if chunks not in {"auto", "always", "never"}:
+        raise Usage(f"`--chunks {chunks}` is not known", "choose `auto`, `always` or `never`")
+    length = size(gap, "--chunk-gap") if gap is not None else None
+    return {"chunks": cast("ChunkMode", chunks), "chunk_gap": length}
 
 
 def limit(max_download: str | None) -> int | None:

@@ -5,6 +5,7 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+chunks/                chunk indexes of held layers; may be removed at any time
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
@@ -54,7 +55,17 @@ _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
-    {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
+    {
+        *_FOLDERS,
+        "chunks",
+        "version",
+        "CACHEDIR.TAG",
+        "lock",
+        _GATE,
+        "names.lock",
+        "names.index",
+        "seen.index",
+    }
 )
 #: Created by the file system at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})

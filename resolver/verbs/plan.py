@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, ChunkReuse, Piece, Plan
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
@@ -356,6 +356,8 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     foreign: bool = False,
     attestations: bool = True,
     referrers: bool = False,
+    chunks: ChunkMode = "auto",
+    chunk_gap: int | None = None,
 ) -> Plan:
     """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
@@ -380,7 +382,53 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             selected.append(outcome.value)
-    return make_plan(selected, context.store, opened, foreign=foreign)
+        made = make_plan(selected, context.store, opened, foreign=foreign)
+        if chunks == "never" or context.settings.offline:
+            return made
+        return _with_chunks(context, made, chunks, chunk_gap)
+
+
+def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None) -> Plan:
+    """Plan to rebuild missing layers from the chunks of held ones; reads their TOCs."""
+    wanted = [
+        piece
+        for piece in made.missing
+        if piece.descriptor.has_chunks and piece.descriptor.data is None
+    ]
+    if not wanted:
+        return made
+    from resolver.verbs.chunks import ChunkOptions, plan_reuse  # noqa: PLC0415 - for these alone
+    from resolver.verbs.fetch import ranged  # noqa: PLC0415 - likewise
+
+    images: dict[Digest, PlannedImage] = {}
+    for image in made.entries:
+        for content in image.contents:
+            images.setdefault(content.descriptor.digest, image)
+
+    def find(piece: Piece) -> ChunkReuse | None:
+        image = images[piece.descriptor.digest]
+        target = RegistryTarget(Reference.parse(image.reference))
+        return plan_reuse(
+            context.store,
+            piece.descriptor,
+            target.reference.identity,
+            lambda: ranged(context.source(target)),
+            ChunkOptions(mode, gap),
+            observe=context.observe,
+        )
+
+    found: dict[Digest, ChunkReuse] = {}
+    for outcome in parallel(find, wanted, jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        if outcome.value is not None:
+            found[outcome.item.descriptor.digest] = outcome.value
+    return replace(
+        made,
+        pieces=tuple(
+            replace(piece, reuse=found.get(piece.descriptor.digest)) for piece in made.pieces
+        ),
+    )
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Observer
-    from resolver.core.results.plan import Piece, Plan, PlannedImage
+    from resolver.core.results.plan import ChunkMode, Piece, Plan, PlannedImage
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike
@@ -167,6 +167,8 @@ class _Work:
     def run(self, lease: Lease, blobs: DaemonPool) -> Pulled:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
+        reused = [piece.reuse.sources for piece in self._plan.pieces if piece.reuse is not None]
+        lease.add(source.digest for sources in reused for source in sources)
         for image, pieces in self._begun():
             self._shared.emit(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
@@ -425,6 +427,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     max_download: int | None = None,
     attestations: bool = True,
     referrers: bool = False,
+    chunks: ChunkMode = "auto",
+    chunk_gap: int | None = None,
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
@@ -442,6 +446,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
     refusal = over_limit(made.bytes_missing, max_download)
     if refusal is not None:
@@ -450,7 +456,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
     done = transfer_plan(
         made,
-        partial(_repository, context),
+        partial(open_repository, context),
         context.store,
         TransferOptions(jobs=jobs, foreign=foreign),
         context.observe,
@@ -461,7 +467,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     return done
 
 
-def _repository(context: Context, image: PlannedImage) -> Source:
+def open_repository(context: Context, image: PlannedImage) -> Source:
     """Open where an image comes from.
 
     Raises:

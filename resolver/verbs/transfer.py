@@ -11,17 +11,25 @@ import threading
 import zlib
 from collections import deque
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Distrusting
-from resolver.core.results.events import Noted
-from resolver.core.results.plan import CONNECTIONS, LEAST_RANGE, RANGE_SIZE, range_length
+from resolver.core.results.events import Noted, Warned
+from resolver.core.results.plan import (
+    CONNECTIONS,
+    LEAST_RANGE,
+    RANGE_SIZE,
+    cut,
+    gaps,
+    range_length,
+)
 from resolver.core.results.pull_events import Advanced, PieceVerifying, Restarted, Resumed, Waiting
 from resolver.errors import (
     ConnectionFailed,
     DigestMismatch,
+    NotFound,
     RangeRefused,
     ResolverError,
     SizeMismatch,
@@ -32,7 +40,7 @@ from resolver.sources.http.retry import backoff
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from resolver.clock import Clock
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Event, Observer
+    from resolver.core.results.plan import ChunkReuse, Span
     from resolver.store import LocalStore
     from resolver.store.receive import BlobWriter
     from resolver.verbs.threads import DaemonPool
@@ -65,10 +74,6 @@ class TransferOptions:
     range_size: int = RANGE_SIZE
     connections: int = CONNECTIONS
     foreign: bool = False
-
-
-#: From the first byte to just behind the last one.
-Span = tuple[int, int]
 
 
 #: A range is divided if at least this many bytes are left, and this many seconds, and as many
@@ -193,31 +198,6 @@ def one_at_a_time(observe: Observer) -> Observer:
     return tell
 
 
-def gaps(size: int, have: Iterable[Span]) -> list[Span]:
-    """List what is missing of `size` bytes, in order; `have` may overlap and be in any order."""
-    missing: list[Span] = []
-    reached = 0
-    for start, end in sorted([*have, (size, size)]):
-        upto = min(start, size)
-        if reached < upto:
-            missing.append((reached, upto))
-        reached = max(reached, end)
-    return missing
-
-
-def cut(missing: Iterable[Span], longest: int) -> list[Span]:
-    """Cut stretches into pieces of at most `longest` bytes, of about equal length.
-
-    Equal, so that a last piece of a few bytes does not cost a round trip of its own.
-    """
-    pieces: list[Span] = []
-    for start, end in missing:
-        count = -(-(end - start) // longest)
-        length = -(-(end - start) // count)
-        pieces.extend((at, min(at + length, end)) for at in range(start, end, length))
-    return pieces
-
-
 #: Bytes that count as progress, and the attempts without any.
 #: Source: docs/wire-protocol.md, "Ranges and resume".
 PROGRESS = 1 << 20
@@ -335,10 +315,11 @@ class Transfer:
         is_wanted: polled at every chunk; False ends the transfer, and keeps what has arrived.
         began: called with the writer each time bytes begin to arrive.
         started: called once, if this transfer is the one that fetches the blob.
+        reuse: the held bytes to copy first.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         shared: TransferContext,
         descriptor: Descriptor,
@@ -346,7 +327,10 @@ class Transfer:
         is_wanted: Callable[[], bool],
         began: Callable[[BlobWriter], None] = lambda _receiving: None,
         started: Callable[[], None] = lambda: None,
+        *,
+        reuse: ChunkReuse | None = None,
     ) -> None:
+        self._reuse = reuse
         self._began = began
         self._started = started
         self._has_started = False
@@ -378,11 +362,23 @@ class Transfer:
             try:
                 return self._once()
             except (DigestMismatch, SizeMismatch) as error:
+                if self._reuse is not None:
+                    self._give_up_reuse(self._reuse)
+                    continue
                 others = _distrust(self._source, self._descriptor.digest)
                 if self._is_afresh and not others:
                     raise
                 self._shared.emit(Restarted(self._descriptor.digest, str(error)))
             self._is_afresh = True
+
+    def _give_up_reuse(self, reuse: ChunkReuse) -> None:
+        """Fetch all of the blob next, since held bytes may be wrong, and find out which are."""
+        digest = self._descriptor.digest
+        message = f"`{digest}` could not be rebuilt from held chunks and is fetched whole"
+        self._shared.emit(Warned("chunks-mismatch", message))
+        self._reuse, self._is_afresh = None, True
+        for source in reuse.sources:
+            self._shared.store.recheck(source)
 
     def _once(self) -> bool:
         with self._shared.store.receive(self._descriptor, waiting=self._wait) as receiving:
@@ -403,6 +399,8 @@ class Transfer:
         self._is_split = False
         self._broken.clear()
         have = () if self._is_afresh else receiving.have
+        if self._reuse is not None:
+            have = self._copy_held(receiving, self._reuse)
         done = sum(end - start for start, end in have)
         self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
         if done:
@@ -423,6 +421,32 @@ class Transfer:
             self._start_over(str(error))
             self._stretch(receiving, _Cursor((0, receiving.size)))
 
+    def _copy_held(self, receiving: BlobWriter, reuse: ChunkReuse) -> tuple[Span, ...]:
+        """Copy what held layers have, and the end of the layer; return all that is here then.
+
+        What cannot be read is fetched with the rest.
+        """
+        missing = deque(gaps(receiving.size, receiving.have))
+        with ExitStack() as files:
+            opened: list[int | None] = []
+            for source in reuse.sources:
+                try:
+                    file = files.enter_context(self._shared.store.file(source))
+                    opened.append(file.descriptor)
+                except NotFound:
+                    opened.append(None)
+            for section in reuse.copied:
+                self._check()
+                number = opened[section.source or 0]
+                for start, end in _within(missing, section.start, section.end):
+                    if number is not None:
+                        at = section.offset + start - section.start
+                        receiving.copy(number, at, start, end - start)
+        first = receiving.size - len(reuse.end)
+        for start, end in gaps(receiving.size, [*receiving.ranges, (0, first)]):
+            receiving.write(start, reuse.end[start - first : end - first])
+        return receiving.ranges
+
     def _fill_spans(self, receiving: BlobWriter, missing: list[Span]) -> None:
         """Fetch stretches in order here, and those left beside it once that is seen to help."""
         self._others = []
@@ -430,7 +454,9 @@ class Transfer:
         first, self._rest = missing[0], missing[1:]
         # Once something was wrong, in the plainest way there is.
         if receiving.size and not self._is_afresh:
-            most = min(self._shared.options.range_size, LEAST_RANGE)
+            most = self._shared.options.range_size
+            # The ranges of a plan that reuses chunks are requested as they are.
+            most = most if self._reuse is not None else min(most, LEAST_RANGE)
             whole, first = first, cut([first], most)[0]
             self._rest = gaps(whole[1], [(0, first[1])]) + self._rest
         failure: BaseException | None = None
@@ -459,6 +485,8 @@ class Transfer:
         if waited <= _NEAR_SECONDS:
             most = min(most, LEAST_RANGE)
         length = range_length(total, options.connections, most)
+        if self._reuse is not None:
+            length = options.range_size
         self._waiting.extend(cut(self._rest, length))
         self._rest = []
 
@@ -518,7 +546,9 @@ class Transfer:
                     elif self._rest:
                         self._is_split = True
                         self._cut_rest(now - begun)
-                    cursor.begin(now, now - begun, is_divisible=self._is_split)
+                    cursor.begin(
+                        now, now - begun, is_divisible=self._is_split and self._reuse is None
+                    )
                     self._copy(answer, receiving, cursor)
             except RangeRefused as error:
                 if self._is_split or self._is_whole(cursor):
@@ -617,6 +647,18 @@ class Transfer:
     def _check(self) -> None:
         if self._shared.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
+
+
+def _within(missing: deque[Span], start: int, end: int) -> list[Span]:
+    """Return what of a range is missing; ranges before it are dropped, as it only moves on."""
+    while missing and missing[0][1] <= start:
+        missing.popleft()
+    found: list[Span] = []
+    for low, high in missing:
+        if low >= end:
+            break
+        found.append((max(low, start), min(high, end)))
+    return found
 
 
 def _distrust(source: RangedSource, digest: Digest) -> bool:

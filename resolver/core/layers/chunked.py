@@ -490,7 +490,7 @@ _PARALLEL = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Section:
     """Consecutive bytes of a layer from one place.
 
     Attributes:
@@ -510,9 +510,9 @@ class Piece:
         return self.end - self.start
 
 
-def pieces(
+def sections(
     chunks: ChunkMap, held: Sequence[tuple[ChunkIndex, int]], gap: int = 0
-) -> tuple[Piece, ...]:
+) -> tuple[Section, ...]:
     """Divide a layer, up to its tail, into what is held and what has to be fetched.
 
     Args:
@@ -529,15 +529,15 @@ def pieces(
         if index.format == chunks.format
     ]
     equal, different = 0, 0
-    found: list[Piece] = []
+    found: list[Section] = []
     for start, length, key in chunks.spans():
-        piece = Piece(start, start + length)
+        piece = Section(start, start + length)
         for number, index, size in usable if key != UNKNOWN else ():
             match = index.find(key)
             if match is None or sum(match) > size:
                 continue
             if match[1] == length:
-                piece = Piece(start, start + length, number, match[0])
+                piece = Section(start, start + length, number, match[0])
                 equal += 1
                 break
             different += 1
@@ -548,32 +548,32 @@ def pieces(
         allowed = max(allowed, min(_PARALLEL, known / 4))
     if equal == 0 or different > allowed:
         return ()
-    return tuple(_without_short_runs(found, gap))
+    return tuple(without_short_runs(found, gap))
 
 
-def _join(found: list[Piece], piece: Piece) -> None:
+def _join(found: list[Section], piece: Section) -> None:
     """Append a piece; extend the last one if they are consecutive."""
     if found:
         last = found[-1]
         follows = last.source is None or last.offset + last.length == piece.offset
         if last.source == piece.source and follows:
-            found[-1] = Piece(last.start, piece.end, last.source, last.offset)
+            found[-1] = Section(last.start, piece.end, last.source, last.offset)
             return
     found.append(piece)
 
 
-def _without_short_runs(found: list[Piece], gap: int) -> list[Piece]:
+def without_short_runs(found: Sequence[Section], gap: int) -> list[Section]:
     """Fetch held runs shorter than `gap` along with their neighbours."""
-    joined: list[Piece] = []
-    run: list[Piece] = []
-    for piece in (*found, Piece(found[-1].end, found[-1].end)):
+    joined: list[Section] = []
+    run: list[Section] = []
+    for piece in (*found, Section(found[-1].end, found[-1].end)):
         if piece.source is not None:
             run.append(piece)
             continue
         if run and run[-1].end - run[0].start >= gap:
             joined += run
         elif run:
-            _join(joined, Piece(run[0].start, run[-1].end))
+            _join(joined, Section(run[0].start, run[-1].end))
         if piece.length:
             _join(joined, piece)
         run = []

@@ -68,6 +68,15 @@ def is_artifact_type(artifact_type: str | None) -> bool:
     return bool(artifact_type) and artifact_type not in CONFIG_TYPES
 
 
+_TOC_ANNOTATIONS = frozenset(
+    {
+        "io.github.containers.zstd-chunked.manifest-checksum",
+        "io.containers.zstd-chunked.manifest-checksum",
+        "containerd.io/snapshot/stargz/toc.digest",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """A descriptor, with the members that an index adds to its entries.
@@ -87,6 +96,15 @@ class Descriptor:
     def annotation(self, key: str) -> str | None:
         """Return the value of an annotation; None if absent."""
         return next((value for name, value in self.annotations if name == key), None)
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether this layer declares a table of contents of its chunks.
+
+        Source: containers/storage, pkg/chunked/internal/minimal; stargz-snapshotter,
+        docs/estargz.md, "TOC digest". The name without `github` is of earlier writers.
+        """
+        return any(name in _TOC_ANNOTATIONS for name, _ in self.annotations)
 
     @property
     def attests(self) -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import LeftOut
-    from resolver.core.results.plan import Piece, PlannedImage
+    from resolver.core.results.plan import ChunkReuse, Piece, PlannedImage
     from resolver.core.results.pull import Pulled, PulledOne
     from resolver.render.to_dict import Plain
 
@@ -160,12 +160,26 @@ def _state(piece: Piece) -> str:
     match piece.state:
         case ContentState.HELD:
             return f"held{where}"
+        case ContentState.MISSING | ContentState.PARTIAL if piece.reuse is not None:
+            held = _sources(piece.reuse)
+            size, total = megabytes(piece.missing), megabytes(piece.descriptor.size)
+            return f"missing {size} of {total} (chunks from {held})"
         case ContentState.PARTIAL:
             return f"partial, {megabytes(piece.have)} held{where}"
         case ContentState.MISSING:
             return "missing"
         case ContentState.FOREIGN:
             return "foreign, left out"
+
+
+def _sources(reuse: ChunkReuse) -> str:
+    """Name the held layers that a layer is rebuilt from."""
+    used = {one.source for one in reuse.copied}
+    return ", ".join(
+        short(source.digest, full=False)
+        for number, source in enumerate(reuse.sources)
+        if number in used
+    )
 
 
 def plain(answer: Plan | Pulled) -> Plain:
@@ -264,4 +278,15 @@ def piece(value: Piece) -> Plain:
         "place": value.place,
         "have": value.have,
         "missing": value.missing,
+        "chunks": _chunks(value.reuse) if value.reuse is not None else None,
+    }
+
+
+def _chunks(reuse: ChunkReuse) -> Plain:
+    used = {one.source for one in reuse.copied}
+    return {
+        "from": [str(one.digest) for number, one in enumerate(reuse.sources) if number in used],
+        "gap": reuse.gap,
+        "requests": reuse.requests,
+        "tocBytes": reuse.toc_bytes,
     }

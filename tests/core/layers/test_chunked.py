@@ -19,10 +19,10 @@ from resolver.core.layers.chunked import (
     ChunkIndex,
     ChunkMap,
     Declaration,
-    Piece,
+    Section,
     declared,
     index_of,
-    pieces,
+    sections,
     read_footer,
     read_map,
 )
@@ -50,11 +50,11 @@ def read(name: str) -> tuple[bytes, ChunkMap, Declaration]:
     return body, read_map(found, body[found.tail :], name), found
 
 
-def rebuild(form: str, gap: int) -> tuple[bytes, tuple[Piece, ...], int]:
+def rebuild(form: str, gap: int) -> tuple[bytes, tuple[Section, ...], int]:
     """Rebuild the second layer from the first; return it, its pieces, and the bytes fetched."""
     old, old_map, _ = read(f"v1.{form}")
     new, new_map, found = read(f"v2.{form}")
-    parts = pieces(new_map, [(ChunkIndex(index_of(old_map)), len(old))], gap)
+    parts = sections(new_map, [(ChunkIndex(index_of(old_map)), len(old))], gap)
     body = b"".join(
         new[part.start : part.end]
         if part.source is None
@@ -119,27 +119,27 @@ def held(chunks: ChunkMap) -> tuple[ChunkIndex, int]:
 def test_layer_of_another_encoder_is_fetched_whole() -> None:
     old = chunk_map(*((100 + n, b"%d" % n) for n in range(100)))
     new = chunk_map(*((100 + n + (n > 10), b"%d" % n) for n in range(100)))
-    assert pieces(new, [held(old)]) == ()
+    assert sections(new, [held(old)]) == ()
     stargz = ChunkMap("estargz", new.starts, new.keys)
-    assert pieces(stargz, [held(ChunkMap("estargz", old.starts, old.keys))]) == ()
+    assert sections(stargz, [held(ChunkMap("estargz", old.starts, old.keys))]) == ()
 
 
 def test_one_member_of_another_length_does_not_stop_the_use_of_estargz() -> None:
     old = chunk_map(*((100 + n, b"%d" % n) for n in range(20)), form="estargz")
     new = chunk_map(*((100 + n + (n == 10), b"%d" % n) for n in range(20)), form="estargz")
-    assert [part.source for part in pieces(new, [held(old)])] == [0, None, 0]
+    assert [part.source for part in sections(new, [held(old)])] == [0, None, 0]
 
 
 def test_spans_without_a_digest_match_nothing() -> None:
     layer = chunk_map((10, b""), (10, b"a"))
-    assert pieces(layer, [held(layer)]) == (Piece(0, 10), Piece(10, 20, 0, 10))
+    assert sections(layer, [held(layer)]) == (Section(0, 10), Section(10, 20, 0, 10))
 
 
 def test_layers_of_other_formats_and_spans_beyond_a_held_layer_are_not_used() -> None:
     layer = chunk_map((10, b"a"), (10, b"b"))
     index, _ = held(layer)
-    assert pieces(chunk_map((10, b"a"), form="estargz"), [(index, 20)]) == ()
-    assert pieces(layer, [(index, 15)]) == (Piece(0, 10, 0, 0), Piece(10, 20))
+    assert sections(chunk_map((10, b"a"), form="estargz"), [(index, 20)]) == ()
+    assert sections(layer, [(index, 15)]) == (Section(0, 10, 0, 0), Section(10, 20))
 
 
 @settings(max_examples=200, deadline=None)
@@ -153,7 +153,7 @@ def test_pieces_cover_the_layer_once_and_stay_within_held_layers(
 ) -> None:
     old_map = chunk_map(*((length, b"%d" % name) for length, name in old))
     new_map = chunk_map(*((length, b"%d" % name) for length, name in new))
-    parts = pieces(new_map, [held(old_map)], gap)
+    parts = sections(new_map, [held(old_map)], gap)
     if not parts:
         return
     assert parts[0].start == 0
