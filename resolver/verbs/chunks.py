@@ -68,7 +68,7 @@ _RATE, _RATED_BYTES, _RATED_SECONDS = 12_500_000.0, 64 << 10, 0.002
 #: Seconds until an answer of a link that was not measured.
 _WAIT = 0.05
 #: Bytes by which a TOC may have grown since the held layer.
-_SLACK = 256
+_SLACK = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+import struct
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.core.oci.digest import Digest
-from resolver.core.results.plan import ChunkReuse, Plan
+from resolver.core.results.events import Warned
+from resolver.core.results.store import Retention
+from resolver.errors import ResolverError
 from resolver.session import Session
+from resolver.store import LocalStore
+from resolver.verbs.chunks import Measured
 from tests.core.layers.test_chunked import STATED
-from tests.kit.chunked import FORMATS, ChunkedLayer, chunked_image, real_layer
-from tests.kit.registry import FakeRegistry
+from tests.kit.chunked import (
+    FORMATS,
+    ChunkedLayer,
+    chunked_image,
+    real_layer,
+    sample_files,
+    zstd_chunked,
+)
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from resolver.core.oci.descriptor import Descriptor
     from resolver.core.results.events import Event
+    from resolver.core.results.plan import ChunkReuse, Plan
+    from resolver.store.files import File
+    from tests.kit.messages import Seen
+
+zstd = pytest.importorskip("backports.zstd")
+
+OLD, NEW = zstd_chunked(sample_files(1)), zstd_chunked(sample_files(2))
 
 REPOSITORY = "team/app"
 
@@ -91,3 +119,266 @@ def test_second_version_is_rebuilt_with_the_bytes_and_requests_of_the_plan(
         percent, stated = STATED[form][gap]
         assert (round(100 * size / len(new.body), 1), requests) == (percent, stated)
     assert not setup.session.verify(full=True).damaged
+
+
+# --- what can go wrong ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(setup: Setup) -> Setup:
+    """Return a store that holds the first version, and a registry that has the second as well."""
+    setup.serve("1", OLD)
+    setup.serve("2", NEW)
+    setup.session.pull(setup.name("1"))
+    return setup
+
+
+def warnings(setup: Setup) -> list[str]:
+    return [event.code for event in setup.events if isinstance(event, Warned)]
+
+
+def blob_path(setup: Setup, layer: ChunkedLayer) -> Path:
+    return setup.folder / "blobs" / layer.digest.replace(":", "/")
+
+
+def test_flipped_held_bytes_cost_one_whole_fetch_and_a_warning(held: Setup) -> None:
+    path = blob_path(held, OLD)
+    path.chmod(0o600)
+    body = bytearray(OLD.body)
+    body[len(body) // 3] ^= 1
+    path.write_bytes(body)
+    plan = held.session.plan(held.name("2"), chunks="always")
+    reuse = held.reuse(plan, NEW)
+    assert reuse is not None
+    held.session.pull(plan)
+
+    assert held.held(NEW) == NEW.body
+    assert warnings(held) == ["chunks-mismatch", "store-damaged"]
+    assert held.wire(NEW) == (reuse.missing + len(NEW.body), reuse.requests + 1)
+    # It was set aside, and the next layer is not rebuilt from it.
+    assert not path.exists()
+
+
+def test_held_file_that_shrinks_is_completed_from_the_registry(held: Setup) -> None:
+    plan = held.session.plan(held.name("2"), chunks="always")
+    path = blob_path(held, OLD)
+    path.chmod(0o600)
+    opened = LocalStore.file
+
+    @contextmanager
+    def shrinking(store: LocalStore, descriptor: Descriptor) -> Iterator[File]:
+        with opened(store, descriptor) as file:
+            os.truncate(path, len(OLD.body) // 2)
+            yield file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "file", shrinking)
+        held.session.pull(plan)
+
+    assert held.held(NEW) == NEW.body
+    assert warnings(held) == []
+    assert held.wire(NEW)[0] < len(NEW.body)
+
+
+def test_held_file_that_is_removed_is_not_missed(held: Setup) -> None:
+    plan = held.session.plan(held.name("2"), chunks="always")
+    blob_path(held, OLD).unlink()
+    held.session.pull(plan)
+
+    assert held.held(NEW) == NEW.body
+    assert held.wire(NEW)[0] == len(NEW.body)
+
+
+def test_registry_without_ranges_sends_the_layer_once(held: Setup) -> None:
+    held.registry.shelves.ranges = False
+    plan = held.session.plan(held.name("2"), chunks="always")
+    assert held.reuse(plan, NEW) is None
+    held.session.pull(plan)
+    assert held.held(NEW) == NEW.body
+
+
+def test_registry_that_loses_its_ranges_after_the_plan_sends_the_whole_layer(held: Setup) -> None:
+    plan = held.session.plan(held.name("2"), chunks="always")
+    assert held.reuse(plan, NEW) is not None
+    held.registry.shelves.ranges = False
+    held.session.pull(plan)
+    assert held.held(NEW) == NEW.body
+
+
+@pytest.mark.parametrize("status", [400, 416, 501])
+def test_registry_that_refuses_ranges_sends_the_whole_layer(held: Setup, status: int) -> None:
+    def answer(seen: Seen) -> Reply:
+        if "range" in seen.headers:
+            return Reply(status)
+        return Reply(200, {"Content-Type": "application/octet-stream"}, NEW.body)
+
+    held.registry.on("GET", f"/v2/{REPOSITORY}/blobs/{NEW.digest}", answer)
+    plan = held.session.plan(held.name("2"), chunks="always")
+    assert held.reuse(plan, NEW) is None
+    held.session.pull(plan)
+    assert held.held(NEW) == NEW.body
+
+
+def lying(layer: ChunkedLayer, change: Callable[[list[dict[str, object]]], None]) -> ChunkedLayer:
+    """Change the TOC of a zstd:chunked layer, and state its new checksum and position."""
+    prefix = "io.github.containers.zstd-chunked."
+    facts = layer.annotations[f"{prefix}manifest-position"].split(":")
+    at, length = int(facts[0]), int(facts[1])
+    toc = json.loads(zstd.decompress(layer.body[at : at + length]))
+    change(toc["entries"])
+    plain = json.dumps(toc).encode()
+    packed = zstd.compress(plain)
+    body = layer.body[: at - 8] + struct.pack("<4sI", b"\x50\x2a\x4d\x18", len(packed)) + packed
+    annotations = {
+        f"{prefix}manifest-checksum": f"sha256:{hashlib.sha256(packed).hexdigest()}",
+        f"{prefix}manifest-position": f"{at}:{len(packed)}:{len(plain)}:1",
+    }
+    return ChunkedLayer(body, annotations, layer.media_type)
+
+
+def swap_two_digests(entries: list[dict[str, object]]) -> None:
+    """State that a file has the content of another one, which is held and as long."""
+    one, other = (each for each in entries if each["name"] in {"usr/lib/a.txt", "usr/lib/b.txt"})
+    one["digest"], other["digest"] = other["digest"], one["digest"]
+
+
+def test_toc_that_lies_about_content_costs_one_whole_fetch(setup: Setup) -> None:
+    files = {**sample_files(1), "usr/lib/a.txt": b"a" * 700, "usr/lib/b.txt": b"b" * 700}
+    old = zstd_chunked(files)
+    new = lying(zstd_chunked({**files, "usr/lib/c.txt": b"new"}), swap_two_digests)
+    setup.serve("1", old)
+    setup.serve("2", new)
+    setup.session.pull(setup.name("1"))
+    setup.session.pull(setup.name("2"), chunks="always")
+
+    assert setup.held(new) == new.body
+    assert warnings(setup) == ["chunks-mismatch"]
+    assert setup.held(old) == old.body
+
+
+def test_toc_that_contradicts_the_layer_is_not_used(setup: Setup) -> None:
+    def beyond(entries: list[dict[str, object]]) -> None:
+        entries[-1]["endOffset"] = 10**12
+
+    new = lying(NEW, beyond)
+    setup.serve("1", OLD)
+    setup.serve("2", new)
+    setup.session.pull(setup.name("1"))
+    plan = setup.session.plan(setup.name("2"), chunks="always")
+    assert setup.reuse(plan, new) is None
+    setup.session.pull(plan)
+    assert setup.held(new) == new.body
+    assert warnings(setup) == []
+
+
+def test_equal_digests_with_other_lengths_are_fetched_whole(setup: Setup) -> None:
+    new = zstd_chunked(sample_files(2), level=19)
+    setup.serve("1", OLD)
+    setup.serve("2", new)
+    setup.session.pull(setup.name("1"))
+    plan = setup.session.plan(setup.name("2"), chunks="always")
+    assert setup.reuse(plan, new) is None
+    setup.session.pull(plan)
+    assert setup.held(new) == new.body
+
+
+def test_two_processes_at_once_fetch_the_layer_once(held: Setup) -> None:
+    words = ["pull", held.name("2"), "--chunks", "always", "--store", str(held.folder)]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: command(*words), range(2)))
+
+    assert [one.returncode for one in done] == [0, 0], done
+    assert held.held(NEW) == NEW.body
+    assert held.wire(NEW)[0] < len(NEW.body)
+
+
+def test_interrupted_rebuild_is_resumed_without_fetching_anything_again(held: Setup) -> None:
+    path = f"/v2/{REPOSITORY}/blobs/{NEW.digest}"
+    plan = held.session.plan(held.name("2"), chunks="always")
+    reuse = held.reuse(plan, NEW)
+    assert reuse is not None
+    held.registry.on("GET", path, Reply(404), times=1)
+    with pytest.raises(ResolverError):
+        held.session.pull(plan)
+    again = held.session.plan(held.name("2"), chunks="always")
+    held.session.pull(again)
+
+    assert held.held(NEW) == NEW.body
+    seen = [each for each in held.registry.requests("GET") if each.path == path]
+    assert sum(each.sent for each in seen if each.status == 206) == reuse.missing
+    assert again.bytes_missing == sum(end - start for start, end in reuse.fetched)
+
+
+def test_toc_of_an_earlier_plan_is_not_requested_again(held: Setup) -> None:
+    first = held.reuse(held.session.plan(held.name("2"), chunks="always"), NEW)
+    with Session(held.folder, environment={}) as session:
+        second = held.reuse(session.plan(held.name("2"), chunks="always"), NEW)
+    assert first is not None
+    assert second is not None
+    assert (first.toc_requests, second.toc_requests, second.toc_bytes) == (1, 0, 0)
+    assert second.fetched == first.fetched
+
+
+def test_lost_index_is_made_again(held: Setup) -> None:
+    shutil.rmtree(held.folder / "chunks")
+    assert held.reuse(held.session.plan(held.name("2"), chunks="always"), NEW) is not None
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, b"resolver chunk index 1\nzstd:chunked    x"])
+def test_damaged_index_is_made_again(held: Setup, damage: bytes) -> None:
+    (index,) = (held.folder / "chunks").glob("*.index")
+    index.write_bytes(damage)
+    assert held.reuse(held.session.plan(held.name("2"), chunks="always"), NEW) is not None
+
+
+def test_index_goes_with_its_layer(held: Setup) -> None:
+    held.session.pull(held.name("2"))
+    assert len(list((held.folder / "chunks").glob("*.index"))) == 2
+    held.session.remove(held.name("1"))
+    held.session.collect(Retention(grace=0.0))
+    (index,) = (held.folder / "chunks").iterdir()
+    assert NEW.digest.replace(":", "-") in index.name
+
+
+def test_layers_of_the_same_repository_are_preferred_to_others(held: Setup) -> None:
+    other = zstd_chunked(sample_files(1), "1.49")
+    held.registry.serve("team/other", "1", chunked_image(other))
+    held.session.pull(f"{held.registry.host}/team/other:1")
+    reuse = held.reuse(held.session.plan(held.name("2"), chunks="always"), NEW)
+    assert reuse is not None
+    assert str(reuse.sources[0].digest) == OLD.digest
+    assert {section.source for section in reuse.copied} == {0}
+
+
+def test_layer_of_another_repository_is_used(setup: Setup) -> None:
+    setup.registry.serve("team/other", "1", chunked_image(OLD))
+    setup.serve("2", NEW)
+    setup.session.pull(f"{setup.registry.host}/team/other:1")
+    setup.session.pull(setup.name("2"))
+    assert setup.wire(NEW)[0] < len(NEW.body) / 2
+    assert setup.held(NEW) == NEW.body
+
+
+def test_chunks_are_not_used_when_asked_not_to(held: Setup) -> None:
+    held.session.pull(held.name("2"), chunks="never")
+    assert held.wire(NEW) == (len(NEW.body), 1)
+
+
+def test_layer_without_chunks_costs_one_look_at_its_annotations(setup: Setup) -> None:
+    plain = real_layer("v2", "plain-gzip")
+    setup.serve("1", plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "resolver.verbs.chunks", None)
+        setup.session.pull(setup.name("1"))
+    assert setup.wire(plain) == (len(plain.body), 1)
+    assert not (setup.folder / "chunks").exists()
+
+
+def test_link_decides_between_chunks_and_the_whole_layer(held: Setup) -> None:
+    (piece,) = (
+        piece for piece in held.session.plan(held.name("2")).pieces if piece.role == "layer"
+    )
+    assert piece.reuse is not None
+    far, near = Measured(10.0, 1e9), Measured(0.0001, 1e6)
+    assert far.seconds(10, 9) == pytest.approx(20.0)
+    assert near.seconds(1_000_000, 1) == pytest.approx(1.0001)

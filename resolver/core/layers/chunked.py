@@ -47,6 +47,8 @@ _POSITION = re.compile(r"([0-9]{1,15}):([0-9]{1,15}):([0-9]{1,15})(?::([0-9]{1,3
 _FRAME = 8
 #: Footers of zstd:chunked: the fields, and the magic that ends them.
 _ZSTD_FOOTERS = ((struct.Struct("<7Q"), b"GNUlInUx"), (struct.Struct("<4Q"), b"GnUlInUx"))
+#: The skippable frame of a footer of containers/storage 1.49, which had no room for the magic.
+_UNSIGNED_FOOTER = b"\x50\x2a\x4d\x18" + (56).to_bytes(4, "little")
 #: Footers of eStargz: an empty gzip member with an extra field. The older one has no subfield.
 _STARGZ_FOOTER = re.compile(
     rb"\x1f\x8b\x08\x04.{4}[\x00\x02\x04]\xff(?:\x1a\x00SG\x16\x00|\x16\x00)([0-9a-f]{16})STARGZ\x01"
@@ -159,6 +161,10 @@ def _zstd_footer(end: bytes, what: str) -> tuple[Part, Part | None]:
         if kind != 1:
             break
         return Part(offset, length, inflated), Part(*more) if more and more[0] else None
+    if end[-FOOTER:].startswith(_UNSIGNED_FOOTER):
+        offset, length, inflated, kind, *more = _ZSTD_FOOTERS[0][0].unpack(end[_FRAME - FOOTER :])
+        if kind == 1:
+            return Part(offset, length, inflated), Part(*more) if more[0] else None
     raise BadDocument(what, "footer", "not the footer of a zstd:chunked layer")
 
 

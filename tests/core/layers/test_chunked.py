@@ -8,6 +8,7 @@ import json
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -22,11 +23,15 @@ from resolver.core.layers.chunked import (
     Section,
     declared,
     index_of,
-    sections,
     read_footer,
     read_map,
+    sections,
 )
-from resolver.errors import ResolverError
+from resolver.errors import BadDocument, ResolverError
+from tests.kit.chunked import GENERATIONS, ChunkedLayer, sample_files, stargz, zstd_chunked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 zstd = pytest.importorskip("backports.zstd")
 
@@ -80,6 +85,68 @@ def test_bytes_and_requests_are_those_that_the_data_folder_states(form: str) -> 
         body, parts, fetched = rebuild(form, gap << 10)
         assert round(100 * fetched / len(body), 1) == percent
         assert sum(part.source is None for part in parts) + 1 == requests
+
+
+def end_of(layer: ChunkedLayer) -> tuple[ChunkMap, Declaration]:
+    """Read the TOC of a written layer."""
+    body = layer.body
+    found = declared(layer.annotations, len(body))
+    assert found is not None
+    if found.toc is None:
+        found = read_footer(found, body[found.tail :], "layer")
+    return read_map(found, body[found.tail :], "layer"), found
+
+
+VARIANTS: dict[str, Callable[[dict[str, bytes]], ChunkedLayer]] = {
+    **{
+        f"zstd:chunked {name}": lambda files, name=name: zstd_chunked(files, name)
+        for name in GENERATIONS
+    },
+    **{
+        f"zstd:chunked {name} by footer": lambda files, name=name: zstd_chunked(
+            files, name, position=False
+        )
+        for name in GENERATIONS
+    },
+    "eStargz": stargz,
+    "eStargz with the older footer": lambda files: stargz(files, footer=47),
+    "eStargz at level 1": lambda files: stargz(files, level=1),
+    "eStargz with inner offsets": lambda files: stargz(files, merge=True),
+}
+
+
+@pytest.mark.parametrize("write", VARIANTS.values(), ids=list(VARIANTS))
+def test_each_variant_is_read_and_rebuilt(
+    write: Callable[[dict[str, bytes]], ChunkedLayer],
+) -> None:
+    old, new = write(sample_files(1)), write(sample_files(2))
+    old_map, _ = end_of(old)
+    new_map, found = end_of(new)
+    parts = sections(new_map, [(ChunkIndex(index_of(old_map)), len(old.body))])
+    assert parts
+    body = b"".join(
+        new.body[part.start : part.end]
+        if part.source is None
+        else old.body[part.offset : part.offset + part.length]
+        for part in parts
+    )
+    assert body + new.body[found.tail :] == new.body
+    copied = sum(part.length for part in parts if part.source is not None)
+    assert copied > len(new.body) / 4
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_zeros_of_other_lengths_are_other_chunks(generation: str) -> None:
+    one, other = ({"a": bytes(size) + b"end"} for size in (5_000, 6_000))
+    first, _ = end_of(zstd_chunked(one, generation))
+    second, _ = end_of(zstd_chunked(other, generation))
+    assert not {key for _, _, key in first.spans()} >= {key for _, _, key in second.spans()}
+
+
+def test_estargz_with_its_toc_elsewhere_is_not_read() -> None:
+    layer = stargz(sample_files(1), footer=46)
+    with pytest.raises(BadDocument, match="footer"):
+        end_of(layer)
 
 
 def test_plain_gzip_declares_no_chunks() -> None:
