@@ -32,6 +32,7 @@ from resolver.core.results.plan import CONNECTIONS, RANGE_SIZE, ChunkReuse, cut,
 from resolver.errors import (
     ConnectionFailed,
     LimitExceeded,
+    NotFound,
     RangeRefused,
     ResolverError,
     SizeMismatch,
@@ -187,6 +188,16 @@ def _choose(
 
 
 # --- held layers ----------------------------------------------------------------------------
+
+
+def keep_index(
+    store: LocalStore, descriptor: Descriptor, reuse: ChunkReuse | None, observe: Observer
+) -> None:
+    """Keep the chunk index of a layer that has arrived; without it, only requests are lost."""
+    try:
+        index_layer(store, descriptor, reuse.index if reuse is not None else b"")
+    except (Untrusted, NotFound, StoreFault) as error:
+        observe(Noted(f"the chunks of `{descriptor.digest}` cannot be reused: {error}"))
 
 
 def index_layer(store: LocalStore, descriptor: Descriptor, index: bytes = b"") -> None:

@@ -13,7 +13,7 @@ from resolver.core.oci.target import LayoutTarget, StoreTarget, parse_target, re
 from resolver.core.results.events import Noted, Warned
 from resolver.core.results.plan import ContentState, Location, is_foreign
 from resolver.core.results.pull_events import PieceStarted
-from resolver.errors import InvalidReference, NotFound, StoreFault, Unavailable, Untrusted, Usage
+from resolver.errors import InvalidReference, NotFound, Unavailable, Untrusted, Usage
 from resolver.values import dataclass
 from resolver.verbs.transfer import Stopped, Transfer
 
@@ -183,19 +183,10 @@ class BlobFetcher:
         """
         brought = self._bring(piece, images, is_wanted)
         if brought and piece.descriptor.has_chunks:
-            self._index(piece)
+            from resolver.verbs.chunks import keep_index  # noqa: PLC0415 - for such layers alone
+
+            keep_index(self._shared.store, piece.descriptor, piece.reuse, self._shared.emit)
         return brought
-
-    def _index(self, piece: Piece) -> None:
-        """Keep the chunk index of a layer that has arrived; without it, only requests are lost."""
-        from resolver.verbs.chunks import index_layer  # noqa: PLC0415 - for chunked layers alone
-
-        known = piece.reuse.index if piece.reuse is not None else b""
-        try:
-            index_layer(self._shared.store, piece.descriptor, known)
-        except (Untrusted, NotFound, StoreFault) as error:
-            digest = piece.descriptor.digest
-            self._shared.emit(Noted(f"the chunks of `{digest}` cannot be reused: {error}"))
 
     def _bring(
         self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]

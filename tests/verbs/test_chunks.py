@@ -32,6 +32,7 @@ from tests.kit.chunked import (
 )
 from tests.kit.processes import command
 from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.serve_client import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -382,3 +383,23 @@ def test_link_decides_between_chunks_and_the_whole_layer(held: Setup) -> None:
     far, near = Measured(10.0, 1e9), Measured(0.0001, 1e6)
     assert far.seconds(10, 9) == pytest.approx(20.0)
     assert near.seconds(1_000_000, 1) == pytest.approx(1.0001)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_mirror_fetches_less_of_a_second_version(tmp_path: Path, form: str) -> None:
+    old, new = real_layer("v1", form), real_layer("v2", form)
+    with FakeRegistry() as upstream:
+        for tag, layer in (("1", old), ("2", new)):
+            upstream.serve(REPOSITORY, tag, chunked_image(layer))
+        home = {"HOME": str(tmp_path)}
+        with (
+            Session(tmp_path / "mirror", environment=home) as session,
+            session.serve_mirror(upstream=upstream.host) as server,
+        ):
+            for tag, layer in (("1", old), ("2", new)):
+                assert ask(server, f"/v2/{REPOSITORY}/manifests/{tag}").status == 200
+                answer = ask(server, f"/v2/{REPOSITORY}/blobs/{layer.digest}")
+                assert answer.body == layer.body
+            assert not session.verify(full=True).damaged
+        seen = [each for each in upstream.requests("GET") if each.path.endswith(new.digest)]
+        assert sum(each.sent for each in seen) < len(new.body) / 2
