@@ -16,6 +16,8 @@ from resolver.core.layers.chunked import (
     FOOTER,
     MAX_TOC,
     UNKNOWN,
+    ChunkFetch,
+    ChunkIndex,
     Declaration,
     declared,
     index_of,
@@ -41,17 +43,22 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.values import dataclass
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.clock import Clock
-    from resolver.core.layers.chunked import ChunkIndex, ChunkMap
+    from resolver.core.layers.chunked import ChunkMap
     from resolver.core.oci.content import RangedSource
     from resolver.core.results.events import Observer
     from resolver.core.results.plan import ChunkMode
     from resolver.store import LocalStore
     from resolver.store.files import File
+    from resolver.verbs.context import Context
+
+    #: Opens a repository; None if no registry may be asked.
+    Opener = Callable[[], RangedSource] | None
 
 #: Held layers that are looked at, those that are used, and the spans that decide between them.
 _CANDIDATES, _USED, _SAMPLE = 64, 4, 256
@@ -399,3 +406,68 @@ def _suggested(store: LocalStore, held: Descriptor, declaration: Declaration) ->
     except ResolverError:
         return _FIRST
     return min(length + max(_SLACK, length // 32), MAX_TOC)
+
+
+# --- two images -------------------------------------------------------------------------------
+
+#: The gap of a comparison, which measures no link.
+_COMPARED_GAP = 64 << 10
+
+
+def compare_chunks(
+    context: Context,
+    before: tuple[Opener, Sequence[Descriptor]],
+    after: tuple[Opener, Sequence[Descriptor]],
+    whole: int,
+) -> ChunkFetch | None:
+    """Count what the holder of some layers fetches for others; None if nothing can be reused.
+
+    Args:
+        context: of the session.
+        before: opens the repository of the held layers, those that the second image lacks.
+        after: opens that of the missing layers.
+        whole: bytes that are fetched without chunks.
+    """
+    every = [(before[0], layer) for layer in before[1]] + [(after[0], one) for one in after[1]]
+
+    def read(one: tuple[Opener, Descriptor]) -> LayerEnd | None:
+        return _end_of(context, *one)
+
+    ends = [outcome.value for outcome in parallel(read, every, jobs=context.settings.jobs)]
+    maps = [end if isinstance(end, LayerEnd) else None for end in ends]
+    held = [
+        (ChunkIndex(index_of(end.chunks)), layer.size)
+        for end, layer in zip(maps, before[1], strict=False)
+        if end is not None
+    ]
+    layers, saved, requests = 0, 0, 0
+    for end, layer in zip(maps[len(before[1]) :], after[1], strict=True):
+        found = sections(end.chunks, held, _COMPARED_GAP) if end is not None else ()
+        if end is None or not found:
+            continue
+        ranges = [(one.start, one.end) for one in found if one.source is None]
+        fetched = sum(last - first for first, last in ranges) + layer.size - end.chunks.starts[-1]
+        if fetched < layer.size:
+            layers, saved = layers + 1, saved + layer.size - fetched
+            requests += len(cut(ranges, RANGE_SIZE)) + 1
+    return ChunkFetch(layers, whole - saved, requests, _COMPARED_GAP) if layers else None
+
+
+def _end_of(context: Context, source: Opener, layer: Descriptor) -> LayerEnd | None:
+    """Read the TOC of a layer in the store, or else in its registry."""
+    declaration = declared(dict(layer.annotations), layer.size)
+    if declaration is None:
+        return None
+    try:
+        if context.store.has(layer):
+            with context.store.file(layer) as file:
+                end = declaration.tail if declaration.toc else max(0, layer.size - _FIRST)
+                chunks = _map_of(declaration, _pread(file, end, layer.size), f"`{layer.digest}`")
+                if chunks is not None:
+                    return LayerEnd(chunks, b"", 0, 0, Measured(_WAIT, _RATE))
+        if source is None:
+            return None
+        return _read_end(_Reader(layer, source, SystemClock()), declaration, _FIRST)
+    except ResolverError as error:
+        context.observe(Noted(f"the chunks of `{layer.digest}` are unknown: {error}"))
+        return None

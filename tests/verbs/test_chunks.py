@@ -403,3 +403,64 @@ def test_mirror_fetches_less_of_a_second_version(tmp_path: Path, form: str) -> N
             assert not session.verify(full=True).damaged
         seen = [each for each in upstream.requests("GET") if each.path.endswith(new.digest)]
         assert sum(each.sent for each in seen) < len(new.body) / 2
+
+
+def test_comparison_says_what_is_fetched_with_chunks(setup: Setup) -> None:
+    old, new = real_layer("v1", "zstd-chunked"), real_layer("v2", "zstd-chunked")
+    setup.serve("1", old)
+    setup.serve("2", new)
+    found = setup.session.compare_images(setup.name("1"), setup.name("2"))
+    assert found.chunks is not None
+    percent, requests = STATED["zstd-chunked"][64]
+    documents = found.fetch.bytes - len(new.body)
+    assert round(100 * (found.chunks.bytes - documents) / len(new.body), 1) == percent
+    assert found.chunks.requests == requests
+    assert setup.wire(new)[0] < 20_000
+
+    setup.session.pull(setup.name("1"))
+    again = setup.session.compare_images(setup.name("1"), setup.name("2"))
+    assert again.chunks == found.chunks
+
+
+@pytest.mark.parametrize("form", ["estargz", "plain-gzip"])
+def test_comparison_reads_no_layer_without_chunks_in_both(setup: Setup, form: str) -> None:
+    setup.serve("1", real_layer("v1", form))
+    setup.serve("2", real_layer("v2", "plain-gzip"))
+    found = setup.session.compare_images(setup.name("1"), setup.name("2"))
+    assert found.chunks is None
+    assert setup.wire(real_layer("v2", "plain-gzip")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        ("zstd-chunked", "zstd:chunked"),
+        ("estargz", "eStargz"),
+        ("estargz-zstd", "zstd:chunked"),
+        ("plain-gzip", "gzip"),
+    ],
+)
+def test_inspect_shows_the_format_of_a_layer(setup: Setup, form: str, shown: str) -> None:
+    setup.serve("1", real_layer("v1", form))
+    ran = command("inspect", setup.name("1"), "--json", "--store", str(setup.folder))
+    assert [layer["format"] for layer in json.loads(ran.stdout)["layers"]] == [shown]
+    text = command("inspect", setup.name("1"), "--store", str(setup.folder)).stdout.decode()
+    assert shown in text
+    assert ("format" in text) is (form != "plain-gzip")
+
+
+def test_plan_shows_what_is_missing_and_where_chunks_come_from(held: Setup) -> None:
+    words = [held.name("2"), "--chunks", "always", "--chunk-gap", "0", "--store", str(held.folder)]
+    ran = command("plan", *words)
+    assert ran.returncode == 0, ran.stderr
+    assert "(chunks from sha256:" in ran.stdout.decode()
+    values = json.loads(command("plan", *words, "--json").stdout)
+    (chunks,) = [piece["chunks"] for piece in values["pieces"] if piece["chunks"]]
+    assert chunks["from"] == [OLD.digest]
+    assert chunks["gap"] == 0
+
+
+def test_unknown_mode_of_chunks_is_refused(held: Setup) -> None:
+    ran = command("pull", held.name("2"), "--chunks", "maybe", "--store", str(held.folder))
+    assert ran.returncode == 2
+    assert b"`auto`, `always` or `never`" in ran.stderr

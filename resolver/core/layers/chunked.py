@@ -487,6 +487,21 @@ class ChunkIndex:
 
 # --- what to fetch ----------------------------------------------------------------------------
 
+
+@dataclass(frozen=True, slots=True)
+class ChunkFetch:
+    """What the holder of one image fetches for another, with chunks.
+
+    `bytes`: of all content that is missing. `requests`: for the layers that are rebuilt. `gap`:
+    bytes; shorter held runs are fetched along.
+    """
+
+    layers: int
+    bytes: int
+    requests: int
+    gap: int
+
+
 #: The least share of equal lengths among spans with equal keys. Measured with the real encoders:
 #: 100 % for the same encoder, 99.996 % for another version, 11 % for another compression level.
 SAME_ENCODER = 0.99

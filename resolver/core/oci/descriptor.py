@@ -68,11 +68,12 @@ def is_artifact_type(artifact_type: str | None) -> bool:
     return bool(artifact_type) and artifact_type not in CONFIG_TYPES
 
 
+_STARGZ_TOC = "containerd.io/snapshot/stargz/toc.digest"
 _TOC_ANNOTATIONS = frozenset(
     {
         "io.github.containers.zstd-chunked.manifest-checksum",
         "io.containers.zstd-chunked.manifest-checksum",
-        "containerd.io/snapshot/stargz/toc.digest",
+        _STARGZ_TOC,
     }
 )
 
@@ -96,6 +97,22 @@ class Descriptor:
     def annotation(self, key: str) -> str | None:
         """Return the value of an annotation; None if absent."""
         return next((value for name, value in self.annotations if name == key), None)
+
+    @property
+    def layer_format(self) -> str:
+        """The format of a layer: `zstd:chunked`, `eStargz`, `gzip`, `zstd` or `tar`; else empty.
+
+        The media type and the annotations state it; the layer itself is not read.
+        """
+        names = {name for name, _ in self.annotations} & _TOC_ANNOTATIONS
+        if names:
+            return "eStargz" if names == {_STARGZ_TOC} else "zstd:chunked"
+        _, _, packing = self.media_type.rpartition("+")
+        if packing in {"gzip", "zstd"}:
+            return packing
+        if self.media_type.endswith(".tar.gzip"):
+            return "gzip"
+        return "tar" if self.media_type.endswith(".tar") else ""
 
     @property
     def has_chunks(self) -> bool:

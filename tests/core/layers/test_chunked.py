@@ -7,6 +7,7 @@ import itertools
 import json
 import struct
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,20 +99,15 @@ def end_of(layer: ChunkedLayer) -> tuple[ChunkMap, Declaration]:
 
 
 VARIANTS: dict[str, Callable[[dict[str, bytes]], ChunkedLayer]] = {
+    **{f"zstd:chunked {name}": partial(zstd_chunked, generation=name) for name in GENERATIONS},
     **{
-        f"zstd:chunked {name}": lambda files, name=name: zstd_chunked(files, name)
-        for name in GENERATIONS
-    },
-    **{
-        f"zstd:chunked {name} by footer": lambda files, name=name: zstd_chunked(
-            files, name, position=False
-        )
+        f"zstd:chunked {name} by footer": partial(zstd_chunked, generation=name, position=False)
         for name in GENERATIONS
     },
     "eStargz": stargz,
-    "eStargz with the older footer": lambda files: stargz(files, footer=47),
-    "eStargz at level 1": lambda files: stargz(files, level=1),
-    "eStargz with inner offsets": lambda files: stargz(files, merge=True),
+    "eStargz with the older footer": partial(stargz, footer=47),
+    "eStargz at level 1": partial(stargz, level=1),
+    "eStargz with inner offsets": partial(stargz, merge=True),
 }
 
 
