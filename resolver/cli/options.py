@@ -311,6 +311,13 @@ SHARED = (
         "FILE",
     ),
     Shared(
+        "prefer",
+        "--prefer",
+        Text,
+        "Of a platform listed twice, take zstd or gzip [RESOLVER_PREFER].",
+        "FORM",
+    ),
+    Shared(
         "emit",
         "--emit",
         Texts,

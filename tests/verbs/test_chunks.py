@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.oci.digest import Digest
 from resolver.core.results.events import Warned
 from resolver.core.results.store import Retention
-from resolver.errors import ResolverError
+from resolver.errors import InvalidConfiguration, ResolverError, Usage
 from resolver.session import Session
+from resolver.settings import Flags
 from resolver.store import LocalStore
 from resolver.verbs.chunks import Measured
 from tests.core.layers.test_chunked import STATED
@@ -30,6 +32,7 @@ from tests.kit.chunked import (
     sample_files,
     zstd_chunked,
 )
+from tests.kit.images import build_image, entry, from_dict
 from tests.kit.processes import command
 from tests.kit.registry import FakeRegistry, Reply
 from tests.kit.serve_client import ask
@@ -48,7 +51,7 @@ zstd = pytest.importorskip("backports.zstd")
 
 OLD, NEW = zstd_chunked(sample_files(1)), zstd_chunked(sample_files(2))
 
-REPOSITORY = "team/app"
+REPOSITORY, AMD = "team/app", "linux/amd64"
 
 
 class Setup:
@@ -464,3 +467,43 @@ def test_unknown_mode_of_chunks_is_refused(held: Setup) -> None:
     ran = command("pull", held.name("2"), "--chunks", "maybe", "--store", str(held.folder))
     assert ran.returncode == 2
     assert b"`auto`, `always` or `never`" in ran.stderr
+
+
+@pytest.mark.parametrize("zstd_first", [False, True])
+@pytest.mark.parametrize("prefer", ["", "zstd", "gzip"])
+def test_preferred_compression_decides_between_twins(
+    tmp_path: Path, prefer: str, *, zstd_first: bool
+) -> None:
+    gzip, packed = build_image("linux/amd64", [b"gzip"]), build_image("linux/amd64", [b"zstd"])
+    other = build_image("linux/arm64", [b"other"])
+    marked = entry(
+        packed,
+        platform="linux/amd64",
+        annotations={"io.github.containers.compression.zstd": "true"},
+    )
+    plain = [entry(each, platform=name) for each, name in ((other, "linux/arm64"), (gzip, AMD))]
+    entries = [marked, *plain] if zstd_first else [*plain, marked]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    flags = Flags(prefer=prefer or None)
+    with FakeRegistry() as registry:
+        image = from_dict(document, parts=[gzip, packed, other])
+        registry.serve(REPOSITORY, "1", image)
+        reference = f"{registry.host}/{REPOSITORY}:1"
+        with Session(tmp_path / "store", environment={}, flags=flags) as session:
+            found = session.resolve(reference, AMD)
+            plan = session.plan(reference, AMD)
+            arm = session.resolve(reference, "linux/arm64")
+    wanted = {"zstd": packed, "gzip": gzip, "": packed if zstd_first else gzip}[prefer]
+    assert str(found.manifest.digest) == wanted.digest
+    assert [str(one.manifest.digest) for one in plan.images] == [wanted.digest]
+    assert str(arm.manifest.digest) == other.digest
+    chosen = next(number for number, one in enumerate(found.considered, 1) if one.chosen)
+    losers = [one.reason for one in found.considered if not one.chosen]
+    assert any(f"#{chosen}" in reason for reason in losers)
+
+
+def test_unknown_preference_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Usage, match="--prefer"):
+        Session(tmp_path, environment={}, flags=Flags(prefer="lz4"))
+    with pytest.raises(InvalidConfiguration, match="RESOLVER_PREFER"):
+        Session(tmp_path, environment={"RESOLVER_PREFER": "lz4"})

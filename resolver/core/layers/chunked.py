@@ -7,7 +7,7 @@ trusted: the digest of the rebuilt layer decides, so a wrong TOC costs a transfe
 and no more.
 
 Source: containers/storage, pkg/chunked (zstd:chunked); containerd/stargz-snapshotter,
-docs/estargz.md (eStargz); RFC 8878, 3.1.2 (skippable frames).
+estargz.md, "eStargz"; RFC 8878, 3.1.2 (skippable frames).
 """
 
 from __future__ import annotations

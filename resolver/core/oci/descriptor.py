@@ -119,7 +119,7 @@ class Descriptor:
         """Whether this layer declares a table of contents of its chunks.
 
         Source: containers/storage, pkg/chunked/internal/minimal; stargz-snapshotter,
-        docs/estargz.md, "TOC digest". The name without `github` is of earlier writers.
+        estargz.md, "TOC digest". The name without `github` is of earlier writers.
         """
         return any(name in _TOC_ANNOTATIONS for name, _ in self.annotations)
 
