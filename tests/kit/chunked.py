@@ -123,7 +123,12 @@ def _frame(body: bytes) -> bytes:
 
 
 def zstd_chunked(
-    files: Mapping[str, bytes], generation: str = "1.50", *, level: int = 3, position: bool = True
+    files: Mapping[str, bytes],
+    generation: str = "1.50",
+    *,
+    level: int = 3,
+    position: bool = True,
+    chunk: int = CHUNK,
 ) -> ChunkedLayer:
     """Write a zstd:chunked layer.
 
@@ -132,22 +137,23 @@ def zstd_chunked(
         generation: one of `GENERATIONS`.
         level: of the compression.
         position: state where the TOC is in an annotation, and not only in the footer.
+        chunk: bytes of a chunk.
     """
     zstd = pytest.importorskip("backports.zstd")
-    out, tar, split = bytearray(), bytearray(), []
+    out, tar, split = bytearray(), hashlib.sha256(), []
     entries: list[dict[str, object]] = []
     between = b""
     for name, body in files.items():
         header = between + _header(name, body)
         split.append({"type": 2, "payload": base64.b64encode(header).decode()})
         split.append({"type": 1, "name": name, "size": len(body)})
-        tar += header + body
+        tar.update(header + body)
         out += zstd.compress(header, level)
         entry: dict[str, object] = {
             "type": "reg", "name": name, "mode": 0o644, "size": len(body),
             "modtime": "2023-11-14T22:13:20Z", "digest": _sha(body), "offset": len(out),
         }  # fmt: skip
-        pieces = [(at, body[at : at + CHUNK]) for at in range(0, len(body), CHUNK)]
+        pieces = [(at, body[at : at + chunk]) for at in range(0, len(body), chunk)]
         chunks: list[dict[str, object]] = []
         for at, piece in pieces:
             facts: dict[str, object] = {"offset": len(out), "chunkOffset": at}
@@ -164,7 +170,7 @@ def zstd_chunked(
         between = bytes(-len(body) % 512)
     end = between + bytes(1_024)
     split.append({"type": 2, "payload": base64.b64encode(end).decode()})
-    tar += end
+    tar.update(end)
     out += zstd.compress(end, level)
     toc = json.dumps({"version": 1, "entries": entries}).encode()
     packed = zstd.compress(toc, level)
@@ -186,7 +192,7 @@ def zstd_chunked(
         out += _frame(struct.pack("<7Q", *fields, *where) + magic)
     else:
         out += _frame(struct.pack("<4Q", *fields) + b"GnUlInUx")
-    return ChunkedLayer(bytes(out), annotations, _TYPES["zstd"], _sha(bytes(tar)))
+    return ChunkedLayer(bytes(out), annotations, _TYPES["zstd"], f"sha256:{tar.hexdigest()}")
 
 
 def stargz_footer(offset: int, size: int = 51) -> bytes:
@@ -198,7 +204,12 @@ def stargz_footer(offset: int, size: int = 51) -> bytes:
 
 
 def stargz(
-    files: Mapping[str, bytes], *, footer: int = 51, level: int = 9, merge: bool = False
+    files: Mapping[str, bytes],
+    *,
+    footer: int = 51,
+    level: int = 9,
+    merge: bool = False,
+    chunk: int = CHUNK,
 ) -> ChunkedLayer:
     """Write an eStargz layer.
 
@@ -207,8 +218,9 @@ def stargz(
         footer: its size: 51, 47 or 46.
         level: of the compression.
         merge: put small files into one member, with inner offsets.
+        chunk: bytes of a chunk.
     """
-    out, tar = bytearray(), bytearray()
+    out, tar = bytearray(), hashlib.sha256()
     entries: list[dict[str, object]] = []
     member, begun = b"", False
 
@@ -220,18 +232,18 @@ def stargz(
 
     for name, body in files.items():
         header = _header(name, body)
-        tar += header + body + bytes(-len(body) % 512)
+        tar.update(header + body + bytes(-len(body) % 512))
         member += header
         entry: dict[str, object] = {"type": "reg", "name": name, "size": len(body)}
         entry |= {"modtime": "2023-11-14T22:13:20Z", "digest": _sha(body)}
-        for at in range(0, len(body), CHUNK):
-            piece = body[at : at + CHUNK]
-            if not (merge and begun and len(member) < CHUNK):
+        for at in range(0, len(body), chunk):
+            piece = body[at : at + chunk]
+            if not (merge and begun and len(member) < chunk):
                 close()
             facts: dict[str, object] = {"offset": len(out), "chunkDigest": _sha(piece)}
             if member:
                 facts["innerOffset"] = len(member)
-            if len(body) > CHUNK:
+            if len(body) > chunk:
                 facts |= {"chunkOffset": at, "chunkSize": len(piece)}
             begun = True
             member += piece
@@ -246,7 +258,7 @@ def stargz(
     toc = json.dumps({"version": 1, "entries": entries}).encode()
     at = len(out)
     packed = _header("stargz.index.json", toc) + toc + bytes(-len(toc) % 512) + bytes(1_024)
-    tar += packed
+    tar.update(packed)
     out += gzip.compress(packed, level, mtime=0) + stargz_footer(at, footer)
     annotations = {"containerd.io/snapshot/stargz/toc.digest": _sha(toc)}
-    return ChunkedLayer(bytes(out), annotations, _GZIP, _sha(bytes(tar)))
+    return ChunkedLayer(bytes(out), annotations, _GZIP, f"sha256:{tar.hexdigest()}")
