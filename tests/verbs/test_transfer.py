@@ -14,8 +14,8 @@ from resolver.core.results.plan import LEAST_RANGE, RANGE_SIZE, range_count, ran
 from resolver.store import LocalStore
 from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Transfer, TransferContext, TransferOptions
-from tests.sources.wire_kit import FakeClock
-from tests.verbs.pulling import noise
+from tests.kit.clients import FakeClock
+from tests.kit.pulls import noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
