@@ -11,9 +11,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.oci.descriptor import PLATFORM_NAMES, Descriptor, read_platform
+from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import is_tag
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
+from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
 from resolver.values import dataclass, pattern
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from resolver.core.oci.manifest import Attached, AttachedKind
+    from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
-    from resolver.core.results.pull import PulledImage, PulledName
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
 
@@ -283,8 +284,6 @@ class NameRecord:
 
 def merged(known: PulledName | None, new: PulledName) -> PulledName:
     """Merge an earlier pull with a new one; images of another root are dropped."""
-    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - for pulls alone
-
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
     if known is not None and known.root.digest == new.root.digest:
@@ -323,8 +322,6 @@ def _write_pulled(record: PulledName) -> Mapping[str, object]:
 
 
 def _read_pulled(members: dict[str, object], what: str) -> PulledName:
-    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - for pulls alone
-
     fields = _known(members, what, _PULLED_MEMBERS)
     return PulledName(
         fields.required_text("reference"),
@@ -348,8 +345,6 @@ def _write_attached(attached: Attached) -> dict[str, object]:
 
 
 def _read_attached(fields: Fields) -> Attached:
-    from resolver.core.oci.manifest import Attached  # noqa: PLC0415 - for pulls alone
-
     kind = _ATTACHED_KINDS.get(fields.required_text("kind"))
     if kind is None:
         raise fields.bad("kind", f"it must be one of {', '.join(_ATTACHED_KINDS)}")
@@ -361,8 +356,6 @@ def _read_attached(fields: Fields) -> Attached:
 
 
 def _read_image(fields: Fields) -> PulledImage:
-    from resolver.core.results.pull import PulledImage  # noqa: PLC0415 - for pulls alone
-
     platform = fields.child("platform", PLATFORM_NAMES)
     return PulledImage(
         None if platform is None else read_platform(platform), read_identity(fields, "manifest")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import CONFIG_TYPES
-from resolver.core.oci.manifest import Index, Manifest, oversize
+from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
 from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.results.events import Warned
@@ -321,7 +321,6 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if any(warning.code == "contradictory-platform" for warning in image.warnings):
         return ()
-    from resolver.core.oci.manifest import parse_config  # noqa: PLC0415 - not for a resolve
 
     try:
         what = f"the config of `{image.reference}`"

@@ -32,7 +32,7 @@ BLOBS = img_a().child(AMD64).blobs
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fetch L2 in nine ranges, as a pull fetches a blob of 144 MiB."""
+    """Fetch L2 in nine ranges, as a pull fetches a blob of hundreds of megabytes."""
     options = transfer.TransferOptions
     # The first instance generates `__init__`.
     whole = options().range_size

@@ -34,6 +34,7 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
+from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
 from resolver.values import pattern
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
-    from resolver.sources.registry.lists import ReferrersApi
 
 
 _WHOLE = 200
@@ -136,7 +136,15 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referrers_api: ReferrersApi | None = None
+        self._referrers_api = ReferrersApi(
+            str(self._scope),
+            f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
+            self._ask_for_referrers,
+            self._refusal,
+            self.document,
+            self.read,
+            self._observe,
+        )
 
     # --- names -----------------------------------------------------------------------------
 
@@ -170,11 +178,6 @@ class RegistrySource:
 
     def tags(self) -> Iterator[str]:
         """List the tags in the registry's order; pages are requested on demand."""
-        from resolver.sources.registry.lists import (  # noqa: PLC0415 - a resolve needs none
-            MAX_PAGE,
-            TagPages,
-        )
-
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -196,22 +199,6 @@ class RegistrySource:
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
         """
-        from resolver.sources.registry.lists import (  # noqa: PLC0415 - a resolve needs none
-            ReferrersApi,
-            list_referrers,
-        )
-
-        with self._lock:
-            if self._referrers_api is None:
-                self._referrers_api = ReferrersApi(
-                    str(self._scope),
-                    f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
-                    self._ask_for_referrers,
-                    self._refusal,
-                    self.document,
-                    self.read,
-                    self._observe,
-                )
         return list_referrers(self._referrers_api, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
