@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from resolver.core.results.plan import ChunkMode
     from resolver.store import LocalStore
     from resolver.store.files import File
-    from resolver.verbs.context import Context
 
     #: Opens a repository; None if no registry may be asked.
     Opener = Callable[[], RangedSource] | None
@@ -415,25 +414,30 @@ _COMPARED_GAP = 64 << 10
 
 
 def compare_chunks(
-    context: Context,
+    store: LocalStore,
     before: tuple[Opener, Sequence[Descriptor]],
     after: tuple[Opener, Sequence[Descriptor]],
     whole: int,
+    *,
+    jobs: int,
+    observe: Observer,
 ) -> ChunkFetch | None:
     """Count what the holder of some layers fetches for others; None if nothing can be reused.
 
     Args:
-        context: of the session.
+        store: is read first.
         before: opens the repository of the held layers, those that the second image lacks.
         after: opens that of the missing layers.
         whole: bytes that are fetched without chunks.
+        jobs: layers whose TOCs are read at once.
+        observe: receives a note about each TOC that cannot be read.
     """
     every = [(before[0], layer) for layer in before[1]] + [(after[0], one) for one in after[1]]
 
     def read(one: tuple[Opener, Descriptor]) -> LayerEnd | None:
-        return _end_of(context, *one)
+        return _end_of(store, observe, *one)
 
-    ends = [outcome.value for outcome in parallel(read, every, jobs=context.settings.jobs)]
+    ends = [outcome.value for outcome in parallel(read, every, jobs=jobs)]
     maps = [end if isinstance(end, LayerEnd) else None for end in ends]
     held = [
         (ChunkIndex(index_of(end.chunks)), layer.size)
@@ -453,14 +457,16 @@ def compare_chunks(
     return ChunkFetch(layers, whole - saved, requests, _COMPARED_GAP) if layers else None
 
 
-def _end_of(context: Context, source: Opener, layer: Descriptor) -> LayerEnd | None:
+def _end_of(
+    store: LocalStore, observe: Observer, source: Opener, layer: Descriptor
+) -> LayerEnd | None:
     """Read the TOC of a layer in the store, or else in its registry."""
     declaration = declared(dict(layer.annotations), layer.size)
     if declaration is None:
         return None
     try:
-        if context.store.has(layer):
-            with context.store.file(layer) as file:
+        if store.has(layer):
+            with store.file(layer) as file:
                 end = declaration.tail if declaration.toc else max(0, layer.size - _FIRST)
                 chunks = _map_of(declaration, _pread(file, end, layer.size), f"`{layer.digest}`")
                 if chunks is not None:
@@ -469,5 +475,5 @@ def _end_of(context: Context, source: Opener, layer: Descriptor) -> LayerEnd | N
             return None
         return _read_end(_Reader(layer, source, SystemClock()), declaration, _FIRST)
     except ResolverError as error:
-        context.observe(Noted(f"the chunks of `{layer.digest}` are unknown: {error}"))
+        observe(Noted(f"the chunks of `{layer.digest}` are unknown: {error}"))
         return None

@@ -194,7 +194,10 @@ def _with_chunks(
         return lambda: ranged(context.source(target))
 
     sides = (opener(before[0]), old), (opener(after[0]), new)
-    chunks = compare_chunks(context, *sides, found.fetch.bytes)
+    chunks = compare_chunks(
+        context.store, *sides, found.fetch.bytes,
+        jobs=context.settings.jobs, observe=context.observe,
+    )  # fmt: skip
     return replace(found, chunks=chunks)
 
 

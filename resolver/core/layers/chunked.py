@@ -511,7 +511,7 @@ _PARALLEL = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ChunkRun:
     """Consecutive bytes of a layer from one place.
 
     Attributes:
@@ -533,7 +533,7 @@ class Section:
 
 def sections(
     chunks: ChunkMap, held: Sequence[tuple[ChunkIndex, int]], gap: int = 0
-) -> tuple[Section, ...]:
+) -> tuple[ChunkRun, ...]:
     """Divide a layer, up to its tail, into what is held and what has to be fetched.
 
     Args:
@@ -550,15 +550,15 @@ def sections(
         if index.format == chunks.format
     ]
     equal, different = 0, 0
-    found: list[Section] = []
+    found: list[ChunkRun] = []
     for start, length, key in chunks.spans():
-        piece = Section(start, start + length)
+        piece = ChunkRun(start, start + length)
         for number, index, size in usable if key != UNKNOWN else ():
             match = index.find(key)
             if match is None or sum(match) > size:
                 continue
             if match[1] == length:
-                piece = Section(start, start + length, number, match[0])
+                piece = ChunkRun(start, start + length, number, match[0])
                 equal += 1
                 break
             different += 1
@@ -572,29 +572,29 @@ def sections(
     return tuple(without_short_runs(found, gap))
 
 
-def _join(found: list[Section], piece: Section) -> None:
+def _join(found: list[ChunkRun], piece: ChunkRun) -> None:
     """Append a piece; extend the last one if they are consecutive."""
     if found:
         last = found[-1]
         follows = last.source is None or last.offset + last.length == piece.offset
         if last.source == piece.source and follows:
-            found[-1] = Section(last.start, piece.end, last.source, last.offset)
+            found[-1] = ChunkRun(last.start, piece.end, last.source, last.offset)
             return
     found.append(piece)
 
 
-def without_short_runs(found: Sequence[Section], gap: int) -> list[Section]:
+def without_short_runs(found: Sequence[ChunkRun], gap: int) -> list[ChunkRun]:
     """Fetch held runs shorter than `gap` along with their neighbours."""
-    joined: list[Section] = []
-    run: list[Section] = []
-    for piece in (*found, Section(found[-1].end, found[-1].end)):
+    joined: list[ChunkRun] = []
+    run: list[ChunkRun] = []
+    for piece in (*found, ChunkRun(found[-1].end, found[-1].end)):
         if piece.source is not None:
             run.append(piece)
             continue
         if run and run[-1].end - run[0].start >= gap:
             joined += run
         elif run:
-            _join(joined, Section(run[0].start, run[-1].end))
+            _join(joined, ChunkRun(run[0].start, run[-1].end))
         if piece.length:
             _join(joined, piece)
         run = []

@@ -15,7 +15,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from resolver.core.layers.chunked import Section
+    from resolver.core.layers.chunked import ChunkRun
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind, LeftOut
@@ -120,7 +120,7 @@ class ChunkReuse:
     """
 
     sources: tuple[Descriptor, ...]
-    copied: tuple[Section, ...]
+    copied: tuple[ChunkRun, ...]
     end: bytes
     fetched: tuple[Span, ...]
     gap: int

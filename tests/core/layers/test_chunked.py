@@ -20,8 +20,8 @@ from resolver.core.layers.chunked import (
     UNKNOWN,
     ChunkIndex,
     ChunkMap,
+    ChunkRun,
     Declaration,
-    Section,
     declared,
     index_of,
     read_footer,
@@ -56,7 +56,7 @@ def read(name: str) -> tuple[bytes, ChunkMap, Declaration]:
     return body, read_map(found, body[found.tail :], name), found
 
 
-def rebuild(form: str, gap: int) -> tuple[bytes, tuple[Section, ...], int]:
+def rebuild(form: str, gap: int) -> tuple[bytes, tuple[ChunkRun, ...], int]:
     """Rebuild the second layer from the first; return it, its pieces, and the bytes fetched."""
     old, old_map, _ = read(f"v1.{form}")
     new, new_map, found = read(f"v2.{form}")
@@ -195,14 +195,14 @@ def test_one_member_of_another_length_does_not_stop_the_use_of_estargz() -> None
 
 def test_spans_without_a_digest_match_nothing() -> None:
     layer = chunk_map((10, b""), (10, b"a"))
-    assert sections(layer, [held(layer)]) == (Section(0, 10), Section(10, 20, 0, 10))
+    assert sections(layer, [held(layer)]) == (ChunkRun(0, 10), ChunkRun(10, 20, 0, 10))
 
 
 def test_layers_of_other_formats_and_spans_beyond_a_held_layer_are_not_used() -> None:
     layer = chunk_map((10, b"a"), (10, b"b"))
     index, _ = held(layer)
     assert sections(chunk_map((10, b"a"), form="estargz"), [(index, 20)]) == ()
-    assert sections(layer, [(index, 15)]) == (Section(0, 10, 0, 0), Section(10, 20))
+    assert sections(layer, [(index, 15)]) == (ChunkRun(0, 10, 0, 0), ChunkRun(10, 20))
 
 
 @settings(max_examples=200, deadline=None)
