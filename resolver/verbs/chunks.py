@@ -46,7 +46,7 @@ from resolver.values import dataclass
 from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from resolver.clock import Clock
     from resolver.core.layers.chunked import ChunkMap
@@ -65,8 +65,8 @@ _CANDIDATES, _USED, _SAMPLE = 64, 4, 256
 _NAMES = 1_000
 #: Bytes read first where a layer does not state the length of its TOC and no held one suggests it.
 _FIRST = 64 << 10
-#: Most requests for one layer.
-_MOST_REQUESTS = 2_000
+#: Most requests for one layer, and most runs of bytes that it is divided into.
+_MOST_REQUESTS, _MOST_RUNS = 2_000, 100_000
 #: Gaps to choose from, in bytes.
 _GAPS = (0, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
 #: Bytes per second of a link whose rate is not known: 100 Mbit/s. Fewer bytes than these, or less
@@ -122,7 +122,7 @@ class LayerEnd:
 def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     store: LocalStore,
     descriptor: Descriptor,
-    repository: str,
+    known: Iterable[Descriptor],
     source: Callable[[], RangedSource],
     options: ChunkOptions,
     *,
@@ -134,7 +134,7 @@ def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     Args:
         store: has the held layers.
         descriptor: of the layer, with its annotations.
-        repository: `registry/name`; the layers of its images are preferred.
+        known: layers that may be held, the preferred ones first; see `layers_of`.
         source: opens the repository; called when there is a held layer that may be used.
         options: how chunks are used.
         observe: receives a note where the TOC cannot be used.
@@ -144,7 +144,7 @@ def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     if options.mode == "never" or declaration is None:
         return None
     try:
-        held = list(islice(_held(store, descriptor, repository, declaration.format), _CANDIDATES))
+        held = list(islice(_held(store, descriptor, known, declaration.format), _CANDIDATES))
         if not held:
             return None
         read = _Reader(descriptor, source, clock or SystemClock())
@@ -169,7 +169,7 @@ def _choose(
 ) -> ChunkReuse | None:
     """Choose the gap; None if the layer is fetched sooner, or with as few bytes, whole."""
     found = sections(end.chunks, [(index, source.size) for source, index in held])
-    if not found:
+    if not 0 < len(found) <= _MOST_RUNS:
         return None
     have = store.partial_ranges(descriptor)
     whole = descriptor.size - sum(last - first for first, last in have)
@@ -244,11 +244,11 @@ def _pread(file: File, start: int, end: int) -> bytes:
 
 
 def _held(
-    store: LocalStore, descriptor: Descriptor, repository: str, form: str
+    store: LocalStore, descriptor: Descriptor, known: Iterable[Descriptor], form: str
 ) -> Iterator[tuple[Descriptor, ChunkIndex]]:
-    """Find held layers with an index, those of the repository first."""
+    """Find held layers with an index, the known ones first."""
     seen = {descriptor.digest}
-    for layer in _layers_of(store, repository):
+    for layer in known:
         declaration = declared(dict(layer.annotations), layer.size)
         if layer.digest in seen or declaration is None or declaration.format != form:
             continue
@@ -269,8 +269,8 @@ def _held(
             yield Descriptor("application/octet-stream", digest, size), index
 
 
-def _layers_of(store: LocalStore, repository: str) -> Iterator[Descriptor]:
-    """Yield the layers of images pulled from a repository, the last pulled first."""
+def layers_of(store: LocalStore, repository: str) -> Iterator[Descriptor]:
+    """Yield the layers of images pulled from `registry/name`, the last pulled first."""
     names = [
         name
         for name in islice(store.pulled_names(), _NAMES)

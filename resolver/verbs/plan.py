@@ -397,7 +397,11 @@ def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None)
     ]
     if not wanted:
         return made
-    from resolver.verbs.chunks import ChunkOptions, plan_reuse  # noqa: PLC0415 - for these alone
+    from resolver.verbs.chunks import (  # noqa: PLC0415 - for these alone
+        ChunkOptions,
+        layers_of,
+        plan_reuse,
+    )
     from resolver.verbs.fetch import ranged  # noqa: PLC0415 - likewise
 
     images: dict[Digest, PlannedImage] = {}
@@ -405,13 +409,21 @@ def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None)
         for content in image.contents:
             images.setdefault(content.descriptor.digest, image)
 
+    targets = {
+        piece.descriptor.digest: RegistryTarget(
+            Reference.parse(images[piece.descriptor.digest].reference)
+        )
+        for piece in wanted
+    }
+    repositories = dict.fromkeys(target.reference.identity for target in targets.values())
+    known = {one: tuple(layers_of(context.store, one)) for one in repositories}
+
     def find(piece: Piece) -> ChunkReuse | None:
-        image = images[piece.descriptor.digest]
-        target = RegistryTarget(Reference.parse(image.reference))
+        target = targets[piece.descriptor.digest]
         return plan_reuse(
             context.store,
             piece.descriptor,
-            target.reference.identity,
+            known[target.reference.identity],
             lambda: ranged(context.source(target)),
             ChunkOptions(mode, gap),
             observe=context.observe,

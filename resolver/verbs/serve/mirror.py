@@ -688,12 +688,13 @@ class Mirror:
         from resolver.verbs.chunks import (  # noqa: PLC0415 - for chunked layers alone
             ChunkOptions,
             keep_index,
+            layers_of,
             plan_reuse,
         )
 
         reuse = plan_reuse(
-            self._store, descriptor, repository.identity, lambda: source, ChunkOptions(),
-            observe=self._tell, clock=self._clock,
+            self._store, descriptor, layers_of(self._store, repository.identity), lambda: source,
+            ChunkOptions(), observe=self._tell, clock=self._clock,
         )  # fmt: skip
         if Transfer(shared, descriptor, source, is_wanted, fetch.began, reuse=reuse).run():
             keep_index(self._store, descriptor, reuse, self._tell)
