@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from resolver.clock import SystemClock
 from resolver.core.layers.chunked import (
@@ -26,12 +26,14 @@ from resolver.core.layers.chunked import (
     sections,
     without_short_runs,
 )
+from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import Descriptor
-from resolver.core.oci.manifest import Manifest, parse_document
+from resolver.core.oci.manifest import Index, Manifest, parse_document
 from resolver.core.oci.reference import Reference
 from resolver.core.results.events import Noted
 from resolver.core.results.plan import CONNECTIONS, RANGE_SIZE, ChunkReuse, cut, gaps
 from resolver.errors import (
+    BadDocument,
     ConnectionFailed,
     LimitExceeded,
     NotFound,
@@ -50,7 +52,8 @@ if TYPE_CHECKING:
 
     from resolver.clock import Clock
     from resolver.core.layers.chunked import ChunkMap
-    from resolver.core.oci.content import RangedSource
+    from resolver.core.oci.content import Content, RangedSource, Source
+    from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Observer
     from resolver.core.results.plan import ChunkMode
     from resolver.store import LocalStore
@@ -65,6 +68,8 @@ _CANDIDATES, _USED, _SAMPLE = 64, 4, 256
 _NAMES = 1_000
 #: Bytes read first where a layer does not state the length of its TOC and no held one suggests it.
 _FIRST = 64 << 10
+#: What indexes say of the formats that layers declare.
+_FORMATS = {"zstd:chunked": {"zstd:chunked", "estargz-zstd"}, "estargz": {"estargz"}}
 #: Most requests for one layer, and most runs of bytes that it is divided into.
 _MOST_REQUESTS, _MOST_RUNS = 2_000, 100_000
 #: Gaps to choose from, in bytes.
@@ -119,6 +124,15 @@ class LayerEnd:
     link: Measured
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldLayer:
+    """A layer that may be reused: in the store, or in the place of this name."""
+
+    descriptor: Descriptor
+    index: ChunkIndex
+    place: str = ""
+
+
 def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     store: LocalStore,
     descriptor: Descriptor,
@@ -128,6 +142,7 @@ def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     *,
     observe: Observer,
     clock: Clock | None = None,
+    elsewhere: Sequence[HeldLayer] = (),
 ) -> ChunkReuse | None:
     """Plan how to rebuild a missing layer from held ones; None to fetch it whole.
 
@@ -139,16 +154,18 @@ def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
         options: how chunks are used.
         observe: receives a note where the TOC cannot be used.
         clock: measures the link.
+        elsewhere: layers in other places of this machine; see `layers_in`.
     """
     declaration = declared(dict(descriptor.annotations), descriptor.size)
     if options.mode == "never" or declaration is None:
         return None
     try:
-        held = list(islice(_held(store, descriptor, known, declaration.format), _CANDIDATES))
+        found = (*elsewhere, *islice(_held(store, descriptor, known), _CANDIDATES))
+        held = [one for one in found if one.index.format in _FORMATS[declaration.format]]
         if not held:
             return None
         read = _Reader(descriptor, source, clock or SystemClock())
-        guess = _suggested(store, held[0][0], declaration)
+        guess = _suggested(store, held[0].descriptor, declaration)
         end = _kept_end(store, descriptor, declaration) or _read_end(read, declaration, guess)
     except ResolverError as error:
         # Where the layer itself is unavailable, its transfer says so.
@@ -164,15 +181,18 @@ def _choose(
     store: LocalStore,
     descriptor: Descriptor,
     end: LayerEnd,
-    held: Sequence[tuple[Descriptor, ChunkIndex]],
+    held: Sequence[HeldLayer],
     options: ChunkOptions,
 ) -> ChunkReuse | None:
     """Choose the gap; None if the layer is fetched sooner, or with as few bytes, whole."""
-    found = sections(end.chunks, [(index, source.size) for source, index in held])
+    found = sections(end.chunks, [(one.index, one.descriptor.size) for one in held])
     if not 0 < len(found) <= _MOST_RUNS:
         return None
     have = store.partial_ranges(descriptor)
     whole = descriptor.size - sum(last - first for first, last in have)
+    sources = tuple(one.descriptor for one in held)
+    places = tuple(one.place for one in held)
+    index = index_of(end.chunks)
     is_auto = options.mode == "auto"
     best, least = None, end.link.seconds(whole, 1) if is_auto else float("inf")
     for gap in _GAPS if options.gap is None else (options.gap,):
@@ -180,9 +200,8 @@ def _choose(
         spans = [*have, *((one.start, one.end) for one in copied)]
         spans.append((descriptor.size - len(end.body), descriptor.size))
         ranges = tuple(cut(gaps(descriptor.size, spans), RANGE_SIZE))
-        sources = tuple(source for source, _ in held)
         plan = ChunkReuse(
-            sources, copied, end.body, ranges, gap, end.fetched, end.requests, index_of(end.chunks)
+            sources, copied, end.body, ranges, gap, end.fetched, end.requests, index, places
         )
         seconds = end.link.seconds(plan.missing, plan.requests)
         if plan.missing >= whole or plan.requests > _MOST_REQUESTS or seconds >= least:
@@ -244,29 +263,26 @@ def _pread(file: File, start: int, end: int) -> bytes:
 
 
 def _held(
-    store: LocalStore, descriptor: Descriptor, known: Iterable[Descriptor], form: str
-) -> Iterator[tuple[Descriptor, ChunkIndex]]:
+    store: LocalStore, descriptor: Descriptor, known: Iterable[Descriptor]
+) -> Iterator[HeldLayer]:
     """Find held layers with an index, the known ones first."""
     seen = {descriptor.digest}
     for layer in known:
-        declaration = declared(dict(layer.annotations), layer.size)
-        if layer.digest in seen or declaration is None or declaration.format != form:
+        if layer.digest in seen or not layer.has_chunks or not store.has(layer):
             continue
         seen.add(layer.digest)
-        if not store.has(layer):
-            continue
         index = store.chunks.open_index(layer.digest)
         if index is None:
             with suppress(Untrusted, UnsupportedDocument, StoreFault):
                 index_layer(store, layer)
             index = store.chunks.open_index(layer.digest)
         if index is not None:
-            yield layer, index
+            yield HeldLayer(layer, index)
     for digest in store.chunks.indexed(_CANDIDATES):
         size = store.size(digest)
         index = None if digest in seen or size is None else store.chunks.open_index(digest)
         if index is not None and size is not None:
-            yield Descriptor("application/octet-stream", digest, size), index
+            yield HeldLayer(Descriptor("application/octet-stream", digest, size), index)
 
 
 def layers_of(store: LocalStore, repository: str) -> Iterator[Descriptor]:
@@ -286,19 +302,63 @@ def layers_of(store: LocalStore, repository: str) -> Iterator[Descriptor]:
                     yield from manifest.layers
 
 
-def _best(
-    chunks: ChunkMap, held: Sequence[tuple[Descriptor, ChunkIndex]]
-) -> list[tuple[Descriptor, ChunkIndex]]:
+def layers_in(place: str, content: Content, observe: Observer) -> Iterator[HeldLayer]:
+    """Yield the layers in chunks of the images that a layout or an archive names."""
+    if not hasattr(content, "tags"):
+        return
+    named = cast("Source", content)
+    seen: set[Digest] = set()
+    try:
+        documents = [named.document(tag) for tag in islice(named.tags(), _CANDIDATES)]
+        while documents and len(seen) < _CANDIDATES:
+            document = documents.pop(0)
+            root = document.descriptor
+            parsed = parse_document(document.body, root.media_type, f"`{root.digest}`")
+            if isinstance(parsed, Index):
+                inner = [one for one in parsed.manifests[:_CANDIDATES] if content.has(one)]
+                documents += [Document(one, content.read(one)) for one in inner]
+                continue
+            for layer in parsed.layers:
+                if layer.has_chunks and layer.digest not in seen and content.has(layer):
+                    seen.add(layer.digest)
+                    yield HeldLayer(layer, _index_in(content, layer), place)
+    except ResolverError as error:
+        observe(Noted(f"the chunks of layers in `{place}` cannot be used: {error}"))
+
+
+def _index_in(content: Content, layer: Descriptor) -> ChunkIndex:
+    """Make the index of a layer in a place, which is read as a stream."""
+
+    def read(start: int) -> bytes:
+        _refuse_long(layer.size - start)
+        at, end = 0, bytearray()
+        with content.open(layer) as chunks:
+            for chunk in chunks:
+                end += chunk[max(0, start - at) :]
+                at += len(chunk)
+        return bytes(end)
+
+    what = f"`{layer.digest}`"
+    declaration = declared(dict(layer.annotations), layer.size)
+    if declaration is None:
+        raise BadDocument(what, "", "it declares no chunks")
+    if declaration.toc is None:
+        declaration = read_footer(declaration, read(declaration.tail), what)
+    return ChunkIndex(index_of(read_map(declaration, read(declaration.tail), what)))
+
+
+def _best(chunks: ChunkMap, held: Sequence[HeldLayer]) -> list[HeldLayer]:
     """Choose the held layers that have the most of some spans; the first of equal ones."""
-    usable = [one for one in held if one[1].format == chunks.format]
+    usable = [one for one in held if one.index.format == chunks.format]
     if len(usable) <= _USED:
         return usable
     known = [(length, key) for _, length, key in chunks.spans() if key != UNKNOWN]
     sample = sorted(known, reverse=True)[: _SAMPLE // 2]
     sample += known[:: max(1, 2 * len(known) // _SAMPLE)]
 
-    def share(one: tuple[Descriptor, ChunkIndex]) -> int:
-        return sum(length for length, key in sample if (one[1].find(key) or (0, 0))[1] == length)
+    def share(one: HeldLayer) -> int:
+        find = one.index.find
+        return sum(length for length, key in sample if (find(key) or (0, 0))[1] == length)
 
     ranked = sorted(((share(one), one) for one in usable), key=lambda pair: -pair[0])
     return [one for found, one in ranked[:_USED] if found]

@@ -255,6 +255,7 @@ class BlobFetcher:
             is_wanted,
             started=lambda: self._started(piece, place),
             reuse=None if place else piece.reuse,
+            places=self._places,
         ).run()
 
     def _started(self, piece: Piece, place: str = "") -> None:

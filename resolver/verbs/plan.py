@@ -385,10 +385,16 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         made = make_plan(selected, context.store, opened, foreign=foreign)
         if chunks == "never" or context.settings.offline:
             return made
-        return _with_chunks(context, made, chunks, chunk_gap)
+        return _with_chunks(context, made, chunks, chunk_gap, opened)
 
 
-def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None) -> Plan:
+def _with_chunks(
+    context: Context,
+    made: Plan,
+    mode: ChunkMode,
+    gap: int | None,
+    places: Sequence[ContentPlace],
+) -> Plan:
     """Plan to rebuild missing layers from the chunks of held ones; reads their TOCs."""
     wanted = [
         piece
@@ -399,6 +405,7 @@ def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None)
         return made
     from resolver.verbs.chunks import (  # noqa: PLC0415 - for these alone
         ChunkOptions,
+        layers_in,
         layers_of,
         plan_reuse,
     )
@@ -416,6 +423,9 @@ def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None)
         for piece in wanted
     }
     repositories = dict.fromkeys(target.reference.identity for target in targets.values())
+    elsewhere = [
+        held for place in places for held in layers_in(place.name, place.content, context.observe)
+    ]
     known = {one: tuple(layers_of(context.store, one)) for one in repositories}
 
     def find(piece: Piece) -> ChunkReuse | None:
@@ -427,6 +437,7 @@ def _with_chunks(context: Context, made: Plan, mode: ChunkMode, gap: int | None)
             lambda: ranged(context.source(target)),
             ChunkOptions(mode, gap),
             observe=context.observe,
+            elsewhere=elsewhere,
         )
 
     found: dict[Digest, ChunkReuse] = {}

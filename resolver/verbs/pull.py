@@ -452,7 +452,9 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     refusal = over_limit(made.bytes_missing, max_download)
     if refusal is not None:
         raise refusal
-    names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
+    reused = [piece.reuse.places for piece in made.pieces if piece.reuse is not None]
+    used = [piece.place for piece in made.pieces] + [one for places in reused for one in places]
+    names = dict.fromkeys(name for name in used if name)
     jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
     done = transfer_plan(
         made,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import zlib
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -35,16 +36,18 @@ from resolver.errors import (
     SizeMismatch,
     StorageRefused,
     Unavailable,
+    Untrusted,
 )
 from resolver.sources.http.retry import backoff
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from resolver.clock import Clock
-    from resolver.core.oci.content import RangeAnswer, RangedSource
+    from resolver.core.layers.chunked import ChunkRun
+    from resolver.core.oci.content import Content, RangeAnswer, RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Event, Observer
@@ -316,6 +319,7 @@ class Transfer:
         began: called with the writer each time bytes begin to arrive.
         started: called once, if this transfer is the one that fetches the blob.
         reuse: the held bytes to copy first.
+        places: what the places of its sources contain.
 
     """
 
@@ -329,7 +333,9 @@ class Transfer:
         started: Callable[[], None] = lambda: None,
         *,
         reuse: ChunkReuse | None = None,
+        places: Mapping[str, Content] | None = None,
     ) -> None:
+        self._places = places or {}
         self._reuse = reuse
         self._began = began
         self._started = started
@@ -378,6 +384,7 @@ class Transfer:
         self._shared.emit(Warned("chunks-mismatch", message))
         self._reuse, self._is_afresh = None, True
         for source in reuse.sources:
+            # Does nothing for those in other places.
             self._shared.store.recheck(source)
 
     def _once(self) -> bool:
@@ -426,26 +433,60 @@ class Transfer:
 
         What cannot be read is fetched with the rest.
         """
-        missing = deque(gaps(receiving.size, receiving.have))
-        with ExitStack() as files:
-            opened: list[int | None] = []
-            for source in reuse.sources:
-                try:
-                    file = files.enter_context(self._shared.store.file(source))
-                    opened.append(file.descriptor)
-                except NotFound:
-                    opened.append(None)
-            for section in reuse.copied:
-                self._check()
-                number = opened[section.source or 0]
-                for start, end in _within(missing, section.start, section.end):
-                    if number is not None:
-                        at = section.offset + start - section.start
-                        receiving.copy(number, at, start, end - start)
+        missing = gaps(receiving.size, receiving.have)
+        for number, source in enumerate(reuse.sources):
+            runs = [run for run in reuse.copied if run.source == number]
+            place = reuse.places[number] if reuse.places else ""
+            try:
+                if place:
+                    self._copy_stream(receiving, self._places[place], source, runs, missing)
+                else:
+                    self._copy_file(receiving, source, runs, missing)
+            except (NotFound, Unavailable, Untrusted) as error:
+                self._shared.emit(Noted(f"`{source.digest}` cannot be reused: {error}"))
         first = receiving.size - len(reuse.end)
         for start, end in gaps(receiving.size, [*receiving.ranges, (0, first)]):
             receiving.write(start, reuse.end[start - first : end - first])
         return receiving.ranges
+
+    def _copy_file(
+        self,
+        receiving: BlobWriter,
+        source: Descriptor,
+        runs: Sequence[ChunkRun],
+        missing: Sequence[Span],
+    ) -> None:
+        with self._shared.store.file(source) as file:
+            for run in runs:
+                self._check()
+                for start, end in _within(missing, run.start, run.end):
+                    at = run.offset + start - run.start
+                    receiving.copy(file.descriptor, at, start, end - start)
+
+    def _copy_stream(
+        self,
+        receiving: BlobWriter,
+        content: Content,
+        source: Descriptor,
+        runs: Sequence[ChunkRun],
+        missing: Sequence[Span],
+    ) -> None:
+        position = 0
+        left = sorted(runs, key=lambda run: run.offset)
+        with content.open(source) as chunks:
+            for chunk in chunks:
+                self._check()
+                reached = position + len(chunk)
+                for run in left:
+                    if run.offset >= reached:
+                        break
+                    # Where the chunk lies if all of it belonged to this run.
+                    shift = run.start - run.offset + position
+                    first, last = max(run.start, shift), min(run.end, shift + len(chunk))
+                    for start, end in _within(missing, first, last):
+                        receiving.write(start, chunk[start - shift : end - shift])
+                left = [run for run in left if run.offset + run.length > reached]
+                position = reached
 
     def _fill_spans(self, receiving: BlobWriter, missing: list[Span]) -> None:
         """Fetch stretches in order here, and those left beside it once that is seen to help."""
@@ -649,15 +690,13 @@ class Transfer:
             raise Stopped
 
 
-def _within(missing: deque[Span], start: int, end: int) -> list[Span]:
-    """Return what of a range is missing; ranges before it are dropped, as it only moves on."""
-    while missing and missing[0][1] <= start:
-        missing.popleft()
+def _within(missing: Sequence[Span], start: int, end: int) -> list[Span]:
+    """Return what of a range is missing."""
+    at = bisect_right(missing, start, key=lambda span: span[1])
     found: list[Span] = []
-    for low, high in missing:
-        if low >= end:
-            break
-        found.append((max(low, start), min(high, end)))
+    while at < len(missing) and missing[at][0] < end:
+        found.append((max(missing[at][0], start), min(missing[at][1], end)))
+        at += 1
     return found
 
 

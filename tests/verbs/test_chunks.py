@@ -507,3 +507,38 @@ def test_unknown_preference_is_refused(tmp_path: Path) -> None:
         Session(tmp_path, environment={}, flags=Flags(prefer="lz4"))
     with pytest.raises(InvalidConfiguration, match="RESOLVER_PREFER"):
         Session(tmp_path, environment={"RESOLVER_PREFER": "lz4"})
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_layer_of_a_local_place_is_reused(setup: Setup, tmp_path: Path, form: str) -> None:
+    old, new = real_layer("v1", form), real_layer("v2", form)
+    setup.serve("1", old)
+    setup.serve("2", new)
+    place = tmp_path / "place"
+    with Session(tmp_path / "other", environment={}) as other:
+        other.pull(setup.name("1"))
+        other.export([setup.name("1")], str(place))
+    plan = setup.session.plan(setup.name("2"), chunks="always", places=[str(place)])
+    reuse = setup.reuse(plan, new)
+    assert reuse is not None
+    assert reuse.places == (str(place),)
+    setup.session.pull(plan)
+    assert setup.held(new) == new.body
+    assert setup.wire(new) == (reuse.missing, reuse.requests)
+    assert not (setup.folder / "blobs" / old.digest.replace(":", "/")).exists()
+
+
+def test_flipped_bytes_of_a_local_place_cost_one_whole_fetch(setup: Setup, tmp_path: Path) -> None:
+    setup.serve("1", OLD)
+    setup.serve("2", NEW)
+    place = tmp_path / "place"
+    with Session(tmp_path / "other", environment={}) as other:
+        other.pull(setup.name("1"))
+        other.export([setup.name("1")], str(place))
+    plan = setup.session.plan(setup.name("2"), chunks="always", places=[str(place)])
+    path = place / "blobs" / OLD.digest.replace(":", "/")
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(OLD.body)))
+    setup.session.pull(plan)
+    assert setup.held(NEW) == NEW.body
+    assert warnings(setup) == ["chunks-mismatch"]

@@ -117,6 +117,7 @@ class ChunkReuse:
         toc_bytes: what planning has fetched to make this.
         toc_requests: the requests for that; 0 if an earlier plan sent them.
         index: the chunk index of the rebuilt layer.
+        places: the place of each source; empty for the store.
     """
 
     sources: tuple[Descriptor, ...]
@@ -127,6 +128,7 @@ class ChunkReuse:
     toc_bytes: int
     toc_requests: int
     index: bytes = b""
+    places: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
