@@ -406,12 +406,13 @@ class Transfer:
         self._is_split = False
         self._broken.clear()
         have = () if self._is_afresh else receiving.have
+        before = done = sum(end - start for start, end in have)
         if self._reuse is not None:
             have = self._copy_held(receiving, self._reuse)
-        done = sum(end - start for start, end in have)
+            done = sum(end - start for start, end in have)
         self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
         if done:
-            self._shared.emit(Resumed(self._descriptor.digest, done))
+            self._shared.emit(Resumed(self._descriptor.digest, done, done - before))
         missing = gaps(receiving.size, have)
         if not missing:
             if receiving.size:

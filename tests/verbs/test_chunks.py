@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.oci.digest import Digest
 from resolver.core.results.events import Warned
+from resolver.core.results.pull_events import Resumed
 from resolver.core.results.store import Retention
 from resolver.errors import InvalidConfiguration, ResolverError, Usage
 from resolver.session import Session
@@ -457,6 +459,7 @@ def test_plan_shows_what_is_missing_and_where_chunks_come_from(held: Setup) -> N
     ran = command("plan", *words)
     assert ran.returncode == 0, ran.stderr
     assert "(chunks from sha256:" in ran.stdout.decode()
+    assert "held runs shorter than 0 B are fetched along" in ran.stdout.decode()
     values = json.loads(command("plan", *words, "--json").stdout)
     (chunks,) = [piece["chunks"] for piece in values["pieces"] if piece["chunks"]]
     assert chunks["from"] == [OLD.digest]
@@ -542,3 +545,30 @@ def test_flipped_bytes_of_a_local_place_cost_one_whole_fetch(setup: Setup, tmp_p
     setup.session.pull(plan)
     assert setup.held(NEW) == NEW.body
     assert warnings(setup) == ["chunks-mismatch"]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, 0])
+def test_layer_is_rebuilt_where_files_cannot_be_copied_by_the_system(
+    held: Setup, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_arguments: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    if number:
+        monkeypatch.setattr(os, "copy_file_range", fail, raising=False)
+    else:
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    plan = held.session.plan(held.name("2"), chunks="always")
+    held.session.pull(plan)
+    reuse = held.reuse(plan, NEW)
+    assert reuse is not None
+    assert held.held(NEW) == NEW.body
+    assert held.wire(NEW) == (reuse.missing, reuse.requests)
+    (event,) = [one for one in held.events if isinstance(one, Resumed)]
+    assert event.copied == len(NEW.body) - sum(end - start for start, end in reuse.fetched)
+
+
+def test_progress_says_what_is_reused(held: Setup) -> None:
+    words = ["pull", held.name("2"), "--chunks", "always", "--progress", "plain"]
+    ran = command(*words, "--store", str(held.folder))
+    assert b": Reusing " in ran.stderr + ran.stdout

@@ -53,10 +53,11 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(Event):
-    """A transfer is resumed; `have` bytes were fetched earlier."""
+    """A transfer is resumed; `have` bytes are here, of which `copied` are of held layers and the plan."""
 
     digest: Digest
     have: int
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,10 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
+    gaps = sorted({piece.reuse.gap for piece in answer.pieces if piece.reuse is not None})
+    if gaps:
+        several = " and ".join(megabytes(gap) for gap in gaps)
+        facts.append(("chunks", f"held runs shorter than {several} are fetched along"))
     if answer.saved:
         facts.append(("shared", f"{megabytes(answer.saved)} among these images, fetched once"))
     if answer.attached:
