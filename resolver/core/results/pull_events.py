@@ -53,7 +53,10 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(Event):
-    """A transfer is resumed; `have` bytes are here, of which `copied` are of held layers and the plan."""
+    """A transfer is resumed.
+
+    `have` bytes are here; of these, `copied` are of held layers, or were read by the plan.
+    """
 
     digest: Digest
     have: int
