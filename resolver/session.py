@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
@@ -109,6 +110,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Resolution:
         """Find the manifest that a reference means on one platform.
 
@@ -120,6 +122,8 @@ class Session:
             verify: read the image's own config too, and compare it with the index.
             strict: the same, and raise an error for a contradiction instead of a warning.
             verify_tag: for `name:tag@digest`, check whether the tag still points there.
+            verify_cpu: read the start of the layers too, and warn of what the programs need and
+                this machine lacks.
 
         Raises:
             Malformed: reference or platform is invalid; no request was sent.
@@ -137,6 +141,7 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
     def resolve_each(
@@ -148,6 +153,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references in parallel; answers have the order of the questions.
 
@@ -169,6 +175,7 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
@@ -587,6 +594,34 @@ class Session:
         from resolver.verbs.lint import lint  # noqa: PLC0415
 
         return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+
+    def needs(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[PlatformLike] = (),
+        *,
+        every: bool = False,
+        max_bytes: int = LINT_MAX_BYTES,
+    ) -> Needs:
+        """Find out what the programs of an image need of the machine, from its layers.
+
+        The layers are read in ranges, from the top down, until the entrypoint, its loader and its
+        libraries were found; nothing is stored or executed.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: those to read; none for all.
+            every: read every ELF file, not only what the image starts.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+
+        Raises:
+            PlatformNotOffered: the image has nothing that runs on one of `platforms`.
+            ResolverError: the image cannot be read; a damaged layer is part of the answer.
+        """
+        from resolver.verbs.needs import needs  # noqa: PLC0415
+
+        return needs(self._context, reference, platforms, every=every, max_bytes=max_bytes)
 
     def lock(
         self,

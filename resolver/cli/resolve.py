@@ -56,6 +56,14 @@ def resolve(
             show_default=False,
         ),
     ] = False,
+    verify_cpu: Annotated[
+        bool,
+        typer.Option(
+            "--verify-cpu",
+            help="Warn if this machine lacks what the programs need; reads layers.",
+            show_default=False,
+        ),
+    ] = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
@@ -71,7 +79,9 @@ def resolve(
     """
     from resolver.cli.run import open_session
 
-    flags = ResolveOptions(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
+    flags = ResolveOptions(
+        exact=exact, verify=verify, strict=strict, verify_tag=verify_tag, verify_cpu=verify_cpu
+    )
     lock = (lock_file or LOCK_FILE) if locked else None
     if lock is None:
         names = gather(references or [], file)
@@ -100,6 +110,7 @@ class ResolveOptions:
     verify: bool
     strict: bool
     verify_tag: bool
+    verify_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +268,7 @@ def by_lock(session: Session, lock_file: str, request: ResolveOptions) -> LockRe
         "--verify": request.verify,
         "--strict": request.strict,
         "--verify-tag": request.verify_tag,
+        "--verify-cpu": request.verify_cpu,
     }
     for name in (name for name, given in wanted.items() if given):
         raise Usage(

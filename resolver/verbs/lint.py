@@ -175,13 +175,13 @@ def _linted(
         warn=warned.append,
     )
     if depths is not None:
-        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        looks = look_into(subject.images, layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
     reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
-def _layer_bytes(
+def layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""

@@ -62,6 +62,11 @@ class Sureness(Enum):
     POSSIBLE = "possible"
     UNKNOWN = "unknown"
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether the need is certain."""
+        return self in {Sureness.STATED, Sureness.SEEN}
+
 
 @dataclass(frozen=True, slots=True)
 class CpuMark:
