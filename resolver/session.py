@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
-    from resolver.core.results.needs import Needs
+    from resolver.core.results.needs import Machine, Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
@@ -312,6 +312,16 @@ class Session:
         from resolver.verbs.check import check_policy  # noqa: PLC0415
 
         return check_policy(self._context, policy, references, now=now, index_only=index_only)
+
+    def read_nodes(self, path: Path | str) -> tuple[Machine, ...]:
+        """Read the nodes of a cluster, for `Requirements.nodes`; see `kubectl get nodes -o json`.
+
+        Raises:
+            BadFile: it cannot be read, or is not a list of nodes.
+        """
+        from resolver.verbs.check import read_nodes  # noqa: PLC0415
+
+        return read_nodes(self._context, path)
 
     def matrix(
         self,

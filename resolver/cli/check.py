@@ -67,6 +67,36 @@ def check(
         Optional[str],  # noqa: UP045 - as above
         typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
     ] = None,
+    runs_on: Annotated[
+        _Texts,
+        typer.Option(
+            "--runs-on",
+            metavar="PLATFORMS",
+            help="Require that these machines can run it: linux/amd64/v2; reads layers.",
+        ),
+    ] = None,
+    page_size: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option("--page-size", metavar="SIZE", help="Set the page size there: 4k, 16k, 64k."),
+    ] = None,
+    kernel: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option("--kernel", metavar="VERSION", help="Set the kernel there: 5.10."),
+    ] = None,
+    nodes: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option(
+            "--nodes",
+            metavar="FILE",
+            help="Require the nodes of `kubectl get nodes -o json`.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Fail if it is unknown whether they can run it.", show_default=False
+        ),
+    ] = False,
     lint: Annotated[
         bool, typer.Option("--lint", help="Also run `lint`.", show_default=False)
     ] = False,
@@ -86,12 +116,16 @@ def check(
     revision of it. --max-age and --require-attestation apply to the builds
     that meet --require. Reads the manifests that decide, one request each,
     to detect an SBOM listed as an image; --index-only skips that.
+    --runs-on and --nodes read what the programs need, as `needs` does: a
+    machine that cannot run them fails; unknown fails only with --strict.
     A policy has `version: 1`, `defaults:` and `images:`; their keys are the
     names of these options, and `image:`. Options given here replace the
     defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
+      resolver check app:2 --runs-on linux/amd64/v2,linux/arm64 --page-size 16k
+      resolver check --nodes nodes.json -f images.txt
       resolver check --policy policy.yaml
     """
     request = CheckOptions(
@@ -105,8 +139,12 @@ def check(
         lint=lint,
         fail_on=fail_on,
         ignored=ignore or (),
+        runs_on=runs_on or (),
+        page_size=page_size,
+        kernel=kernel,
+        strict=strict,
     )
-    run(common, request, references or [], file, policy, index_only=index_only)
+    run(common, request, references or [], file, policy, nodes=nodes, index_only=index_only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +161,10 @@ class CheckOptions:
     lint: bool = False
     fail_on: str | None = None
     ignored: Sequence[str] = ()
+    runs_on: Sequence[str] = ()
+    page_size: str | None = None
+    kernel: str | None = None
+    strict: bool = False
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
         """Return the requirements with the options applied.
@@ -131,6 +173,7 @@ class CheckOptions:
             Malformed: the value of an option is invalid.
         """
         from resolver.core.check.check import parse_age, parse_attestation
+        from resolver.core.results.needs import parse_kernel, parse_page_size
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
         return replace(
@@ -144,6 +187,10 @@ class CheckOptions:
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
             lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,
+            runs_on=_platforms("--runs-on", self.runs_on, table) or base.runs_on,
+            page_size=parse_page_size(self.page_size) if self.page_size else base.page_size,
+            kernel=parse_kernel(self.kernel) if self.kernel else base.kernel,
+            strict=self.strict or base.strict,
         )
 
     def _severity(self) -> Severity | None:
@@ -168,6 +215,7 @@ def run(
     file: str | None,
     policy: str | None,
     *,
+    nodes: str | None = None,
     index_only: bool = False,
 ) -> None:
     """Check the images, print the findings, and exit with the resulting status."""
@@ -184,12 +232,15 @@ def run(
     if references or file is not None:
         named = list(dict.fromkeys(gather(references, file, "check")))
     with open_session(common) as (session, output):
+        machines = session.read_nodes(nodes) if nodes is not None else ()
+
+        def over(base: Requirements) -> Requirements:
+            return replace(request.over(base, session.table), nodes=machines)
+
         if policy is None:
-            found = session.check(
-                named, request.over(Requirements(), session.table), index_only=index_only
-            )
+            found = session.check(named, over(Requirements()), index_only=index_only)
         else:
-            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+            rules = session.read_policy(policy, over)
             found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)

@@ -24,6 +24,7 @@ from resolver.core.check.check import Requirements, parse_age, parse_attestation
 from resolver.core.lint.findings import FindingPlace, Severity
 from resolver.core.oci.target import parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.needs import parse_kernel, parse_page_size
 from resolver.errors import InvalidPlatform, ResolverError
 from resolver.values import dataclass
 
@@ -198,6 +199,22 @@ def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requir
     return spot.fail("this is not a severity", "choose `error`, `warning`, `note`, `never`")
 
 
+def _runs_on(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+    return replace(wanted, runs_on=_platforms(spot, context))
+
+
+def _page_size(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    return replace(wanted, page_size=_read(spot, parse_page_size, "this is not a page size"))
+
+
+def _kernel(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    return replace(wanted, kernel=_read(spot, parse_kernel, "this is not a kernel version"))
+
+
+def _strict(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+    return replace(wanted, strict=spot.truth())
+
+
 def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
     from resolver.core.parse.document import similar  # noqa: PLC0415 - most policies are never read
 
@@ -238,5 +255,9 @@ FIELDS: dict[str, Callable[[Requirements, FieldReader, _Context], Requirements]]
     "require-attestation": _attestations,
     "max-age": _max_age,
     "lint": _lint,
+    "runs-on": _runs_on,
+    "page-size": _page_size,
+    "kernel": _kernel,
+    "strict": _strict,
     "ignore": _ignore,
 }

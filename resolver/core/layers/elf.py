@@ -638,19 +638,14 @@ def _arm_marks(elf: _Elf) -> list[CpuMark]:
     number = found.get(_TAG_CPU_ARCH)
     if not isinstance(number, int):
         return []
-    marks = [
-        CpuMark(
-            _ARM_LEVELS.get(number, "v8"),
-            f"Tag_CPU_arch: {_ARM_NAMES.get(number, number)}",
-            Sureness.STATED,
-        )
-    ]
+    levels = [_ARM_LEVELS.get(number, "v8")]
+    evidence = [f"Tag_CPU_arch: {_ARM_NAMES.get(number, number)}"]
     for tag, name, seventh, eighth in _ARM_UNITS:
         unit = found.get(tag)
         if isinstance(unit, int) and unit >= seventh:
-            level = "v8" if unit >= eighth else "v7"
-            marks.append(CpuMark(level, f"{name} of {level}", Sureness.STATED))
-    return marks
+            levels.append("v8" if unit >= eighth else "v7")
+            evidence.append(f"{name} of {levels[-1]}")
+    return [CpuMark(max(levels), ", ".join(evidence), Sureness.STATED)]
 
 
 #: What rv64gc and RVA20U64 imply besides the letters. Source: RISC-V ELF psABI; RISC-V profiles.

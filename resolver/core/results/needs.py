@@ -313,7 +313,9 @@ def obstacles(needs: ImageNeeds, machine: Machine, table: PlatformTable) -> tupl
     """
     if machine.platform.os in {"windows", "darwin", "ios"}:
         return ()
-    found = [*_cpu_obstacles(needs, machine, table), *_page_obstacles(needs, machine)]
+    found = list(_cpu_obstacles(needs, machine, table))
+    if machine.platform.normalized(table).architecture in LARGER_PAGES:
+        found += _page_obstacles(needs, machine)
     found += [*_kernel_obstacles(needs, machine), *_loader_obstacles(needs)]
     order = list(Sureness)
     return tuple(sorted(dict.fromkeys(found), key=lambda one: order.index(one.sure)))
@@ -322,15 +324,21 @@ def obstacles(needs: ImageNeeds, machine: Machine, table: PlatformTable) -> tupl
 def _cpu_obstacles(needs: ImageNeeds, machine: Machine, table: PlatformTable) -> Iterator[Obstacle]:
     unknown = ""
     for file in needs.files:
+        failing = []
         for mark in file.elf.marks:
             runs = supports(machine.platform, file.elf.architecture, mark, table)
             if runs is None:
                 unknown = unknown or f"`{file.path}`: {mark.evidence}"
             elif not runs:
-                sure = mark.sure if machine.is_level_known else Sureness.POSSIBLE
-                level = level_name(file.elf.architecture, mark.level)
-                message = f"`{file.path}` needs {level} ({mark.evidence})"
-                yield Obstacle(NeedKind.CPU, sure, message)
+                failing.append(mark)
+        if failing:
+            mark = min(failing, key=lambda one: list(Sureness).index(one.sure))
+            level = level_name(file.elf.architecture, mark.level)
+            yield Obstacle(
+                NeedKind.CPU,
+                mark.sure if machine.is_level_known else Sureness.POSSIBLE,
+                f"`{file.path}` needs {level} ({mark.evidence})",
+            )
         if file.elf.damage and not unknown:
             unknown = f"`{file.path}`: {file.elf.damage}: damaged or not read"
     if not needs.files and not needs.unread:
@@ -395,11 +403,11 @@ def _kernel_obstacles(needs: ImageNeeds, machine: Machine) -> Iterator[Obstacle]
 
 
 def _loader_obstacles(needs: ImageNeeds) -> Iterator[Obstacle]:
+    """Find missing loaders: `lint --deep` reports them; a machine may mount them."""
     for loader in needs.loaders:
         if loader.found is False:
-            sure = Sureness.STATED if loader.is_certain else Sureness.POSSIBLE
             message = f"`{loader.program}` needs `{loader.path}`, which is not in the image"
-            yield Obstacle(NeedKind.LIBC, sure, message)
+            yield Obstacle(NeedKind.LIBC, Sureness.POSSIBLE, message)
 
 
 def kib(size: int) -> str:
