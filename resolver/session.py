@@ -101,7 +101,7 @@ class Session:
         """The platform facts that this session matches by."""
         return self._context.table
 
-    def resolve(
+    def resolve(  # noqa: PLR0913 - one for each option of the verb
         self,
         reference: str | Reference,
         platform: PlatformLike = None,
@@ -144,7 +144,7 @@ class Session:
             verify_cpu=verify_cpu,
         )
 
-    def resolve_each(
+    def resolve_each(  # noqa: PLR0913 - as above
         self,
         references: Iterable[str | Reference],
         platforms: Sequence[PlatformLike] = (None,),
@@ -394,6 +394,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> Comparison:
         """Find out how one image differs between its platforms.
 
@@ -411,6 +412,7 @@ class Session:
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
+            needs: read what the programs need too, from the start of the layers.
 
         Raises:
             PlatformNotOffered: one of `platforms`, or `base`, is not offered.
@@ -430,6 +432,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -443,6 +446,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -457,6 +461,7 @@ class Session:
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
+            needs: as for `compare`.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -474,6 +479,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:

@@ -100,7 +100,7 @@ def compare(
             "--fail-on",
             metavar="WHAT",
             help="Exit with status 1 if these differ: size, layers, config, history, platforms, "
-            "files, packages; use commas.",
+            "files, packages, needs; use commas.",
             show_default=False,
         ),
     ] = None,
@@ -108,6 +108,14 @@ def compare(
         bool,
         typer.Option(
             "--files", help="Also fetch layers and compare their files.", show_default=False
+        ),
+    ] = False,
+    needs: Annotated[
+        bool,
+        typer.Option(
+            "--needs",
+            help="Also compare what the programs need, as `needs` shows it.",
+            show_default=False,
         ),
     ] = False,
     no_trunc: options.NoTrunc = False,
@@ -127,7 +135,7 @@ def compare(
     from resolver.cli.run import open_session, show_progress
 
     request = CompareOptions.read(
-        platform, base, expect, expect_as, ignore, ignore_file, files=files
+        platform, base, expect, expect_as, ignore, ignore_file, files=files, needs=needs
     ).with_thresholds(max_size_ratio, max_size_delta, fail_on)
     with open_session(common) as (session, output):
         with show_progress(output, common, "auto" if files else "none"):
@@ -156,6 +164,7 @@ class CompareOptions:
     expect_as: str | None
     ignore: tuple[str, ...]
     files: bool
+    needs: bool
     thresholds: Thresholds | None = None
 
     @classmethod
@@ -169,6 +178,7 @@ class CompareOptions:
         ignore_file: str | None,
         *,
         files: bool,
+        needs: bool = False,
     ) -> Self:
         """Parse the options before any request.
 
@@ -188,6 +198,7 @@ class CompareOptions:
             expect_as,
             rules,
             files,
+            needs,
         )
 
     def with_thresholds(
@@ -226,6 +237,7 @@ class CompareOptions:
                 ignore=self.ignore,
                 thresholds=self.thresholds,
                 files=self.files,
+                needs=self.needs,
             )
         if self.base is not None:
             raise Usage(
@@ -241,6 +253,7 @@ class CompareOptions:
             ignore=self.ignore,
             thresholds=self.thresholds,
             files=self.files,
+            needs=self.needs,
         )
 
 

@@ -402,9 +402,7 @@ def _runs(
     machines = image.wanted.machines(image.offered)
     found = gathered(context, opened, [machine.platform for machine in machines])
     offered = [entry.platform for entry in found.images]
-    chosen = [
-        select(offered, machine.platform, table=context.table).index for machine in machines
-    ]
+    chosen = [select(offered, machine.platform, table=context.table).index for machine in machines]
     positions = sorted({position for position in chosen if position is not None})
     entries = [found.images[position] for position in positions]
     needs = dict(zip(positions, needs_of(context, opened, entries), strict=True))

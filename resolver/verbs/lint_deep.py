@@ -15,7 +15,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from resolver.core.layers.decompress import compression_of, inflate
-from resolver.core.layers.elf import ElfWindow, read_elf
+from resolver.core.layers.elf import ElfWindow
+from resolver.core.layers.elf_needs import read_elf
 from resolver.core.layers.executable import PROBE, read_executable
 from resolver.core.layers.tar import TarEntryKind, TarReader
 from resolver.core.layers.tar_headers import BLOCK
@@ -256,11 +257,12 @@ class _Search:
             elf = hit.entry.elf if hit.entry is not None else None
             if elf is None:
                 continue
-            wanted = [(elf.interpreter, (normal(elf.interpreter),))] if elf.interpreter else []
-            wanted += [
-                (each, library_places(self._config, elf, hit.path, each)) for each in elf.needed
-            ]
-            for each, places in wanted:
+            wanted = {
+                each: library_places(self._config, elf, hit.path, each) for each in elf.needed
+            }
+            if elf.interpreter:
+                wanted = {elf.interpreter: (normal(elf.interpreter),), **wanted}
+            for each, places in wanted.items():
                 if each not in known and len(queue) < MAX_FILES:
                     known.add(each)
                     queue.append((each, hit, self._find_in(places)))
@@ -268,9 +270,7 @@ class _Search:
     def _needs(self, failures: tuple[tuple[Digest, ResolverError], ...]) -> ImageNeeds:
         """Return what was found out about the wanted files."""
         files: dict[str, FileNeeds] = {}
-        unread = [
-            one.words for one in self._started() if one.outcome is not SearchOutcome.FOUND
-        ]
+        unread = [one.words for one in self._started() if one.outcome is not SearchOutcome.FOUND]
         loaders: list[Loader] = []
         uncertain = {hit.path for command, hit in self._hits() if not command.is_certain}
         for name, of, hit in self._linked():

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.layers.elf import Sureness
+from resolver.core.layers.elf_needs import Sureness
 from resolver.core.lint.findings import Finding, Rule, Severity
 from resolver.core.oci.config import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
@@ -279,7 +279,7 @@ class Checkable:
         chosen = counting([build.platform for build in self.builds], self.wanted, self.table)
         return tuple(self.builds[position] for position in chosen)
 
-    def finding(  # noqa: PLR0913 - the fields of a finding
+    def finding(
         self,
         rule: Rule,
         message: str,
@@ -446,7 +446,9 @@ def _cannot_run(image: Checkable) -> Iterator[Finding]:
 def _may_not_run(image: Checkable) -> Iterator[Finding]:
     strict = image.wanted.strict
     for machine, needs in image.runs:
-        for one in obstacles(needs, machine, image.table) if needs is not None else ():
+        if needs is None:
+            continue
+        for one in obstacles(needs, machine, image.table):
             if one.sure is Sureness.POSSIBLE or (strict and one.sure is Sureness.UNKNOWN):
                 message = f"{machine} may not run it: {one.message}"
                 severity = Severity.ERROR if strict else Severity.NOTE

@@ -34,6 +34,7 @@ class Build:
         platform: from the index, else from the config; None if neither states one.
         normalized: the same in normal form, by which builds of two images are paired.
         descriptor: of the manifest.
+        needs: what its programs need, by kind; empty if they were not read.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Build:
     descriptor: Descriptor
     manifest: Manifest
     config: ImageConfig
+    needs: tuple[tuple[str, str], ...] = ()
 
     @property
     def config_descriptor(self) -> Descriptor:

@@ -17,7 +17,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from resolver.core.layers.elf import ElfFile
+    from resolver.core.layers.elf_needs import ElfFile
     from resolver.core.layers.executable import Executable
     from resolver.core.oci.config import ImageConfig
 
@@ -125,7 +125,9 @@ def library_places(config: ImageConfig, elf: ElfFile, path: str, name: str) -> t
     usual += ["/lib64", "/usr/lib64"] if elf.architecture not in {"386", "arm"} else []
     usual += ["/lib", "/usr/lib", "/usr/local/lib", *(f"/usr/local/lib/{each}" for each in tuples)]
     variable = _variable(config, "LD_LIBRARY_PATH", "").split(":")
-    folders = dict.fromkeys(each for each in (*stated, *variable, *usual) if each and "$" not in each)
+    folders = dict.fromkeys(
+        each for each in (*stated, *variable, *usual) if each and "$" not in each
+    )
     places = (normal(_joined(config.working_dir, f"{folder}/{name}")) for folder in folders)
     return tuple(islice((place for place in places if len(place) <= _LONGEST), _MAX_PLACES))
 

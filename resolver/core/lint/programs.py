@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.layers.elf import Sureness
+from resolver.core.layers.elf_needs import Sureness
 from resolver.core.layers.executable import runs_on
 from resolver.core.lint.findings import Rule, Severity
 from resolver.core.lint.subject import LintRow, SearchOutcome

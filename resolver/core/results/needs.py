@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from resolver.core.layers.elf import (
+from resolver.core.layers.elf_needs import (
     RISCV_PROFILES,
     CpuMark,
     ElfFile,
@@ -35,9 +35,12 @@ _BASELINES = {
     "riscv64": "rva20u64", "ppc64": "power8", "ppc64le": "power8",
 }  # fmt: skip
 #: Architectures with kernels of several page sizes, with systems that have the larger ones.
-#: Source: Linux, arch/*/Kconfig, "Page size"; Raspberry Pi OS; Asahi Linux; RHEL, "64k page size kernel".
+#: Source: Linux, arch/*/Kconfig, "Page size"; documentation of the systems named.
 LARGER_PAGES = {
-    "arm64": ((16_384, "Raspberry Pi OS on the Pi 5, Asahi Linux"), (65_536, "RHEL with 64k pages")),
+    "arm64": (
+        (16_384, "Raspberry Pi OS on the Pi 5, Asahi Linux"),
+        (65_536, "RHEL with 64k pages"),
+    ),
     "loong64": ((16_384, "most distributions"),),
     "mips64le": ((16_384, "Loongson"),),
     "ppc64": ((65_536, "most distributions"),),
@@ -121,6 +124,15 @@ class Need:
     evidence: str
     architecture: str = ""
 
+    @property
+    def text(self) -> str:
+        """The value for people: `x86-64-v3`, `16 KiB`; `unknown` if it is."""
+        if not self.value:
+            return "unknown"
+        if self.kind is NeedKind.CPU:
+            return level_name(self.architecture, self.value)
+        return kib(int(self.value)) if self.kind is NeedKind.PAGE_SIZE else self.value
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageNeeds:
@@ -161,12 +173,9 @@ class ImageNeeds:
         """
         own = [need for need in self.facts if need.kind is kind and need.value]
         if kind is NeedKind.CPU:
-            order = list(Sureness)
             best: Need | None = None
-            for need in own:
+            for need in sorted(own, key=lambda one: list(Sureness).index(one.sure)):
                 if best is None or _is_above(need, best, table):
-                    best = need
-                elif need.value == best.value and order.index(need.sure) < order.index(best.sure):
                     best = need
             if best is not None and best.value == _BASELINES.get(best.architecture):
                 return best if self.is_complete(kind) else None
@@ -176,6 +185,18 @@ class ImageNeeds:
         if kind is NeedKind.KERNEL:
             return max(own, key=lambda need: kernel_of(need.value), default=None)
         return next(iter(own), None)
+
+
+def in_words(needs: ImageNeeds, kind: NeedKind, table: PlatformTable) -> str:
+    """Return what an image needs of one kind; a level that may be higher says so."""
+    need = needs.highest(kind, table)
+    if need is None:
+        is_static = kind is NeedKind.LIBC and needs.files and not needs.unread
+        return "none" if is_static else "unknown"
+    if kind is NeedKind.CPU:
+        more = "" if needs.is_complete(kind) else ", or higher"
+        return f"{need.text}{more} ({need.sure.value})"
+    return f"up to {need.text}" if kind is NeedKind.PAGE_SIZE else need.text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +221,9 @@ def _facts(file: FileNeeds, loaders: tuple[Loader, ...]) -> Iterator[Need]:
     if elf.damage:
         yield need(NeedKind.CPU, "", f"{elf.damage}: damaged or not read", Sureness.UNKNOWN)
     if elf.page_size:
-        yield need(NeedKind.PAGE_SIZE, str(elf.page_size), "its segments load with pages up to this")
+        yield need(
+            NeedKind.PAGE_SIZE, str(elf.page_size), "its segments load with pages up to this"
+        )
     if elf.kernel:
         yield need(NeedKind.KERNEL, elf.kernel, "ABI tag: the oldest it was built for")
     for loader in loaders:
@@ -249,7 +272,7 @@ class Machine:
 
 
 #: "Features" of /proc/cpuinfo that a level of arm64 adds to the lower ones.
-#: Source: Linux, Documentation/arch/arm64/elf_hwcaps.rst; Arm ARM, "Armv8.x architecture extensions".
+#: Source: Linux, arch/arm64/elf_hwcaps.rst; Arm ARM, "Armv8.x architecture extensions".
 ARM64_LEVELS = (
     ("v8.1", {"atomics", "asimdrdm", "crc32"}),
     ("v8.2", {"dcpop"}),
@@ -382,7 +405,8 @@ def _page_obstacles(needs: ImageNeeds, machine: Machine) -> Iterator[Obstacle]:
     for file in needs.files:
         size = file.elf.page_size
         if size and machine.page_size > size:
-            message = f"`{file.path}` loads with pages of up to {kib(size)}, not {kib(machine.page_size)}"
+            pages = f"{kib(size)}, not {kib(machine.page_size)}"
+            message = f"`{file.path}` loads with pages of up to {pages}"
             yield Obstacle(NeedKind.PAGE_SIZE, Sureness.STATED, message)
         elif machine.page_size and not size:
             message = f"`{file.path}`: its segments were not read"

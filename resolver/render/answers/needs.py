@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.results.needs import NeedKind, kib, level_name
+from resolver.core.results.needs import NeedKind, in_words
 from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, warnings
 
@@ -20,14 +20,14 @@ def report(answer: Needs, *, explain: bool = False, full: bool = False) -> Repor
     """Turn needs into a report."""
     del explain
     summary = tuple(
-        (_name(image), *(_words(image, kind, answer.table) for kind in NeedKind))
+        (_name(image), *(in_words(image, kind, answer.table) for kind in NeedKind))
         for image in answer.images
     )
     files = tuple(
         (
             _name(image),
             need.kind.value,
-            _value(need),
+            need.text,
             need.sure.value,
             need.file,
             short(need.layer, full=full),
@@ -38,7 +38,9 @@ def report(answer: Needs, *, explain: bool = False, full: bool = False) -> Repor
     )
     unread = tuple((_name(image), name) for image in answer.images for name in image.unread)
     failed = tuple(
-        (_name(image), f"{digest}: {error}") for image in answer.images for digest, error in image.failures
+        (_name(image), f"{digest}: {error}")
+        for image in answer.images
+        for digest, error in image.failures
     )
     columns = ("platform", "processor", "page size", "kernel", "libc")
     evidence = ("platform", "need", "value", "sure", "path", "layer", "evidence")
@@ -51,32 +53,6 @@ def report(answer: Needs, *, explain: bool = False, full: bool = False) -> Repor
 
 def _name(image: ImageNeeds) -> str:
     return str(image.platform) if image.platform is not None else "-"
-
-
-def _words(image: ImageNeeds, kind: NeedKind, table: PlatformTable) -> str:
-    """Return what an image needs of one kind; a level that may be higher is marked."""
-    need = image.highest(kind, table)
-    if need is None:
-        return "none" if kind is NeedKind.LIBC and _is_static(image) else _UNKNOWN
-    value = _value(need)
-    if kind is NeedKind.CPU:
-        more = "" if image.is_complete(kind) else ", or higher"
-        return f"{value}{more} ({need.sure.value})"
-    if kind is NeedKind.PAGE_SIZE:
-        return f"up to {value}"
-    return value
-
-
-def _is_static(image: ImageNeeds) -> bool:
-    return bool(image.files) and not image.unread
-
-
-def _value(need: Need) -> str:
-    if not need.value:
-        return _UNKNOWN
-    if need.kind is NeedKind.CPU:
-        return level_name(need.architecture, need.value)
-    return kib(int(need.value)) if need.kind is NeedKind.PAGE_SIZE else need.value
 
 
 def plain(answer: Needs) -> Plain:
