@@ -321,7 +321,7 @@ def read_dynamic(elf: ElfReader) -> DynamicSection:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ElfNote:
     """A note, with its name as written."""
 
     name: bytes
@@ -329,7 +329,7 @@ class Note:
     content: bytes
 
 
-def read_notes(elf: ElfReader) -> Iterator[Note]:
+def read_notes(elf: ElfReader) -> Iterator[ElfNote]:
     """Yield the notes of all segments and sections, each place once.
 
     Raises:
@@ -357,5 +357,5 @@ def read_notes(elf: ElfReader) -> Iterator[Note]:
             count += 1
             if start + length > size or count > _MAX_NOTES:
                 raise DamagedError
-            yield Note(held[at + 12 : at + 12 + names], kind, held[start : start + length])
+            yield ElfNote(held[at + 12 : at + 12 + names], kind, held[start : start + length])
             at = -(-(start + length) // step) * step

@@ -23,7 +23,7 @@ from resolver.core.layers.elf import (
     DynamicSection,
     ElfReader,
     ElfWindow,
-    Note,
+    ElfNote,
     is_data,
     read_dynamic,
     read_interpreter,
@@ -171,7 +171,7 @@ def _page_size(elf: ElfReader) -> int:
     return largest
 
 
-def _kernel(elf: ElfReader, note: Note) -> str:
+def _kernel(elf: ElfReader, note: ElfNote) -> str:
     """Return the kernel of an ABI tag for Linux; empty for other notes."""
     if note.name != b"GNU\0" or note.kind != 1 or len(note.content) < 16:  # noqa: PLR2004 - LSB
         return ""
@@ -184,7 +184,7 @@ _ISA_NEEDED = 0xC000_8002
 _ISA_LEVELS = ("v1", "v2", "v3", "v4")
 
 
-def _property_marks(elf: ElfReader, notes: tuple[Note, ...]) -> list[CpuMark]:
+def _property_marks(elf: ElfReader, notes: tuple[ElfNote, ...]) -> list[CpuMark]:
     """Read the levels that the properties of an x86 file state."""
     if elf.machine not in {"amd64", "386", "amd64p32"}:
         return []

@@ -80,7 +80,7 @@ UNREADABLE_LAYER = Rule(
 NEEDS_NEWER_CPU = Rule(
     "needs-newer-cpu",
     Severity.ERROR,
-    "what is started needs a newer processor than the platform says",
+    "what is started needs a newer processor",
     "A program, its loader or a library states a processor level above the platform of the entry: "
     "on a machine of that platform it ends with `Illegal instruction`, or glibc refuses to start. "
     "Build for the level of the entry (`-march`, `GOAMD64`, an older base image), or list the "
@@ -90,7 +90,7 @@ NEEDS_NEWER_CPU = Rule(
 NEEDS_LARGER_PAGES = Rule(
     "needs-larger-pages",
     Severity.WARNING,
-    "what is started does not load with larger pages",
+    "what is started needs small pages",
     "The segments of a program or library are aligned for small pages only, and some kernels of "
     "this architecture have larger ones: there it does not load. Link with "
     "`-z max-page-size=65536`. What an allocator was built for is not checked.",
@@ -106,7 +106,7 @@ MISSING_INTERPRETER = Rule(
 FOREIGN_LIBC = Rule(
     "foreign-libc",
     Severity.ERROR,
-    "what is started is made for another libc than the image has",
+    "what is started is made for another libc",
     "A program made for glibc does not start in an image with musl, such as Alpine, and the other "
     "way round: the loader that it names is missing. Build it in a stage of the same distribution, "
     "or link statically.",

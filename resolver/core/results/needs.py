@@ -108,7 +108,7 @@ def libc_of(loader: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class NeedFact:
     """One fact about one file.
 
     Attributes:
@@ -156,7 +156,7 @@ class ImageNeeds:
     bytes_read: int = 0
 
     @property
-    def facts(self) -> tuple[Need, ...]:
+    def facts(self) -> tuple[NeedFact, ...]:
         """Every fact, file by file."""
         return tuple(need for file in self.files for need in _facts(file, self.loaders))
 
@@ -165,7 +165,7 @@ class ImageNeeds:
         own = [need for need in self.facts if need.kind is kind]
         return bool(own) and not self.unread and all(need.value for need in own)
 
-    def highest(self, kind: NeedKind, table: PlatformTable) -> Need | None:
+    def highest(self, kind: NeedKind, table: PlatformTable) -> NeedFact | None:
         """Return the fact that decides: the highest level or kernel, the smallest page size.
 
         None if nothing is known. A level that every processor has is known only if every file
@@ -173,7 +173,7 @@ class ImageNeeds:
         """
         own = [need for need in self.facts if need.kind is kind and need.value]
         if kind is NeedKind.CPU:
-            best: Need | None = None
+            best: NeedFact | None = None
             for need in sorted(own, key=lambda one: list(Sureness).index(one.sure)):
                 if best is None or _is_above(need, best, table):
                     best = need
@@ -210,11 +210,11 @@ class Needs:
     warnings: tuple[Warned, ...] = ()
 
 
-def _facts(file: FileNeeds, loaders: tuple[Loader, ...]) -> Iterator[Need]:
+def _facts(file: FileNeeds, loaders: tuple[Loader, ...]) -> Iterator[NeedFact]:
     elf, layer = file.elf, str(file.layer)
 
-    def need(kind: NeedKind, value: str, evidence: str, sure: Sureness = Sureness.STATED) -> Need:
-        return Need(kind, value, sure, file.path, layer, evidence, elf.architecture)
+    def need(kind: NeedKind, value: str, evidence: str, sure: Sureness = Sureness.STATED) -> NeedFact:
+        return NeedFact(kind, value, sure, file.path, layer, evidence, elf.architecture)
 
     for mark in elf.marks:
         yield need(NeedKind.CPU, mark.level, mark.evidence, mark.sure)
@@ -234,7 +234,7 @@ def _facts(file: FileNeeds, loaders: tuple[Loader, ...]) -> Iterator[Need]:
             yield need(NeedKind.LIBC, loader.libc, evidence, sure)
 
 
-def _is_above(need: Need, other: Need, table: PlatformTable) -> bool:
+def _is_above(need: NeedFact, other: NeedFact, table: PlatformTable) -> bool:
     """Whether a level is above another; one of another architecture is not compared."""
     if need.architecture != other.architecture:
         return False
