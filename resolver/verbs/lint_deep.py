@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.layers.decompress import compression_of, inflate
 from resolver.core.layers.elf import ElfWindow
-from resolver.core.layers.elf_needs import read_elf
+from resolver.core.layers.elf_needs import CodeBudget, read_elf
 from resolver.core.layers.executable import PROBE, read_executable
 from resolver.core.layers.tar import TarEntryKind, TarReader
 from resolver.core.layers.tar_headers import BLOCK
@@ -604,6 +604,7 @@ class LayerScan:
         self._ahead = 0
         self._allowance = ByteBudget(0)
         self._is_probed = False
+        self._code = CodeBudget()
         self._names = self._run()
 
     def next(self, allowance: ByteBudget) -> str | None:
@@ -719,7 +720,7 @@ class LayerScan:
         """Add what an ELF file needs to its name, unless that was replaced meanwhile."""
         entry = self.view.unix.entries.get(name)
         if entry is not None and entry.is_elf:
-            self.view.add(name, entry._replace(elf=read_elf(window, name)))
+            self.view.add(name, entry._replace(elf=read_elf(window, name, self._code)))
 
 
 def _file(entry: TarEntry, head: bytes) -> NameEntry:

@@ -45,7 +45,7 @@ PROGBITS, NOTE, ATTRIBUTES, CODE = 1, 7, 0x7000_0003, 6
 Section = tuple[int, int, bytes]
 
 
-def linked(  # noqa: PLR0913 - the parts of a file
+def linked(
     architecture: str,
     *,
     interpreter: str = "",

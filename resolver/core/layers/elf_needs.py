@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from resolver.core.layers.elf import (
@@ -21,9 +22,9 @@ from resolver.core.layers.elf import (
     LOAD,
     DamagedError,
     DynamicSection,
+    ElfNote,
     ElfReader,
     ElfWindow,
-    ElfNote,
     is_data,
     read_dynamic,
     read_interpreter,
@@ -104,12 +105,22 @@ class ElfFile:
     damage: str = ""
 
 
-def read_elf(window: ElfWindow, name: str = "") -> ElfFile | None:
+class CodeBudget:
+    """Instructions that may still be examined one by one, in all files of a layer."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = 1_000_000) -> None:
+        self.left = left
+
+
+def read_elf(window: ElfWindow, name: str = "", budget: CodeBudget | None = None) -> ElfFile | None:
     """Return what a file needs; None if it is not an ELF program or library.
 
     Args:
         window: the whole file, as far as it is kept.
         name: its path; glibc's own files carry further evidence.
+        budget: shared with other files; of its own if None.
     """
     elf = ElfReader.open(window)
     if elf is None:
@@ -127,7 +138,7 @@ def read_elf(window: ElfWindow, name: str = "") -> ElfFile | None:
     elif elf.machine == "riscv64":
         known += elf.reading("the attributes", _riscv_marks, elf) or ()
     elif elf.machine == "arm64":
-        mark = elf.reading("the code", _atomics, elf)
+        mark = elf.reading("the code", _atomics, elf, budget or CodeBudget())
         known += [mark] if mark is not None else []
     if not interpreter and dynamic.asks_for_cpu and elf.machine not in {"amd64", "386"}:
         known = [_weakened(mark) for mark in known]
@@ -397,7 +408,7 @@ def riscv_extensions(text: str) -> tuple[str, ...] | None:
     """
     parts = text.lower().split("_")
     base = _RISCV_BASE.match(text.lower())
-    if base is None or len(parts) > _MAX_EXTENSIONS:
+    if base is None or "" in parts or len(parts) > _MAX_EXTENSIONS:
         return None
     found: list[str] = []
     for part in (base[1], *parts[1:]):
@@ -542,6 +553,8 @@ def _go_marks(machine: str, build: tuple[str, str]) -> list[CpuMark]:
 
 _LSE_LEVEL = "v8.1"
 _NEIGHBOURS = 8
+#: Instructions of one file that are examined one by one; libc has some 1,000. Ours.
+_MAX_CANDIDATES = 20_000
 _ATOMIC, _CAS, _EXCLUSIVE = 1, 2, 4
 
 
@@ -562,7 +575,7 @@ _CANDIDATE = re.compile(rb"[^\0]")
 _NOT_CODE = frozenset({0, 1, 3})
 
 
-def _atomics(elf: ElfReader) -> CpuMark:
+def _atomics(elf: ElfReader, budget: CodeBudget) -> CpuMark:
     """Search the code of an arm64 file for atomics that a processor before v8.1 lacks.
 
     Source: Arm ARM, "Loads and Stores" (atomic memory operations, compare and swap, exclusives);
@@ -580,17 +593,17 @@ def _atomics(elf: ElfReader) -> CpuMark:
             for one in elf.segments
             if one.kind == LOAD and one.flags & EXECUTABLE
         ]
-    bare = guarded = exclusives = left = 0
+    bare = guarded = exclusives = 0
     missing = not code
-    left = HEAD
+    left, most = HEAD, min(budget.left, _MAX_CANDIDATES)
     for offset, size in dict.fromkeys(code):
         # Sections that overlap would be read many times.
-        held = elf.window.read(offset, size) if size <= left else None
+        held = elf.window.read(offset, size) if size <= left and most > 0 else None
         if held is None:
             missing = True
             continue
-        left -= size
-        one = _scan(held)
+        one = _scan(held, most)
+        left, most, budget.left = left - size, most - one[3], budget.left - one[3]
         bare, guarded, exclusives = bare + one[0], guarded + one[1], exclusives + one[2]
     if bare and has_sections and exclusives <= 2 * guarded:
         return CpuMark(_LSE_LEVEL, f"{bare} LSE atomics without a check", Sureness.SEEN)
@@ -607,8 +620,11 @@ def _atomics(elf: ElfReader) -> CpuMark:
     return CpuMark("", f"{shown}; other extensions are not searched for", Sureness.UNKNOWN)
 
 
-def _scan(held: bytes) -> tuple[int, int, int]:
-    """Count atomics without a check, with one, and load and store exclusives."""
+def _scan(held: bytes, most: int) -> tuple[int, int, int, int]:
+    """Count atomics without a check, with one, exclusives, and all that was examined.
+
+    Of very many, as in a file made of them, the first ones decide.
+    """
     count = len(held) // 4
     held = held[: 4 * count]
     masks = (
@@ -618,9 +634,10 @@ def _scan(held: bytes) -> tuple[int, int, int]:
     )
     third, second, first = (int.from_bytes(mask, "little") for mask in masks)
     candidates = (third & second & first).to_bytes(count, "little")
-    bare = guarded = exclusives = 0
-    for match in _CANDIDATE.finditer(candidates):
+    bare = guarded = exclusives = examined = 0
+    for match in islice(_CANDIDATE.finditer(candidates), most):
         place = match.start()
+        examined += 1
         kind = _classify(int.from_bytes(held[4 * place : 4 * place + 4], "little"))
         if kind == _EXCLUSIVE:
             exclusives += 1
@@ -629,7 +646,7 @@ def _scan(held: bytes) -> tuple[int, int, int]:
                 guarded += 1
             else:
                 bare += 1
-    return bare, guarded, exclusives
+    return bare, guarded, exclusives, examined
 
 
 def _classify(word: int) -> int:

@@ -213,7 +213,9 @@ class Needs:
 def _facts(file: FileNeeds, loaders: tuple[Loader, ...]) -> Iterator[NeedFact]:
     elf, layer = file.elf, str(file.layer)
 
-    def need(kind: NeedKind, value: str, evidence: str, sure: Sureness = Sureness.STATED) -> NeedFact:
+    def need(
+        kind: NeedKind, value: str, evidence: str, sure: Sureness = Sureness.STATED
+    ) -> NeedFact:
         return NeedFact(kind, value, sure, file.path, layer, evidence, elf.architecture)
 
     for mark in elf.marks:
