@@ -45,7 +45,7 @@ PROGBITS, NOTE, ATTRIBUTES, CODE = 1, 7, 0x7000_0003, 6
 Section = tuple[int, int, bytes]
 
 
-def linked(
+def linked(  # noqa: C901 - the parts of a file, one after the other
     architecture: str,
     *,
     interpreter: str = "",

@@ -12,7 +12,6 @@ from resolver.core.layers.elf_needs import (
     ElfFile,
     Sureness,
     is_glibc,
-    riscv_extensions,
 )
 from resolver.core.platforms.host import cpuinfo_value, local_of
 from resolver.core.platforms.platform import Platform
@@ -297,9 +296,6 @@ def machine_of(host: HostMachine, table: PlatformTable, page_size: int, kernel: 
     level, text = own.variant, host.cpuinfo
     if own.architecture == "arm64":
         level = highest_level(set(cpuinfo_value(text, "features").split()), ARM64_LEVELS)
-    elif own.architecture == "riscv64":
-        isa = set(riscv_extensions(cpuinfo_value(text, "isa")) or ())
-        level = next((name for name, all_of in RISCV_PROFILES[::-1] if all_of <= isa), "")
     elif own.architecture in {"ppc64", "ppc64le"} and (found := _POWER.search(text)):
         level = f"power{found[1]}"
     is_known = bool(text) and own.architecture in {"amd64", "arm", "arm64", "ppc64le"}

@@ -705,3 +705,29 @@ def test_elf_programs_of_this_machine_state_nothing_above_its_baseline() -> None
         assert not known.damage, path
     if not found:
         pytest.skip("/usr/bin has no ELF programs")
+
+
+#: `.go.buildinfo` sections of programs that Go 1.27 built with `-ldflags "-s -w"`, by the setting.
+RECORDED = {
+    "386-GO386sse2": ("386", "", "GO386=sse2"),
+    "amd64-GOAMD64v1": ("amd64", "v1", "GOAMD64=v1"),
+    "amd64-GOAMD64v3": ("amd64", "v3", "GOAMD64=v3"),
+    "arm-GOARM5": ("arm", "v5", "GOARM=5"),
+    "arm-GOARM7": ("arm", "v7", "GOARM=7"),
+    "arm64-GOARM64v8.0": ("arm64", "v8", "GOARM64=v8.0"),
+    "arm64-GOARM64v8.0lse": ("arm64", "v8.1", "GOARM64=v8.0,lse"),
+    "arm64-GOARM64v8.1": ("arm64", "v8.1", "GOARM64=v8.1"),
+    "ppc64le-GOPPC64power9": ("ppc64le", "power9", "GOPPC64=power9"),
+    "riscv64-GORISCV64rva22u64": ("riscv64", "rva22u64", "GORISCV64=rva22u64"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_go_recorded_build_info_states_its_level(name: str) -> None:
+    architecture, level, evidence = RECORDED[name]
+    held = (DATA / "go" / name).read_bytes()
+
+    found = read(linked(architecture, sections={".go.buildinfo": (PROGBITS, 3, held)}))
+
+    assert [(mark.level, mark.evidence) for mark in found.marks] == [(level, evidence)]
+    assert found.go == "go1.27.3"
