@@ -167,8 +167,8 @@ class ImageNeeds:
     def highest(self, kind: NeedKind, table: PlatformTable) -> NeedFact | None:
         """Return the fact that decides: the highest level or kernel, the smallest page size.
 
-        None if nothing is known. A level that every processor has is known only if every file
-        states one.
+        None if nothing is known. A level that every processor has is known only if no file that
+        was read leaves its own open.
         """
         own = [need for need in self.facts if need.kind is kind and need.value]
         if kind is NeedKind.CPU:
@@ -176,8 +176,9 @@ class ImageNeeds:
             for need in sorted(own, key=lambda one: list(Sureness).index(one.sure)):
                 if best is None or _is_above(need, best, table):
                     best = need
-            if best is not None and best.value == _BASELINES.get(best.architecture):
-                return best if self.is_complete(kind) else None
+            is_lowest = best is not None and best.value == _BASELINES.get(best.architecture)
+            if is_lowest and any(one.kind is kind and not one.value for one in self.facts):
+                return None
             return best
         if kind is NeedKind.PAGE_SIZE:
             return min(own, key=lambda need: int(need.value), default=None)
