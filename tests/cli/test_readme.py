@@ -59,7 +59,9 @@ def registry() -> Iterator[str]:
     config = {"config": {"Entrypoint": ["/app"]}}
     image = build_index(
         [
-            build_image("linux/amd64", [build_layer(base), build_layer({"app": app})], config=config),
+            build_image(
+                "linux/amd64", [build_layer(base), build_layer({"app": app})], config=config
+            ),
             build_image("linux/arm64", [build_layer({"app": arm})], config=config),
         ]
     ).built()
