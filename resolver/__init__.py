@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resolver.core.registry.challenge import Challenge, parse_challenge
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
@@ -67,6 +68,7 @@ _HOMES = {
     "LockCheck": "resolver.core.lockfile.drift",
     "Locked": "resolver.core.lockfile.lock",
     "Matrix": "resolver.core.results.matrix",
+    "Needs": "resolver.core.results.needs",
     "Offer": "resolver.core.results.resolve",
     "Offers": "resolver.core.results.resolve",
     "Pin": "resolver.core.pin.result",
@@ -113,6 +115,7 @@ __all__ = [
     "LockCheck",
     "Locked",
     "Matrix",
+    "Needs",
     "Offer",
     "Offers",
     "Pin",

@@ -72,7 +72,7 @@ def check(
         typer.Option(
             "--runs-on",
             metavar="PLATFORMS",
-            help="Require that these machines can run it: linux/amd64/v2; reads layers.",
+            help="Require that these machines can run it.",
         ),
     ] = None,
     page_size: Annotated[
@@ -88,7 +88,7 @@ def check(
         typer.Option(
             "--nodes",
             metavar="FILE",
-            help="Require the nodes of `kubectl get nodes -o json`.",
+            help="The same, from `kubectl get nodes -o json`.",
         ),
     ] = None,
     strict: Annotated[
@@ -111,21 +111,15 @@ def check(
 ) -> None:
     """Check that an image meets requirements.
 
-    Prints a line for each problem, with the nearest match, and exits with
-    status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
-    revision of it. --max-age and --require-attestation apply to the builds
-    that meet --require. Reads the manifests that decide, one request each,
-    to detect an SBOM listed as an image; --index-only skips that.
-    --runs-on and --nodes read what the programs need, as `needs` does: a
-    machine that cannot run them fails; unknown fails only with --strict.
-    A policy has `version: 1`, `defaults:` and `images:`; their keys are the
-    names of these options, and `image:`. Options given here replace the
-    defaults.
+    Prints a line for each problem and exits with status 1. Platforms match
+    exactly; `windows/amd64:10.0.20348` matches any revision of it. --max-age
+    and --require-attestation apply to the builds that meet --require. Policy:
+    `version: 1`, `defaults:` and `images:`, whose keys are the names of these
+    options, and `image:`. Options replace the defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
-      resolver check app:2 --runs-on linux/amd64/v2,linux/arm64 --page-size 16k
-      resolver check --nodes nodes.json -f images.txt
+      resolver check app:2 --runs-on linux/amd64/v2,linux/arm64
       resolver check --policy policy.yaml
     """
     request = CheckOptions(

@@ -114,7 +114,7 @@ def compare(
         bool,
         typer.Option(
             "--needs",
-            help="Also compare what the programs need, as `needs` shows it.",
+            help="Also compare what the programs need.",
             show_default=False,
         ),
     ] = False,

@@ -60,7 +60,7 @@ def resolve(
         bool,
         typer.Option(
             "--verify-cpu",
-            help="Warn if this machine lacks what the programs need; reads layers.",
+            help="Warn if the programs need a newer processor.",
             show_default=False,
         ),
     ] = False,

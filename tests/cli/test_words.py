@@ -57,6 +57,7 @@ Store:
 CI:
   check   Check that an image meets requirements.
   lint    Find problems in multi-platform images.
+  needs   Show what the programs of an image need of the machine.
   matrix  Print a CI job matrix for the platforms of an image.
   pin     Write digests into files that name images.
   lock    Record the digests of images in a lock file.
@@ -120,6 +121,7 @@ Options:
   --strict                 Fail if the index and the image config disagree;
                            reads both.
   --verify-tag             Fail if the tag of name:tag@digest has moved.
+  --verify-cpu             Warn if the programs need a newer processor.
   --locked                 Resolve REF from the lock file, not from a
                            registry.
   --lock-file FILE         Path of the lock file; by default resolver.lock.
