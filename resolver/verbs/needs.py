@@ -75,7 +75,7 @@ def gathered(context: Context, opened: Opened, wants: Sequence[Platform]) -> Ima
         )
 
     every = not wants
-    found = context.gather_opened(opened, Depth(), lambda entry: every or wanted(entry))
+    found = context.gather(opened, Depth(), lambda entry: every or wanted(entry))
     return found.sound()
 
 

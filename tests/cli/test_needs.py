@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.fakes.images import build_image, build_index, build_layer
-from tests.fakes.programs import isa_needed, linked
-from tests.real.layouts import write_layout
+from tests.kit.executables import isa_needed, linked
+from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.layouts import write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,12 +19,12 @@ from resolver.cli.app import COMMANDS, DEFECT, run
 from resolver.demo import samples
 from resolver.demo.images import Sample
 from resolver.errors import ErrorKind
-from resolver.sources.mirrors.config_yaml import parse_config
+from resolver.sources.mirrors.formats import parse_config
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
 from tests import ROOT
-from tests.fakes.images import build_image, build_index, build_layer
-from tests.fakes.programs import PROGBITS, go_build_info, isa_needed, linked
+from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
+from tests.kit.images import build_image, build_index, build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

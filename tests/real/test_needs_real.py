@@ -12,7 +12,7 @@ import tarfile
 import time
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,8 +20,8 @@ from resolver.core.layers.elf import ElfWindow
 from resolver.core.layers.elf_needs import read_elf
 from tests import DATA
 from tests.core.layers.test_elf import KNOWN
-from tests.fakes.images import build_image, build_index
-from tests.processes import command
+from tests.kit.images import build_image, build_index
+from tests.kit.processes import command
 from tests.real.conftest import require
 from tests.real.registries import push, upload
 
@@ -80,6 +80,14 @@ def answered(verb: str, reference: str, store: Path, *words: str) -> tuple[int, 
     return done.returncode, json.loads(done.stdout)
 
 
+def only_platform(answer: dict[str, object]) -> dict[str, Any]:
+    platforms = answer["platforms"]
+    assert isinstance(platforms, list)
+    (found,) = platforms
+    assert isinstance(found, dict)
+    return found
+
+
 def rules(answer: dict[str, object]) -> set[tuple[str, str]]:
     findings = answer["findings"]
     assert isinstance(findings, list)
@@ -94,7 +102,7 @@ def test_needs_of_each_program_as_an_image_of_umoci(name: str, tmp_path: Path) -
 
     _status, answer = answered("needs", reference, tmp_path / "store")
 
-    (found,) = answer["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(answer)
     level, sure, page, kernel = KNOWN[name]
     assert (found["level"], found["sure"]) == (level or None, sure.value)
     assert (found["pageSize"], found["kernel"], found["libc"]) == (page, kernel, "glibc")
@@ -135,7 +143,7 @@ def test_needs_of_an_image_of_buildah_with_its_libc(tmp_path: Path) -> None:
 
     assert status == 1, linted
     assert ("needs-newer-cpu", "error") in rules(linted)
-    (found,) = needed["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(needed)
     assert (found["platform"], found["level"], found["sure"]) == ("linux/arm/v6", "v7", "stated")
     assert found["complete"] is True
     for platform, expected in (("linux/arm/v6", 1), ("linux/arm/v7", 0), ("linux/arm64", 0)):
@@ -175,7 +183,7 @@ def test_needs_of_programs_of_cross_compilers(name: str, tmp_path: Path) -> None
 
     _, answer = answered("needs", reference, tmp_path / "store")
 
-    (found,) = answer["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(answer)
     assert (found["level"], found["sure"]) == (level, sure)
     (fact,) = [fact for fact in found["facts"] if fact["need"] == "cpu"]
     assert (fact["value"], fact["sure"]) == (level, sure)
@@ -201,7 +209,7 @@ def test_needs_of_a_program_that_go_builds_here(level: str, tmp_path: Path) -> N
     _, answer = answered("needs", reference, tmp_path / "store")
     status, linted = answered("lint", reference, tmp_path / "store", "--deep")
 
-    (found,) = answer["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(answer)
     assert (found["level"], found["sure"], found["complete"]) == (level, "stated", True)
     assert found["libc"] is None
     assert (status, rules(linted)) == (
@@ -238,7 +246,7 @@ def test_needs_of_a_large_image_in_a_registry_reads_a_small_part(
     _, linted = answered("lint", reference, tmp_path / "store", "--deep")
     lint_took = time.monotonic() - before - needs_took
 
-    (found,) = answer["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(answer)
     assert (found["level"], found["sure"]) == ("v3", "stated")
     assert found["layerBytesRead"] < 0.05 * len(layer)
     assert ("needs-newer-cpu", "error") in rules(linted)
@@ -254,7 +262,7 @@ def test_needs_of_an_index_that_skopeo_pushed(registry: RealRegistry, tmp_path: 
 
     _, answer = answered("needs", f"{registry.host}/needs/small:1", tmp_path / "store")
 
-    (found,) = answer["platforms"]  # type: ignore[misc]  # a list of one
+    found = only_platform(answer)
     assert (found["level"], found["sure"]) == ("v2", "stated")
 
 

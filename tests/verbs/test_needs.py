@@ -11,8 +11,7 @@ import pytest
 from resolver.core.check.check import Requirements
 from resolver.core.check.nodes import parse_nodes
 from resolver.core.layers.elf_needs import Sureness
-from resolver.core.platforms.host import HostMachine
-from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.platforms.platform import BUILTIN, HostMachine, Platform
 from resolver.core.results.needs import (
     ImageNeeds,
     Machine,
@@ -26,8 +25,7 @@ from resolver.errors import BadFile, PlatformNotOffered, Usage
 from resolver.files import platforms as machines
 from resolver.session import Session
 from tests import DATA
-from tests.fakes.images import Image, build_image, build_index, build_layer
-from tests.fakes.programs import (
+from tests.kit.executables import (
     ATTRIBUTES,
     CODE,
     PROGBITS,
@@ -37,6 +35,7 @@ from tests.fakes.programs import (
     isa_needed,
     linked,
 )
+from tests.kit.images import Image, build_image, build_index, build_layer
 from tests.verbs.test_lint_deep import linked as linked_layer
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.check.check import CheckedImage
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 PROGRAMS = DATA / "programs"

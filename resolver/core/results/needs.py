@@ -13,8 +13,7 @@ from resolver.core.layers.elf_needs import (
     Sureness,
     is_glibc,
 )
-from resolver.core.platforms.host import cpuinfo_value, local_of
-from resolver.core.platforms.platform import Platform
+from resolver.core.platforms.platform import Platform, cpuinfo_value, local_of
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.platforms.host import HostMachine
-    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.platforms.platform import HostMachine, PlatformTable
     from resolver.core.results.events import Warned
     from resolver.errors import ResolverError
 

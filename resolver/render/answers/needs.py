@@ -10,7 +10,7 @@ from resolver.render.to_dict import bare, warnings
 
 if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.results.needs import ImageNeeds, Need, Needs
+    from resolver.core.results.needs import ImageNeeds, NeedFact, Needs
     from resolver.render.to_dict import Plain
 
 _UNKNOWN = "unknown"
@@ -96,7 +96,7 @@ def _image(image: ImageNeeds, table: PlatformTable) -> Plain:
     }
 
 
-def _text(need: Need | None) -> str | None:
+def _text(need: NeedFact | None) -> str | None:
     return need.value if need is not None else None
 
 

@@ -16,7 +16,7 @@ from resolver.core.layers import elf as reading
 from resolver.core.layers.elf import HEAD, TAIL, ElfWindow
 from resolver.core.layers.elf_needs import ElfFile, Sureness, is_glibc, read_elf, riscv_extensions
 from tests import DATA
-from tests.fakes.programs import (
+from tests.kit.executables import (
     ATTRIBUTES,
     CODE,
     NOTE,
@@ -62,8 +62,8 @@ def code(*words: str) -> bytes:
     return bytes.fromhex("".join([NOP] * 8 + list(words) + [NOP] * 8))
 
 
-def arm64(*words: str, **options: bool) -> bytes:
-    return linked("arm64", sections={".text": (PROGBITS, CODE, code(*words))}, **options)
+def arm64(*words: str) -> bytes:
+    return linked("arm64", sections={".text": (PROGBITS, CODE, code(*words))})
 
 
 # --- programs with known answers -----------------------------------------------------------------
