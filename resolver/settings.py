@@ -15,8 +15,10 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: References resolved in parallel; the limit is waiting time, not the processor.
-DEFAULT_JOBS = 16
+#: Requests in parallel unless `--jobs` is given; to one host, as many of them as it can take.
+DEFAULT_JOBS = 64
+#: The HTTP libraries that can be chosen.
+_HTTP = ("pyreqwest", "httpx")
 #: Variables that set the default platform; the first that is set is used.
 _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 #: Path of the lock file unless another is given.
@@ -67,6 +69,8 @@ class Settings:
         platform: value of `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM`; None if neither is set.
         platform_named_by: the variable that set `platform`; empty if neither is set.
         jobs: requests in parallel, 1 to 256.
+        jobs_given: `jobs` was chosen, and is not the default.
+        http: the HTTP library to use; empty for the best one that is installed.
         environment: for proxies, trust and credential files; a copy, taken once.
         fsync: False trades durability of the store after a power cut for speed.
         lock: False if the caller guarantees that no other process uses the store.
@@ -86,6 +90,8 @@ class Settings:
     username: str | None
     password: str | None
     jobs: int
+    jobs_given: bool
+    http: str
     platform: str | None
     platform_named_by: str
     platforms_file: Path | None
@@ -128,6 +134,8 @@ class Settings:
             username=username,
             password=password,
             jobs=_bounded(_jobs(flags.jobs, env)),
+            jobs_given=flags.jobs is not None or bool(env.get("RESOLVER_JOBS")),
+            http=_http(env),
             platform=env.get(named) or None,
             platform_named_by=named,
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
@@ -210,6 +218,13 @@ def _bounded(jobs: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return jobs
     return min(jobs, max(1, (soft - _OWN_FILES) // _FILES_EACH))
+
+
+def _http(env: Mapping[str, str]) -> str:
+    chosen = env.get("RESOLVER_HTTP", "").strip().lower()
+    if chosen and chosen not in _HTTP:
+        raise InvalidConfiguration("RESOLVER_HTTP", "", f"it must be {' or '.join(_HTTP)}")
+    return chosen
 
 
 def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int:

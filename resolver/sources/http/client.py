@@ -415,7 +415,7 @@ class Transport:
         """Retry until success or a permanent failure."""
         policy = self._retries if attempts is None else replace(self._retries, attempts=attempts)
         budget = Budget(policy, self._clock, within.stop if within else self._stop, within)
-        # Not in a helper thread, which ends: see `engine.import_permanently`.
+        # Not in a helper thread, which ends: see `pyreqwest_engine.import_permanently`.
         self._connection.prepare()
         while True:
             try:
@@ -439,10 +439,12 @@ class Transport:
             return
         host = answer.url.authority
         wait = parse_retry_after(answer.headers.get("retry-after"), self._clock.wall())
+        # Docker Hub's quota lasts hours, its abuse limit a minute (docs/wire-protocol.md, "Docker
+        # Hub rate limits").
+        quota = too_many and "pull rate limit" in problem.text.lower()
+        if wait and not quota and wait <= self.options.max_wait:
+            self._gate.shut(host, wait)
         if too_many:
-            # Docker Hub's quota lasts hours, its abuse limit a minute (docs/wire-protocol.md,
-            # "Docker Hub rate limits").
-            quota = "pull rate limit" in problem.text.lower()
             limited = RateLimited(host, wait, problem.text)
             raise RetryableFailure(limited, transient=not quota, retry_after=wait)
         said = f": {problem.text}" if problem.text else ""

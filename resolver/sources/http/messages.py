@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import httpx
+
     from resolver.core.registry.endpoints import HostSettings
     from resolver.errors import ResolverError
     from resolver.sources.http.tls import Trust
@@ -101,6 +103,18 @@ class Call:
     def own_options(self) -> HostOptions | None:
         """Return the host options, unless the URL is at another origin, such as storage."""
         return self.options if self.url.origin == self.registry.origin else None
+
+    def header_lines(self) -> list[tuple[str, str]]:
+        """Return all header lines to send, secrets included."""
+        lines = list(self.headers)
+        if self.own_options is not None:
+            # `Authorization` comes from the authentication flow, if there is one.
+            own = [(name, value.reveal()) for name, value in self.own_options.headers]
+            proven = self.authorization is not None
+            lines += [pair for pair in own if not (proven and pair[0].lower() == "authorization")]
+        if self.authorization is not None:
+            lines.append(("Authorization", self.authorization.reveal()))
+        return lines
 
 
 class RetryableFailure(Exception):
@@ -226,8 +240,8 @@ class StreamedResponse:
             self.read_some()
 
 
-#: Default number of concurrent requests to one host.
-JOBS_PER_HOST = 8
+#: Most concurrent requests to one host, unless `--jobs` is given.
+JOBS_PER_HOST = 64
 
 
 #: Source: distribution, docs/content/spec/auth/scope.md, "registry".
@@ -270,12 +284,13 @@ class TransportOptions:
     Attributes:
         ca_file: certificate authorities in PEM form, in addition to the system's.
         plain_http: use http for every registry.
-        jobs_per_host: concurrent requests to one host.
+        jobs_per_host: most concurrent requests to one host.
         attempts: total attempts per request.
         max_wait: give up if the server requests a longer wait.
         deadline: of one request, waits included; does not apply to streams.
         environment: for proxies and `SSL_CERT_FILE` only.
-        engine: a name in `engine.ENGINES`.
+        engine: `pyreqwest` or `httpx`; empty for the best one that is installed.
+        client: sends the requests instead of an engine of its own.
         via: identifies the requests of a mirror (RFC 9110, 7.6.3); empty for none.
 
     """
@@ -291,7 +306,8 @@ class TransportOptions:
     deadline: float = 120.0
     user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    engine: str = "pyreqwest"
+    engine: str = ""
+    client: httpx.Client | None = None
     via: str = ""
 
 
