@@ -204,8 +204,10 @@ class Slot:
         self._limiter = limiter
         self.turn = threading.Lock()
         self.turn.acquire()
-        #: Set when granted: requests under way, this one included, and the number of cuts so far.
+        #: Set when granted: requests under way, this one included; the number of cuts so far; and
+        #: whether this one goes beyond what the host accepted.
         self.level = self.cuts = 0
+        self.is_probe = False
         self.moved_at = 0.0
 
     def moved(self) -> None:
@@ -218,7 +220,7 @@ class Slot:
         if status in (TOO_MANY, UNAVAILABLE):
             self._limiter.shrink(self, refused=status == TOO_MANY)
         elif status < _FIRST_FAULT:
-            self._limiter.grow(seconds)
+            self._limiter.grow(self, seconds)
 
     def timed_out(self) -> None:
         """Record that no answer, or no more of it, came in time."""
@@ -234,8 +236,8 @@ class HostLimiter:
 
     It starts at `START` and grows by one for each window of good answers, as long as the limit is
     in use and answers do not get slower. A refusal or a timeout halves it. The level that a host
-    refused with 429 is remembered and tried again only rarely. Slots are granted in order of
-    request. A stalled request does not block others: once silent for `SILENT` seconds, a waiting
+    refused with 429 is remembered, and tried again only rarely and by a single request. Slots are
+    granted in order of request. A stalled request does not block others: once silent for `SILENT` seconds, a waiting
     request gets an additional slot.
 
     Args:
@@ -260,7 +262,8 @@ class HostLimiter:
         #: Most requests at once that the host accepts; the cap if it never refused.
         self._ceiling = cap
         self._at_ceiling = 0
-        self._probe = self._next_probe = _PROBE
+        self._wait = self._next_probe = _PROBE
+        self._is_probing = False
 
     @property
     def limit(self) -> int:
@@ -298,13 +301,20 @@ class HostLimiter:
         """Return a slot; a second call does nothing."""
         with self._lock:
             self._held.discard(slot)
+            if slot.is_probe:
+                slot.is_probe = self._is_probing = False
             self._admit()
 
-    def grow(self, seconds: float) -> None:
+    def grow(self, slot: Slot, seconds: float) -> None:
         """Count a good answer, and allow one more request after a window of them."""
         with self._lock:
-            self._times.append(seconds)
+            if slot.is_probe and self._ceiling < self._cap:
+                # The host takes more than before: go on soon.
+                self._ceiling += 1
+                self._limit = max(self._limit, self._ceiling)
+                self._at_ceiling, self._next_probe = 0, 2 * self._limit
             self._at_ceiling += self._limit >= self._ceiling
+            self._times.append(seconds)
             window = max(START, self._limit if self._cuts else 0)
             if len(self._times) < window:
                 return
@@ -313,16 +323,9 @@ class HostLimiter:
             self._times.clear()
             self._best = min(self._best, median)
             is_used, self._is_used = self._is_used, bool(self._queue)
-            if not is_used or median > _SLOWER * self._best:
-                return
-            if self._limit >= self._ceiling:
-                if self._ceiling >= self._cap or self._at_ceiling < self._next_probe:
-                    return
-                # If this goes well, the host takes more than before, and growth goes on.
-                self._ceiling += 1
-                self._at_ceiling, self._next_probe = 0, 2 * self._limit
-            self._limit += 1
-            self._admit()
+            if is_used and median <= _SLOWER * self._best and self._limit < self._ceiling:
+                self._limit += 1
+                self._admit()
 
     def shrink(self, slot: Slot, *, refused: bool) -> None:
         """Halve the limit, once for all requests that were under way together.
@@ -330,26 +333,44 @@ class HostLimiter:
         `refused` means that the host stated that there were too many.
         """
         with self._lock:
-            if refused:
-                self._ceiling = min(self._ceiling, max(slot.level - 1, 1))
-            if slot.cuts != self._cuts:
+            if refused and slot.is_probe:
+                # What was known is confirmed.
+                self._at_ceiling, self._next_probe = 0, self._wait
+                self._wait = min(2 * self._wait, _LONGEST_PROBE)
                 return
+            if slot.cuts == self._cuts:
+                self._cuts += 1
+                self._limit = max(self._limit // 2, 1)
+                self._times.clear()
+                self._at_ceiling, self._next_probe = 0, self._wait
             if refused:
-                self._next_probe = self._probe
-                self._probe = min(2 * self._probe, _LONGEST_PROBE)
-            self._cuts += 1
-            self._limit = max(min(self._limit // 2, self._ceiling), 1)
-            self._times.clear()
-            self._at_ceiling = 0
+                # Requests arrive in another order than they were granted, so the level is not
+                # exact: stay a tenth below it, and let single requests find out.
+                below = slot.level - 1 - slot.level // 10
+                self._ceiling = min(self._ceiling, max(below, self._limit))
 
     def _admit(self, *, silent: bool = False) -> None:
         """Grant slots to the first in line; called with the lock held."""
-        while self._queue and (len(self._held) < self._limit or (silent and self._is_stalled())):
+        while self._queue:
+            has_room = len(self._held) < self._limit
+            is_probe = not has_room and self._may_probe()
+            if not (has_room or is_probe or (silent and self._is_stalled())):
+                return
             slot = self._queue.popleft()
             self._held.add(slot)
-            slot.level, slot.cuts = len(self._held), self._cuts
+            slot.level, slot.cuts, slot.is_probe = len(self._held), self._cuts, is_probe
+            self._is_probing |= is_probe
             slot.moved()
             slot.turn.release()
+
+    def _may_probe(self) -> bool:
+        """Whether a single request beyond the ceiling is due."""
+        return (
+            self._ceiling < self._cap
+            and not self._is_probing
+            and self._at_ceiling >= self._next_probe
+            and len(self._held) == self._ceiling
+        )
 
     def _is_stalled(self) -> bool:
         since = self.clock.monotonic() - SILENT
