@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.settings import Settings
     from resolver.sources.http.client import Transport
+    from resolver.sources.http.messages import SchemeMemory
     from resolver.sources.mirrors.hosts import Hosts
 
 #: Local sources: the prefix of their references, and `module:factory`, where the factory takes a
@@ -116,11 +117,13 @@ def open_transport(
     observe: Observer,
     via: str = "",
     client: httpx.Client | None = None,
+    schemes: SchemeMemory | None = None,
 ) -> Transport:
     """Build the client that all registries of a session share; it connects on first use.
 
     An explicit user name and password are sent to the registries in `hosts` only. `via` identifies
-    the requests of a mirror. `client` sends the requests if it is given.
+    the requests of a mirror. `client` sends the requests if it is given, and `schemes` remembers
+    whether registries on this machine use https.
     """
     from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
     from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
@@ -145,6 +148,7 @@ def open_transport(
         environment=settings.environment,
         engine=settings.http,
         client=client,
+        schemes=schemes,
         via=via,
     )
     transport = Transport(options, chain, observe)

@@ -417,7 +417,7 @@ class Context:
 
             hosts = frozenset(self.trusted_hosts)
             self._transport = open_transport(
-                self.settings, hosts, self.observe, self.via, self._http_client
+                self.settings, hosts, self.observe, self.via, self._http_client, self.store
             )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean

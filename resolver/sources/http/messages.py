@@ -6,7 +6,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import field
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from resolver._version import __version__
 from resolver.core.oci.manifest import MAX_DOCUMENT
@@ -277,6 +277,18 @@ class Scope:
         return f"{self.registry}/{self.repository}"
 
 
+class SchemeMemory(Protocol):
+    """Whether registries on this machine use https or http, beyond this process."""
+
+    def recall_scheme(self, host: str, now: float) -> str | None:
+        """Return the scheme of a host within the last hour; `now` is in seconds since 1970."""
+        ...
+
+    def remember_schemes(self, schemes: Mapping[str, str], now: float) -> None:
+        """Keep schemes by host if possible."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """Options of the transport; times in seconds.
@@ -291,6 +303,7 @@ class TransportOptions:
         environment: for proxies and `SSL_CERT_FILE` only.
         engine: `pyreqwest` or `httpx`; empty for the best one that is installed.
         client: sends the requests instead of an engine of its own.
+        schemes: remembers whether registries on this machine use https; None for no memory.
         via: identifies the requests of a mirror (RFC 9110, 7.6.3); empty for none.
 
     """
@@ -308,6 +321,7 @@ class TransportOptions:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     engine: str = ""
     client: httpx.Client | None = None
+    schemes: SchemeMemory | None = None
     via: str = ""
 
 

@@ -237,8 +237,8 @@ class HostLimiter:
     It starts at `START` and grows by one for each window of good answers, as long as the limit is
     in use and answers do not get slower. A refusal or a timeout halves it. The level that a host
     refused with 429 is remembered, and tried again only rarely and by a single request. Slots are
-    granted in order of request. A stalled request does not block others: once silent for `SILENT` seconds, a waiting
-    request gets an additional slot.
+    granted in order of request. A stalled request does not block others: once silent for `SILENT`
+    seconds, a waiting request gets an additional slot.
 
     Args:
         cap: most requests, silent ones included.

@@ -6,21 +6,17 @@ import heapq
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 import resolver
-from resolver.core.registry.endpoints import HostSettings
-from resolver.errors import TimedOut
 from resolver.settings import Flags
-from resolver.sources.http.client import Request, Scope
 from resolver.sources.http.retry import START, HostLimiter
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock, transport
+from tests.sources.wire_kit import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
