@@ -147,8 +147,9 @@ def _failure(
 
 def _chunks(response: httpx.Response, call: Call, route: Route) -> Iterator[bytes]:
     """Yield the bytes of a body as they arrive."""
-    # No chunk size: httpx would copy everything once more.
-    chunks = response.iter_raw()
+    # A transport of a given client may return a body that was read. No chunk size: httpx would copy
+    # everything once more.
+    chunks = iter([response.content]) if response.is_stream_consumed else response.iter_raw()
     while True:
         try:
             with _QUIET.on():

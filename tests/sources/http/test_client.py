@@ -12,8 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+import httpx
 import pytest
 
+import resolver
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import (
     ACCEPT,
@@ -30,6 +32,7 @@ from resolver.errors import (
     ConnectionFailed,
     InvalidReference,
     LimitExceeded,
+    RedirectRefused,
     ServerFault,
     TimedOut,
 )
@@ -42,7 +45,7 @@ from resolver.store import LocalStore
 from tests.fakes.images import build_image, build_index
 from tests.fakes.registry import FakeRegistry, Reply
 from tests.fakes.tls import authority
-from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source, transport
+from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, Names, login, source, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,6 +277,67 @@ def test_log_contains_only_our_own_lines(
     assert "S1GNATURE" not in caplog.text
     assert {record.name.split(".")[0] for record in caplog.records} == {"resolver"}
     assert f"GET {storage.url}/blob answered 200" in caplog.messages
+
+
+def test_given_client_gets_no_cookies_and_no_credentials_of_another_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if request.headers["host"] == "storage.test":
+            return httpx.Response(200, headers={"Content-Type": OCI_MANIFEST}, content=IMAGE.body)
+        if "authorization" not in request.headers:
+            challenge = {"WWW-Authenticate": "Basic realm=x", "Set-Cookie": "sid=1"}
+            return httpx.Response(401, headers=challenge)
+        return httpx.Response(307, headers={"Location": "https://storage.test/x?sig=S1GNATURE"})
+
+    with (
+        caplog.at_level(1),
+        httpx.Client(transport=httpx.MockTransport(answer), cookies={"mine": "1"}) as client,
+        source(
+            "registry.test",
+            credentials=login("registry.test"),
+            options={"client": client, "plain_http": False},
+            lookup=Names(registry="1.1.1.1", storage="1.0.0.1"),
+        ) as app,
+    ):
+        assert app.document("1.0").body == IMAGE.body
+
+    asked = [(request.headers["host"], "authorization" in request.headers) for request in seen]
+    assert asked == [("registry.test", False), ("registry.test", True), ("storage.test", False)]
+    # Bound to the address that was checked.
+    assert seen[-1].url.host == "1.0.0.1"
+    assert seen[-1].extensions["sni_hostname"] == "storage.test"
+    assert not any("cookie" in request.headers for request in seen)
+    assert "S1GNATURE" not in caplog.text
+
+
+@pytest.mark.parametrize("location", ["https://[::1", "//", "http://a:99999/"])
+def test_invalid_redirect_is_refused_through_a_given_client(location: str) -> None:
+    redirect = httpx.Response(307, headers={"Location": location})
+    with (
+        httpx.Client(transport=httpx.MockTransport(lambda _: redirect)) as client,
+        transport(options={"client": client}) as wire,
+        pytest.raises(RedirectRefused),
+    ):
+        wire.fetch(question("registry.test"))
+
+
+def test_session_sends_requests_through_a_given_client(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    index = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
+    registry.serve("team/app", "2.0", index)
+    with httpx.Client() as client:
+        for name in ("first", "second"):
+            with resolver.Session(tmp_path / name, environment={}, http_client=client) as session:
+                found = session.resolve(f"{registry.host}/team/app:2.0", "linux/arm64")
+                assert str(found.manifest.digest) == index.children[1].digest
+        assert not client.is_closed
+    # The connection outlives a session; each has found out whether TLS is used.
+    assert registry.connections == 3
 
 
 def test_http_library_may_log_for_other_users(registry: FakeRegistry) -> None:
