@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resolver.sources.http.addresses import Lookup, Proxy
     from resolver.sources.http.engine import Engine
     from resolver.sources.http.messages import Call, StreamedResponse, TransportOptions
-    from resolver.sources.http.retry import Budget, Gate, Slot
+    from resolver.sources.http.retry import Budget, Gate, RequestSlot
     from resolver.sources.http.urls import Url
 
 
@@ -261,7 +261,7 @@ class Connection:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _slot(self, call: Call, options: HostOptions | None, budget: Budget) -> Slot:
+    def _slot(self, call: Call, options: HostOptions | None, budget: Budget) -> RequestSlot:
         """Wait until the limits of the call's host allow it."""
         host = call.url.authority
         # What a host takes of uploads says nothing about downloads.
@@ -314,7 +314,7 @@ def _engine(options: TransportOptions) -> Engine:
     return HttpxEngine(options.client)
 
 
-def _noted(chunks: Iterator[bytes], slot: Slot) -> Iterator[bytes]:
+def _noted(chunks: Iterator[bytes], slot: RequestSlot) -> Iterator[bytes]:
     """Yield chunks, and record activity and timeouts on their slot."""
     try:
         for chunk in chunks:

@@ -197,7 +197,7 @@ _LOOK: Final = 0.25
 _FIRST_FAULT: Final = 500
 
 
-class Slot:
+class RequestSlot:
     """Permission for one request, until `release`."""
 
     def __init__(self, limiter: HostLimiter) -> None:
@@ -253,8 +253,8 @@ class HostLimiter:
         self._cap = cap
         self._limit = min(START, cap)
         self._lock = threading.Lock()
-        self._queue: deque[Slot] = deque()
-        self._held: set[Slot] = set()
+        self._queue: deque[RequestSlot] = deque()
+        self._held: set[RequestSlot] = set()
         self._times: list[float] = []
         self._best = float("inf")
         self._cuts = 0
@@ -277,9 +277,9 @@ class HostLimiter:
             self._ceiling = min(self._ceiling, self._cap)
             self._limit = min(self._limit, self._cap)
 
-    def take(self) -> Slot:
+    def take(self) -> RequestSlot:
         """Wait for a slot."""
-        slot = Slot(self)
+        slot = RequestSlot(self)
         with self._lock:
             self._queue.append(slot)
             self._admit()
@@ -297,7 +297,7 @@ class HostLimiter:
             raise
         return slot
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, slot: RequestSlot) -> None:
         """Return a slot; a second call does nothing."""
         with self._lock:
             self._held.discard(slot)
@@ -305,7 +305,7 @@ class HostLimiter:
                 slot.is_probe = self._is_probing = False
             self._admit()
 
-    def grow(self, slot: Slot, seconds: float) -> None:
+    def grow(self, slot: RequestSlot, seconds: float) -> None:
         """Count a good answer, and allow one more request after a window of them."""
         with self._lock:
             if slot.is_probe and self._ceiling < self._cap:
@@ -327,7 +327,7 @@ class HostLimiter:
                 self._limit += 1
                 self._admit()
 
-    def shrink(self, slot: Slot, *, refused: bool) -> None:
+    def shrink(self, slot: RequestSlot, *, refused: bool) -> None:
         """Halve the limit, once for all requests that were under way together.
 
         `refused` means that the host stated that there were too many.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from resolver.sources.http.retry import Slot
+    from resolver.sources.http.retry import RequestSlot
     from tests.fakes.messages import Seen
 
 ROUND_TRIP = 0.05
@@ -54,7 +54,7 @@ def simulate(
     A refused request is sent again after 0.1 s, by a worker that waits for it.
     """
     begun, done, number = clock.now, 0, 0
-    events: list[tuple[float, int, str, Slot | None, float]] = []
+    events: list[tuple[float, int, str, RequestSlot | None, float]] = []
     ready = workers
     while done < good:
         while ready and (len(limiter._held) < limiter.limit or limiter._may_probe()):
@@ -150,11 +150,11 @@ def test_concurrency_is_halved_once_for_requests_that_fail_together() -> None:
         assert limiter.limit == START // 4
 
 
-def answers(status: int) -> Callable[[Slot], None]:
+def answers(status: int) -> Callable[[RequestSlot], None]:
     return lambda slot: slot.answered(status, ROUND_TRIP)
 
 
-def times_out(slot: Slot) -> None:
+def times_out(slot: RequestSlot) -> None:
     slot.timed_out()
 
 

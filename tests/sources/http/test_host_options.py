@@ -10,7 +10,7 @@ import pytest
 
 from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
-from resolver.sources.http.retry import SILENT, HostLimiter, Pacer, Slot
+from resolver.sources.http.retry import SILENT, HostLimiter, Pacer, RequestSlot
 from resolver.sources.registry.repository import RegistrySource
 from tests.fakes.images import build_image
 from tests.fakes.registry import FakeRegistry, Reply
@@ -236,14 +236,14 @@ def test_idle_connection_is_closed_for_a_waiting_request() -> None:
     slots._limit = 2
     first, second = slots.take(), slots.take()
     with ThreadPoolExecutor(2) as pool:
-        third: Future[Slot] = pool.submit(slots.take)
+        third: Future[RequestSlot] = pool.submit(slots.take)
         clock.now += SILENT / 2
         first.moved()
         assert not wait([third], 0.6).done
         clock.now += SILENT / 2
         # The second one has been silent for long enough, the first one has not.
         slot = third.result(10)
-        fourth: Future[Slot] = pool.submit(slots.take)
+        fourth: Future[RequestSlot] = pool.submit(slots.take)
         clock.now += SILENT
         # All three are silent, and more than three are never open.
         assert not wait([fourth], 0.6).done
