@@ -234,6 +234,7 @@ def test_doctor_reports_old_missing_and_broken_packages(
     wanted = ["httpx>=0.28,<1", "typer<0.29,>=0.26", "rich>=13", "isal>=1; extra == 'fast'"]
     on_some = [f"{name}>=0.15; platform_machine in 'x86_64'" for name in ("pyreqwest", "absent")]
     monkeypatch.setattr(installation, "version", version)
+    monkeypatch.setattr(installation, "import_module", lambda _name: None)
     monkeypatch.setattr(installation, "requires", lambda _name: [*wanted, *on_some])
     found = patient.look()
     monkeypatch.setattr(installation, "import_module", load)
