@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HEX = {"sha256": 64, "sha512": 128}
 #: Everything that may lie at the top of a store.
-FILES = frozenset({"CACHEDIR.TAG", "version", "lock", "gate", "names.lock"})
+FILES = frozenset({"CACHEDIR.TAG", "version", "lock", "gate", "names.lock", "loopback.json"})
 FOLDERS = frozenset({"blobs", "names", "seen", "partial", "leases", "tmp"})
 
 #: Limit of one run: KiB resident.
