@@ -14,16 +14,16 @@ import pytest
 import resolver
 from resolver.settings import Flags
 from resolver.sources.http.retry import START, HostLimiter
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock
+from tests.kit.clients import FakeClock
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from resolver.sources.http.retry import RequestSlot
-    from tests.fakes.messages import Seen
+    from tests.kit.messages import Seen
 
 ROUND_TRIP = 0.05
 
