@@ -15,8 +15,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Requests in parallel unless `--jobs` is given; to one host, as many of them as it can take.
-DEFAULT_JOBS = 64
+#: Requests in parallel for one image, and references in parallel, unless `--jobs` is given. To one
+#: host, as many of them are under way as it can take.
+DEFAULT_JOBS, BATCH_JOBS = 16, 64
 #: The HTTP libraries that can be chosen.
 _HTTP = ("pyreqwest", "httpx")
 #: Variables that set the default platform; the first that is set is used.
@@ -69,6 +70,7 @@ class Settings:
         platform: value of `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM`; None if neither is set.
         platform_named_by: the variable that set `platform`; empty if neither is set.
         jobs: requests in parallel, 1 to 256.
+        batch_jobs: references in parallel, and most requests to one host.
         jobs_given: `jobs` was chosen, and is not the default.
         http: the HTTP library to use; empty for the best one that is installed.
         environment: for proxies, trust and credential files; a copy, taken once.
@@ -90,6 +92,7 @@ class Settings:
     username: str | None
     password: str | None
     jobs: int
+    batch_jobs: int
     jobs_given: bool
     http: str
     platform: str | None
@@ -122,6 +125,7 @@ class Settings:
                 "a user name and a password go together",
                 "give `--username NAME --password-stdin`, or neither",
             )
+        jobs = _jobs(flags.jobs, env)
         named = next((name for name in _PLATFORM if env.get(name)), "")
         return cls(
             store=_store(flags.store, env),
@@ -133,8 +137,9 @@ class Settings:
             anonymous=_switch(flags.anonymous, env, "RESOLVER_ANONYMOUS"),
             username=username,
             password=password,
-            jobs=_bounded(_jobs(flags.jobs, env)),
-            jobs_given=flags.jobs is not None or bool(env.get("RESOLVER_JOBS")),
+            jobs=_bounded(jobs or DEFAULT_JOBS),
+            batch_jobs=_bounded(jobs or BATCH_JOBS),
+            jobs_given=jobs is not None,
             http=_http(env),
             platform=env.get(named) or None,
             platform_named_by=named,
@@ -229,11 +234,11 @@ def _http(env: Mapping[str, str]) -> str:
     return chosen
 
 
-def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int:
-    """Read the number of parallel requests; ASCII digits only."""
+def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int | None:
+    """Read the number of parallel requests, in ASCII digits; None if it was not given."""
     text = env.get("RESOLVER_JOBS", "") if flag is None else str(flag)
     if flag is None and not text:
-        return DEFAULT_JOBS
+        return None
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS))
     if digits and 1 <= int(text) <= MAX_JOBS:
         return int(text)

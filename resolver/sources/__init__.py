@@ -142,7 +142,7 @@ def open_transport(
         ca_file=settings.ca_file,
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
-        jobs_per_host=settings.jobs,
+        jobs_per_host=settings.batch_jobs,
         environment=settings.environment,
         engine=settings.http,
         client=client,

@@ -375,7 +375,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
 
-    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
