@@ -200,7 +200,7 @@ class Context:
         from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.jobs):
+        for outcome in parallel(look, items, jobs=self.settings.batch_jobs):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
