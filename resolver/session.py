@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import httpx
+
     from resolver.core.check.check import Checked, Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
@@ -55,6 +57,9 @@ class Session:
         flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
         observe: receives warnings, notes and progress during a call.
+        http_client: sends all requests, with its own proxies, TLS settings and hooks, except to
+            hosts that have settings of their own. Cookies, redirects and timeouts stay with the
+            session. It is not closed.
     """
 
     def __init__(
@@ -65,9 +70,15 @@ class Session:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         self._context = Context(
-            store, offline=offline, flags=flags, environment=environment, observe=observe
+            store,
+            offline=offline,
+            flags=flags,
+            environment=environment,
+            observe=observe,
+            http_client=http_client,
         )
 
     def __enter__(self) -> Self:

@@ -10,6 +10,7 @@ lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
 names.lock             held while a name is changed
 names.index seen.index caches of the names; may be removed at any time
+loopback.json          the same: whether registries on this machine used https or http
 
 See docs/store-and-reliability.md, "Store ownership".
 """
@@ -52,8 +53,20 @@ _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
+#: Schemes of registries on this machine, by host, with the time in seconds since 1970.
+LOOPBACK = "loopback.json"
 _OURS = frozenset(
-    {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
+    {
+        *_FOLDERS,
+        "version",
+        "CACHEDIR.TAG",
+        "lock",
+        _GATE,
+        "names.lock",
+        "names.index",
+        "seen.index",
+        LOOPBACK,
+    }
 )
 #: Created by the file system at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})

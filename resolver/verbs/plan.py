@@ -375,7 +375,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         return _planned(context, *one, requests, extent)
 
     selected: list[Selected] = []
-    for outcome in parallel(find, targets, jobs=context.settings.jobs):
+    for outcome in parallel(find, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         selected.append(outcome.value)

@@ -26,7 +26,6 @@ from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOn
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, ResolverError, StoreFault
-from resolver.settings import DEFAULT_JOBS
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
 from resolver.verbs.resolve import contradiction
@@ -441,7 +440,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     if refusal is not None:
         raise refusal
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
-    jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
+    jobs = context.settings.jobs if context.settings.jobs_given else _BLOBS
     done = transfer_plan(
         made,
         partial(_repository, context),

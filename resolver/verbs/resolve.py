@@ -382,7 +382,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
         found = _answers(context, target, requests, every, verify_tag=verify_tag)
         return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
-    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)

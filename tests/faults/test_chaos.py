@@ -248,6 +248,7 @@ HOSTILE = (
     "lock",
     "gate",
     "names.lock",
+    "loopback.json",
     "version",
     "CACHEDIR.TAG",
     "tmp",
