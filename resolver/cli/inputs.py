@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from resolver.errors import ResolverError, Usage
 from resolver.files.read import read_given
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,8 +105,8 @@ _UNITS = {
     "t": 10**12, "tb": 10**12, "tib": 2**40,
 }  # fmt: skip
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
-_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
+_SIZE = pattern(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
+_SPAN = pattern(r"([0-9]{1,9})([smhdw])")
 #: Characters of a size or a duration at most; checked before it is parsed.
 _LONGEST = 32
 

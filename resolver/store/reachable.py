@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 import time
 from collections import deque
@@ -35,16 +34,17 @@ from resolver.errors import ResolverError, StoreFault, Untrusted
 from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator
 
     from resolver.core.results.pull import PulledName
     from resolver.core.results.store import StoredImage
     from resolver.store.files import StoreFolder
 
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,8 @@ class LocalStore:
                     file.write(chunk)
                 verifier.finish()
                 with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444)
+                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                    self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
@@ -279,6 +280,17 @@ class LocalStore:
         `waiting`: called repeatedly while another process is fetching; may raise to give up.
         """
         return self._transfers.receive(descriptor, waiting)
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Sync each folder once for all content and names that are added in the context.
+
+        Content is durable before a name that needs it, and everything when the context ends.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        return self._home.batch()
 
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""

@@ -9,7 +9,6 @@ from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
 from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
-from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
@@ -226,6 +225,8 @@ def _several_versions(
     if wanted.os.lower() != taken.os.lower() or request.entry is not None:
         return []
     if wanted.os_version:
+        from resolver.core.platforms.windows import read_version  # noqa: PLC0415 - rarely needed
+
         if not windows or read_version(wanted.os_version):
             return []
         # A mistyped `ltsc2202` must not pass for the chosen build, see
@@ -320,6 +321,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if any(warning.code == "contradictory-platform" for warning in image.warnings):
         return ()
+
     try:
         what = f"the config of `{image.reference}`"
         said = parse_config(store.read(config), what, None).platform
