@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.result import Pinned
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
+    from resolver.core.results.copy import Copied, CopyPlan
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
@@ -888,6 +889,62 @@ class Session:
             attestations=attestations,
             referrers=referrers,
         )
+
+    def plan_copy(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        source: str,
+        destinations: str | Sequence[str],
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        exact: bool = False,
+        sparse: bool = False,
+        referrers: bool = True,
+        refresh_referrers: bool = False,
+        if_absent: bool = False,
+        expect: str = "",
+    ) -> CopyPlan:
+        """List what a copy would send to each destination; nothing is written.
+
+        Args:
+            source: a reference, `oci:DIR`, an archive or `store:REF`.
+            destinations: references, or `oci:DIR:TAG`.
+            platforms: only these, with their attestations; empty for everything.
+            exact: reject fallbacks to another platform.
+            sparse: keep the original index when platforms are left out.
+            referrers: include what refers to the image from outside its index.
+            refresh_referrers: look for new referrers of an unchanged tag.
+            if_absent: leave a tag that exists.
+            expect: the digest that the tag must name; empty for no condition.
+
+        Raises:
+            Negative: a tag names something else than expected.
+            ResolverError: the source or a destination cannot be read.
+
+        """
+        from resolver.verbs.copy import CopyOptions, plan_copy  # noqa: PLC0415
+
+        options = CopyOptions(
+            tuple(platforms), exact, sparse, referrers, refresh_referrers, if_absent, expect
+        )
+        places = [destinations] if isinstance(destinations, str) else destinations
+        return plan_copy(self._context, source, places, options)
+
+    def copy(self, plan: CopyPlan, *, keep: bool = False, max_upload: int | None = None) -> Copied:
+        """Carry out a copy: blobs, then documents, then the tags.
+
+        Args:
+            plan: from `plan_copy`.
+            keep: also pull the image into the store.
+            max_upload: most bytes to send.
+
+        Raises:
+            Negative: more would be sent, or a tag names something else than expected.
+            ResolverError: no destination is complete; see `Copied.failures` for one of several.
+
+        """
+        from resolver.verbs.copy import copy  # noqa: PLC0415
+
+        return copy(self._context, plan, keep=keep, max_upload=max_upload)
 
     def images(self) -> tuple[StoredImage, ...]:
         """List what was pulled, by reference; then what no reference means any more.

@@ -47,6 +47,7 @@ COMMANDS = (
     ("Pull", "plan", "resolver.cli.pull"),
     ("Pull", "pull", "resolver.cli.pull"),
     ("Pull", "export", "resolver.cli.export"),
+    ("Push", "copy", "resolver.cli.copy"),
     ("Store", "ls", "resolver.cli.ls"),
     ("Store", "rm", "resolver.cli.rm"),
     ("Store", "gc", "resolver.cli.gc"),
