@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -143,3 +144,126 @@ def _fail(output: Output, done: Copied | Synced) -> None:
     status = output.failures(done.failures)
     if status:
         raise typer.Exit(status)
+
+
+class IndexAction(Enum):
+    """What `index` does."""
+
+    CREATE = "create"
+    EDIT = "edit"
+
+
+@options.command
+def index(
+    common: options.Common,
+    action: Annotated[IndexAction, typer.Argument(metavar="create|edit", show_default=False)],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME [SRC...]", show_default=False, autocompletion=options.offer_references
+        ),
+    ],
+    file: options.File = None,
+    add: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option("--add", metavar="SRC", help="Add an image, or the entries of an index."),
+    ] = None,
+    drop: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option("--drop", metavar="PLATFORM", help="Drop a platform with its attestations."),
+    ] = None,
+    annotate: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option("--annotate", metavar="KEY=VALUE", help="Set an annotation of the index."),
+    ] = None,
+    set_platform: Annotated[
+        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
+        typer.Option(
+            "--set-platform", metavar="DIGEST=PLATFORM", help="Set the platform of an entry."
+        ),
+    ] = None,
+    to: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads this at run time
+        typer.Option("--to", metavar="DST", help="Write the edited index here, not to NAME."),
+    ] = None,
+    expect: Expect = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Allow platforms that image configs contradict.",
+            show_default=False,
+        ),
+    ] = False,
+    no_referrers: NoReferrers = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make an index of images, or edit one.
+
+    `create DST SRC...` lists images and the entries of other indexes in the order given; a SRC may
+    be a digest in DST's repository, or have a pattern as its tag. `edit REF` keeps the order, and
+    moves the tag of REF unless --to is given. Children from elsewhere are copied first; each config
+    must match its platform; the tag is set last.
+
+    \b
+      resolver index create ghcr.io/me/app:1 sha256:0123… sha256:4567…
+      resolver index create app:1 'app:1-build-*' --annotate org.opencontainers.image.version=1
+      resolver index edit app:1 --drop linux/arm/v6 --add app:1-riscv64
+    """
+    from resolver.cli.inputs import split_platforms
+    from resolver.cli.run import open_session
+    from resolver.errors import Usage
+
+    name, *sources = names
+    if action is IndexAction.CREATE and (add or drop or to):
+        raise Usage(
+            "`--add`, `--drop` and `--to` belong to `index edit`", "name the images instead"
+        )
+    if action is IndexAction.EDIT and (sources or file):
+        raise Usage("`index edit` takes one name", "add images with `--add`")
+    with open_session(common) as (session, output):
+        if action is IndexAction.CREATE:
+            made = session.create_index(
+                name,
+                [*sources, *_lines(file)],
+                annotations=_split(annotate, "--annotate"),
+                platforms=_split(set_platform, "--set-platform"),
+                expect=expect or "",
+                force=force,
+                referrers=not no_referrers,
+                dry_run=dry_run,
+            )
+        else:
+            made = session.edit_index(
+                name,
+                add=add or (),
+                drop=split_platforms(drop or [], "--drop"),
+                to=to or "",
+                annotations=_split(annotate, "--annotate"),
+                platforms=_split(set_platform, "--set-platform"),
+                expect=expect or "",
+                force=force,
+                referrers=not no_referrers,
+                dry_run=dry_run,
+            )
+        output.show(made, common.form)
+
+
+def _lines(file: str | None) -> list[str]:
+    """Read the references or digests of a file."""
+    from resolver.cli.inputs import read_references
+
+    return [text for _place, text in read_references(file)] if file is not None else []
+
+
+def _split(values: list[str] | None, option: str) -> dict[str, str]:
+    """Split `KEY=VALUE`."""
+    from resolver.errors import Usage
+
+    found = {}
+    for text in values or ():
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise Usage(f"`{option} {text}` has no `=`", f"write `{option} NAME=VALUE`")
+        found[key] = value
+    return found

@@ -1199,9 +1199,15 @@ def execute(
     source: CopySource,
     places: Destinations,
     clock: Clock | None = None,
+    *,
+    is_part: bool = False,
 ) -> Copied:
-    """Send what a plan lists; see `copy`."""
-    work = [_Sending(plan, target, places) for target in plan.targets if not target.done]
+    """Send what a plan lists; see `copy`. `is_part`: it is listed by something else later."""
+    work = [
+        _Sending(plan, target, places, is_part=is_part)
+        for target in plan.targets
+        if not target.done
+    ]
     finished = [CopiedTarget(target) for target in plan.targets if target.done]
     if work:
         reader = BlobReader(context, source.content(), clock)
@@ -1235,7 +1241,10 @@ class _Sending:
         failure: why it will not be complete; the others go on.
     """
 
-    def __init__(self, plan: CopyPlan, target: CopyTarget, places: Destinations) -> None:
+    def __init__(
+        self, plan: CopyPlan, target: CopyTarget, places: Destinations, *, is_part: bool
+    ) -> None:
+        self._is_part = is_part
         self.plan = plan
         self.target = target
         self.destination = places.open(target.name)
@@ -1307,7 +1316,8 @@ class _Sending:
         self._send_referrers(bodies)
         if self.target.tag:
             self._set_tag(bodies[plan.root.digest])
-        self.destination.finish(plan.root, plan.referrers)
+        if not self._is_part:
+            self.destination.finish(plan.root, plan.referrers)
 
     def _send_referrers(self, bodies: Mapping[Digest, bytes]) -> None:
         """Put what refers to the image, and set the tags that cosign uses."""

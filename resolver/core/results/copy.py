@@ -1,7 +1,7 @@
 """Copies: what an image consists of, what a destination lacks of it, and what was sent.
 
 Pure: the caller has looked up what each destination has. A copy carries out the plan that a dry run
-shows. Also the results of `index` and `repositories`.
+shows. Also the result of `index`.
 """
 
 from __future__ import annotations
@@ -190,15 +190,39 @@ class Synced:
 
     copies: tuple[Copied, ...]
     failures: tuple[Failure, ...]
+    is_dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Repositories:
-    """The repositories that a registry lists, sorted."""
+class IndexEntry:
+    """One entry of an index that was made, and the source that it comes from."""
 
-    registry: str
-    prefix: str
-    names: tuple[str, ...]
+    descriptor: Descriptor
+    kind: AttachedKind
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWritten:
+    """An index that was made or edited.
+
+    Attributes:
+        name: as the user wrote it.
+        before: what the tag named; None for nothing.
+        uncovered: what refers to the old index, and does not cover the new one.
+        bytes_sent: of children that came from elsewhere.
+        done: the reason why nothing had to be written; empty otherwise.
+        is_dry: nothing was written on request.
+    """
+
+    name: str
+    root: Descriptor
+    entries: tuple[IndexEntry, ...]
+    before: Descriptor | None
+    uncovered: tuple[Descriptor, ...] = ()
+    bytes_sent: int = 0
+    done: str = ""
+    is_dry: bool = False
 
 
 def plan_pieces(

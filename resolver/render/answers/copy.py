@@ -1,20 +1,27 @@
-"""Copies, planned and done, syncs, and lists of repositories."""
+"""Copies, planned and done, syncs, and indexes that were made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.attached import counted
-from resolver.core.results.copy import Copied, CopyPlan, CopyState, Repositories, Synced
+from resolver.core.results.copy import (
+    Copied,
+    CopyPlan,
+    CopyState,
+    IndexWritten,
+    Synced,
+)
 from resolver.render.answers.plan import left_out, left_out_words
 from resolver.render.report import Report, ReportTable, megabytes, short
 from resolver.render.to_dict import bare, descriptor, failure, platform, warnings
 
 if TYPE_CHECKING:
+    from resolver.core.oci.descriptor import Descriptor
     from resolver.core.results.copy import CopiedTarget, CopyEntry, CopyTarget
     from resolver.render.to_dict import Plain
 
-Answer = CopyPlan | Copied | Synced | Repositories
+Answer = CopyPlan | Copied | Synced | IndexWritten
 
 
 def report(answer: Answer, *, explain: bool = False, full: bool = False) -> Report:
@@ -31,25 +38,49 @@ def report(answer: Answer, *, explain: bool = False, full: bool = False) -> Repo
             return Report("copied", _facts(answer.plan, full=full), (_done(answer, full=full),))
         case Synced():
             return _synced(answer, full=full)
-        case Repositories():
-            rows = tuple((name,) for name in answer.names)
-            return Report(answer.registry, (), (ReportTable("", ("repository",), rows),))
+        case IndexWritten():
+            return _index(answer, full=full)
 
 
 def _facts(plan: CopyPlan, *, full: bool) -> tuple[tuple[str, str], ...]:
     facts = [("from", plan.source), ("digest", short(plan.root.digest, full=full))]
     if plan.root.digest != plan.original.digest:
-        facts.append(("instead of", short(plan.original.digest, full=full)))
+        facts.append(("original", short(plan.original.digest, full=full)))
     kinds = [entry.kind for entry in (*plan.entries, *plan.referrers)]
     facts += [("content", counted(kinds))] if kinds else []
     facts += [("left out", left_out_words(plan.left_out))] if plan.left_out else []
-    if plan.uncovered:
-        names = ", ".join(
-            f"{one.artifact_type or one.media_type} {short(one.digest, full=full)}"
-            for one in plan.uncovered
-        )
-        facts.append(("not covered", f"the new index, by {names}"))
+    facts += _uncovered(plan.uncovered, full=full)
     return tuple(facts)
+
+
+def _uncovered(found: tuple[Descriptor, ...], *, full: bool) -> list[tuple[str, str]]:
+    """Name what refers to the old index alone."""
+    names = [
+        f"{one.artifact_type or one.media_type} {short(one.digest, full=full)}" for one in found
+    ]
+    return [("detached", f"{', '.join(names)} (about the old index)")] if names else []
+
+
+def _index(answer: IndexWritten, *, full: bool) -> Report:
+    state = answer.done or ("not written (--dry-run)" if answer.is_dry else "written")
+    facts = [("name", answer.name), ("digest", short(answer.root.digest, full=full))]
+    if answer.before is not None and answer.before.digest != answer.root.digest:
+        facts.append(("before", short(answer.before.digest, full=full)))
+    facts += [("state", state), ("sent", megabytes(answer.bytes_sent))]
+    facts += _uncovered(answer.uncovered, full=full)
+    rows = tuple(
+        (
+            str(entry.descriptor.platform) if entry.descriptor.platform is not None else "-",
+            entry.kind,
+            short(entry.descriptor.digest, full=full),
+            entry.source,
+        )
+        for entry in answer.entries
+    )
+    columns = ("platform", "kind", "digest", "where")
+    return Report(
+        "index", tuple(facts), (ReportTable("entries", columns, rows, whole=frozenset({"digest"})),)
+    )
 
 
 def _planned(plan: CopyPlan) -> ReportTable:
@@ -72,15 +103,15 @@ def _done(answer: Copied, *, full: bool) -> ReportTable:
     return ReportTable("destinations", columns, rows, right=right, whole=frozenset({"digest"}))
 
 
-def _row(plan: CopyPlan, one: CopiedTarget, *, full: bool) -> tuple[str, ...]:
+def _row(plan: CopyPlan, one: CopiedTarget, *, full: bool, is_dry: bool = False) -> tuple[str, ...]:
     root = plan.root
     if one.target.done and one.target.before is not None:
         root = one.target.before
     return (
         one.target.name,
         short(root.digest, full=full),
-        one.target.done or "copied",
-        _amount(one.sent, one.bytes_sent),
+        one.target.done or ("to copy" if is_dry else "copied"),
+        _amount(one.sent, one.target.bytes_to_send if is_dry else one.bytes_sent),
         str(one.mounted),
         str(one.present),
     )
@@ -88,7 +119,7 @@ def _row(plan: CopyPlan, one: CopiedTarget, *, full: bool) -> tuple[str, ...]:
 
 def _synced(answer: Synced, *, full: bool) -> Report:
     rows = tuple(
-        (copied.plan.source, *_row(copied.plan, one, full=full)[:4])
+        (copied.plan.source, *_row(copied.plan, one, full=full, is_dry=answer.is_dry)[:4])
         for copied in answer.copies
         for one in copied.targets
     )
@@ -96,7 +127,10 @@ def _synced(answer: Synced, *, full: bool) -> Report:
         "copies", ("image", "name", "digest", "state", "sent"), rows, whole=frozenset({"digest"})
     )
     done = sum(not one.target.done for copied in answer.copies for one in copied.targets)
-    facts = (("copied", str(done)), ("unchanged", str(len(rows) - done)))
+    facts = (
+        ("to copy" if answer.is_dry else "copied", str(done)),
+        ("same", str(len(rows) - done)),
+    )
     return Report("sync", facts, (table,))
 
 
@@ -114,11 +148,20 @@ def plain(answer: Answer) -> Plain:
                     {"reference": each.reference, **failure(each.error)} for each in answer.failures
                 ],
             }
-        case Repositories():
+        case IndexWritten():
+            before = answer.before
             return {
-                "registry": answer.registry,
-                "prefix": answer.prefix or None,
-                "repositories": list(answer.names),
+                "name": answer.name,
+                "root": bare(answer.root),
+                "before": bare(before) if before is not None else None,
+                "entries": [
+                    {"kind": entry.kind, "from": entry.source, **descriptor(entry.descriptor)}
+                    for entry in answer.entries
+                ],
+                "notCovered": [descriptor(each) for each in answer.uncovered],
+                "bytesSent": answer.bytes_sent,
+                "done": answer.done or None,
+                "dryRun": answer.is_dry,
             }
 
 
@@ -188,6 +231,8 @@ def _target(target: CopyTarget) -> Plain:
 def pairs(answer: Answer) -> list[tuple[str, str]] | None:
     """Return the digest and name of each image at its destination."""
     match answer:
+        case IndexWritten():
+            return [(str(answer.root.digest), answer.name)]
         case Copied():
             return [_pair(answer, one) for one in answer.targets]
         case Synced():
