@@ -433,7 +433,7 @@ def _entry(
         bare(descriptor), "manifest" if is_document else "layer"
     )
     listed = None
-    if referrer and manifest is not None:
+    if referrer and manifest is not None and manifest.subject is not None:
         config = manifest.config.media_type if manifest.config is not None else None
         listed = replace(
             bare(descriptor),
@@ -530,7 +530,11 @@ def _with_children(
         CopyEntry("referrer", index, (ImageContent(index, "index"),))
         for index in inner.indexes[:-1]
     ]
-    listed = replace(descriptor, artifact_type=parsed.artifact_type, annotations=parsed.annotations)
+    listed = None
+    if parsed.subject is not None:
+        listed = replace(
+            descriptor, artifact_type=parsed.artifact_type, annotations=parsed.annotations
+        )
     contents = (ImageContent(descriptor, "index"),)
     last = CopyEntry("referrer", descriptor, contents, None, subject, tag, listed)
     return [*children, *above, last]

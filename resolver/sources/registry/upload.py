@@ -20,6 +20,7 @@ from resolver.core.oci.descriptor import ACCEPT, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.parse.json import read_object
+from resolver.core.results.copy import CHUNK
 from resolver.core.results.events import Noted
 from resolver.errors import (
     ConnectionFailed,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Response, Scope
 
-#: Bytes of one PATCH; blobs up to this size go in one PUT, which every registry takes.
-CHUNK: Final = 64 * 1024 * 1024
 #: Bytes of one PATCH behind a proxy that refuses more; the lowest limit that is common.
 SMALL_CHUNK: Final = 4 * 1024 * 1024
 _LARGEST_MINIMUM: Final = 1 << 30
@@ -162,7 +161,7 @@ class PushHost:
 
     Attributes:
         chunks: whether several PATCHes per blob work, as far as known.
-        whole: largest blob that is sent in one PUT.
+        whole: largest blob that is sent in one PUT, which every registry takes.
         step: bytes of one PATCH.
     """
 
