@@ -23,15 +23,8 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.copy import IndexEntry, IndexWritten, refuse_other
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ResolverError, Usage
 from resolver.values import dataclass
-from resolver.verbs.copy import (
-    CopyOptions,
-    CopySource,
-    Destinations,
-    bare,
-    execute,
-    find_referrers,
-    plan_copy,
-)
+from resolver.verbs.copy import Destinations, execute, plan_copy
+from resolver.verbs.copy_source import CopyOptions, CopySource, bare, find_referrers
 from resolver.verbs.documents import read_config, read_manifest
 from resolver.verbs.export.bundle import described, written_platform
 from resolver.verbs.threads import parallel

@@ -30,7 +30,8 @@ from resolver.core.results.copy import Copied, CopiedTarget, Synced
 from resolver.core.results.resolve import Failure
 from resolver.errors import Negative, NotFound, ResolverError
 from resolver.values import dataclass
-from resolver.verbs.copy import CopyOptions, CopySource, Destinations, execute, plan_copy
+from resolver.verbs.copy import Destinations, execute, plan_copy
+from resolver.verbs.copy_source import CopyOptions, CopySource
 from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
