@@ -443,7 +443,7 @@ def copy(  # noqa: PLR0913 - each is one thing that a caller decides
     plan = source
     if not isinstance(plan, CopyPlan):
         plan = plan_copy(context, str(source), destinations, options, places)
-    refusal = over_limit(plan, max_upload)
+    refusal = over_limit((plan,), max_upload)
     if refusal is not None:
         raise refusal
     if keep:

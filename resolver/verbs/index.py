@@ -344,7 +344,7 @@ class _Work:
                     f"`{digest}` would be listed for `{platform}`, but its config says "
                     f"`{outcome.value}`; nothing was written",
                     "state the right platform with `--set-platform`, or use `--force`",
-                    code="contradictory-platform",
+                    code="platform-contradicted",
                     digest=str(digest),
                     platform=str(platform),
                     config=str(outcome.value),
@@ -354,7 +354,7 @@ class _Work:
                 raise Negative(
                     f"`{other}` and `{digest}` are both for `{platform}`; nothing was written",
                     "drop one with `--drop`, or use `--force`",
-                    code="duplicate-platform",
+                    code="platform-twice",
                     platform=str(platform),
                 )
 
