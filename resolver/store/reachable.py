@@ -20,7 +20,7 @@ from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
-from resolver.store.uploads import FOLDER, MARK, SESSION
+from resolver.store.uploads import END, FOLDER, MARK, SESSION
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -110,14 +110,20 @@ def leases(root: StoreFolder) -> list[Loose]:
 
 
 def uploads(root: StoreFolder) -> list[Loose]:
-    """List the sessions of uploads, and the marks of what was uploaded.
+    """List the sessions of uploads, and the marks of what was uploaded; each with its `.end`.
 
     Raises:
         StoreFault: they cannot be listed.
 
     """
-    pattern = re.compile(f"{SESSION.pattern}|{MARK.pattern}")
-    return _plain(root, FOLDER, pattern)
+    pattern = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
+    found = {loose.name: loose for loose in _plain(root, FOLDER, pattern)}
+    # A process that died may have left only the end.
+    return [
+        loose
+        for name, loose in found.items()
+        if name.removesuffix(END) not in found or not name.endswith(END)
+    ]
 
 
 def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loose]:

@@ -226,10 +226,8 @@ class Uploads:
                 with faults(path):
                     descriptor = os.open(name, _NEW, 0o600, dir_fd=folder.descriptor)
                 self._lock(folder, name, descriptor)
-        upload = Upload(self._home, name, descriptor, path, 0)
+        upload = self._made(name, descriptor, path, 0)
         upload.begin(0, algorithm)
-        with self._guard:
-            self._open[name] = upload
         return identity, upload
 
     def resume(self, repository: str, identity: str) -> Upload | None:
@@ -256,12 +254,15 @@ class Uploads:
                 if descriptor is None:
                     return None
                 self._lock(folder, name, descriptor)
-                committed = _committed(folder, name)
                 path = folder.where(name)
-        upload = Upload(self._home, name, descriptor, path, committed)
+                try:
+                    committed = _committed(folder, name)
+                except StoreFault:
+                    close(descriptor)
+                    raise
+        upload = self._made(name, descriptor, path, committed)
         with self._guard:
             upload.resume_hash(self._hashes.pop(name, None))
-            self._open[name] = upload
         return upload
 
     def leave(self, upload: Upload) -> None:
@@ -320,6 +321,16 @@ class Uploads:
                 return False
             with folder:
                 return folder.remove(_mark(repository, digest))
+
+    def _made(self, name: str, descriptor: int, path: str, committed: int) -> Upload:
+        try:
+            upload = Upload(self._home, name, descriptor, path, committed)
+        except StoreFault:
+            close(descriptor)
+            raise
+        with self._guard:
+            self._open[name] = upload
+        return upload
 
     def _leave(self, upload: Upload) -> None:
         upload.close()
