@@ -5,6 +5,7 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+pushes/<sha256>.json   uploads to registries that were begun; made on first use
 uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
@@ -57,6 +58,7 @@ _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
     {
         *_FOLDERS,
+        "pushes",
         "version",
         "CACHEDIR.TAG",
         "lock",

@@ -38,6 +38,7 @@ MAX_NAME = 1_048_576
 #: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
 _FILE = re.compile(r"[0-9a-f]{64}\.json")
+_VISIBLE = re.compile(r"[!-~]+")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
 
 Record = TypeVar("Record")
@@ -449,6 +450,39 @@ def _known(members: dict[str, object], what: str, known: frozenset[str]) -> Fiel
     return fields
 
 
+#: Characters of the path and query of an upload session; some carry a state of 2 KiB.
+_MAX_SESSION = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload session of a registry that a later run may continue.
+
+    Attributes:
+        reference: `registry/repository@digest`, with the digest of the blob.
+        target: path and query of the session at the registry; it may be a secret of this user.
+
+    """
+
+    reference: str
+    target: str
+
+
+def _write_upload(record: UploadRecord) -> Mapping[str, object]:
+    return {"schema": SCHEMA, "reference": record.reference, "target": record.target}
+
+
+def _read_upload(members: dict[str, object], what: str) -> UploadRecord:
+    fields = _known(members, what, frozenset({"schema", "reference", "target"}))
+    target = fields.required_text("target")
+    if not target.startswith("/") or len(target) > _MAX_SESSION or not _VISIBLE.fullmatch(target):
+        raise fields.bad("target", "it is not the path of an upload session")
+    return UploadRecord(fields.required_text("reference"), target)
+
+
+PUSHES: Form[UploadRecord] = Form(
+    "pushes", lambda record: record.reference, _write_upload, _read_upload
+)
 SEEN: Form[NameRecord] = Form("seen", lambda record: record.reference, _write_seen, _read_seen)
 PULLED: Form[PulledName] = Form(
     "names", lambda record: record.reference, _write_pulled, _read_pulled

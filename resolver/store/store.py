@@ -18,7 +18,7 @@ from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
 from resolver.store.blobs import MAX_DOCUMENT, Blobs
 from resolver.store.files import Patience
 from resolver.store.folder import Home
-from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
+from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from resolver.store.files import StoreFolder
     from resolver.store.leases import Lease, Leases
+    from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
     from resolver.store.uploads import Uploads
 
@@ -107,6 +108,13 @@ class LocalStore:
         from resolver.store.leases import Leases  # noqa: PLC0415 - for pulls alone
 
         return Leases(self._home)
+
+    @cached_property
+    def pushes(self) -> Records[UploadRecord]:
+        """Upload sessions of registries, to continue after a crash."""
+        with self._home.writing() as root:
+            root.make("pushes")
+        return Records(self._home, PUSHES, self._observe)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
         """Block collection for the duration of the context: from the first look to the name.
