@@ -68,6 +68,7 @@ class Quirks:
         late: PUTs of an index that are refused before its entries are seen.
         immutable: a tag that exists is never written again.
         forgets: an upload is gone after a request that was cut, or a restart.
+        cut: bytes of a request body after which its connection ends, once.
         manifest: status of a good PUT of a manifest.
         exists: repositories that may be pushed to; None for all.
         subject_tag: a fallback tag answers with the subject itself.
@@ -93,6 +94,7 @@ class Quirks:
     late: int = 0
     immutable: bool = False
     forgets: bool = False
+    cut: int = 0
     manifest: int = 201
     exists: tuple[str, ...] | None = None
     subject_tag: bool = False
@@ -263,6 +265,7 @@ class _QuirkyWriter(Writer):
         self._closed: set[str] = set()
         self._late: dict[str, int] = {}
         self._busy = 0
+        self._is_cut = False
 
     @property
     def _quirks(self) -> Quirks:
@@ -272,7 +275,7 @@ class _QuirkyWriter(Writer):
         seen = _seen(head)
         self._registry.note(seen)
         self._registry.before(seen)
-        _record(body, seen)
+        self._record(body, seen)
         session = _SESSION.fullmatch(seen.path)
         try:
             reply = self._registry.refusal(seen)
@@ -294,6 +297,20 @@ class _QuirkyWriter(Writer):
             seen.done = True
         seen.status = given.status
         return given
+
+    def _record(self, body: Body, seen: Seen) -> None:
+        """Note the body of a request as it is read."""
+        read = body.read
+
+        def recorded() -> Generator[Waits, None, bytes]:
+            piece = yield from read()
+            seen.body += piece
+            if self._quirks.cut and not self._is_cut and len(seen.body) > self._quirks.cut:
+                self._is_cut = True
+                raise ConnectionResetError("cut as a quirk")
+            return piece
+
+        body.read = recorded  # type: ignore[method-assign]
 
     def _without_state(self, head: Head, session: re.Match[str] | None) -> Head:
         path, _, query = head.target.partition("?")
@@ -451,18 +468,6 @@ def _seen(head: Head) -> Seen:
     for name, value in head.headers:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Seen(head.method, unquote(path), query, headers, b"", head.target, list(head.headers))
-
-
-def _record(body: Body, seen: Seen) -> None:
-    """Note the body of a request as it is read."""
-    read = body.read
-
-    def recorded() -> Generator[Waits, None, bytes]:
-        piece = yield from read()
-        seen.body += piece
-        return piece
-
-    body.read = recorded  # type: ignore[method-assign]
 
 
 def _response(reply: Reply) -> ServerResponse:
