@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.events import Observer, ignore
-from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, QUOTA_PREVIEW, SEARCH_LIMIT, SERVE_FRESH
+from resolver.settings import (
+    KEEP_UNTAGGED,
+    LINT_MAX_BYTES,
+    LOCK_FILE,
+    QUOTA_PREVIEW,
+    SEARCH_LIMIT,
+    SERVE_FRESH,
+)
 from resolver.verbs.context import Context
 
 if TYPE_CHECKING:
@@ -734,6 +741,42 @@ class Session:
         return serve_mirror(
             self._context, host, port, upstream=upstream, allow=allow, fresh=fresh, names=names
         )
+
+    def serve_writable(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        htpasswd: str | None = None,
+        keep_untagged: float = KEEP_UNTAGGED,
+        allow_sparse: bool = False,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve the store and take pushes into it, while a `with` block runs.
+
+        A push to `PATH:TAG` is kept as `localhost/PATH:TAG`. Names of other registries are served
+        and never changed.
+
+        Args:
+            host: an address or a name of this machine.
+            port: 0 for any free one; see the server's `address`.
+            htpasswd: file of users and bcrypt hashes, required unless `host` is this machine only.
+            keep_untagged: seconds after which `gc` may remove a manifest without a tag.
+            allow_sparse: accept an index whose entries were not all pushed.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
+
+        Raises:
+            Usage: the address cannot be listened on, or not without passwords.
+            InvalidConfiguration: the file of users cannot be used.
+            StoreFault: the store cannot be written.
+
+        """
+        from resolver.verbs.serve.serve import serve_writable  # noqa: PLC0415
+        from resolver.verbs.serve.write import WriteOptions  # noqa: PLC0415
+
+        options = WriteOptions(htpasswd, keep_untagged, allow_sparse)
+        return serve_writable(self._context.store, host, port, options=options, names=names)
 
     def pin(
         self,

@@ -6,6 +6,7 @@ names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
 pushes/<sha256>.json   uploads to registries that were begun; made on first use
+uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
@@ -65,6 +66,7 @@ _OURS = frozenset(
         "names.lock",
         "names.index",
         "seen.index",
+        "uploads",
     }
 )
 #: Created by the file system at the root of a volume.

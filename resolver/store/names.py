@@ -317,7 +317,7 @@ def read_identity(fields: Fields, name: str) -> Descriptor:
 #: Format of a file in `seen`, and of one in `names`.
 SCHEMA = 1
 _SEEN_MEMBERS = frozenset({"schema", "reference", "root"})
-_PULLED_MEMBERS = _SEEN_MEMBERS | {"images", "pulledAt", "attached"}
+_PULLED_MEMBERS = _SEEN_MEMBERS | {"images", "pulledAt", "attached", "expires"}
 _IMAGE_MEMBERS = frozenset({"platform", "manifest"})
 _ATTACHED_MEMBERS = frozenset({"kind", "about", "tag", "manifest"})
 _ATTACHED_KINDS: dict[str, AttachedKind] = {
@@ -342,15 +342,22 @@ class NameRecord:
 
 
 def merged(known: PulledName | None, new: PulledName) -> PulledName:
-    """Merge an earlier pull with a new one; images of another root are dropped."""
+    """Merge an earlier pull with a new one; images of another root are dropped.
+
+    A name of the same root expires when the later of the two does.
+    """
+    expires = new.expires
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
     if known is not None and known.root.digest == new.root.digest:
         images = {image.manifest.digest: image for image in known.images} | images
         attached = {each.manifest.digest: each for each in known.attached} | attached
+        expires = max(known.expires, expires) if known.expires and expires else 0
     in_order = sorted(images.values(), key=lambda i: (str(i.platform or ""), i.manifest.digest))
     beside = sorted(attached.values(), key=lambda each: each.manifest.digest)
-    return PulledName(new.reference, new.root, tuple(in_order), new.pulled_at, tuple(beside))
+    return PulledName(
+        new.reference, new.root, tuple(in_order), new.pulled_at, tuple(beside), expires
+    )
 
 
 def _write_seen(record: NameRecord) -> Mapping[str, object]:
@@ -377,6 +384,8 @@ def _write_pulled(record: PulledName) -> Mapping[str, object]:
     }
     if record.attached:
         written["attached"] = [_write_attached(each) for each in record.attached]
+    if record.expires:
+        written["expires"] = record.expires
     return written
 
 
@@ -388,6 +397,7 @@ def _read_pulled(members: dict[str, object], what: str) -> PulledName:
         tuple(_read_image(child) for child in fields.children("images", _IMAGE_MEMBERS)),
         fields.integer("pulledAt"),
         tuple(_read_attached(child) for child in fields.children("attached", _ATTACHED_MEMBERS)),
+        fields.integer("expires") if fields.has("expires") else 0,
     )
 
 

@@ -20,6 +20,7 @@ from resolver.store.blobs import examine
 from resolver.store.files import TEMPORARY
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
+from resolver.store.uploads import END, FOLDER, MARK, SESSION
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Loose:
     """A file outside `blobs` and the names: a partial, a temporary file or a lease.
 
     Attributes:
-        folder: `partial`, `tmp` or `leases`.
+        folder: `partial`, `tmp`, `leases` or `uploads`.
         size: in bytes, reserved space included.
         changed: last modification, in seconds since 1970.
         is_active: whether a process holds its lock.
@@ -108,6 +109,23 @@ def leases(root: StoreFolder) -> list[Loose]:
     return _plain(root, "leases", LEASE)
 
 
+def uploads(root: StoreFolder) -> list[Loose]:
+    """List the sessions of uploads, and the marks of what was uploaded; each with its `.end`.
+
+    Raises:
+        StoreFault: they cannot be listed.
+
+    """
+    pattern = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
+    found = {loose.name: loose for loose in _plain(root, FOLDER, pattern)}
+    # A process that died may have left only the end.
+    return [
+        loose
+        for name, loose in found.items()
+        if name.removesuffix(END) not in found or not name.endswith(END)
+    ]
+
+
 def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loose]:
     folder = root.enter(where)
     if folder is None:
@@ -117,7 +135,7 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
         for name in folder.entries():
             status = folder.look(name) if pattern.fullmatch(name) else None
             if status is not None:
-                alive = where == "leases" and is_active(folder, name)
+                alive = where in ("leases", FOLDER) and is_active(folder, name)
                 found.append(Loose(where, name, status.st_size, status.st_mtime, alive))
     return found
 

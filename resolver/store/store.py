@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from resolver.store.leases import Lease, Leases
     from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
+    from resolver.store.uploads import Uploads
 
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -94,6 +95,13 @@ class LocalStore:
         from resolver.store.receive import Transfers  # noqa: PLC0415 - for pulls alone
 
         return Transfers(self._home, self._blobs.held)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        """What clients of a writable registry send."""
+        from resolver.store.uploads import Uploads  # noqa: PLC0415 - for `serve --writable` alone
+
+        return Uploads(self._home)
 
     @cached_property
     def _leases(self) -> Leases:
@@ -312,7 +320,12 @@ class LocalStore:
 
     # What was pulled
 
-    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
+    def name(
+        self,
+        record: PulledName,
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
+    ) -> PulledName:
         """Record a pulled name; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
@@ -322,6 +335,8 @@ class LocalStore:
             record: its content must already be in the store.
             found: digest algorithms of content that was already present. Its folders are synced,
                 since the process that added it may have died before the sync.
+            merge: combines it with what is recorded under the reference, if anything; may raise to
+                leave that as it is.
 
         Raises:
             StoreFault: it cannot be written, or its content is incomplete.
@@ -335,7 +350,7 @@ class LocalStore:
                 with root.need("blobs", algorithm) as folder:
                     folder.sync()
 
-        return self._pulled.put(record, merge=merged, check=check)
+        return self._pulled.put(record, merge=merge, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Return what was pulled under a canonical reference.

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, files, folder, leases, partials, receive
+from resolver.store import blobs, files, folder, leases, partials, receive, uploads
 from resolver.store import files as temporary
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ WATCHED = frozenset(
         "mkdir",
         "open",
         "posix_fallocate",
+        "pread",
         "preadv",
         "pwrite",
         "read",
@@ -42,7 +43,7 @@ WATCHED = frozenset(
         "write",
     ]
 )
-_MODULES = (blobs, files, folder, leases, partials, receive, temporary)
+_MODULES = (blobs, files, folder, leases, partials, receive, temporary, uploads)
 
 
 class Stopped(BaseException):

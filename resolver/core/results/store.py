@@ -85,7 +85,7 @@ class Item:
         name: the digest as text, the reference, or the path below the store.
         size: in bytes, on disk.
         kind: `manifest`, `index`, `config`, `layer`, `blob` (of unknown use), `partial`,
-            `temporary`, `lease` or `name`.
+            `temporary`, `lease`, `upload` or `name`.
 
     """
 
