@@ -531,6 +531,8 @@ class _Sending:
         except ResolverError as error:
             self.fail(error)
             return
+        finally:
+            body.close()
         with self._lock:
             self._mounted += mounted
             self._sent += not mounted

@@ -7,7 +7,7 @@ parallel ranges with a bound on what waits in memory, once for all destinations.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 #: Bytes of one parallel read, parts ahead of the writer per blob, and parts in memory in total.
 _PART: Final = 4 * 1024 * 1024
 _AHEAD: Final = 3
-_PARTS: Final = 10
+_PARTS: Final = 7
 #: Chunks that one of several destinations may be ahead of another.
 _LEAD: Final = 16
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 18
 #: Tags that are listed to find cosign's; a longer list is not read, and each tag is asked for.
 _MOST_TAGS: Final = 10_000
 #: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
@@ -540,12 +540,24 @@ class BlobBody:
         self._verifier = Verifier(blob.digest, blob.size, f"`{blob.digest}`")
         self._hashed = 0
         self._failure: ResolverError | None = None
+        self._stream = ExitStack()
+        self._chunks: Iterator[bytes] | None = None
+        self._rest = b""
+        self._position = 0
         self.sent = 0
 
+    def close(self) -> None:
+        """Close the source."""
+        self._chunks, self._rest = None, b""
+        self._stream.close()
+
     def read(self, start: int, length: int) -> Iterator[bytes]:
-        """Yield a part of the blob; see `sources.registry.upload.Body`."""
+        """Yield a part of the blob; see `sources.registry.upload.Body`.
+
+        A part that follows the last one continues the same stream.
+        """
         try:
-            yield from self._read(start, length)
+            yield from self._read(start, start + length)
         except ResolverError as error:
             self._failure = error
             raise
@@ -556,28 +568,31 @@ class BlobBody:
         if failure is not None:
             raise failure
 
-    def _read(self, start: int, length: int) -> Iterator[bytes]:
-        # What an earlier run sent was hashed by that run only.
-        position = min(start, self._hashed)
-        end = start + length
-        with self._open_at(position) as chunks:
-            for chunk in chunks:
-                after = position + len(chunk)
-                if after > self._hashed:
-                    self._verifier.update(chunk[self._hashed - position :])
-                    self._hashed = after
-                if after >= self._blob.size:
-                    # The last bytes leave only if all of them are right.
-                    self._verifier.finish()
-                part = chunk[max(start - position, 0) : max(end - position, 0)]
-                if part:
-                    self.sent += len(part)
-                    yield part
-                position = after
-                if position >= end:
-                    return
-        if position < end:
+    def _read(self, start: int, end: int) -> Iterator[bytes]:
+        if self._chunks is None or self._position != start:
+            self.close()
+            # What an earlier run sent was hashed by that run only.
+            self._position = min(start, self._hashed)
+            self._chunks = self._stream.enter_context(self._open_at(self._position))
+        while self._position < end:
+            chunk = self._rest or self._next(self._chunks)
+            limit = start if self._position < start else end
+            part, self._rest = chunk[: limit - self._position], chunk[limit - self._position :]
+            before, self._position = self._position, self._position + len(part)
+            if before >= start:
+                self.sent += len(part)
+                yield part
+
+    def _next(self, chunks: Iterator[bytes]) -> bytes:
+        """Take a chunk and hash what is new; the last one only if all of them are right."""
+        chunk = next(chunks, b"")
+        after = self._position + len(chunk)
+        if after > self._hashed:
+            self._verifier.update(chunk[self._hashed - self._position :])
+            self._hashed = after
+        if after >= self._blob.size or not chunk:
             self._verifier.finish()
+        return chunk
 
 
 class BlobReader:
@@ -643,7 +658,7 @@ class BlobReader:
         ends = [*range(start + _PART, blob.size, _PART), blob.size]
         spans = iter(zip([start, *ends[:-1]], ends, strict=True))
         line = object()
-        pending: list[Future[bytes | None]] = []
+        pending: list[Future[bytearray | None]] = []
         position = start
         try:
             while position < blob.size:
@@ -663,7 +678,7 @@ class BlobReader:
                     break
                 position += len(body)
                 for at in range(0, len(body), _CHUNK):
-                    yield body[at : at + _CHUNK]
+                    yield bytes(body[at : at + _CHUNK])
         finally:
             for future in pending:
                 if not future.cancel():
@@ -673,7 +688,7 @@ class BlobReader:
             # Ranges are not supported after all.
             yield from self._whole(blob, position)
 
-    def _part(self, blob: Descriptor, start: int, end: int) -> bytes | None:
+    def _part(self, blob: Descriptor, start: int, end: int) -> bytearray | None:
         """Read one range; None if there are no ranges."""
         body = bytearray()
         tries = RetryState(self._clock, self._stop, start)
@@ -691,7 +706,7 @@ class BlobReader:
                 return None
             except Unavailable as error:
                 tries.wait_after(error, start + len(body))
-        return bytes(body)
+        return body
 
 
 def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
