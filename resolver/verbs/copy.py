@@ -9,6 +9,7 @@ ever names something incomplete (docs/store-and-reliability.md, "Copies").
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -50,20 +51,20 @@ from resolver.verbs.copy_source import (
 from resolver.verbs.threads import DaemonPool, parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from resolver.clock import Clock
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.reference import Reference
     from resolver.core.results.copy import CopyPiece
-    from resolver.sources.registry.upload import PushHost, RegistryDestination
+    from resolver.sources.registry.upload import PushHost, RegistryDestination, Width
     from resolver.verbs.context import Context
     from resolver.verbs.copy_source import Extent
     from resolver.verbs.export.layout import LayoutWriter
 
 #: Blobs at once.
-_BLOBS: Final = 6
+_BLOBS: Final = 8
 _GRACE: Final = 1.0
 
 
@@ -76,6 +77,7 @@ class Destination(Protocol):
     name: str
     tag: str
     repository: tuple[str, str]
+    writes: Width | None
 
     def current(self, tag: str) -> Descriptor | None:
         """Return what a tag names now."""
@@ -112,6 +114,7 @@ class _ToRegistry:
         self.tag = reference.tag or ("" if reference.digest is not None else reference.name)
         self.repository = (reference.registry, reference.repository)
         self._repository = repository
+        self.writes: Width | None = repository.writes
         self.current = repository.current
         self.has = repository.has_blob
         self.send = repository.send
@@ -136,6 +139,7 @@ class _ToLayout:
         self.name = name
         self.tag = tag
         self.repository = ("", "")
+        self.writes: Width | None = None
         self._writer = writer
         self.current = writer.current
         self.has = writer.has
@@ -473,7 +477,7 @@ def execute(
     finished = [CopiedTarget(target) for target in plan.targets if target.done]
     if work:
         reader = BlobReader(context, source.content(), clock)
-        pool = DaemonPool(max(_BLOBS, context.settings.jobs // 2), "resolver-copy")
+        pool = DaemonPool(max(1, _BLOBS // len(work)), "resolver-copy")
         try:
             _send_blobs(work, reader, pool)
             for each in work:
@@ -642,11 +646,27 @@ def _send_one(needed: Sequence[tuple[_Sending, CopyPiece]], reader: BlobReader) 
     def open_at(start: int) -> AbstractContextManager[Iterator[bytes]]:
         return reader.open_at(blob, start)
 
+    # One turn for each registry, and always in the same order: destinations that share a read wait
+    # for each other, and must not wait for another blob's turn meanwhile.
+    places = {one.destination.repository[0]: one.destination.writes for one, _ in needed}
+    with ExitStack() as turns:
+        for _, writes in sorted(places.items(), key=lambda each: each[0]):
+            if writes is not None:
+                turns.enter_context(writes.request())
+        _send_to_all(blob, needed, open_at)
+
+
+def _send_to_all(
+    blob: Descriptor,
+    needed: Sequence[tuple[_Sending, CopyPiece]],
+    open_at: Callable[[int], AbstractContextManager[Iterator[bytes]]],
+) -> None:
     if len(needed) == 1:
         sending, piece = needed[0]
         sending.bring(piece, BlobBody(blob, open_at))
         return
     shared = SharedRead(open_at, len(needed))
+    defects: list[Exception] = []
 
     def bring(at: int) -> None:
         sending, piece = needed[at]
@@ -657,7 +677,6 @@ def _send_one(needed: Sequence[tuple[_Sending, CopyPiece]], reader: BlobReader) 
         finally:
             shared.leave(at)
 
-    defects: list[Exception] = []
     threads = [
         threading.Thread(target=bring, args=(at,), name="resolver-copy", daemon=True)
         for at in range(len(needed))

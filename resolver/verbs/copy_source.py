@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from resolver.verbs.context import Context, PlatformLike
 
 #: Bytes of one parallel read, parts ahead of the writer per blob, and parts in memory in total.
-_PART: Final = 4 * 1024 * 1024
-_AHEAD: Final = 3
-_PARTS: Final = 7
+_PART: Final = 2 * 1024 * 1024
+_AHEAD: Final = 4
+_PARTS: Final = 8
 #: Chunks that one of several destinations may be ahead of another.
 _LEAD: Final = 16
 _CHUNK: Final = 1 << 18

@@ -26,6 +26,7 @@ from resolver.errors import (
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
+from resolver.verbs import copy_source
 from tests.fakes.images import (
     Image,
     build_image,
@@ -224,6 +225,32 @@ def test_copy_to_two_registries_reads_the_source_once(
             assert_same(source, registry, "copy/app", wanted)
     assert len(done.targets) == 2
     assert len(source.requests("GET", "/blobs/")) == len(wanted.blobs)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_copy_to_two_repositories_of_one_registry_reads_large_blobs_once(
+    session: Session,
+    source: PushRegistry,
+    target: PushRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upload, "_FIRST_WIDTH", 1)
+    monkeypatch.setattr(copy_source, "_PART", 20_000)
+    layers = [hashlib.shake_256(b"%d" % number).digest(300_000) for number in range(6)]
+    wanted = build_image(layers=layers)
+    source.serve("team/app", "1", wanted)
+
+    copy(
+        session,
+        f"{source.host}/team/app:1",
+        f"{target.host}/one:1",
+        f"{target.host}/two:1",
+    )
+
+    assert target.complete("one", wanted.digest)
+    assert target.complete("two", wanted.digest)
+    read = sum(seen.sent for seen in source.requests("GET", "/blobs/"))
+    assert read == sum(len(blob) for blob in wanted.blobs.values())
 
 
 def test_copy_to_two_registries_completes_one_when_the_other_fails(
@@ -739,6 +766,7 @@ def test_copy_waits_as_long_as_a_registry_asks(
 SMALL = """
 import sys
 from resolver.sources.registry import upload
+from resolver.verbs import copy_source
 upload.CHUNK = 65536
 from resolver.__main__ import main
 main()
@@ -815,8 +843,6 @@ def test_copy_reads_a_large_blob_in_parallel_ranges(
     target: PushRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from resolver.verbs import copy_source
-
     monkeypatch.setattr(copy_source, "_PART", 20_000)
     wanted = big()
     source.serve("team/app", "1", wanted)

@@ -114,8 +114,8 @@ class Width:
     more than four times as long as it did at best.
     """
 
-    def __init__(self, first: int = _FIRST_WIDTH, most: int = _MOST_WIDTH) -> None:
-        self.limit = first
+    def __init__(self, first: int = 0, most: int = _MOST_WIDTH) -> None:
+        self.limit = first or _FIRST_WIDTH
         self._most = most
         self._state = threading.Condition()
         self._active = self._good = 0
@@ -168,7 +168,7 @@ class PushHost:
     def __init__(self) -> None:
         self.chunks = True
         self.whole = self.step = CHUNK
-        self.looks, self.writes = Width(8), Width()
+        self.looks, self.writes = Width(16, 64), Width()
         self._lock = threading.Lock()
         self._mounted = self._refused = 0
         self._tags: dict[str, threading.Lock] = {}
@@ -235,6 +235,11 @@ class RegistryDestination(RegistrySource):
         self._sessions = sessions
         self._clock = clock
 
+    @property
+    def writes(self) -> Width:
+        """The turns of uploads to this registry, which the caller of `send` takes."""
+        return self._host.writes
+
     # --- what is there ---------------------------------------------------------------------
 
     def current(self, name: str) -> Descriptor | None:
@@ -287,10 +292,6 @@ class RegistryDestination(RegistrySource):
             Unavailable: the registry refuses the blob, or did not answer.
             Untrusted: the source has other bytes.
         """
-        with self._host.writes.request():
-            return self._send(blob, body, mount)
-
-    def _send(self, blob: Descriptor, body: Body, mount: str) -> bool:
         session = self._recorded(blob)
         failures = 0
         while True:
