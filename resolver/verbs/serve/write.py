@@ -104,9 +104,8 @@ class PushedShelf(StoreShelf):
         """List the tags of one."""
         tags = super().tags(f"{HERE}/{repository}")
         if tags is None:
-            tags = super().tags(repository)
-        if tags is None and self._store.uploads.is_marked(repository):
-            return []
+            is_pushed = self._store.uploads.is_marked(repository)
+            tags = [] if is_pushed else super().tags(repository)
         return tags
 
     def document(self, repository: str, name: str) -> Document | None:
