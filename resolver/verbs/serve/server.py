@@ -179,7 +179,7 @@ def _exchange(
 ) -> Exchange:
     """Answer one request; return whether the connection stays open."""
     if isinstance(head, BadHead):
-        return (yield from _malformed(link, head))
+        return (yield from _send(link, None, _malformed(link, head)))
     refused = _refusal(head, names)
     if refused is not None:
         return (yield from _send(link, None, refused))
@@ -197,26 +197,22 @@ def _exchange(
         if isinstance(given.content, RegularFile):
             return (yield from _from_file(link, seen, given, given.content))
     except BadHead as error:
-        return (yield from _malformed(link, error))
+        given, seen = _malformed(link, error), _closing(head)
     except ResolverError as error:
         given, seen = refuse(head.target, error), head if body.is_over else _closing(head)
-    return (yield from _from_memory(link, seen, given, cast("bytes", given.content)))
-
-
-def _from_memory(link: Link, head: Head, given: ServerResponse, content: bytes) -> Exchange:
-    given = cut(given, _conditions(head), len(content))
-    if len(content) <= _SMALL:
-        return (yield from _send(link, head, given))
+    given = cut(given, _conditions(head), len(cast("bytes", given.content)))
+    if len(cast("bytes", given.content)) <= _SMALL:
+        return (yield from _send(link, seen, given))
     # A client that does not read must not keep it in memory: it goes into a file without a name.
     with tempfile.TemporaryFile(buffering=0) as file:
-        file.write(content)
+        file.write(cast("bytes", given.content))
         given = replace(given, content=RegularFile("", ()))
-        return (yield from _send(link, head, given, file))
+        return (yield from _send(link, seen, given, file))
 
 
-def _malformed(link: Link, error: BadHead) -> Exchange:
+def _malformed(link: Link, error: BadHead) -> ServerResponse:
     logger.debug("a request of %s is refused: %s", link.address, error)
-    return (yield from _send(link, None, problem(error.status, "UNSUPPORTED", str(error))))
+    return problem(error.status, "UNSUPPORTED", str(error))
 
 
 def _closing(head: Head) -> Head:
