@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Document
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import Manifest
-    from resolver.verbs.serve.connections import Body, Head, Waits
+    from resolver.verbs.serve.connections import Head, RequestBody, Waits
     from resolver.verbs.serve.server import Server
 
 DATA = Path(__file__).parents[1] / "data" / "quirks" / "quirks.json"
@@ -271,7 +271,9 @@ class _QuirkyWriter(Writer):
     def _quirks(self) -> Quirks:
         return self._registry.quirks
 
-    def respond(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         seen = _seen(head)
         self._registry.note(seen)
         self._registry.before(seen)
@@ -301,7 +303,7 @@ class _QuirkyWriter(Writer):
         seen.status = given.status
         return given
 
-    def _record(self, body: Body, pieces: list[bytes]) -> None:
+    def _record(self, body: RequestBody, pieces: list[bytes]) -> None:
         """Note the body of a request as it is read."""
         read = body.read
 
@@ -323,7 +325,7 @@ class _QuirkyWriter(Writer):
         rest = [pair for pair in parse_qsl(query) if pair not in ours]
         return replace(head, target=f"{path}?{urlencode(rest)}")
 
-    def _early(self, seen: Seen, body: Body) -> ServerResponse | None:
+    def _early(self, seen: Seen, body: RequestBody) -> ServerResponse | None:
         """Answer what this registry refuses before it reads anything."""
         quirks = self._quirks
         session, manifest = _SESSION.fullmatch(seen.path), _MANIFEST.fullmatch(seen.path)
@@ -385,7 +387,7 @@ class _QuirkyWriter(Writer):
             self._closed.add(identity)
         return refused
 
-    def _early_mount(self, seen: Seen, repository: str, body: Body) -> ServerResponse | None:
+    def _early_mount(self, seen: Seen, repository: str, body: RequestBody) -> ServerResponse | None:
         mounts = self._quirks.mounts
         if mounts == "refused":
             return problem(405, "UNSUPPORTED", "mounting is not supported")

@@ -24,12 +24,12 @@ from resolver.verbs.serve.api import Conditions, Later, ServerResponse, answer, 
 from resolver.verbs.serve.connections import (
     MAX_CONNECTIONS,
     BadHead,
-    Body,
     Connections,
     Exchange,
     Head,
     Link,
     Peer,
+    RequestBody,
     Waits,
 )
 from resolver.verbs.serve.shared_fetch import PartialBlobReader, RegularFile
@@ -72,7 +72,7 @@ logger = logging.getLogger(__name__)
 #: May raise `Later` when the answer would block its thread.
 Answerer = Callable[[str, str, str, Peer], ServerResponse]
 #: Answers every request of a registry that can be written to; may read the body.
-Responder = Callable[[Head, Body], "Generator[Waits | float, None, ServerResponse]"]
+Responder = Callable[[Head, RequestBody], "Generator[Waits | float, None, ServerResponse]"]
 #: Builds the error response for a target whose content cannot be sent.
 Refuser = Callable[[str, ResolverError], ServerResponse]
 #: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
@@ -183,7 +183,7 @@ def _exchange(
     refused = _refusal(head, names)
     if refused is not None:
         return (yield from _send(link, None, refused))
-    body = Body(link, head)
+    body = RequestBody(link, head)
     try:
         given = yield from respond(head, body)
         # What is left of a body would be taken for the next request.
@@ -223,7 +223,7 @@ def _closing(head: Head) -> Head:
 def _reader(link: Link, answerer: Answerer) -> Responder:
     """Answer from an answerer, and refuse everything that would change something."""
 
-    def respond(head: Head, _body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(head: Head, _body: RequestBody) -> Generator[Waits | float, None, ServerResponse]:
         if head.method in _WRITING:
             allowed = ("Allow", "GET, HEAD")
             return problem(405, "UNSUPPORTED", "this registry is read-only", allowed)

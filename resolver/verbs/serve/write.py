@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.store.uploads import Upload
-    from resolver.verbs.serve.connections import Body, Head, Waits
+    from resolver.verbs.serve.connections import Head, RequestBody, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,9 @@ class Writer:
         self._passwords = None if options.htpasswd is None else Passwords(options.htpasswd)
         self.shelf = PushedShelf(store, self._claim)
 
-    def respond(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer one request; see `server.Responder`.
 
         Raises:
@@ -196,7 +198,9 @@ class Writer:
         yield from body.drain(_DRAINED)
         return given
 
-    def route(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def route(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer a request that is allowed."""
         path, _, query = head.target.partition("?")
         path = unquote(path)
@@ -221,7 +225,7 @@ class Writer:
     # --- blobs -----------------------------------------------------------------------------
 
     def _post(
-        self, body: Body, repository: str, query: str
+        self, body: RequestBody, repository: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         """Begin an upload, mount a blob, or take a whole one."""
         parameters = parse_qs(query, keep_blank_values=True)
@@ -265,7 +269,7 @@ class Writer:
         return is_here
 
     def _session(
-        self, head: Head, body: Body, repository: str, identity: str, query: str
+        self, head: Head, body: RequestBody, repository: str, identity: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer a request for an upload."""
         repository = _repository(repository)
@@ -322,17 +326,20 @@ class Writer:
     # --- manifests -------------------------------------------------------------------------
 
     def _put_manifest(
-        self, head: Head, body: Body, repository: str, name: str, query: str
+        self, head: Head, body: RequestBody, repository: str, name: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         content = yield from body.read_all(MAX_DOCUMENT)
         if content is None:
             message = f"a manifest may have at most {MAX_DOCUMENT} bytes"
             raise Refused(413, "SIZE_INVALID", message)
-        digest = Digest.parse(name) if ":" in name else Digest("sha256", _hex("sha256", content))
+        parameters = parse_qs(query)
+        # Before the parameter `tag` was specified, clients named the algorithm of a tag like this.
+        named = name if ":" in name else parameters.get("digest", [""])[0]
+        digest = Digest.parse(named) if named else Digest.of(content)
         if _hex(digest.algorithm, content) != digest.hex:
             message = "the bytes of the manifest have another digest"
             raise Refused(400, "DIGEST_INVALID", message)
-        more = parse_qs(query).get("tag", []) if ":" in name else [name]
+        more = parameters.get("tag", []) if ":" in name else [name]
         tags = tuple(dict.fromkeys(more))
         if any(not is_tag(tag) for tag in tags):
             raise Refused(400, "TAG_INVALID", "this is not a tag")
@@ -571,13 +578,13 @@ def _parts(parsed: Index | Manifest) -> tuple[Descriptor, ...]:
     return (*parsed.layers, *(() if parsed.config is None else (parsed.config,)))
 
 
-def _receive(upload: Upload, body: Body) -> Generator[Waits, None, None]:
+def _receive(upload: Upload, body: RequestBody) -> Generator[Waits, None, None]:
     """Append a body to an upload; what has come stays if the client disconnects."""
     while piece := (yield from body.read()):
         upload.write(piece)
 
 
-def _position(head: Head, body: Body, upload: Upload, repository: str, identity: str) -> int:
+def _position(head: Head, body: RequestBody, upload: Upload, repository: str, identity: str) -> int:
     """Return where the body of a request belongs.
 
     Without `Content-Range` it follows the last completed request, since the client of one that was
