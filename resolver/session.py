@@ -971,7 +971,8 @@ class Session:
             ResolverError: the source or a destination cannot be read.
 
         """
-        from resolver.verbs.copy import CopyOptions, plan_copy  # noqa: PLC0415
+        from resolver.verbs.copy import plan_copy  # noqa: PLC0415
+        from resolver.verbs.copy_source import CopyOptions  # noqa: PLC0415
 
         options = CopyOptions(
             tuple(platforms), exact, sparse, referrers, refresh_referrers, if_absent, expect

@@ -94,7 +94,7 @@ def copy(
 
     \b
       resolver copy alpine:3.20 registry.corp/base/alpine:3.20
-      resolver copy app:1 ghcr.io/me/app:1 quay.io/me/app:1 -p linux/arm64,linux/amd64
+      resolver copy app:1 ghcr.io/me/app:1 quay.io/me/app:1 -p linux/arm64
       resolver copy --sync mirror.yaml --dry-run
     """
     from resolver.cli.inputs import size, split_platforms
@@ -128,7 +128,7 @@ def copy(
             if_absent=if_absent,
             expect=expect or "",
         )
-        refusal = over_limit(plan, most)
+        refusal = over_limit((plan,), most)
         if dry_run:
             output.show(plan, common.form)
         if refusal is not None:
@@ -207,7 +207,7 @@ def index(
 
     \b
       resolver index create ghcr.io/me/app:1 sha256:0123… sha256:4567…
-      resolver index create app:1 'app:1-build-*' --annotate org.opencontainers.image.version=1
+      resolver index create app:1 'app:1-build-*' --annotate version=1
       resolver index edit app:1 --drop linux/arm/v6 --add app:1-riscv64
     """
     from resolver.cli.inputs import split_platforms

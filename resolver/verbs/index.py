@@ -23,15 +23,8 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.copy import IndexEntry, IndexWritten, refuse_other
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ResolverError, Usage
 from resolver.values import dataclass
-from resolver.verbs.copy import (
-    CopyOptions,
-    CopySource,
-    Destinations,
-    bare,
-    execute,
-    find_referrers,
-    plan_copy,
-)
+from resolver.verbs.copy import Destinations, execute, plan_copy
+from resolver.verbs.copy_source import CopyOptions, CopySource, bare, find_referrers
 from resolver.verbs.documents import read_config, read_manifest
 from resolver.verbs.export.bundle import described, written_platform
 from resolver.verbs.threads import parallel
@@ -351,7 +344,7 @@ class _Work:
                     f"`{digest}` would be listed for `{platform}`, but its config says "
                     f"`{outcome.value}`; nothing was written",
                     "state the right platform with `--set-platform`, or use `--force`",
-                    code="contradictory-platform",
+                    code="platform-contradicted",
                     digest=str(digest),
                     platform=str(platform),
                     config=str(outcome.value),
@@ -361,7 +354,7 @@ class _Work:
                 raise Negative(
                     f"`{other}` and `{digest}` are both for `{platform}`; nothing was written",
                     "drop one with `--drop`, or use `--force`",
-                    code="duplicate-platform",
+                    code="platform-twice",
                     platform=str(platform),
                 )
 

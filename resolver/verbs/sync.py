@@ -26,11 +26,12 @@ from resolver.core.oci.reference import is_tag
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.registry.tags import chooser
-from resolver.core.results.copy import Copied, CopiedTarget, Synced
+from resolver.core.results.copy import Copied, CopiedTarget, Synced, over_limit
 from resolver.core.results.resolve import Failure
-from resolver.errors import Negative, NotFound, ResolverError
+from resolver.errors import NotFound, ResolverError
 from resolver.values import dataclass
-from resolver.verbs.copy import CopyOptions, CopySource, Destinations, execute, plan_copy
+from resolver.verbs.copy import Destinations, execute, plan_copy
+from resolver.verbs.copy_source import CopyOptions, CopySource
 from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
@@ -191,15 +192,9 @@ def sync(
             failures.append(Failure(outcome.item.source, None, outcome.value))
         else:
             plans.append(outcome.value)
-    total = sum(plan.bytes_to_send for plan in plans)
-    if max_upload is not None and total > max_upload:
-        raise Negative(
-            f"{total} bytes must be sent, but only {max_upload} are allowed",
-            "see what they are with `--dry-run`, or allow more with `--max-upload`",
-            code="copy-too-large",
-            missing=total,
-            limit=max_upload,
-        )
+    refusal = over_limit(plans, max_upload)
+    if refusal is not None:
+        raise refusal
     copies = list(_carried_out(context, plans, places, failures, dry_run=dry_run))
     return Synced(tuple(copies), tuple(failures), is_dry=dry_run)
 

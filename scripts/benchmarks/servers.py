@@ -42,29 +42,29 @@ class Server:
 
 
 @contextmanager
-def _process(script: str, *arguments: str) -> Iterator[list[int]]:
+def process(script: str, *arguments: str) -> Iterator[list[int]]:
     """Run a script of this folder that prints its ports; end it with the block."""
     words = [sys.executable, str(HERE / script), *arguments]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
         try:
-            if process.stdout is None:
+            if running.stdout is None:
                 raise SystemExit(f"error: {script} has no output")
-            line = process.stdout.readline()
+            line = running.stdout.readline()
             if not line:
                 raise SystemExit(f"error: {script} did not start")
             yield [int(port) for port in line.split()]
         finally:
-            process.kill()
+            running.kill()
 
 
 @contextmanager
 def registry(*, round_trip_ms: float = 0, bearer: bool = False) -> Iterator[Server]:
     """Start a registry, `round_trip_ms` milliseconds away."""
-    with _process("registry_process.py", *(["--bearer"] if bearer else [])) as (direct,):
+    with process("registry_process.py", *(["--bearer"] if bearer else [])) as (direct,):
         if not round_trip_ms:
             yield Server(f"127.0.0.1:{direct}", direct)
             return
-        with _process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
+        with process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
             yield Server(f"127.0.0.1:{port}", direct)
 
 
@@ -81,8 +81,8 @@ def layers(
         rate: megabytes per second that a connection to the far one carries; 0 = any.
 
     """
-    with _process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
+    with process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
         near = Server(f"127.0.0.1:{direct}", direct, f"127.0.0.1:{guarded}")
         words = ["delay_proxy.py", str(direct), str(round_trip_ms), str(rate)]
-        with _process(*words) as (port,):
+        with process(*words) as (port,):
             yield near, Server(f"127.0.0.1:{port}", direct)

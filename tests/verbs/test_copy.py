@@ -735,37 +735,50 @@ def test_copy_waits_as_long_as_a_registry_asks(
 # Large blobs
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_copy_continues_an_upload_that_another_run_began(
-    tmp_path: Path, source: PushRegistry, target: PushRegistry
+#: Runs the command line with chunks of 64 KiB.
+SMALL = """
+import sys
+from resolver.sources.registry import upload
+upload.CHUNK = 65536
+from resolver.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_copy_killed_in_an_upload_continues_it_where_the_registry_kept_it(
+    tmp_path: Path, source: PushRegistry, target: PushRegistry, *, forgets: bool
 ) -> None:
     wanted = big()
+    layer = max(len(blob) for blob in wanted.blobs.values())
     source.serve("team/app", "1", wanted)
-    place = f"{source.host}/team/app:1", f"{target.host}/copy/app:1"
-    patches = 0
+    target.quirks.forgets = forgets
+    words = [
+        *(sys.executable, "-c", SMALL, "copy", "--store", str(tmp_path / "store")),
+        *(f"{source.host}/team/app:1", f"{target.host}/copy/app:1"),
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def die(seen: Seen) -> Reply | None:
-        nonlocal patches
-        if seen.method != "PATCH":
-            return None
-        patches += 1
-        if patches < 3:
+    def kill(seen: Seen) -> Reply | None:
+        if seen.method != "PATCH" or len(target.requests("PATCH")) < 3:
             return None
         target.cut(seen, 10_000)
-        raise KeyboardInterrupt
+        os.kill(process.pid, signal.SIGKILL)
+        return Reply(silent=True)
 
-    killed = _Killed(target, die)
-    with Session(tmp_path / "store") as first:
-        killed.run(lambda: copy(first, *place))
+    restore = _intercept(target, kill)
+    process.communicate(timeout=60)
+    restore()
+    assert process.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "store" / "pushes").iterdir())) == 1
     sent, begun = target.sent("PATCH"), len(target.requests("POST"))
-    with Session(tmp_path / "store") as second:
-        copy(second, *place)
+
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
 
     assert target.complete("copy/app", wanted.digest)
-    layer = next(len(blob) for blob in wanted.blobs.values() if len(blob) > 100_000)
-    again = target.sent("PATCH") - sent
-    assert again == layer - 2 * 65_536 - 10_000
-    assert len(target.requests("POST")) - begun <= 1  # the config's
+    kept = 0 if forgets else 2 * 65_536 + 10_000
+    assert target.sent("PATCH") - sent == layer - kept
+    assert len(target.requests("POST")) - begun <= 1 + forgets  # the config's, and a new session
     assert list((tmp_path / "store" / "pushes").iterdir()) == []
 
 
@@ -841,30 +854,6 @@ def test_copy_never_completes_a_blob_with_wrong_bytes(
 # Killed
 
 
-class _Killed:
-    """Ends a copy in the middle, as if the process had died."""
-
-    def __init__(self, registry: PushRegistry, at: Any) -> None:
-        self.registry = registry
-        self.dead = False
-
-        def act(seen: Seen) -> Reply | None:
-            if self.dead:
-                return Reply(silent=True)
-            try:
-                return at(seen)
-            except KeyboardInterrupt:
-                self.dead = True
-                return Reply(silent=True)
-
-        self._restore = _intercept(registry, act)
-
-    def run(self, work: Any) -> None:
-        with pytest.raises(ResolverError):
-            work()
-        self._restore()
-
-
 def _intercept(registry: PushRegistry, act: Any) -> Any:
     original = registry.shelves.push
     registry.shelves.push = lambda seen: act(seen) or original(seen)
@@ -877,7 +866,7 @@ def _intercept(registry: PushRegistry, act: Any) -> Any:
 
 def test_copy_killed_at_every_request_leaves_no_incomplete_tag(tmp_path: Path) -> None:
     """The process is killed with SIGKILL while its n-th request is answered, for every n."""
-    wanted = image("linux/amd64", "linux/arm64")
+    wanted = build_index([build_image()])
     store = tmp_path / "store"
     with PushRegistry() as source, PushRegistry() as target:
         source.serve("team/app", "1", wanted)
@@ -894,7 +883,7 @@ def test_copy_killed_at_every_request_leaves_no_incomplete_tag(tmp_path: Path) -
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
             def kill(
-                seen: Seen, process: Any = process, begun: int = begun, number: int = number
+                _seen: Seen, process: Any = process, begun: int = begun, number: int = number
             ) -> Reply | None:
                 if len(target.log) - begun == number:
                     os.kill(process.pid, signal.SIGKILL)

@@ -248,15 +248,16 @@ def plan_pieces(
     return tuple(pieces.values())
 
 
-def over_limit(plan: CopyPlan, limit: int | None) -> Negative | None:
-    """Return the refusal of a copy that sends more bytes than allowed; None if it fits."""
-    if limit is None or plan.bytes_to_send <= limit:
+def over_limit(plans: Iterable[CopyPlan], limit: int | None) -> Negative | None:
+    """Return the refusal of copies that send more bytes than allowed; None if they fit."""
+    total = sum(plan.bytes_to_send for plan in plans)
+    if limit is None or total <= limit:
         return None
     return Negative(
-        f"{plan.bytes_to_send} bytes must be sent, but only {limit} are allowed",
+        f"{total} bytes must be sent, but only {limit} are allowed",
         "see what they are with `--dry-run`, or allow more with `--max-upload`",
         code="copy-too-large",
-        missing=plan.bytes_to_send,
+        missing=total,
         limit=limit,
     )
 
