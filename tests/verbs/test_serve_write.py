@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -32,7 +33,6 @@ from tests.verbs.exports import AMD64, ARM64, app, stocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from resolver.verbs.serve.server import Server
     from tests.fakes.images import Image
@@ -757,6 +757,27 @@ def test_second_request_takes_an_upload_over(store: LocalStore) -> None:
     assert store.load(Digest.parse(digest_of(b"onetwo"))) == b"onetwo"
 
 
+def test_clients_that_stop_in_a_body_delay_no_other(server: Server, client: Pusher) -> None:
+    host, _, port = server.address.rpartition(":")
+    before = len(list(FILES.iterdir()))
+    # More than there are threads that answer.
+    links = []
+    for _ in range(100):
+        location = client.begin(REPOSITORY).location
+        link = socket.create_connection((host, int(port)), timeout=20)
+        link.sendall(f"{HEAD.format('PATCH', location)}Content-Length: 100\r\n\r\nabc".encode())
+        links.append((link, location))
+
+    client.image(REPOSITORY, "1", build_image(AMD64))
+
+    for link, location in links:
+        link.shutdown(socket.SHUT_WR)
+        assert link.recv(1) == b""
+        link.close()
+        assert client.ask("GET", location).headers["range"] == "0-2"
+    assert len(list(FILES.iterdir())) <= before + 10
+
+
 def test_two_servers_share_a_store(store: LocalStore) -> None:
     image = build_image(AMD64)
     other = LocalStore(store.root, fsync=False)
@@ -1015,6 +1036,7 @@ def raw(server: Server, request: bytes) -> bytes:
         return b"".join(iter(lambda: link.recv(65_536), b""))
 
 
+FILES = Path("/proc/self/fd")
 HEAD = "{} {} HTTP/1.1\r\nHost: localhost\r\n"
 
 
