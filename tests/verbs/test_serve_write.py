@@ -778,6 +778,21 @@ def test_clients_that_stop_in_a_body_delay_no_other(server: Server, client: Push
     assert len(list(FILES.iterdir())) <= before + 10
 
 
+def test_look_at_an_upload_does_not_end_the_request_that_writes(
+    server: Server, client: Pusher
+) -> None:
+    location = client.begin(REPOSITORY).location
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as link:
+        link.sendall(f"{HEAD.format('PATCH', location)}Content-Length: 6\r\n\r\nabc".encode())
+        while client.ask("GET", location).headers["range"] != "0-2":
+            pass
+        link.sendall(b"def")
+
+        assert link.recv(65_536).startswith(b"HTTP/1.1 202 ")
+    assert client.ask("GET", location).headers["range"] == "0-5"
+
+
 def test_two_servers_share_a_store(store: LocalStore) -> None:
     image = build_image(AMD64)
     other = LocalStore(store.root, fsync=False)

@@ -127,6 +127,10 @@ class PushedShelf(StoreShelf):
             file = self.file(digest)
             if file is not None:
                 return file
+        return self.needed_blob(repository, digest)
+
+    def needed_blob(self, repository: str, digest: Digest) -> RegularFile | None:
+        """Find a blob that belongs to a manifest."""
         return super().blob(f"{HERE}/{repository}", digest) or super().blob(repository, digest)
 
     def referrers(self, repository: str, digest: Digest) -> list[Document]:
@@ -273,13 +277,16 @@ class Writer:
     ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer a request for an upload."""
         repository = _repository(repository)
+        if head.method in ("GET", "HEAD"):
+            # A look does not end the request that writes.
+            size = self._store.uploads.size(repository, identity)
+            if size is not None:
+                return _state(204, repository, identity, size)
         upload = self._store.uploads.resume(repository, identity)
         if upload is None:
             raise Refused(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
         try:
             match head.method:
-                case "GET" | "HEAD":
-                    return _state(204, repository, identity, upload.size)
                 case "DELETE":
                     upload.remove()
                     return ServerResponse(204, ())
@@ -313,14 +320,11 @@ class Writer:
     def _delete_blob(self, repository: str, name: str) -> ServerResponse:
         """Take a blob from a repository; `gc` removes its bytes when nothing needs them."""
         digest = Digest.parse(name)
-        if self.shelf.blob(repository, digest) is None:
-            raise Refused(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
-        was_marked = self._store.uploads.unmark(repository, digest)
-        if self.shelf.blob(repository, digest) is not None:
-            if was_marked:
-                self._store.uploads.mark(repository, digest)
+        if self.shelf.needed_blob(repository, digest) is not None:
             message = "a manifest needs this blob: delete the manifest first"
             raise Refused(405, "UNSUPPORTED", message, ("Allow", "GET, HEAD"))
+        if not self._store.uploads.unmark(repository, digest):
+            raise Refused(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
         return ServerResponse(202, ())
 
     # --- manifests -------------------------------------------------------------------------
