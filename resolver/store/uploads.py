@@ -167,8 +167,10 @@ class Upload:
             self._remove()
 
     def remove(self) -> None:
-        """Remove the session and its bytes."""
+        """Remove the session and its bytes, unless it has ended."""
         with self._guard:
+            if self._is_closed:
+                return
             self._is_closed = True
         self._remove()
 
@@ -229,6 +231,24 @@ class Uploads:
         upload = self._made(name, descriptor, path, 0)
         upload.begin(0, algorithm)
         return identity, upload
+
+    def size(self, repository: str, identity: str) -> int | None:
+        """Count the bytes of a session, also while a request writes to it; None if it is absent.
+
+        Raises:
+            StoreFault: the store cannot be read.
+
+        """
+        root = self._home.open()
+        if root is None:
+            return None
+        with root:
+            folder = root.enter(FOLDER)
+            if folder is None:
+                return None
+            with folder:
+                status = folder.look(_session(repository, identity))
+        return None if status is None or not stat.S_ISREG(status.st_mode) else status.st_size
 
     def resume(self, repository: str, identity: str) -> Upload | None:
         """Open a session for another request; one that still writes to it in this process ends.

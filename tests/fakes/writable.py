@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Document
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import Manifest
-    from resolver.verbs.serve.connections import Body, Head, Waits
+    from resolver.verbs.serve.connections import Head, RequestBody, Waits
     from resolver.verbs.serve.server import Server
 
 DATA = Path(__file__).parents[1] / "data" / "quirks" / "quirks.json"
@@ -271,11 +271,14 @@ class _QuirkyWriter(Writer):
     def _quirks(self) -> Quirks:
         return self._registry.quirks
 
-    def respond(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         seen = _seen(head)
         self._registry.note(seen)
         self._registry.before(seen)
-        self._record(body, seen)
+        pieces: list[bytes] = []
+        self._record(body, pieces)
         session = _SESSION.fullmatch(seen.path)
         try:
             reply = self._registry.refusal(seen)
@@ -285,7 +288,8 @@ class _QuirkyWriter(Writer):
             else:
                 yield from body.drain(_MANY)
                 given = early
-            given = given if reply is not None else self._changed(seen, given)
+            if reply is None:
+                given = self._changed(seen, given, body.received)
         except (GeneratorExit, OSError):
             if session is not None and self._quirks.forgets:
                 upload = self._store.uploads.resume(session[1], session[2])
@@ -294,18 +298,19 @@ class _QuirkyWriter(Writer):
                     self._store.uploads.leave(upload)
             raise
         finally:
+            seen.body = b"".join(pieces)
             seen.done = True
         seen.status = given.status
         return given
 
-    def _record(self, body: Body, seen: Seen) -> None:
+    def _record(self, body: RequestBody, pieces: list[bytes]) -> None:
         """Note the body of a request as it is read."""
         read = body.read
 
         def recorded() -> Generator[Waits, None, bytes]:
             piece = yield from read()
-            seen.body += piece
-            if self._quirks.cut and not self._is_cut and len(seen.body) > self._quirks.cut:
+            pieces.append(piece)
+            if self._quirks.cut and not self._is_cut and body.received > self._quirks.cut:
                 self._is_cut = True
                 raise ConnectionResetError("cut as a quirk")
             return piece
@@ -320,7 +325,7 @@ class _QuirkyWriter(Writer):
         rest = [pair for pair in parse_qsl(query) if pair not in ours]
         return replace(head, target=f"{path}?{urlencode(rest)}")
 
-    def _early(self, seen: Seen, body: Body) -> ServerResponse | None:
+    def _early(self, seen: Seen, body: RequestBody) -> ServerResponse | None:
         """Answer what this registry refuses before it reads anything."""
         quirks = self._quirks
         session, manifest = _SESSION.fullmatch(seen.path), _MANIFEST.fullmatch(seen.path)
@@ -382,7 +387,7 @@ class _QuirkyWriter(Writer):
             self._closed.add(identity)
         return refused
 
-    def _early_mount(self, seen: Seen, repository: str, body: Body) -> ServerResponse | None:
+    def _early_mount(self, seen: Seen, repository: str, body: RequestBody) -> ServerResponse | None:
         mounts = self._quirks.mounts
         if mounts == "refused":
             return problem(405, "UNSUPPORTED", "mounting is not supported")
@@ -433,7 +438,7 @@ class _QuirkyWriter(Writer):
                 raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"`{missing}` is unknown")
         return super().put(repository, document, parsed, tags, expected)
 
-    def _changed(self, seen: Seen, given: ServerResponse) -> ServerResponse:
+    def _changed(self, seen: Seen, given: ServerResponse, received: int) -> ServerResponse:
         """Change an answer to what this registry says."""
         quirks = self._quirks
         status, headers = given.status, dict(given.headers)
@@ -454,7 +459,7 @@ class _QuirkyWriter(Writer):
         if seen.method == "PATCH" and status in (201, 202):
             status = quirks.patch
             end = headers["Range"].rpartition("-")[2]
-            headers["Range"] = quirks.range.format(end=end, length=max(len(seen.body) - 1, 0))
+            headers["Range"] = quirks.range.format(end=end, length=max(received - 1, 0))
         return replace(given, status=status, headers=tuple(headers.items()))
 
 

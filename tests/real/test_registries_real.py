@@ -21,6 +21,7 @@ from tests.fakes.images import build_image, build_index, build_layer, from_dict
 from tests.fakes.pushes import Pusher, digest_of
 from tests.fakes.writable import QuirkRow, Quirks, WritableRegistry, rows
 from tests.processes import ROOT
+from tests.real.layouts import write_layout
 from tests.verbs.test_serve_write import referrer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.images import Image
+    from tests.fakes.messages import Seen
 
 pytestmark = pytest.mark.real
 
@@ -230,6 +232,59 @@ def test_quirk_is_survived_as_the_page_says(row: QuirkRow, tmp_path: Path) -> No
         # Another version of another tool may do something else.
         if found(name) == version:
             assert measure(row, name, tmp_path / name / "again") == expected, name
+
+
+#: Of a blob that is sent in two chunks.
+LARGE = random.Random(2).randbytes(80 << 20)
+
+
+def large(folder: Path) -> tuple[str, Image]:
+    """Write a layout with an image of one large layer."""
+    made = build_image("linux/amd64", [LARGE])
+    return f"oci:{write_layout(folder / 'layout', {'1': made})}:1", made
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_copy_that_was_killed_continues_its_upload(tmp_path: Path, forgets: bool) -> None:
+    source, made = large(tmp_path)
+    killed: list[subprocess.Popen[bytes]] = []
+
+    def kill_at_the_second_chunk(seen: Seen) -> None:
+        if seen.method == "PATCH" and not seen.headers["content-range"].startswith("0-") and killed:
+            killed.pop().kill()
+
+    with WritableRegistry(tmp_path / "target", Quirks(forgets=forgets)) as target:
+        target.before = kill_at_the_second_chunk
+        words = ours(source, f"{target.host}/{REPOSITORY}:1", False)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE) as process:
+            killed.append(process)
+            process.communicate(timeout=100)
+        assert process.returncode == -9
+        client = Pusher(target.host)
+        assert client.ask("HEAD", f"/v2/{REPOSITORY}/manifests/1").status == 404
+        target.restart()
+        before = target.sent("PATCH", "PUT")
+
+        done = run(words, tmp_path)
+
+        assert done.returncode == 0, done.stderr
+        sent = target.sent("PATCH", "PUT") - before
+        expected = len(LARGE) if forgets else len(LARGE) - (64 << 20)
+        assert expected <= sent < expected + 10_000
+        assert client.ask("GET", f"/v2/{REPOSITORY}/manifests/1").body == made.body
+
+
+def test_copy_continues_where_its_connection_was_cut(tmp_path: Path) -> None:
+    source, made = large(tmp_path)
+    with WritableRegistry(tmp_path / "target", Quirks(cut=20_000_000)) as target:
+        done = run(ours(source, f"{target.host}/{REPOSITORY}:1", False), tmp_path)
+
+        assert done.returncode == 0, done.stderr
+        # What was on its way when the connection was cut is sent again, and nothing else.
+        assert target.sent("PATCH", "PUT") < len(LARGE) + (8 << 20)
+        got = Pusher(target.host).ask("GET", f"/v2/{REPOSITORY}/manifests/1")
+        assert got.body == made.body
 
 
 def test_page_has_each_quirk_once() -> None:

@@ -185,6 +185,27 @@ def test_upload_that_does_not_match_is_removed(store: LocalStore) -> None:
         upload.write(b"more")
 
 
+@pytest.mark.parametrize("ending", ["finish", "remove", "leave"])
+def test_ended_upload_touches_no_other_file(store: LocalStore, ending: str) -> None:
+    _, upload = store.uploads.begin(REPOSITORY)
+    upload.write(BODY)
+    match ending:
+        case "finish":
+            upload.finish(BLOB.digest)
+        case "remove":
+            upload.remove()
+        case _:
+            store.uploads.leave(upload)
+    # It has the number of the file that was closed.
+    with (store.root / "version").open("rb") as other:
+        upload.remove()
+        upload.close()
+        store.uploads.leave(upload)
+
+        assert other.read() == b"1\n"
+    assert len(list((store.root / "uploads").iterdir())) == (1 if ending == "leave" else 0)
+
+
 def test_session_is_bound_to_its_repository(store: LocalStore) -> None:
     identity, upload = store.uploads.begin(REPOSITORY)
     store.uploads.leave(upload)

@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -25,11 +27,12 @@ from resolver.verbs.serve.serve import serve_store, serve_writable
 from resolver.verbs.serve.write import WriteOptions
 from tests.fakes.images import build_image, build_index, from_dict, multi_platform, named_by
 from tests.fakes.pushes import BINARY, Pusher, digest_of, with_query
+from tests.real.layouts import write_layout
+from tests.store.images import pull
 from tests.verbs.exports import AMD64, ARM64, app, stocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from resolver.verbs.serve.server import Server
     from tests.fakes.images import Image
@@ -319,6 +322,21 @@ def test_push_manifest_by_digest_with_tags(client: Pusher) -> None:
     assert (got.status, got.headers["oci-tag"].split(", ")) == (201, tags)
     listed = client.ask("GET", f"/v2/{REPOSITORY}/tags/list").json
     assert listed == {"name": REPOSITORY, "tags": sorted(tags)}
+
+
+def test_push_manifest_by_tag_with_its_digest(client: Pusher) -> None:
+    image = named_by(build_image(AMD64), "sha512")
+    for blob in image.blobs.values():
+        client.blob(REPOSITORY, blob)
+
+    query = f"?digest={image.digest}"
+    got = client.manifest(REPOSITORY, "1.0", image.body, image.media_type, query)
+    other = client.manifest(REPOSITORY, "1.0", image.body, image.media_type, f"?digest={UNKNOWN}")
+
+    assert (got.status, got.headers["docker-content-digest"]) == (201, image.digest)
+    assert (other.status, other.code) == (400, "DIGEST_INVALID")
+    head = client.ask("HEAD", manifest_path("1.0"))
+    assert head.headers["docker-content-digest"] == image.digest
 
 
 @pytest.mark.parametrize("docker", [False, True])
@@ -627,6 +645,26 @@ def test_pushed_image_is_read_by_every_command(tmp_path: Path) -> None:
         assert Pusher(server.address).ask("GET", path).body == image.body
 
 
+def test_sha512_image_is_copied_between_layouts_and_the_registry(tmp_path: Path) -> None:
+    image = named_by(build_image(AMD64), "sha512")
+    source = write_layout(tmp_path / "source", {"1": image})
+    with (
+        serve_writable(LocalStore(tmp_path / "registry", fsync=False)) as server,
+        Session(tmp_path / "store", environment={"HOME": str(tmp_path)}) as session,
+    ):
+        name = f"{server.address}/{REPOSITORY}:1"
+        there = session.copy(session.plan_copy(f"oci:{source}:1", [name]))
+        back = session.copy(session.plan_copy(name, [f"oci:{tmp_path}/target:1"]))
+        held = Pusher(server.address).ask("GET", manifest_path("1"))
+
+    assert (there.failures, back.failures) == ((), ())
+    assert held.headers["docker-content-digest"] == image.digest
+    algorithm, _, digits = image.digest.partition(":")
+    assert (tmp_path / "target" / "blobs" / algorithm / digits).read_bytes() == image.body
+    entry = json.loads((tmp_path / "target" / "index.json").read_text())["manifests"][0]
+    assert entry["digest"] == image.digest
+
+
 # --- sessions and the store ----------------------------------------------------------------
 
 
@@ -719,6 +757,42 @@ def test_second_request_takes_an_upload_over(store: LocalStore) -> None:
     assert store.load(Digest.parse(digest_of(b"onetwo"))) == b"onetwo"
 
 
+def test_clients_that_stop_in_a_body_delay_no_other(server: Server, client: Pusher) -> None:
+    host, _, port = server.address.rpartition(":")
+    before = len(list(FILES.iterdir()))
+    # More than there are threads that answer.
+    links = []
+    for _ in range(100):
+        location = client.begin(REPOSITORY).location
+        link = socket.create_connection((host, int(port)), timeout=20)
+        link.sendall(f"{HEAD.format('PATCH', location)}Content-Length: 100\r\n\r\nabc".encode())
+        links.append((link, location))
+
+    client.image(REPOSITORY, "1", build_image(AMD64))
+
+    for link, location in links:
+        link.shutdown(socket.SHUT_WR)
+        assert link.recv(1) == b""
+        link.close()
+        assert client.ask("GET", location).headers["range"] == "0-2"
+    assert len(list(FILES.iterdir())) <= before + 10
+
+
+def test_look_at_an_upload_does_not_end_the_request_that_writes(
+    server: Server, client: Pusher
+) -> None:
+    location = client.begin(REPOSITORY).location
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as link:
+        link.sendall(f"{HEAD.format('PATCH', location)}Content-Length: 6\r\n\r\nabc".encode())
+        while client.ask("GET", location).headers["range"] != "0-2":
+            pass
+        link.sendall(b"def")
+
+        assert link.recv(65_536).startswith(b"HTTP/1.1 202 ")
+    assert client.ask("GET", location).headers["range"] == "0-5"
+
+
 def test_two_servers_share_a_store(store: LocalStore) -> None:
     image = build_image(AMD64)
     other = LocalStore(store.root, fsync=False)
@@ -787,6 +861,24 @@ def test_untagged_manifest_is_kept_for_its_time(
     assert store.load(Digest.parse(image.digest)) is None
     assert store.pulled(f"localhost/{REPOSITORY}:tagged") is not None
     assert store.verify(full=True).is_sound
+
+
+@pytest.mark.parametrize(("known", "new", "expires"), [(0, 9, 0), (9, 0, 0), (5, 9, 9), (9, 5, 9)])
+def test_name_expires_when_the_later_of_two_pushes_does(
+    store: LocalStore, known: int, new: int, expires: int
+) -> None:
+    image = build_image(AMD64)
+    pull(store, "localhost/app:1", image)
+    pulled = store.pulled("localhost/app:1")
+    assert pulled is not None
+    name = f"localhost/app@{image.digest}"
+
+    for each in (known, new):
+        store.name(replace(pulled, reference=name, expires=each))
+
+    record = store.pulled(name)
+    assert record is not None
+    assert record.expires == expires
 
 
 def test_referrer_is_kept_as_long_as_its_subject(
@@ -959,6 +1051,7 @@ def raw(server: Server, request: bytes) -> bytes:
         return b"".join(iter(lambda: link.recv(65_536), b""))
 
 
+FILES = Path("/proc/self/fd")
 HEAD = "{} {} HTTP/1.1\r\nHost: localhost\r\n"
 
 

@@ -225,7 +225,7 @@ class Link:
         self.sock.close()
 
 
-class Body:
+class RequestBody:
     """The body of a request, read as it comes; a GET or HEAD has none.
 
     Attributes:

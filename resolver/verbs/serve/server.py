@@ -24,12 +24,12 @@ from resolver.verbs.serve.api import Conditions, Later, ServerResponse, answer, 
 from resolver.verbs.serve.connections import (
     MAX_CONNECTIONS,
     BadHead,
-    Body,
     Connections,
     Exchange,
     Head,
     Link,
     Peer,
+    RequestBody,
     Waits,
 )
 from resolver.verbs.serve.shared_fetch import PartialBlobReader, RegularFile
@@ -72,7 +72,7 @@ logger = logging.getLogger(__name__)
 #: May raise `Later` when the answer would block its thread.
 Answerer = Callable[[str, str, str, Peer], ServerResponse]
 #: Answers every request of a registry that can be written to; may read the body.
-Responder = Callable[[Head, Body], "Generator[Waits | float, None, ServerResponse]"]
+Responder = Callable[[Head, RequestBody], "Generator[Waits | float, None, ServerResponse]"]
 #: Builds the error response for a target whose content cannot be sent.
 Refuser = Callable[[str, ResolverError], ServerResponse]
 #: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
@@ -179,11 +179,11 @@ def _exchange(
 ) -> Exchange:
     """Answer one request; return whether the connection stays open."""
     if isinstance(head, BadHead):
-        return (yield from _malformed(link, head))
+        return (yield from _send(link, None, _malformed(link, head)))
     refused = _refusal(head, names)
     if refused is not None:
         return (yield from _send(link, None, refused))
-    body = Body(link, head)
+    body = RequestBody(link, head)
     try:
         given = yield from respond(head, body)
         # What is left of a body would be taken for the next request.
@@ -197,26 +197,22 @@ def _exchange(
         if isinstance(given.content, RegularFile):
             return (yield from _from_file(link, seen, given, given.content))
     except BadHead as error:
-        return (yield from _malformed(link, error))
+        given, seen = _malformed(link, error), _closing(head)
     except ResolverError as error:
         given, seen = refuse(head.target, error), head if body.is_over else _closing(head)
-    return (yield from _from_memory(link, seen, given, cast("bytes", given.content)))
-
-
-def _from_memory(link: Link, head: Head, given: ServerResponse, content: bytes) -> Exchange:
-    given = cut(given, _conditions(head), len(content))
-    if len(content) <= _SMALL:
-        return (yield from _send(link, head, given))
+    given = cut(given, _conditions(head), len(cast("bytes", given.content)))
+    if len(cast("bytes", given.content)) <= _SMALL:
+        return (yield from _send(link, seen, given))
     # A client that does not read must not keep it in memory: it goes into a file without a name.
     with tempfile.TemporaryFile(buffering=0) as file:
-        file.write(content)
+        file.write(cast("bytes", given.content))
         given = replace(given, content=RegularFile("", ()))
-        return (yield from _send(link, head, given, file))
+        return (yield from _send(link, seen, given, file))
 
 
-def _malformed(link: Link, error: BadHead) -> Exchange:
+def _malformed(link: Link, error: BadHead) -> ServerResponse:
     logger.debug("a request of %s is refused: %s", link.address, error)
-    return (yield from _send(link, None, problem(error.status, "UNSUPPORTED", str(error))))
+    return problem(error.status, "UNSUPPORTED", str(error))
 
 
 def _closing(head: Head) -> Head:
@@ -227,7 +223,7 @@ def _closing(head: Head) -> Head:
 def _reader(link: Link, answerer: Answerer) -> Responder:
     """Answer from an answerer, and refuse everything that would change something."""
 
-    def respond(head: Head, _body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(head: Head, _body: RequestBody) -> Generator[Waits | float, None, ServerResponse]:
         if head.method in _WRITING:
             allowed = ("Allow", "GET, HEAD")
             return problem(405, "UNSUPPORTED", "this registry is read-only", allowed)

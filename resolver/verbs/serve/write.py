@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.store.uploads import Upload
-    from resolver.verbs.serve.connections import Body, Head, Waits
+    from resolver.verbs.serve.connections import Head, RequestBody, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,8 @@ class PushedShelf(StoreShelf):
         """List the tags of one."""
         tags = super().tags(f"{HERE}/{repository}")
         if tags is None:
-            tags = super().tags(repository)
-        if tags is None and self._store.uploads.is_marked(repository):
-            return []
+            is_pushed = self._store.uploads.is_marked(repository)
+            tags = [] if is_pushed else super().tags(repository)
         return tags
 
     def document(self, repository: str, name: str) -> Document | None:
@@ -128,6 +127,10 @@ class PushedShelf(StoreShelf):
             file = self.file(digest)
             if file is not None:
                 return file
+        return self.needed_blob(repository, digest)
+
+    def needed_blob(self, repository: str, digest: Digest) -> RegularFile | None:
+        """Find a blob that belongs to a manifest."""
         return super().blob(f"{HERE}/{repository}", digest) or super().blob(repository, digest)
 
     def referrers(self, repository: str, digest: Digest) -> list[Document]:
@@ -172,7 +175,9 @@ class Writer:
         self._passwords = None if options.htpasswd is None else Passwords(options.htpasswd)
         self.shelf = PushedShelf(store, self._claim)
 
-    def respond(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def respond(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer one request; see `server.Responder`.
 
         Raises:
@@ -197,7 +202,9 @@ class Writer:
         yield from body.drain(_DRAINED)
         return given
 
-    def route(self, head: Head, body: Body) -> Generator[Waits | float, None, ServerResponse]:
+    def route(
+        self, head: Head, body: RequestBody
+    ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer a request that is allowed."""
         path, _, query = head.target.partition("?")
         path = unquote(path)
@@ -222,7 +229,7 @@ class Writer:
     # --- blobs -----------------------------------------------------------------------------
 
     def _post(
-        self, body: Body, repository: str, query: str
+        self, body: RequestBody, repository: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         """Begin an upload, mount a blob, or take a whole one."""
         parameters = parse_qs(query, keep_blank_values=True)
@@ -266,17 +273,20 @@ class Writer:
         return is_here
 
     def _session(
-        self, head: Head, body: Body, repository: str, identity: str, query: str
+        self, head: Head, body: RequestBody, repository: str, identity: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         """Answer a request for an upload."""
         repository = _repository(repository)
+        if head.method in ("GET", "HEAD"):
+            # A look does not end the request that writes.
+            size = self._store.uploads.size(repository, identity)
+            if size is not None:
+                return _state(204, repository, identity, size)
         upload = self._store.uploads.resume(repository, identity)
         if upload is None:
             raise Refused(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
         try:
             match head.method:
-                case "GET" | "HEAD":
-                    return _state(204, repository, identity, upload.size)
                 case "DELETE":
                     upload.remove()
                     return ServerResponse(204, ())
@@ -310,30 +320,30 @@ class Writer:
     def _delete_blob(self, repository: str, name: str) -> ServerResponse:
         """Take a blob from a repository; `gc` removes its bytes when nothing needs them."""
         digest = Digest.parse(name)
-        if self.shelf.blob(repository, digest) is None:
-            raise Refused(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
-        was_marked = self._store.uploads.unmark(repository, digest)
-        if self.shelf.blob(repository, digest) is not None:
-            if was_marked:
-                self._store.uploads.mark(repository, digest)
+        if self.shelf.needed_blob(repository, digest) is not None:
             message = "a manifest needs this blob: delete the manifest first"
             raise Refused(405, "UNSUPPORTED", message, ("Allow", "GET, HEAD"))
+        if not self._store.uploads.unmark(repository, digest):
+            raise Refused(404, "BLOB_UNKNOWN", "there is no such blob in this repository")
         return ServerResponse(202, ())
 
     # --- manifests -------------------------------------------------------------------------
 
     def _put_manifest(
-        self, head: Head, body: Body, repository: str, name: str, query: str
+        self, head: Head, body: RequestBody, repository: str, name: str, query: str
     ) -> Generator[Waits | float, None, ServerResponse]:
         content = yield from body.read_all(MAX_DOCUMENT)
         if content is None:
             message = f"a manifest may have at most {MAX_DOCUMENT} bytes"
             raise Refused(413, "SIZE_INVALID", message)
-        digest = Digest.parse(name) if ":" in name else Digest("sha256", _hex("sha256", content))
+        parameters = parse_qs(query)
+        # Before the parameter `tag` was specified, clients named the algorithm of a tag like this.
+        named = name if ":" in name else parameters.get("digest", [""])[0]
+        digest = Digest.parse(named) if named else Digest.of(content)
         if _hex(digest.algorithm, content) != digest.hex:
             message = "the bytes of the manifest have another digest"
             raise Refused(400, "DIGEST_INVALID", message)
-        more = parse_qs(query).get("tag", []) if ":" in name else [name]
+        more = parameters.get("tag", []) if ":" in name else [name]
         tags = tuple(dict.fromkeys(more))
         if any(not is_tag(tag) for tag in tags):
             raise Refused(400, "TAG_INVALID", "this is not a tag")
@@ -572,13 +582,13 @@ def _parts(parsed: Index | Manifest) -> tuple[Descriptor, ...]:
     return (*parsed.layers, *(() if parsed.config is None else (parsed.config,)))
 
 
-def _receive(upload: Upload, body: Body) -> Generator[Waits, None, None]:
+def _receive(upload: Upload, body: RequestBody) -> Generator[Waits, None, None]:
     """Append a body to an upload; what has come stays if the client disconnects."""
     while piece := (yield from body.read()):
         upload.write(piece)
 
 
-def _position(head: Head, body: Body, upload: Upload, repository: str, identity: str) -> int:
+def _position(head: Head, body: RequestBody, upload: Upload, repository: str, identity: str) -> int:
     """Return where the body of a request belongs.
 
     Without `Content-Range` it follows the last completed request, since the client of one that was
