@@ -36,8 +36,8 @@ content  1 image, 1 attestation
 left out 4 images, 2 attestations of the index (`-p all` takes every entry)
 to send  189 kB
 
-NAME         TAG  PRESENT  TO MOUNT  TO SEND     REQUESTS
-oci:out:1.0  -    0        0         9 (189 kB)        16
+NAME         STATE    PRESENT  TO MOUNT  TO SEND     REQUESTS
+oci:out:1.0  to copy  0        0         9 (189 kB)        16
 --- stderr
 """)
 

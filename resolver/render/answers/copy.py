@@ -87,8 +87,8 @@ def _planned(plan: CopyPlan) -> ReportTable:
     rows = []
     for target in plan.targets:
         cells = [_amount(*target.count(state)) for state in CopyState]
-        rows.append((target.name, target.done or "-", *cells, str(target.requests)))
-    columns = ("name", "tag", "present", "to mount", "to send", "requests")
+        rows.append((target.name, target.done or "to copy", *cells, str(target.requests)))
+    columns = ("name", "state", "present", "to mount", "to send", "requests")
     return ReportTable("destinations", columns, tuple(rows), right=frozenset({"requests"}))
 
 
