@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -230,14 +231,17 @@ def _memory(bench: Bench) -> list[Row]:
     return [
         Row(
             f"copy {sum(sizes):,} MB",
-            lambda _, tag=tag: bench.ours(
-                f"{bench.near.host}/{REPOSITORY}:{tag}", bench.name(bench.sink.near)
-            ),
+            partial(_near, bench, tag),
             count=bench.sink.count(),
             moved=sum(sizes) * MEGA,
         )
         for tag, sizes in images
     ]
+
+
+def _near(bench: Bench, tag: str, _folder: Path) -> list[str]:
+    source = f"{bench.near.host}/{REPOSITORY}:{tag}"
+    return bench.ours(source, bench.name(bench.sink.near))
 
 
 def _nearby(bench: Bench, name: str) -> str:

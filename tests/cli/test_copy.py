@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.fakes.images import build_image, named_by
-from tests.fakes.pushing import PushRegistry
-from tests.fakes.writable import Quirks, WritableRegistry
+from tests.kit.images import build_image, named_by
+from tests.kit.pushing import PushRegistry
+from tests.kit.writable import Quirks, WritableRegistry
 from tests.verbs.test_copy import big
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ unknown/unknown  attestation  sha256:374989eeaccf  oci:out:1.0
 def test_repositories_lists_names(run: Run) -> None:
     with PushRegistry() as fake:
         catalog = json.dumps({"repositories": ["team/app", "team/base", "other"]}).encode()
-        from tests.fakes.messages import Reply
+        from tests.kit.messages import Reply
 
         fake.on("GET", "/v2/_catalog", Reply(200, {"Content-Type": "application/json"}, catalog))
         seen = run("repositories", f"{fake.host}/team/")

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.results.copy import CopyState
 from resolver.errors import Denied, ResolverError, ServerFault
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
-from tests.fakes.images import build_image, multi_platform, named_by
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import Image, build_image, entry, from_dict, multi_platform, named_by
+from tests.kit.registry import FakeRegistry
 from tests.real.registries import RealRegistry, skopeo, start
 from tests.verbs.test_copy import referrer
 
@@ -149,10 +150,7 @@ def test_copy_puts_referrers_under_the_fallback_tag_of_a_real_registry(
     assert hashlib.sha256(raw(empty, f"signed@{signed.digest}")).hexdigest() in signed.digest
 
 
-def _listing(signed: object) -> object:
-    from resolver.core.oci.descriptor import OCI_INDEX
-    from tests.fakes.images import entry, from_dict
-
+def _listing(signed: Image) -> Image:
     return from_dict(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry(signed, platform="")]},
         parts=(signed,),
@@ -191,7 +189,9 @@ def test_copy_to_a_registry_with_tls_and_a_password(
     with Session(tmp_path / "store", flags=flags) as session:
         done = session.copy(session.plan_copy(*place))
         assert done.targets[0].bytes_sent
-        assert session.resolve(place[1], "linux/arm64").index.digest == done.plan.root.digest
+        found = session.resolve(place[1], "linux/arm64").index
+        assert found is not None
+        assert found.digest == done.plan.root.digest
     with (
         Session(tmp_path / "store", flags=Flags(ca_file=str(ca_file))) as anonymous,
         pytest.raises(Denied),

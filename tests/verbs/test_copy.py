@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from resolver.core.oci.content import Refers
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from resolver.core.oci.digest import Digest
 from resolver.core.results.copy import CopyState
@@ -27,7 +28,7 @@ from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
 from resolver.verbs import copy_source
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -37,9 +38,9 @@ from tests.fakes.images import (
     multi_platform,
     named_by,
 )
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.pushing import PushRegistry, Quirks
-from tests.fakes.registry import FakeRegistry
+from tests.kit.messages import Reply, Seen
+from tests.kit.pushing import PushRegistry, Quirks
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,6 +268,7 @@ def test_copy_to_two_registries_completes_one_when_the_other_fails(
         )
     assert_same(source, target, "copy/app", wanted)
     [failure] = done.failures
+    assert isinstance(failure.error, ServerFault)
     assert "create" in " ".join(failure.error.hints())
     assert failure.reference == f"{third.host}/copy/app:1"
 
@@ -435,9 +437,9 @@ def test_copy_brings_referrers_through_the_api_and_the_fallback_tag(
         assert target.complete("copy/app", one.digest)
     assert len(done.plan.referrers) == 3
     with_api = Session(session.settings.store.parent / "other")
-    found = with_api._context.source(  # the list as any client reads it
-        with_api._context.target(f"{target.host}/copy/app:1")
-    ).referrers(Digest.parse(wanted.digest))
+    source_ = with_api._context.source(with_api._context.target(f"{target.host}/copy/app:1"))
+    assert isinstance(source_, Refers)
+    found = source_.referrers(Digest.parse(wanted.digest))
     assert [str(each.digest) for each in found] == [signed.digest]
     assert found[0].artifact_type == "application/vnd.x.sig"
     with_api.close()
@@ -881,11 +883,11 @@ def test_copy_never_completes_a_blob_with_wrong_bytes(
 
 
 def _intercept(registry: PushRegistry, act: Any) -> Any:
-    original = registry.shelves.push
-    registry.shelves.push = lambda seen: act(seen) or original(seen)
+    original = registry.pushed.push
+    registry.pushed.push = lambda seen: act(seen) or original(seen)
 
     def restore() -> None:
-        registry.shelves.push = original
+        registry.pushed.push = original
 
     return restore
 

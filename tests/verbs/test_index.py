@@ -9,7 +9,7 @@ import pytest
 
 from resolver.core.oci.descriptor import DOCKER_LIST, OCI_INDEX
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ServerFault, Usage
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -18,7 +18,7 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.pushing import PushRegistry, Quirks
+from tests.kit.pushing import PushRegistry, Quirks
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.copy import IndexWritten
     from resolver.session import Session
-    from tests.fakes.messages import Reply, Seen
+    from tests.kit.messages import Reply, Seen
 
 
 @pytest.fixture
@@ -217,9 +217,9 @@ def test_index_create_in_a_layout(session: Session, registry: PushRegistry, tmp_
 
     made = session.create_index(f"oci:{tmp_path / 'layout'}:1", names)
 
-    assert str(session.resolve(f"oci:{tmp_path / 'layout'}:1", "linux/arm64").index.digest) == str(
-        made.root.digest
-    )
+    found = session.resolve(f"oci:{tmp_path / 'layout'}:1", "linux/arm64").index
+    assert found is not None
+    assert found.digest == made.root.digest
     listed = json.loads((tmp_path / "layout" / "index.json").read_text())["manifests"]
     assert [each["digest"] for each in listed] == [str(made.root.digest)]
 
@@ -321,8 +321,8 @@ def test_index_edit_does_not_overwrite_what_a_second_writer_set(
             registry.serve("app", "1", theirs)
         return None
 
-    original = registry.shelves.push
-    registry.shelves.push = lambda seen: (seen.method == "PUT" and overtake(seen)) or original(seen)
+    original = registry.pushed.push
+    registry.pushed.push = lambda seen: (seen.method == "PUT" and overtake(seen)) or original(seen)
     with pytest.raises(Negative) as refusal:
         edit(session, registry, drop=["linux/arm64"])
 
