@@ -16,8 +16,7 @@ from resolver._version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from resolver.core.check.check import Checked, Requirements
-    from resolver.core.compare.compare import Comparison, ImageComparison
-    from resolver.core.compare.thresholds import Thresholds
+    from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
     from resolver.core.lint.findings import Finding, Rule, Severity
     from resolver.core.lint.lint import Linted
     from resolver.core.lockfile.drift import LockCheck
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.reference import Reference
-    from resolver.core.pin.result import Pin, Pinned, PinnedFile
+    from resolver.core.pin.decide import Pin, Pinned, PinnedFile
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
@@ -74,9 +73,9 @@ _HOMES = {
     "Matrix": "resolver.core.results.matrix",
     "Offer": "resolver.core.results.resolve",
     "Offers": "resolver.core.results.resolve",
-    "Pin": "resolver.core.pin.result",
-    "Pinned": "resolver.core.pin.result",
-    "PinnedFile": "resolver.core.pin.result",
+    "Pin": "resolver.core.pin.decide",
+    "Pinned": "resolver.core.pin.decide",
+    "PinnedFile": "resolver.core.pin.decide",
     "Plan": "resolver.core.results.plan",
     "Platform": "resolver.core.platforms.platform",
     "Pulled": "resolver.core.results.pull",
@@ -94,7 +93,7 @@ _HOMES = {
     "Severity": "resolver.core.lint.findings",
     "StoredImage": "resolver.core.results.store",
     "Synced": "resolver.core.results.copy",
-    "Thresholds": "resolver.core.compare.thresholds",
+    "Thresholds": "resolver.core.compare.compare",
     "Verified": "resolver.core.results.store",
     "parse_challenge": "resolver.core.registry.challenge",
     "select": "resolver.core.platforms.select",

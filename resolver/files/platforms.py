@@ -11,8 +11,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.core.platforms.host import HostMachine, host_of, local_of
-from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable
+from resolver.core.platforms.platform import (
+    BUILTIN,
+    HostMachine,
+    Platform,
+    PlatformTable,
+    host_of,
+    local_of,
+)
 from resolver.errors import BadFile, InvalidConfiguration
 
 if TYPE_CHECKING:
@@ -26,15 +32,7 @@ _MAX_CPUINFO = 65_536
 
 
 def load_table(extension: Path | str | None) -> PlatformTable:
-    """Return the built-in platform facts, extended by a user's own file if there is one.
-
-    Args:
-        extension: a file shaped like `platforms.yaml` that adds to the built-in facts.
-
-    Raises:
-        InvalidConfiguration: the file cannot be read, or its content is invalid.
-
-    """
+    """Return the built-in platform facts, extended by a file like `platforms.yaml` if given."""
     if extension is None:
         return BUILTIN
     from resolver.core.platforms.schema import merged  # noqa: PLC0415 - only with a file of one's own
@@ -44,17 +42,7 @@ def load_table(extension: Path | str | None) -> PlatformTable:
 
 
 def read_file(path: Path, *, sourced: bool) -> Facts:
-    """Read a platform file.
-
-    Args:
-        path: a regular file of at most 1 MiB.
-        sourced: whether every group of facts must name its source.
-
-    Raises:
-        InvalidConfiguration: it cannot be read, or has another shape; names line and column when
-            it is not YAML at all.
-
-    """
+    """Read a platform file."""
     from resolver.core.platforms.schema import read_facts  # noqa: PLC0415 - as in load_table
 
     place = str(path)
@@ -63,13 +51,6 @@ def read_file(path: Path, *, sourced: bool) -> Facts:
         return read_facts(root, sourced=sourced)
     except BadFile as error:
         raise InvalidConfiguration(place, error.field, error.reason) from error
-
-
-def packaged_yaml() -> Path:
-    """Find `platforms.yaml`: inside the package when installed, else at the checkout's root."""
-    package = Path(__file__).parent.parent
-    packaged = package / "platforms.yaml"
-    return packaged if packaged.is_file() else package.parent / "platforms.yaml"
 
 
 def this_machine() -> HostMachine:
@@ -86,12 +67,7 @@ def this_machine() -> HostMachine:
 
 
 def host_platform(machine: HostMachine | None = None) -> Platform:
-    """Return this machine's platform at its baseline level, the default platform.
-
-    Args:
-        machine: names that a machine reports for itself; None to detect this one.
-
-    """
+    """Return this machine's platform at its baseline level, the default platform."""
     return host_of(machine or this_machine())
 
 
@@ -138,7 +114,6 @@ def _windows_version() -> tuple[int, int, int] | None:
 
 
 def _rosetta() -> bool:
-    """Whether this x86_64 process runs on an Apple processor."""
     if sys.platform != "darwin" or platform.machine() != "x86_64":
         return False
     import ctypes  # noqa: PLC0415 - only on the machines that may need it

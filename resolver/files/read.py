@@ -49,10 +49,7 @@ def read_regular(path: Path | str, limit: int) -> tuple[bytes, os.stat_result]:
 
 
 def read_given(path: Path | str, limit: int) -> bytes:
-    """Read a file named on the command line, which may be a pipe: `-f <(command)`.
-
-    A FIFO without a writer reads as empty. Limit and errors are those of `read_regular`.
-    """
+    """Read a file named on the command line, also a pipe (`-f <(command)`), like `read_regular`."""
     return _read(path, limit, pipes=True)[0]
 
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 MAX_FILE = 4_194_304
 #: Nesting of lists and mappings in one. Source: docs/store-and-reliability.md, "Strict YAML".
 MAX_DEPTH = 32
-#: Nodes of a file that is read tolerantly, and how deep they may nest. A thousand small pods have
-#: some 33,000.
+#: Nodes of a file that is read tolerantly (a thousand small pods: 33,000), and their depth.
 MAX_NODES = 500_000
 MAX_TREE_DEPTH = 100
 
@@ -45,10 +44,7 @@ _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?
 _PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 _SURROGATE = re.compile(r"((?<!\\)(?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 #: What is not closed goes on to the end, so that no text is read twice.
-_JSON_TOKEN = re.compile(
-    r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t',
-    re.DOTALL,
-)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+"?|//[^\n]*|/\*(?:.*?\*/|.*)|\t', re.DOTALL)
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {
     "str": ScalarKind.TEXT,
@@ -61,16 +57,7 @@ _KINDS = {
 
 
 def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
-    """Read a file strictly; `-` is standard input.
-
-    Args:
-        path: a regular file.
-        limit: bytes.
-
-    Raises:
-        BadFile: the file cannot be read, or is not valid strict YAML; the error has the position.
-        FileLimit: larger than `limit`, or deeper than 32.
-    """
+    """Read a file strictly; `-` is standard input."""
     place = str(path)
     content = sys.stdin.buffer.read(limit + 1) if place == "-" else _content(Path(path), limit)
     return parse(content, "stdin" if place == "-" else place, limit=limit)
@@ -78,11 +65,6 @@ def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
     """Read the content of a file strictly; an empty one is an empty scalar.
-
-    Args:
-        content: UTF-8, with or without a byte order mark.
-        place: the file's name, for messages.
-        limit: bytes.
 
     Raises:
         BadFile: the content is not valid strict YAML; the error has the position.
@@ -98,15 +80,15 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
     strange = _CONTROL.search(text)
     if strange is not None:
         at = _position(text, strange.start())
-        raise BadFile(place, at, "", "it has characters that YAML does not have")
+        raise BadFile(place, at, "", "it has characters that YAML does not allow")
     conflict = _CONFLICT.search(text)
     if conflict is not None:
         raise BadFile(
             place,
             _position(text, conflict.start()),
             "",
-            "a merge conflict is left in this file",
-            "settle it with git, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`",
+            "this file contains a merge conflict",
+            "resolve it with git, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`",
         )
     if text.lstrip()[:1] in {"{", "["}:
         # JSON may be indented by tabs, which YAML does not allow; no text of JSON has a line break.
@@ -246,7 +228,6 @@ class _Builder:
         self._anchors: dict[str, Node] = {}
 
     def take(self, event: Any) -> None:
-        """Take the next event of a node."""
         self._check(event)
         if isinstance(event, self._yaml.CollectionStartEvent):
             is_mapping = isinstance(event, self._yaml.MappingStartEvent)
@@ -260,7 +241,6 @@ class _Builder:
             self._put(self._scalar(event), event)
 
     def _check(self, event: Any) -> None:
-        """Keep the limits."""
         self._count += 1
         if self._count > MAX_NODES:
             raise LimitExceeded("the YAML", MAX_NODES, self._count, "pieces")
@@ -280,7 +260,7 @@ class _Builder:
         node = self._anchors.get(event.anchor)
         if node is None:
             line, column = _position_of(event)
-            problem = f"nothing before has the anchor `{event.anchor}`"
+            problem = f"the anchor `{event.anchor}` is not defined before"
             raise _not_yaml(problem, line, column)
         return node
 
@@ -324,7 +304,6 @@ class _StrictBuilder(_Builder):
         self._resolver: Any = library.resolver.Resolver()
 
     def fail(self, event: Any, reason: str, path: str = "") -> NoReturn:
-        """Raise `BadFile` for the place of an event."""
         raise BadFile(self._place, _position_of(event), path, reason)
 
     def _limit(self, event: Any, reason: str) -> NoReturn:
@@ -388,10 +367,9 @@ class _StrictBuilder(_Builder):
             lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value
         )
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            self.fail(event, "this text has half of a character", self._path())
+            self.fail(event, "this text has an unpaired surrogate", self._path())
         return text
 
 
 def _position_of(event: Any) -> tuple[int, int]:
-    """Return line and column of an event; both count from 1."""
     return event.start_mark.line + 1, event.start_mark.column + 1

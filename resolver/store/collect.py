@@ -17,11 +17,10 @@ from resolver.errors import StoreFault
 from resolver.store import reachable
 from resolver.store.files import is_aside
 from resolver.store.images import current, notes
-from resolver.store.index import LEAST, Files
 from resolver.store.leases import active_leases, read_leases
 from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
-from resolver.store.reachable import Need, Reach, blob_files
+from resolver.store.reachable import LEAST, Files, Need, Reach, blob_files
 from resolver.store.uploads import END, FOLDER
 from resolver.values import dataclass
 
@@ -46,15 +45,8 @@ _ORDER = ("index", "manifest", "config", "layer", "blob")
 class GcSnapshot:
     """An exclusively locked store, and everything that protects content.
 
-    Attributes:
-        files: in `blobs`.
-        names: pulled names.
-        seen: names recorded by a resolve.
-        leases: active leases.
-        others: digests, as text, needed by names that are not in `names`.
-        fault: why `others` is incomplete; None if it is complete.
-        unread: active leases that cannot be read.
-
+    `others`: digests, as text, needed by names that are not in `names`. `fault`: why `others` is
+    incomplete; None if it is complete. `unread`: active leases that cannot be read.
     """
 
     root: StoreFolder
@@ -77,18 +69,7 @@ class GcSnapshot:
         *,
         lenient: bool = False,
     ) -> GcSnapshot:
-        """Read the whole store once.
-
-        Args:
-            root: of the store.
-            pulled: pulled names.
-            seen: names recorded by a resolve.
-            lenient: list unreadable leases in `unread` instead of raising.
-
-        Raises:
-            StoreFault: a name or lease cannot be read, so the content it needs is unknown.
-
-        """
+        """Read the whole store once; `lenient` lists unreadable leases instead of raising."""
         files = blob_files(root)
         names: list[PulledName] = []
         for entry in pulled.entries_in(root):
@@ -107,17 +88,7 @@ class GcSnapshot:
         seen: Records[NameRecord],
         reference: str,
     ) -> GcSnapshot | None:
-        """Read one name, and of the other names only the digests they need.
-
-        In a large store this uses the index of names instead of reading all documents.
-
-        Returns:
-            None if the store is small or the name does not exist.
-
-        Raises:
-            StoreFault: as `take`.
-
-        """
+        """Read one name, and of the others only what they need, by the cached index."""
         own = file_name(reference)
         status = pulled.look_in(root, own)
         record = pulled.read_in(root, own)
@@ -147,24 +118,14 @@ class GcSnapshot:
         return cls(root, files, (record,), noted, active_leases(root), reach, others, fault)
 
     def closure(self, record: PulledName) -> dict[Digest, Need]:
-        """Return the content that a name needs.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Return the content that a name needs."""
         known = self._closures.get(record.reference)
         if known is None:
             known = self._closures[record.reference] = self.reach.of_name(record)
         return known
 
     def needed_by(self, names: Iterable[PulledName]) -> dict[Digest, Need]:
-        """Return the content that several names need.
-
-        Raises:
-            StoreFault: a document of one of them, or of another name, is damaged.
-
-        """
+        """Return the content that several names need."""
         if self.fault is not None:
             raise self.fault
         needs: dict[Digest, Need] = {}
@@ -201,12 +162,7 @@ class GcSnapshot:
         return tuple(sorted(rows, key=lambda item: _ORDER.index(item.kind)))
 
     def delete(self, items: Iterable[Item], *, sync: bool) -> None:
-        """Remove blobs in the given order.
-
-        Raises:
-            StoreFault: a blob cannot be removed.
-
-        """
+        """Remove blobs in the given order."""
         for item in items:
             algorithm, _, name = item.name.partition(":")
             with self.root.need("blobs", algorithm) as folder:
@@ -233,12 +189,9 @@ class _Choice:
 
     Attributes:
         pulled, seen: references to remove.
-        blobs: to remove, parents first.
-        loose: leftover files to remove.
         missing: content that kept names need and the store lacks.
         stays: reasons why unneeded content stays.
         loose_size: bytes of partials and set-aside files that stay.
-
     """
 
     pulled: tuple[str, ...]
@@ -282,8 +235,11 @@ def _choose(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
     stay = _unexpired(snapshot, _names_to_keep(snapshot, rules), now)
     leased = set(snapshot.users())
     recent = _recent(snapshot)
-    young = recent | _young(snapshot, now - max(rules.grace, rules.keep_newer or 0))
-    notes = [record for record in snapshot.seen if _is_kept(record, rules)]
+    before = now - max(rules.grace, rules.keep_newer or 0)
+    # Content from the future is young too: a wrong clock proves no age.
+    young = recent | {d for d, status in snapshot.files.items() if status.st_mtime > before}
+    keep = rules.keep
+    notes = [record for record in snapshot.seen if keep is None or record.reference in keep]
     left: list[Loose] = []
     loose_left: list[Loose] = []
     since = min((lease.since for lease in snapshot.leases), default=now)
@@ -347,7 +303,6 @@ def _choose_without_leases(snapshot: GcSnapshot, rules: Retention, now: float) -
 
 
 def _names_to_keep(snapshot: GcSnapshot, rules: Retention) -> list[PulledName]:
-    """Return the names to keep; all of them without a rule."""
     if rules.keep is None and rules.used_since is None:
         return list(snapshot.names)
     keep, since = rules.keep or frozenset(), rules.used_since
@@ -377,18 +332,8 @@ def _subject(snapshot: GcSnapshot, record: PulledName) -> Digest | None:
     return None if document is None or document.subject is None else document.subject.digest
 
 
-def _is_kept(record: NameRecord, rules: Retention) -> bool:
-    return rules.keep is None or record.reference in rules.keep
-
-
 class _SizeLimiter:
-    """Brings a store below a size: drops set-aside files first, then the least recently used names.
-
-    Args:
-        stay, notes, loose: what would stay without a limit.
-        fixed: digests that always stay, and digests that stay unless a dropped name needed them.
-
-    """
+    """Brings a store below a size: drops set-aside files, then the least recently used names."""
 
     def __init__(
         self,
@@ -398,7 +343,7 @@ class _SizeLimiter:
         fixed: tuple[set[Digest], set[Digest]],
         loose: list[Loose],
     ) -> None:
-        self._ground = snapshot
+        self._snapshot = snapshot
         self.stay = stay
         self.notes = notes
         self.loose = loose
@@ -414,7 +359,6 @@ class _SizeLimiter:
         self._size = snapshot.size_of(self._users) + sum(each.size for each in loose)
 
     def run(self, rules: Retention, now: float) -> None:
-        """Drop one candidate after another until the rest fits."""
         limit = rules.max_size or 0
         loose, self.loose = self.loose, []
         for each in loose:
@@ -431,7 +375,7 @@ class _SizeLimiter:
                 staying.append(record)
                 self.kept.append(stay)
             else:
-                self._drop(self._ground.closure(record))
+                self._drop(self._snapshot.closure(record))
                 note = notes.pop(record.reference, None)
                 self._drop(() if note is None else (note.root.digest,))
         kept = {record.reference for record in staying}
@@ -447,13 +391,12 @@ class _SizeLimiter:
         for digest in digests:
             self._users[digest] -= 1
             if not self._users[digest]:
-                self._size -= self._ground.size_of((digest,))
+                self._size -= self._snapshot.size_of((digest,))
 
     def _refusal(self, record: PulledName, shield: float | None, rules: Retention) -> Stay | None:
-        """Return why a name must stay; None if it can be dropped."""
-        size = self._ground.size_of(self._ground.closure(record))
+        size = self._snapshot.size_of(self._snapshot.closure(record))
         core = {record.root.digest, *(image.manifest.digest for image in record.images)}
-        for lease in self._ground.leases:
+        for lease in self._snapshot.leases:
             if lease.digests & core:
                 return Stay("image-lease", 1, size, lease.purpose, lease.process)
         if shield is not None and record.pulled_at >= shield:
@@ -507,11 +450,6 @@ def _too_young(size: int, age: float, rules: Retention) -> Stay:
     )
 
 
-def _young(snapshot: GcSnapshot, before: float) -> set[Digest]:
-    """Return content written recently, or in the future: a wrong clock proves no age."""
-    return {digest for digest, status in snapshot.files.items() if status.st_mtime > before}
-
-
 def _recent(snapshot: GcSnapshot) -> set[Digest]:
     """Return content written since the oldest active lease began; it may be needed by it."""
     if not snapshot.leases:
@@ -531,7 +469,6 @@ def _loose(root: StoreFolder) -> list[Loose]:
 
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
-    """Whether it is unlocked and old enough."""
     return not loose.is_active and loose.changed <= before
 
 

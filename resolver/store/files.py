@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -24,6 +25,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from resolver.core.oci.digest import Digest
 
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -47,10 +50,10 @@ _HINTS = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
     errno.EXDEV: "a store must be on one file system: leave its folders where they were made, or "
     "name another folder with `--store`",
-    errno.EIO: "the disk reports a fault: look at the system's log, and name a folder on another "
+    errno.EIO: "the disk reports a fault: check the system log, and name a folder on another "
     "disk with `--store`",
-    errno.ELOOP: f"something put a link there: remove it, or {_ELSEWHERE}",
-    errno.ENOTDIR: f"something put a file there: remove it, or {_ELSEWHERE}",
+    errno.ELOOP: f"a link is in its place: remove it, or {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file is in its place: remove it, or {_ELSEWHERE}",
 }
 
 
@@ -73,6 +76,21 @@ def faults(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise fault(path, error) from error
+
+
+def write_all(
+    descriptor: int, data: bytes | memoryview, path: str, offset: int | None = None
+) -> None:
+    """Write all of the data, at the current position or at an offset."""
+    rest = memoryview(data)
+    with faults(path):
+        while rest:
+            if offset is None:
+                count = os.write(descriptor, rest)
+            else:
+                count = os.pwrite(descriptor, rest, offset)
+                offset += count
+            rest = rest[count:]
 
 
 class File:
@@ -105,14 +123,24 @@ class File:
             while chunk := os.read(self.descriptor, size):
                 yield chunk
 
+    def examine(self, digest: Digest, limit: int) -> tuple[bool, bytes | None]:
+        """Hash it; return whether it matches, and its bytes if no more than `limit`."""
+        hasher = hashlib.new(digest.algorithm)
+        kept: list[bytes] | None = [] if self.status.st_size <= limit else None
+        count = 0
+        for chunk in self.chunks():
+            hasher.update(chunk)
+            count += len(chunk)
+            if count > limit:
+                kept = None
+            if kept is not None:
+                kept.append(chunk)
+        intact = hasher.hexdigest() == digest.hex
+        return intact, b"".join(kept) if kept is not None and intact else None
+
 
 class StoreFolder:
-    """An open folder of the store.
-
-    Raises:
-        StoreFault: from every method, for an `OSError`.
-
-    """
+    """An open folder of the store; every method raises `StoreFault` for an `OSError`."""
 
     __slots__ = ("descriptor", "path")
 
@@ -179,6 +207,17 @@ class StoreFolder:
         with faults(self.path):
             # pathlib cannot list an open descriptor.
             return sorted(os.listdir(self.descriptor))  # noqa: PTH208
+
+    def statuses(self) -> dict[str, os.stat_result]:
+        """Return the status of everything in here, without following links."""
+        found: dict[str, os.stat_result] = {}
+        with faults(self.path), os.scandir(self.descriptor) as entries:
+            for entry in entries:
+                try:
+                    found[entry.name] = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+        return found
 
     def open(self, name: str) -> File | None:
         """Open a regular file; None if there is none, or something that is not one."""
@@ -325,17 +364,14 @@ class Temporary:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes, all of them."""
-        rest = memoryview(chunk)
-        with faults(self._path):
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        write_all(self._descriptor, chunk, self._path)
 
     def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
         """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.
 
         A failed sync is final: the kernel marks the lost pages clean, and a second sync would
-            succeed without writing them. The file is dropped instead
-            (docs/store-and-reliability.md, "Write order").
+        succeed without writing them. The file is dropped instead
+        (docs/store-and-reliability.md, "Write order").
         """
         with faults(self._path):
             if self._sync:
@@ -384,24 +420,10 @@ _STEP = 0.05
 
 #: File systems whose locks other machines may not see (docs/store-and-reliability.md, "Network file
 #: systems"); names as in /proc/self/mountinfo (proc_pid_mountinfo(5)).
-REMOTE = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "afs",
-        "ceph",
-        "9p",
-        "glusterfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "fuse",
-        "fuseblk",
-    ]
-)
+REMOTE = frozenset([
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "9p", "glusterfs", "lustre", "gpfs",
+    "beegfs", "fuse", "fuseblk",
+])  # fmt: skip
 
 
 #: A local FUSE file system: the root of a rootless container.
@@ -416,12 +438,7 @@ _ADVICE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patience:
-    """How long to wait for a lock.
-
-    Attributes:
-        seconds: of a monotonic clock (docs/store-and-reliability.md, "Locks").
-
-    """
+    """How long to wait for a lock, in seconds of a monotonic clock."""
 
     seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
@@ -439,7 +456,6 @@ def locked(
 
     Raises:
         StoreFault: it was not freed in time, or the file system has no reliable locks.
-
     """
     descriptor = _acquire(root, name, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, patience)
     try:
@@ -455,7 +471,7 @@ def through(
     """Hold a lock like `locked`, without starving the process that needs it exclusively.
 
     An exclusive holder locks the gate first: present holders finish, and no new ones enter. Shared
-        holders hold the gate only while they enter.
+    holders hold the gate only while they enter.
     """
     if exclusive:
         with (
@@ -498,12 +514,7 @@ def _acquire(root: StoreFolder, name: str, kind: int, patience: Patience) -> int
 
 
 def try_lock(descriptor: int, kind: int, path: str) -> bool:
-    """Try once to lock an open file; False while another process holds it.
-
-    Raises:
-        StoreFault: the file system has no reliable locks.
-
-    """
+    """Lock an open file; False while another process holds it, `StoreFault` without locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -526,10 +537,6 @@ def refuse_remote(root: StoreFolder, mounts: Path = MOUNTS) -> None:
     """Refuse a folder on a network file system, whose locks may hold on this machine only.
 
     Where mounts cannot be listed (macOS), the folder counts as local.
-
-    Raises:
-        StoreFault: it is on one.
-
     """
     with faults(root.path):
         device = os.fstat(root.descriptor).st_dev

@@ -52,8 +52,7 @@ _TAG = f"{_SIGNATURE}\n{_MARK}\n# It may be removed whole while no `resolver` ru
 
 _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
-#: Entries that every store restored from a cache has, as empty folders may be lost; and entries
-#: that it may have.
+#: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
     {
@@ -85,12 +84,9 @@ class Home:
     """The location of a store, and write access to it.
 
     Args:
-        root: may not exist yet.
         sync: make every change survive a power cut.
         lock: False relies on no other process using this store.
         shared: trust every user who can write to it or replace it.
-        observe: receives a warning about a store that others can change.
-
     """
 
     def __init__(
@@ -113,14 +109,7 @@ class Home:
         self._is_vetted = False
 
     def open(self) -> StoreFolder | None:
-        """Open the folder for reading, whatever its version; content is verified by digest.
-
-        Names are not, so a folder that others can write is refused.
-
-        Raises:
-            StoreFault: it cannot be opened or is not trusted.
-
-        """
+        """Open the folder for reading, whatever its version, unless others can write it."""
         root = StoreFolder.at(str(self.root))
         if root is not None and not self._is_vetted:
             try:
@@ -131,12 +120,7 @@ class Home:
         return root
 
     def open_store(self) -> StoreFolder | None:
-        """Open the folder as `open` does, for operations that need a store.
-
-        Raises:
-            StoreFault: it is not a store, cannot be opened, or is not trusted.
-
-        """
+        """Open the folder as `open` does, for operations that need a store."""
         root = self.open()
         if root is not None:
             try:
@@ -147,12 +131,7 @@ class Home:
         return root
 
     def doubts(self) -> tuple[str, ...]:
-        """Return why others can change this store; an absent folder is judged by its parents.
-
-        Raises:
-            StoreFault: it cannot be inspected.
-
-        """
+        """Return why others can change this store; an absent folder is judged by its parents."""
         root = StoreFolder.at(str(self.root))
         if root is None:
             return _doubts_above(self.root)
@@ -171,14 +150,7 @@ class Home:
         self._is_vetted = True
 
     def look(self) -> bool | None:
-        """Whether the folder is a store: None if absent, False if it can become one.
-
-        Nothing is changed.
-
-        Raises:
-            StoreFault: it is not a store, has another version, or cannot be read.
-
-        """
+        """Whether the folder is a store: None if absent, False if it can become one."""
         root = self.open_store()
         if root is None:
             return None
@@ -187,12 +159,7 @@ class Home:
             return _refuse_other_version(root) is not None
 
     def try_writing(self) -> None:
-        """Take the store's lock, and write and remove a test file.
-
-        Raises:
-            StoreFault: either fails.
-
-        """
+        """Take the store's lock, and write and remove a test file."""
         with (
             self.writing(seconds=_BRIEFLY) as root,
             root.need("tmp") as tmp,
@@ -212,16 +179,7 @@ class Home:
     def writing(
         self, *, seconds: float | None = None, exclusive: bool = False
     ) -> Iterator[StoreFolder]:
-        """Create or adopt the store, and hold its lock for writing.
-
-        Args:
-            seconds: to wait for the lock; None for the default.
-            exclusive: exclude all other processes, to remove content.
-
-        Raises:
-            StoreFault: it cannot be written or is not trusted.
-
-        """
+        """Create or adopt the store, and hold its lock for writing."""
         with self._made() as root:
             self._adopt(root)
             patience = self.patience
@@ -318,13 +276,11 @@ class Home:
 
 
 def _refuse_foreign(root: StoreFolder) -> None:
-    """Refuse a folder that is neither a store nor empty."""
     if not _is_marked(root) and _is_foreign(root) and not _has_our_shape(root):
         raise StoreFault(root.path, _FOREIGN, _ANOTHER)
 
 
 def _refuse_doubtful(path: str, doubts: tuple[str, ...]) -> None:
-    """Refuse a folder that others can write to."""
     if doubts:
         raise StoreFault(path, doubts[0], f"{_ANOTHER}, {_MENDED}, or {_TRUSTED}")
 
@@ -396,7 +352,6 @@ def _lesser_doubts(root: StoreFolder) -> tuple[str, ...]:
 
 
 def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
-    """Return the folders whose names are trusted."""
     with faults(root.path):
         yield root.path, os.fstat(root.descriptor)
     for name in ("names", "seen", "blobs"):
@@ -406,10 +361,7 @@ def _own_folders(root: StoreFolder) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _trusted_owners(path: str) -> frozenset[int]:
-    """Return the trusted users: this one, root, and the owner of `/`.
-
-    In a user namespace root may have another number there.
-    """
+    """Return the trusted users: this one, root, and the owner of `/` in a user namespace."""
     with faults(path):
         return frozenset({os.geteuid(), 0, os.stat("/").st_uid})  # noqa: PTH116 - as above
 
@@ -434,7 +386,7 @@ def _refuse_other_version(root: StoreFolder) -> str | None:
         raise StoreFault(
             root.where("version"),
             f"its version is `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
-            f"use the `resolver` that made it, or {_ANOTHER}",
+            f"use the `resolver` that created it, or {_ANOTHER}",
         )
     return version or None
 
@@ -471,7 +423,6 @@ def _keep_to_oneself(root: StoreFolder) -> None:
 
 
 def _small(root: StoreFolder, name: str) -> str | None:
-    """Read a small text file; None if absent."""
     file = root.open(name)
     if file is None:
         return None

@@ -8,20 +8,30 @@ from dataclasses import field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import Attached, kind_of, refers_to
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Attached,
+    Index,
+    Manifest,
+    kind_of,
+    parse_config,
+    refers_to,
+)
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.core.results.store import DiskUsage, ImageUsage, StoredImage
 from resolver.errors import ResolverError, StoreFault
 from resolver.store import reachable
-from resolver.store.index import (
+from resolver.store.names import BadName, NameRecord, Records
+from resolver.store.reachable import (
     LEAST,
     Entry,
     Files,
+    Need,
     Note,
+    Reach,
     Signature,
     read_index,
     read_notes,
@@ -29,8 +39,6 @@ from resolver.store.index import (
     write_index,
     write_notes,
 )
-from resolver.store.names import BadName, NameRecord, Records
-from resolver.store.reachable import Need, Reach
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -51,14 +59,7 @@ _MOST_CLASSES = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """A name and the content it needs.
-
-    Attributes:
-        needs: empty if its documents are damaged.
-        missing: absent or damaged content.
-        read_as: references under which an image was read that was never pulled.
-
-    """
+    """A name, what it needs (nothing if damaged), what is missing, and who read it unpulled."""
 
     record: PulledName
     needs: Mapping[Digest, Need]
@@ -68,13 +69,7 @@ class _Row:
 
 @dataclass(slots=True, eq=False)
 class StoreSnapshot:
-    """One scan of an unlocked store.
-
-    Attributes:
-        users: number of images that need a blob.
-        ids: number of images with a config.
-
-    """
+    """One scan of an unlocked store; `users` and `ids` count images by blob and by config."""
 
     root: StoreFolder
     files: Mapping[Digest, os.stat_result]
@@ -142,10 +137,7 @@ class StoreSnapshot:
     def _entries(
         self, record: PulledName
     ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Attached, ...]]:
-        """Return platforms held, platforms offered, and attached artifacts, in index order.
-
-        Only images pulled under the name count, whatever else is in the store.
-        """
+        """Return platforms held, platforms offered, and attached artifacts of a name."""
         pulled = {image.manifest.digest: image for image in record.images}
         held: list[str] = []
         offered: list[str] = []
@@ -212,14 +204,7 @@ class StoreSnapshot:
     def dangling(
         self, seen: Callable[[], Iterable[NameRecord]], rest: Iterable[Digest]
     ) -> list[_Row]:
-        """Find complete images that no pulled name needs.
-
-        Args:
-            seen: returns resolved references, which show why such an image was read. Only called if
-                there is one.
-            rest: digests that no pulled name needs, sorted.
-
-        """
+        """Find complete images that no pulled name needs; `seen` is called if there is one."""
         whole: dict[Digest, PulledName] = {}
         for digest in rest:
             descriptor = self.reach.document_like(digest)
@@ -302,11 +287,7 @@ class StoreSnapshot:
 
 
 class _Sharing:
-    """Find which images share most, in linear time and memory.
-
-    Users of rarely shared blobs are all compared. Images that need the same widely shared blobs,
-    such as base layers, form one class, represented by its first few images.
-    """
+    """Find which images share most; images with the same widely shared blobs form one class."""
 
     def __init__(self, listing: StoreSnapshot) -> None:
         self._rows = listing.rows
@@ -377,7 +358,6 @@ class _Sharing:
 
 
 def _bits(numbers: Collection[int]) -> int:
-    """Return an integer with these bits set."""
     found = bytearray((max(numbers, default=0) >> 3) + 1)
     for number in numbers:
         found[number >> 3] |= 1 << (number & 7)
@@ -419,15 +399,7 @@ def images(
 def current(
     root: StoreFolder, files: Files, pulled: Records[PulledName]
 ) -> tuple[dict[str, Entry], list[BadName]]:
-    """Return what each name needs, by the name of its file: from the index, or read anew.
-
-    Returns:
-        Also the unusable files. A name whose documents are damaged has no needs.
-
-    Raises:
-        StoreFault: the store cannot be read.
-
-    """
+    """Return what each name needs, by the name of its file: from the index, or read anew."""
     names = pulled.files_in(root)
     known = read_index(root, files) if len(names) >= LEAST else {}
     found: dict[str, Entry] = {}
@@ -484,7 +456,8 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
     if root is None:
         return DiskUsage((), 0, 0, 0, 0)
     with root:
-        listing = StoreSnapshot.take(root, _usable(root, pulled))
+        names = [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
+        listing = StoreSnapshot.take(root, names)
         regular = {d: s for d, s in listing.files.items() if stat.S_ISREG(s.st_mode)}
         seen_names = notes(root, seen)
         noted = {note.root.digest for note in seen_names}
@@ -500,12 +473,7 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
 
 
 def notes(root: StoreFolder, seen: Records[NameRecord]) -> tuple[NameRecord, ...]:
-    """Return the usable records of resolves, from the index or read again.
-
-    Raises:
-        StoreFault: the store cannot be read.
-
-    """
+    """Return the usable records of resolves, from the index or read again."""
     files = seen.files_in(root)
     known = read_notes(root) if len(files) >= LEAST else {}
     found: list[NameRecord] = []
@@ -528,10 +496,6 @@ def notes(root: StoreFolder, seen: Records[NameRecord]) -> tuple[NameRecord, ...
         found.append(record)
     write_notes(root, kept, fresh)
     return tuple(found)
-
-
-def _usable(root: StoreFolder, pulled: Records[PulledName]) -> list[PulledName]:
-    return [entry for entry in pulled.entries_in(root) if not isinstance(entry, BadName)]
 
 
 def _has_changed(root: StoreFolder, pulled: Records[PulledName], name: str, entry: Entry) -> bool:

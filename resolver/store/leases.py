@@ -12,13 +12,13 @@ import fcntl
 import json
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.parse.json import digest as read_digest
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
-from resolver.store.files import close, faults, try_lock
+from resolver.store.files import close, faults, try_lock, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,12 +52,7 @@ class Lease:
         self._path = path
 
     def add(self, digests: Iterable[Digest]) -> None:
-        """Protect more digests; call it before checking whether they are present.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Protect more digests; call it before checking whether they are present."""
         if self._descriptor is None:
             return
         texts = sorted({str(digest) for digest in digests})
@@ -66,7 +61,7 @@ class Lease:
         ]
         # Under the lock, so that a collection sees all of the lines or none.
         with self._home.writing():
-            _append(self._descriptor, b"".join(lines), self._path)
+            write_all(self._descriptor, b"".join(lines), self._path)
 
 
 class Leases:
@@ -110,9 +105,10 @@ class Leases:
                     "since": since,
                     "process": os.getpid(),
                 }
-                _append(descriptor, _line(head), path)
+                write_all(descriptor, _line(head), path)
             except BaseException:
-                self._remove(leases, name)
+                with suppress(StoreFault):
+                    leases.remove(name)
                 close(descriptor)
                 raise
             return descriptor
@@ -125,33 +121,18 @@ class Leases:
     def _end(self, name: str, descriptor: int) -> None:
         """Remove the file while it is still locked, then release it."""
         try:
-            root = self._home.open()
-            if root is not None:
-                with root:
-                    leases = root.enter("leases")
-                    if leases is not None:
-                        with leases:
-                            self._remove(leases, name)
-        except StoreFault:
             # Without its lock it has expired, and the next collection removes it.
-            pass
+            with suppress(StoreFault):
+                root = self._home.open()
+                if root is not None:
+                    with root, root.need("leases") as leases:
+                        leases.remove(name)
         finally:
             close(descriptor)
 
-    def _remove(self, leases: StoreFolder, name: str) -> None:
-        try:
-            leases.remove(name)
-        except StoreFault:
-            return
-
 
 def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
-    """Return the active leases.
-
-    Raises:
-        StoreFault: one cannot be read, so the content it protects is unknown.
-
-    """
+    """Return the active leases; `StoreFault` if one cannot be read, as its needs are unknown."""
     found, unread = read_leases(root)
     for each in unread:
         advice = (
@@ -164,12 +145,7 @@ def active_leases(root: StoreFolder) -> tuple[ActiveLease, ...]:
 
 
 def read_leases(root: StoreFolder) -> tuple[tuple[ActiveLease, ...], tuple[Unread, ...]]:
-    """Return the active leases, and those that cannot be read.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """Return the active leases, and those that cannot be read."""
     from resolver.core.results.store import ActiveLease, Unread  # noqa: PLC0415 - a resolve needs none
 
     leases = root.enter("leases")
@@ -199,15 +175,11 @@ class _Held:
         return digest.hex in names
 
     def _list(self, algorithm: str) -> list[str]:
-        blobs = self._root.enter("blobs")
-        if blobs is None:
+        folder = self._root.enter("blobs", algorithm)
+        if folder is None:
             return []
-        with blobs:
-            folder = blobs.enter(algorithm)
-            if folder is None:
-                return []
-            with folder:
-                return list(folder.entries())
+        with folder:
+            return folder.entries()
 
 
 def is_active(leases: StoreFolder, name: str) -> bool:
@@ -273,7 +245,6 @@ def _owner(status: os.stat_result) -> int | None:
 
 
 def _lines(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    """Split a lease of any length into lines."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -303,10 +274,3 @@ def _read_digests(lines: Iterable[bytes], what: str, held: _Held | None) -> froz
 
 def _line(value: dict[str, object]) -> bytes:
     return json.dumps(value, sort_keys=True).encode() + b"\n"
-
-
-def _append(descriptor: int, data: bytes, path: str) -> None:
-    rest = memoryview(data)
-    with faults(path):
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]

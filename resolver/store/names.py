@@ -11,8 +11,8 @@ import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from resolver.core.oci.attached import Attached
 from resolver.core.oci.descriptor import PLATFORM_NAMES, Descriptor, read_platform
+from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import is_tag
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from resolver.core.oci.attached import AttachedKind
+    from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
     from resolver.store.files import StoreFolder
@@ -56,12 +56,7 @@ class BadName:
 class Form(Generic[Record]):
     """Format of the name files in one folder.
 
-    Attributes:
-        folder: its name in the store.
-        reference: returns the reference of a record.
-        write: returns the JSON members of a record.
-        read: parses JSON members; the text names the file in errors. Raises `Untrusted`.
-
+    `read`: parses JSON members; the text names the file in errors. Raises `Untrusted`.
     """
 
     folder: str
@@ -71,7 +66,10 @@ class Form(Generic[Record]):
 
 
 class Records(Generic[Record]):
-    """A folder of name files. Readers need no lock, since a rename is atomic."""
+    """A folder of name files. Readers need no lock, since a rename is atomic.
+
+    Every method raises `StoreFault` where the folder cannot be read or written.
+    """
 
     def __init__(self, home: Home, form: Form[Record], observe: Observer) -> None:
         self._home = home
@@ -88,15 +86,8 @@ class Records(Generic[Record]):
     ) -> Record:
         """Write a record durably and return it.
 
-        Args:
-            record: its content must already be in the store.
-            merge: combines the present record, if any, with the new one.
-            check: raises if the record must not be written; called under the store's lock.
-            seconds: to wait for the store's lock; None for the default.
-
-        Raises:
-            StoreFault: it cannot be written.
-
+        `merge`: combines the present record, if any, with the new one. `check`: raises if the
+        record must not be written; called under the store's lock.
         """
         name = file_name(self._form.reference(record))
         with self._home.writing(seconds=seconds) as root:
@@ -113,21 +104,12 @@ class Records(Generic[Record]):
             return record
 
     def get(self, reference: str) -> Record | None:
-        """Return the record of a reference; warn about an unusable file and return None.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Return the record of a reference; warn about an unusable file and return None."""
         root = self._home.open()
         if root is None:
             return None
         with root:
-            folder = root.enter(self._form.folder)
-            if folder is None:
-                return None
-            with folder:
-                entry = self._entry(folder, file_name(reference))
+            entry = self.read_in(root, file_name(reference))
         if isinstance(entry, BadName):
             self._warn(entry)
             return None
@@ -153,12 +135,7 @@ class Records(Generic[Record]):
                     yield entry
 
     def read_in(self, root: StoreFolder, name: str) -> Record | BadName | None:
-        """Read one file of an open store by its name; None if absent.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Read one file of an open store by its name; None if absent."""
         folder = root.enter(self._form.folder)
         if folder is None:
             return None
@@ -174,13 +151,8 @@ class Records(Generic[Record]):
             return folder.look(name)
 
     def files_in(self, root: StoreFolder) -> dict[str, os.stat_result]:
-        """Return the status of all name files of an open store.
-
-        Raises:
-            StoreFault: they cannot be listed.
-
-        """
-        from resolver.store.index import stats_in  # noqa: PLC0415 - a resolve needs none
+        """Return the status of all name files of an open store."""
+        from resolver.store.reachable import stats_in  # noqa: PLC0415 - a resolve needs none
 
         found = stats_in(root, self._form.folder)
         return {name: status for name, status in found.items() if _FILE.fullmatch(name)}
@@ -194,12 +166,7 @@ class Records(Generic[Record]):
                 yield entry
 
     def drop(self, reference: str) -> bool:
-        """Remove a record but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a record but not its content; False if there was none."""
         # Do not create a store only to remove a name from it.
         if not self._home.exists():
             return False
@@ -207,12 +174,7 @@ class Records(Generic[Record]):
             return self.drop_in(root, (reference,)) > 0
 
     def drop_in(self, root: StoreFolder, references: Iterable[str]) -> int:
-        """Remove records durably from a store locked for writing; return their number.
-
-        Raises:
-            StoreFault: a record cannot be removed.
-
-        """
+        """Remove records durably from a store locked for writing; return their number."""
         with root.need(self._form.folder) as folder:
             count = sum([folder.remove(file_name(reference)) for reference in references])
             if count and self._home.sync:
@@ -220,21 +182,11 @@ class Records(Generic[Record]):
             return count
 
     def put_in(self, root: StoreFolder, record: Record) -> None:
-        """Write a record durably to a store locked for writing.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Write a record durably to a store locked for writing."""
         self._put(root, file_name(self._form.reference(record)), record)
 
     def put_aside(self, bad: BadName) -> bool:
-        """Move an unusable file to `tmp`; False if it is absent by now.
-
-        Raises:
-            StoreFault: it cannot be moved.
-
-        """
+        """Move an unusable file to `tmp`; False if it is absent by now."""
         name = bad.path.rpartition("/")[2]
         with (
             self._home.writing() as root,
@@ -301,12 +253,7 @@ def write_descriptor(descriptor: Descriptor) -> dict[str, object]:
 
 
 def read_identity(fields: Fields, name: str) -> Descriptor:
-    """Parse the output of `write_descriptor`.
-
-    Raises:
-        Untrusted: it is malformed.
-
-    """
+    """Parse the output of `write_descriptor`."""
     fields.required(name)
     root = fields.child(name, _ROOT_MEMBERS)
     if root is None:
@@ -329,13 +276,7 @@ _ATTACHED_KINDS: dict[str, AttachedKind] = {
 
 @dataclass(frozen=True, slots=True)
 class NameRecord:
-    """What a reference pointed at when it was last resolved.
-
-    Attributes:
-        reference: canonical.
-        root: media type, digest and size only; the media type is the verified one.
-
-    """
+    """What a reference pointed at when it was last resolved; the media type is the verified one."""
 
     reference: str
     root: Descriptor

@@ -3,9 +3,9 @@
 partial/<alg>-<hex>/lock       held by the process that writes
                     data       the bytes, with gaps
                     meta.json  received ranges; written after the bytes, in place, since it is only
-                    a hint: the bytes are hashed again
+                               a hint: the bytes are hashed again
 
-                    See docs/store-and-reliability.md, "Locks" and "Recovery".
+See docs/store-and-reliability.md, "Locks" and "Recovery".
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ class Ranges:
 DATA = "data"
 META = "meta.json"
 LOCK = "lock"
-#: All files of a partial; the lock last, since it excludes other processes. Earlier versions wrote
-#: `meta.new` first.
+#: All files of a partial; the lock last. Earlier versions wrote `meta.new` first.
 _FILES = (DATA, META, "meta.new", LOCK)
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "size", "ranges"})
@@ -131,10 +130,7 @@ class PartialLock:
         return recorded_ranges(self.folder, size)
 
     def record(self, ranges: Ranges, size: int) -> None:
-        """Record the received ranges in one write, so that a kill leaves the old or the new record.
-
-        Padded to the old length, since truncation would be a second step.
-        """
+        """Record the received ranges in one padded write, so that a kill leaves old or new."""
         value = {"schema": _SCHEMA, "size": size, "ranges": [list(r) for r in ranges.pieces()]}
         body = json.dumps(value).encode()
         status = self.folder.look(META)
@@ -206,12 +202,7 @@ class Partials:
         return f"{self._home.root}/partial/{folder_name(digest)}/{LOCK}"
 
     def claim(self, digest: Digest) -> PartialLock | None:
-        """Try once to lock a partial; None while another process holds it.
-
-        Raises:
-            StoreFault: the store cannot be written or is not trusted.
-
-        """
+        """Try once to lock a partial; None while another process holds it."""
         name = folder_name(digest)
         with self._home.writing() as root:
             parent = root.need("partial")
@@ -241,12 +232,7 @@ class Partials:
 
 
 def discard(parent: StoreFolder, name: str) -> None:
-    """Remove an unused partial while the store is locked exclusively.
-
-    Raises:
-        StoreFault: it cannot be removed.
-
-    """
+    """Remove an unused partial while the store is locked exclusively."""
     folder = parent.enter(name)
     if folder is not None:
         with folder:
@@ -329,7 +315,6 @@ def recorded_ranges(folder: StoreFolder, size: int) -> tuple[Range, ...]:
 
 
 def _read(body: bytes, size: int, what: str) -> list[Range]:
-    """Read `meta.json`."""
     fields = Fields.of(read_object(body, what), what, "", _MEMBERS)
     if fields.integer("schema") != _SCHEMA or fields.integer("size") != size:
         raise BadDocument(what, "size", "it does not match the blob")

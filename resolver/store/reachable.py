@@ -2,34 +2,48 @@
 
 A document that is present and unreadable stops the walk, because its references are unknown
 (docs/store-and-reliability.md, "Collection"). An absent document is missing; a pull restores it.
+
+A cached index of the content that each name needs keeps listing a large store fast. An entry is
+valid while its name file and all content read for it are unchanged (inode, size and times) and
+absent content is still absent; otherwise it is read again. The index may be removed at any time. It
+is written atomically, and a damaged one is ignored.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import stat
+import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest
-from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Attached,
+    Index,
+    Manifest,
+    parse_document,
+)
 from resolver.errors import ResolverError, StoreFault, Untrusted
-from resolver.store.blobs import examine
-from resolver.store.files import TEMPORARY
+from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
 from resolver.store.uploads import END, FOLDER, MARK, SESSION
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from resolver.core.results.pull import PulledName
+    from resolver.core.results.store import StoredImage
     from resolver.store.files import StoreFolder
-
 
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -38,12 +52,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 class Loose:
     """A file outside `blobs` and the names: a partial, a temporary file or a lease.
 
-    Attributes:
-        folder: `partial`, `tmp`, `leases` or `uploads`.
-        size: in bytes, reserved space included.
-        changed: last modification, in seconds since 1970.
-        is_active: whether a process holds its lock.
-
+    `size`: in bytes, reserved space included. `changed`: last modification, in seconds since 1970.
     """
 
     folder: str
@@ -54,33 +63,17 @@ class Loose:
 
 
 def blob_files(root: StoreFolder) -> dict[Digest, os.stat_result]:
-    """Return the status of everything in `blobs` whose name is a digest.
-
-    Raises:
-        StoreFault: it cannot be listed.
-
-    """
-    found: dict[Digest, os.stat_result] = {}
-    for algorithm in HEX_DIGITS:
-        folder = root.enter("blobs", algorithm)
-        if folder is None:
-            continue
-        with folder:
-            for name in folder.entries():
-                if len(name) == HEX_DIGITS[algorithm] and _HEX.fullmatch(name):
-                    status = folder.look(name)
-                    if status is not None:
-                        found[Digest(algorithm, name)] = status
-    return found
+    """Return the status of everything in `blobs` whose name is a digest."""
+    return {
+        Digest(algorithm, name): status
+        for algorithm, digits in HEX_DIGITS.items()
+        for name, status in sorted(stats_in(root, "blobs", algorithm).items())
+        if len(name) == digits and _HEX.fullmatch(name)
+    }
 
 
 def partials(root: StoreFolder) -> list[Loose]:
-    """List the partials, active or left behind.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """List the partials, active or left behind."""
     parent = root.enter("partial")
     if parent is None:
         return []
@@ -90,22 +83,12 @@ def partials(root: StoreFolder) -> list[Loose]:
 
 
 def temporaries(root: StoreFolder) -> list[Loose]:
-    """List our temporary files.
-
-    Raises:
-        StoreFault: it cannot be listed.
-
-    """
+    """List our temporary files."""
     return _plain(root, "tmp", TEMPORARY)
 
 
 def leases(root: StoreFolder) -> list[Loose]:
-    """List the leases, active and expired.
-
-    Raises:
-        StoreFault: they cannot be listed.
-
-    """
+    """List the leases, active and expired."""
     return _plain(root, "leases", LEASE)
 
 
@@ -130,14 +113,15 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
     folder = root.enter(where)
     if folder is None:
         return []
-    found: list[Loose] = []
     with folder:
-        for name in folder.entries():
-            status = folder.look(name) if pattern.fullmatch(name) else None
-            if status is not None:
-                alive = where in ("leases", FOLDER) and is_active(folder, name)
-                found.append(Loose(where, name, status.st_size, status.st_mtime, alive))
-    return found
+        return [
+            Loose(
+                where, name, status.st_size, status.st_mtime,
+                is_active=where in ("leases", FOLDER) and is_active(folder, name),
+            )
+            for name, status in sorted(folder.statuses().items())
+            if pattern.fullmatch(name)
+        ]  # fmt: skip
 
 
 def _partial(parent: StoreFolder, name: str) -> Loose | None:
@@ -183,10 +167,7 @@ _MEND = (
 class Need:
     """Content that an image needs.
 
-    Attributes:
-        kind: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
-        is_optional: it may be absent, such as foreign layers and subjects.
-
+    `kind`: `index`, `manifest`, `config`, `layer`, or `blob` for anything else.
     """
 
     descriptor: Descriptor
@@ -195,12 +176,7 @@ class Need:
 
 
 def refuse_incomplete(root: StoreFolder, record: PulledName) -> None:
-    """Refuse a name whose content is incomplete.
-
-    Raises:
-        StoreFault: content is missing or damaged.
-
-    """
+    """Refuse a name whose content is incomplete."""
     lacking = Reach(root, _Files(root)).lacking(record)
     if lacking:
         digest = lacking[0]
@@ -235,13 +211,7 @@ class _Files(Mapping[Digest, "os.stat_result"]):
 
 
 class Reach:
-    """Walks documents and reads each of them once.
-
-    Args:
-        root: the store's folder; must stay open.
-        files: the files in `blobs`.
-
-    """
+    """Walks documents and reads each of them once; raises `StoreFault` at a damaged one."""
 
     def __init__(self, root: StoreFolder, files: Mapping[Digest, os.stat_result]) -> None:
         self._root = root
@@ -260,12 +230,7 @@ class Reach:
         return status.st_size == descriptor.size
 
     def lacking(self, record: PulledName) -> tuple[Digest, ...]:
-        """Return the required content of a pulled name that is missing, in the order of the walk.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Return the required content of a pulled name that is missing, in walking order."""
         return tuple(
             digest
             for digest, need in self.of_name(record).items()
@@ -276,10 +241,6 @@ class Reach:
         """Return the content that a pulled name needs, parents before children.
 
         That is its root, its complete images, and attached artifacts.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
         """
         needs: dict[Digest, Need] = {}
         for need in self._indexes(record.root):
@@ -293,12 +254,7 @@ class Reach:
         return needs
 
     def of_document(self, descriptor: Descriptor) -> Iterator[Need]:
-        """Iterate over a document and its descendants that are present; each document once.
-
-        Raises:
-            StoreFault: a document of it is damaged.
-
-        """
+        """Iterate over a document and its descendants that are present; each document once."""
         queue, met = deque([(descriptor, 0)]), {descriptor.digest}
         while queue:
             current, depth = queue.popleft()
@@ -330,23 +286,13 @@ class Reach:
         return needs
 
     def document(self, descriptor: Descriptor) -> Index | Manifest | None:
-        """Read a document; None if it is absent.
-
-        Raises:
-            StoreFault: it is damaged.
-
-        """
+        """Read a document; None if it is absent."""
         if descriptor.digest not in self._read:
             self._read[descriptor.digest] = self._parse(descriptor)
         return self._read[descriptor.digest]
 
     def body(self, digest: Digest) -> bytes | None:
-        """Return verified content; None if it is absent or too large for a document.
-
-        Raises:
-            StoreFault: it is damaged.
-
-        """
+        """Return verified content; None if it is absent or too large for a document."""
         try:
             return self._body(digest)
         except StoreFault:
@@ -390,7 +336,7 @@ class Reach:
                     raise StoreFault(path, "it is not a regular file", _MEND)
                 return None
             with file:
-                intact, body = examine(file, digest, MAX_DOCUMENT)
+                intact, body = file.examine(digest, MAX_DOCUMENT)
         if not intact:
             raise StoreFault(path, "it is damaged, so its references are unknown", _MEND)
         return body
@@ -428,8 +374,254 @@ def _kind(descriptor: Descriptor, document: Index | Manifest | None) -> str:
 
 
 def _children(document: Index | Manifest | None) -> tuple[Descriptor, ...]:
-    """Return the documents that a document references: its manifests and its subject."""
     if document is None:
         return ()
     subject = (document.subject,) if document.subject is not None else ()
     return (*document.manifests, *subject) if isinstance(document, Index) else subject
+
+
+#: File in the root of the store.
+INDEX = "names.index"
+#: The same for the files in `seen`.
+NOTES = "seen.index"
+#: Fewest names for which the index is used; fewer are read as fast.
+LEAST = 256
+_SCHEMA = 2
+#: Entries read again after which the index is rewritten.
+_STALE = 64
+#: Largest index that is read, in bytes; a name takes about 1,000.
+_MOST = 256 << 20
+#: Nanoseconds after a change within which another may leave the same times.
+_BLURRED = 2_000_000_000
+
+#: Identity of a file: inode, size, mtime and ctime.
+Signature = tuple[int, int, int, int]
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Return values that change whenever a file is written or replaced."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def stats_in(root: StoreFolder, *names: str) -> dict[str, os.stat_result]:
+    """Return the status of everything in a folder without following links; empty if absent."""
+    folder = root.enter(*names)
+    if folder is None:
+        return {}
+    with folder:
+        return folder.statuses()
+
+
+class Files(Mapping[Digest, os.stat_result]):
+    """The files in `blobs` at one time; records which were looked up.
+
+    `looked`: digests looked up since it was last emptied.
+    """
+
+    def __init__(self, root: StoreFolder) -> None:
+        self.by_text = {
+            f"{algorithm}:{name}": status
+            for algorithm, digits in HEX_DIGITS.items()
+            for name, status in stats_in(root, "blobs", algorithm).items()
+            if len(name) == digits and not name.strip("0123456789abcdef")
+        }
+        self.looked: set[str] = set()
+
+    def __getitem__(self, digest: Digest) -> os.stat_result:
+        text = str(digest)
+        self.looked.add(text)
+        return self.by_text[text]
+
+    def __iter__(self) -> Iterator[Digest]:
+        return map(Digest.parse, self.by_text)
+
+    def __len__(self) -> int:
+        return len(self.by_text)
+
+    def signature(self, text: str) -> Signature | None:
+        """Return the signature of a file; None where there is none."""
+        status = self.by_text.get(text)
+        return None if status is None else signature(status)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A cached name: its listing and the content it needs.
+
+    `pieces`: digests of the content it needs, as text. `looked`: digests that were looked up for
+    it, present or absent. `is_lasting`: all reads succeeded, so that it can be cached.
+    """
+
+    name: Signature
+    image: StoredImage
+    pieces: tuple[str, ...]
+    looked: tuple[str, ...]
+    is_lasting: bool = True
+
+
+def read_index(root: StoreFolder, files: Files) -> dict[str, Entry]:
+    """Return the entries still valid by name file; the caller must check that file itself."""
+    text = _unsealed(root, INDEX)
+    if text is None:
+        return {}
+    try:
+        return _read(json.loads(text), files)
+    except (ValueError, TypeError, KeyError, IndexError, ResolverError):
+        # Written by another version.
+        return {}
+
+
+def write_index(root: StoreFolder, files: Files, entries: Mapping[str, Entry], fresh: int) -> None:
+    """Write the index if worthwhile; ignored for a store that cannot be written."""
+    if len(entries) < LEAST or fresh < _STALE:
+        return
+    _put_sealed(root, INDEX, _write(entries, files, time.time_ns() - _BLURRED))
+
+
+#: What a reference resolved to: reference, media type, digest and size.
+Note = tuple[str, str, str, int]
+
+
+def read_notes(root: StoreFolder) -> dict[str, tuple[Signature, Note]]:
+    """Return the cached contents of `seen` by file; the caller must check the files themselves."""
+    text = _unsealed(root, NOTES)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+        if value["schema"] != _SCHEMA:
+            return {}
+        return {file: (tuple(own), tuple(note)) for file, (own, note) in value["notes"].items()}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def write_notes(root: StoreFolder, notes: Mapping[str, tuple[Signature, Note]], fresh: int) -> None:
+    """Cache the contents of `seen`; see `write_index`."""
+    if len(notes) < LEAST or fresh < _STALE:
+        return
+    before = time.time_ns() - _BLURRED
+    settled = {file: pair for file, pair in notes.items() if max(pair[0][2:]) <= before}
+    _put_sealed(root, NOTES, {"schema": _SCHEMA, "notes": settled})
+
+
+def _unsealed(root: StoreFolder, name: str) -> bytes | None:
+    """Return the contents of a sealed file; None if absent or damaged."""
+    try:
+        file = root.open(name)
+        if file is None:
+            return None
+        with file:
+            body = b"".join(file.chunks()) if file.status.st_size <= _MOST else b""
+    except StoreFault:
+        return None
+    head, _, text = body.partition(b"\n")
+    return text if head == _seal(text) else None
+
+
+def _put_sealed(root: StoreFolder, name: str, value: object) -> None:
+    text = json.dumps(value).encode()
+    try:
+        with root.need("tmp") as tmp, temporary(tmp, sync=False) as file:
+            file.write(_seal(text) + b"\n" + text)
+            file.publish(root, name, mode=0o600)
+    except StoreFault:
+        return
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
+
+
+def _write(entries: Mapping[str, Entry], files: Files, before: int) -> dict[str, object]:
+    """Return entries as JSON; files changed after `before`, in ns, may change again unnoticed."""
+    numbers: dict[str, int] = {}
+    signatures: list[Signature | None] = []
+    blurred: set[str] = set()
+    names: dict[str, object] = {}
+    for name, entry in entries.items():
+        for digest in entry.looked:
+            if digest not in numbers:
+                numbers[digest] = len(numbers)
+                signatures.append(files.signature(digest))
+                if (known := signatures[-1]) is not None and max(known[2:]) > before:
+                    blurred.add(digest)
+        image = _write_image(entry.image)
+        # Incomplete entries are read again; entries that JSON cannot represent are left out.
+        if (
+            entry.is_lasting
+            and max(entry.name[2:]) <= before
+            and not entry.image.missing
+            and blurred.isdisjoint(entry.looked)
+            and _read_image(image) == entry.image
+        ):
+            looked = [numbers[digest] for digest in entry.looked]
+            names[name] = [entry.name, image, [numbers[d] for d in entry.pieces], looked]
+    digests = list(numbers)
+    return {"schema": _SCHEMA, "digests": digests, "signatures": signatures, "names": names}
+
+
+def _read(value: dict[str, Any], files: Files) -> dict[str, Entry]:
+    if value["schema"] != _SCHEMA:
+        return {}
+    digests: list[str] = value["digests"]
+    changed = {
+        number
+        for number, (digest, known) in enumerate(zip(digests, value["signatures"], strict=True))
+        if files.signature(digest) != (None if known is None else tuple(known))
+    }
+    return {
+        file: Entry(
+            tuple(name),
+            _read_image(image),
+            tuple(digests[number] for number in pieces),
+            tuple(digests[number] for number in looked),
+        )
+        for file, (name, image, pieces, looked) in value["names"].items()
+        if changed.isdisjoint(looked)
+    }
+
+
+def _write_image(image: StoredImage) -> list[Any]:
+    return [
+        image.reference,
+        str(image.image_id),
+        image.index.media_type,
+        str(image.index.digest),
+        image.index.size,
+        list(image.platforms),
+        list(image.offered),
+        image.created,
+        image.size,
+        [_write_attached(each) for each in image.attached],
+    ]
+
+
+def _write_attached(each: Attached) -> list[Any]:
+    about = None if each.about is None else str(each.about)
+    manifest = each.manifest
+    digest = str(manifest.digest)
+    return [each.kind, manifest.media_type, digest, manifest.size, about, each.tag]
+
+
+def _read_attached(value: list[Any]) -> Attached:
+    kind, media_type, digest, size, about, tag = value
+    manifest = Descriptor(media_type, Digest.parse(digest), size)
+    return Attached(kind, manifest, None if about is None else Digest.parse(about), tag)
+
+
+def _read_image(value: list[Any]) -> StoredImage:
+    from resolver.core.results.store import StoredImage  # noqa: PLC0415 - a resolve needs none
+
+    reference, image_id, media_type, digest, size, platforms, offered, created, held, beside = value
+    return StoredImage(
+        reference,
+        Digest.parse(image_id),
+        Descriptor(media_type, Digest.parse(digest), size),
+        tuple(platforms),
+        tuple(offered),
+        created,
+        held,
+        0,
+        attached=tuple(map(_read_attached, beside)),
+    )

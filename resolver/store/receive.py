@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
-from resolver.store.files import close, faults, settle
+from resolver.store.files import close, faults, settle, write_all
 from resolver.store.partials import DATA, STEP, PartialLock, Partials, Range, Ranges
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ class BlobWriter:
     `write` may be called from several threads. Call the other methods, and leave the block, only
     after all writes have ended.
 
-    Attributes:
-        size: of the blob, in bytes.
-        have: ranges that an earlier transfer left, as (start, exclusive end) in order.
-
+    `have`: ranges that an earlier transfer left, as (start, exclusive end) in order.
     """
 
     def __init__(self, home: Home, descriptor: Descriptor, lock: PartialLock) -> None:
@@ -67,10 +64,7 @@ class BlobWriter:
             return self._ranges.pieces()
 
     def available(self, start: int, patience: float) -> int:
-        """Wait up to `patience` seconds until the byte at `start` is present or the transfer ends.
-
-        Returns the end of the present range that contains `start`, or `start` if it is absent.
-        """
+        """Wait for the byte at `start`; return the end of its range, or `start` without it."""
 
         def reach() -> int:
             found = (end for low, end in self._ranges.pieces() if low <= start < end)
@@ -81,10 +75,7 @@ class BlobWriter:
             return reach()
 
     def duplicate(self) -> int | None:
-        """Return a new descriptor to read the data; None once the transfer has ended.
-
-        It stays valid when the blob is finished, since the file is only renamed.
-        """
+        """Return a new descriptor to read the data, also after `finish`; None after the end."""
         with self._state:
             return os.dup(self._data) if self._is_open else None
 
@@ -103,20 +94,14 @@ class BlobWriter:
         self._hasher.advance(self._ranges.prefix)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Write bytes at an offset.
-
-        Raises:
-            SizeMismatch: they exceed the size.
-            StoreFault: they cannot be written; the partial is discarded.
-
-        """
+        """Write bytes at an offset; the partial is discarded if they cannot be written."""
         end = offset + len(data)
         if end > self.size:
             raise SizeMismatch(f"`{self._digest}`", self.size, end)
         self._begin_to_write()
         try:
             with self._dropped_on_fault():
-                _write_all(self._data, data, offset, self._path)
+                write_all(self._data, data, self._path, offset)
             self._note(offset, end)
         finally:
             with self._state:
@@ -125,12 +110,7 @@ class BlobWriter:
         self._record_if_due()
 
     def completed(self, start: int, end: int) -> None:
-        """Check that a range is complete, and record progress if due.
-
-        Raises:
-            SizeMismatch: bytes are missing.
-
-        """
+        """Check that a range is complete, and record progress if due."""
         with self._state:
             probe = Ranges(self._ranges.pieces())
             before = probe.total
@@ -141,12 +121,7 @@ class BlobWriter:
         self._record_if_due(every=1 << 20)
 
     def record(self) -> None:
-        """Record progress before the process ends, even while threads write.
-
-        Raises:
-            StoreFault: it cannot be written; the partial is discarded.
-
-        """
+        """Record progress before the process ends, even while threads write."""
         self._record_if_due(every=1)
 
     def finish(self) -> None:
@@ -158,7 +133,6 @@ class BlobWriter:
             SizeMismatch: bytes are missing; the partial is kept.
             DigestMismatch: the bytes are wrong; the partial is discarded.
             StoreFault: they cannot be written; the partial is discarded.
-
         """
         with self._state:
             if self._is_left:
@@ -242,7 +216,6 @@ class BlobWriter:
             self._state.wait_for(lambda: self._writing == 0)
 
     def _note(self, start: int, end: int) -> None:
-        """Add bytes that were written."""
         with self._state:
             overlaps = self._ranges.add(start, end)
             self._unrecorded += end - start
@@ -319,23 +292,8 @@ class BlobWriter:
             self._lock.remove()
 
 
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int, path: str) -> None:
-    rest = memoryview(data)
-    with faults(path):
-        while rest:
-            count = os.pwrite(descriptor, rest, offset)
-            offset += count
-            rest = rest[count:]
-
-
 class Transfers:
-    """Coordinate transfers of blobs between threads and processes.
-
-    Args:
-        home: of the store.
-        is_held: whether a blob is present and can be used.
-
-    """
+    """Coordinate transfers of blobs between threads and processes."""
 
     def __init__(self, home: Home, is_held: Callable[[Descriptor], bool]) -> None:
         self._home = home
@@ -424,13 +382,6 @@ class BackgroundHasher:
 
     Bytes that are overwritten after hashing are hashed again from the start, since the digest must
     match the final file.
-
-    Args:
-        descriptor: of the file, open for reading; closed by the caller after `stop`.
-        algorithm: of the digest.
-        path: for messages.
-        sync: whether the file will be synced.
-
     """
 
     def __init__(self, descriptor: int, algorithm: str, path: str, *, sync: bool) -> None:
@@ -480,12 +431,7 @@ class BackgroundHasher:
             self._thread.join()
 
     def finish(self, size: int) -> str:
-        """Hash the rest and return the hash of the first `size` bytes, as hex.
-
-        Raises:
-            StoreFault: the file cannot be read, or is shorter.
-
-        """
+        """Hash the rest and return the hash of the first `size` bytes, as hex."""
         self.stop()
         if self._fault is not None:
             raise self._fault
@@ -502,7 +448,6 @@ class BackgroundHasher:
             self._fault = error
 
     def _next(self) -> int | None:
-        """Wait for bytes to hash; None when stopping."""
         with self._state:
             self._forget_if_stale()
             while not self._stopping and self._frontier - self._hashed < HASH_STEP:

@@ -25,9 +25,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resolver.core.oci.attached import Attached
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import Attached
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
     from resolver.core.results.pull import PulledImage, PulledName
@@ -42,13 +42,7 @@ _DOCUMENTS = frozenset({"index", "manifest", "config"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Change:
-    """The change to one name.
-
-    Attributes:
-        images: to remove. Removing all of them removes the name; attached artifacts go with their
-            image.
-
-    """
+    """The change to one name; removing all images, with their artifacts, removes the name."""
 
     record: PulledName
     images: tuple[PulledImage, ...]
@@ -60,12 +54,11 @@ class _Change:
         if not left:
             return None
         gone = self._gone()
-        beside = tuple(each for each in self.record.attached if each.manifest.digest not in gone)
+        beside = tuple(item for item in self.record.attached if item.manifest.digest not in gone)
         return replace(self.record, images=left, attached=beside)
 
     @property
     def attached(self) -> tuple[Attached, ...]:
-        """Attached artifacts that are removed with the images."""
         rest = self.rest
         stays = rest.attached if rest is not None else ()
         return tuple(each for each in self.record.attached if each not in stays)
@@ -81,7 +74,6 @@ class _Change:
 
     @property
     def trimmed(self) -> Trimmed | None:
-        """What a name that stays loses."""
         rest = self.rest
         if rest is None or not self.images:
             return None
@@ -177,18 +169,13 @@ def _by_digest(snapshot: GcSnapshot, target: str) -> list[_Change]:
     return found
 
 
-def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
-    """Find an id by its start: of a named image, else of one that nothing names.
-
-    Raises:
-        Malformed: it is the start of ids of several images.
-
-    """
-    ids, needed = _ids(ground)
-    named = {digest: _naming(ground, digest) for digest in ids if _fits(digest, target)}
+def _by_start(snapshot: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Descriptor, ...]]:
+    """Find an id by its start: of a named image, else of one that nothing names."""
+    ids, needed = _ids(snapshot)
+    named = {digest: _naming(snapshot, digest) for digest in ids if _fits(digest, target)}
     # What is part of a named image is no image by itself.
-    rest = [d for d in ground.files if _fits(d, target) and d not in needed]
-    loose = {digest: images for digest in rest if (images := _unnamed(ground, digest, needed))}
+    rest = [d for d in snapshot.files if _fits(d, target) and d not in needed]
+    loose = {digest: images for digest in rest if (images := _unnamed(snapshot, digest, needed))}
     meanings = {
         *(frozenset((c.record.reference, c.images) for c in changes) for changes in named.values()),
         *(frozenset(images) for images in loose.values()),
@@ -196,8 +183,8 @@ def _by_start(ground: GcSnapshot, target: str) -> tuple[list[_Change], tuple[Des
     if len(meanings) > 1:
         digests = tuple(sorted(str(digest) for digest in (*named, *loose)))
         raise Malformed(
-            f"`{shortened(target)}` is the start of {len(digests)} image ids",
-            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
+            f"`{shortened(target)}` is the prefix of {len(digests)} image ids",
+            "use a longer prefix: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
             code="ambiguous-id",
             text=target,
             digests=digests,
@@ -283,12 +270,7 @@ def _fits(digest: Digest, text: str) -> bool:
 def _refuse_in_use(
     snapshot: GcSnapshot, target: str, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> None:
-    """Refuse what somebody uses, and an id that would take several names along.
-
-    Raises:
-        Negative: it is.
-
-    """
+    """Refuse an image in use, and an id of an image with several names."""
     names = sorted(change.record.reference for change in changes)
     if len(names) > 1:
         raise _in_use(
@@ -327,7 +309,6 @@ def _in_use(target: str, reason: str, users: list[str], hint: str) -> Negative:
 def _released(
     snapshot: GcSnapshot, changes: list[_Change], loose: tuple[Descriptor, ...]
 ) -> dict[Digest, Need]:
-    """Return the content of what is removed."""
     roots = [change.record.root for change in changes if change.rest is None]
     roots += [image.manifest for change in changes for image in change.images]
     roots += [each.manifest for change in changes for each in change.attached]

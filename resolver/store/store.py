@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import Descriptor
-from resolver.core.oci.digest import HEX_DIGITS, Digest
-from resolver.core.oci.manifest import parse_document
+from resolver.core.oci.digest import HEX_DIGITS, Digest, Verifier
+from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.results.events import Warned, ignore
-from resolver.errors import BlobNotFound, LimitExceeded, NotFound, StoreFault
-from resolver.store.blobs import MAX_DOCUMENT, Blobs
-from resolver.store.files import Patience
+from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
+from resolver.store.files import Patience, aside, temporary
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         StoredImage,
         Verified,
     )
-    from resolver.store.files import StoreFolder
+    from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
     from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
@@ -46,21 +47,26 @@ if TYPE_CHECKING:
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Seconds a resolve waits to record its result; the answer does not depend on it.
 BRIEFLY = 5.0
+#: Seconds a reader waits for the lock to set a damaged file aside.
+_TO_SET_ASIDE = 2.0
 
 
 class LocalStore:
     """A store in a folder, created by the first write; a store that does not exist is empty.
 
-    Implements `core.oci.content.Source`. Safe for use by several threads and processes.
+    Content is verified when it is added and when it is read. A file that does not match its digest
+    counts as absent and is set aside as soon as the store can be written.
+
+    Implements `core.oci.content.Source`. Safe for use by several threads and processes. Every
+    method raises `StoreFault` where the store cannot be read or written; those that add content
+    raise `Untrusted` where the bytes do not match their descriptor.
 
     Args:
-        root: the folder.
         fsync: False is faster and may lose content in a power cut; reads verify in any case.
         lock: False relies on no other process using the folder (`--unsafe-no-lock`).
         shared: trust every user who can write to the folder (`--shared-store`).
         patience: how long to wait for the lock.
         observe: receives warnings about damage and about a store that cannot be written.
-
     """
 
     def __init__(
@@ -83,7 +89,7 @@ class LocalStore:
             shared=shared,
             observe=observe,
         )
-        self._blobs = Blobs(self._home, observe)
+        self._proven: set[tuple[Digest, int, int]] = set()
         self._seen = Records(self._home, SEEN, observe)
         self._pulled = Records(self._home, PULLED, observe)
         self._giving_up = threading.Lock()
@@ -94,7 +100,7 @@ class LocalStore:
         """Incoming transfers; loaded on first use, since reads do not need them."""
         from resolver.store.receive import Transfers  # noqa: PLC0415 - for pulls alone
 
-        return Transfers(self._home, self._blobs.held)
+        return Transfers(self._home, self.held)
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -117,12 +123,7 @@ class LocalStore:
         return Records(self._home, PUSHES, self._observe)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
-        """Block collection for the duration of the context: from the first look to the name.
-
-        Raises:
-            StoreFault: the store cannot be written or is not trusted.
-
-        """
+        """Block collection for the duration of the context: from the first look to the name."""
         return self._home.writing()
 
     # Content
@@ -130,25 +131,27 @@ class LocalStore:
     def load(
         self, digest: Digest, size: int | None = None, limit: int = MAX_DOCUMENT
     ) -> bytes | None:
-        """Return verified content by digest; None if it is absent or damaged.
+        """Return verified content; None if it is absent or damaged.
 
-        Raises:
-            SizeMismatch: its size differs from `size`, in bytes.
-            LimitExceeded: it is larger than `limit`, in bytes.
-            StoreFault: it cannot be read.
-
+        Raises `SizeMismatch` if it does not have `size` bytes, and `LimitExceeded` above `limit`.
         """
-        return self._blobs.load(digest, size, limit)
+        with self._file(digest) as file:
+            if file is None:
+                return None
+            intact, body = file.examine(digest, limit)
+            status = file.status
+        if not intact:
+            self.put_aside(digest, status)
+            return None
+        what = f"`{digest}` in the store"
+        if size is not None and status.st_size != size:
+            raise SizeMismatch(what, size, status.st_size)
+        if body is None:
+            raise LimitExceeded(what, limit, status.st_size)
+        return body
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a verified document.
-
-        Raises:
-            BlobNotFound: it is absent or damaged.
-            Untrusted: it does not match the descriptor, or is too large for a document.
-            StoreFault: it cannot be read.
-
-        """
+        """Return a verified document, or raise `BlobNotFound` if it is absent or damaged."""
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(f"`{descriptor.digest}`", MAX_DOCUMENT, descriptor.size)
         body = self.load(descriptor.digest, descriptor.size)
@@ -157,68 +160,121 @@ class LocalStore:
         return body
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether content of the right size is present; nothing is read."""
-        return self._blobs.has(descriptor)
+        """Whether a regular file of the right size is present; nothing is read."""
+        with self._folder(descriptor.digest) as folder:
+            status = folder.look(descriptor.digest.hex) if folder is not None else None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        return status.st_size == descriptor.size
 
-    def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream content; the caller must verify it.
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+        """Stream content whose file has the right size; the caller must verify it."""
+        with self._file(descriptor.digest) as file:
+            if file is None or file.status.st_size != descriptor.size:
+                raise BlobNotFound(str(descriptor.digest), str(self._home.root))
+            yield file.chunks()
 
-        Raises:
-            BlobNotFound: it is absent.
-            StoreFault: it cannot be read.
-
-        """
-        return self._blobs.open(descriptor)
-
-    def add(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Add verified content, or nothing; `chunks` is not read if the content is present.
-
-        Raises:
-            Untrusted: the bytes do not match the descriptor.
-            StoreFault: they cannot be written.
-
-        """
-        self._blobs.add(descriptor, chunks)
+    def add(
+        self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
+    ) -> None:
+        """Add verified content, or nothing; `chunks` is not read if the content is present."""
+        digest = descriptor.digest
+        with self._home.writing(seconds=seconds) as root:
+            with root.need("blobs", digest.algorithm) as folder:
+                if _may_be_used(folder, descriptor, freshen=True):
+                    return
+            with root.need("tmp") as tmp, temporary(tmp, sync=self._home.sync) as file:
+                verifier = Verifier(digest, descriptor.size, f"`{digest}`")
+                for chunk in chunks:
+                    verifier.update(chunk)
+                    file.write(chunk)
+                verifier.finish()
+                with root.need("blobs", digest.algorithm) as folder:
+                    file.publish(folder, digest.hex, mode=0o444)
 
     def add_document(self, document: Document) -> None:
-        """Add a document.
-
-        Raises:
-            Untrusted: its bytes do not match its descriptor.
-            StoreFault: they cannot be written.
-
-        """
-        self._blobs.add(document.descriptor, (document.body,))
+        """Add a document."""
+        self.add(document.descriptor, (document.body,))
 
     def try_add(self, document: Document, observe: Observer | None = None) -> bool:
         """Add a document if possible; warn once about a store that cannot be written.
 
         For work whose answer does not depend on the store. After the first failure no further write
         is attempted, so that a batch does not wait for the same lock a hundred times.
-
-        Raises:
-            Untrusted: its bytes do not match its descriptor.
-
         """
         return self._attempt(
-            lambda: self._blobs.add(document.descriptor, (document.body,), seconds=BRIEFLY),
-            observe,
+            lambda: self.add(document.descriptor, (document.body,), seconds=BRIEFLY), observe
         )
 
     def held(self, descriptor: Descriptor, *, full: bool = False) -> bool:
-        """Whether content is present and can be used.
+        """Whether content can be used: documents are hashed here, large blobs when they are read.
 
-        See docs/store-and-reliability.md, "Reuse checks".
-
-        Args:
-            descriptor: of the content.
-            full: hash large blobs too; documents are always hashed.
-
-        Raises:
-            StoreFault: it cannot be read.
-
+        Without fsync a power cut may leave files of the right size with wrong bytes, so large blobs
+        are hashed too, once. See docs/store-and-reliability.md, "Reuse checks" and "fsync and
+        --no-fsync".
         """
-        return self._blobs.held(descriptor, full=full)
+        digest = descriptor.digest
+        with self._folder(digest) as folder:
+            if folder is None or full or self._home.sync:
+                return folder is not None and _may_be_used(folder, descriptor, full=full)
+            status = folder.look(digest.hex)
+            if status is None:
+                return False
+            proof = (digest, status.st_ino, status.st_mtime_ns)
+            if proof in self._proven:
+                return status.st_size == descriptor.size
+            is_good = _may_be_used(folder, descriptor, full=True)
+            if is_good:
+                self._proven.add(proof)
+            return is_good
+
+    def put_aside(self, digest: Digest, status: os.stat_result) -> None:
+        """Move a damaged file to `tmp` if the store can be written."""
+        where = f"{self._home.root}/blobs/{digest.algorithm}/{digest.hex}"
+        self._observe(
+            Warned("store-damaged", f"`{where}` is damaged and treated as absent; it is read again")
+        )
+        try:
+            with (
+                self._home.writing(seconds=_TO_SET_ASIDE) as root,
+                root.need("tmp") as tmp,
+                root.need("blobs", digest.algorithm) as folder,
+            ):
+                _move_only(folder, digest.hex, tmp, status)
+        except StoreFault:
+            return
+
+    @contextmanager
+    def _folder(self, digest: Digest) -> Iterator[StoreFolder | None]:
+        # Content that cannot be verified is never stored.
+        root = self._home.open() if digest.is_verifiable else None
+        if root is None:
+            yield None
+            return
+        with root:
+            folder = root.enter("blobs", digest.algorithm)
+            if folder is None:
+                yield None
+                return
+            with folder:
+                yield folder
+
+    @contextmanager
+    def _file(self, digest: Digest) -> Iterator[File | None]:
+        """Open a blob; warn about anything that is not a regular file, and treat it as absent."""
+        with self._folder(digest) as folder:
+            file = folder.open(digest.hex) if folder is not None else None
+            if file is None and folder is not None and folder.look(digest.hex) is not None:
+                where = folder.where(digest.hex)
+                self._observe(
+                    Warned("store-not-a-file", f"`{where}` is not a regular file and is not opened")
+                )
+        if file is None:
+            yield None
+            return
+        with file:
+            yield file
 
     # Transfers
 
@@ -231,13 +287,7 @@ class LocalStore:
         has ended, then resume where it stopped. Leaving the block without `finish` keeps the
         partial for the next transfer.
 
-        Args:
-            descriptor: of the blob.
-            waiting: called repeatedly while another process is fetching; may raise to give up.
-
-        Raises:
-            StoreFault: it cannot be written, or the other process makes no progress.
-
+        `waiting`: called repeatedly while another process is fetching; may raise to give up.
         """
         return self._transfers.receive(descriptor, waiting)
 
@@ -246,12 +296,7 @@ class LocalStore:
         self._transfers.record()
 
     def partial(self, descriptor: Descriptor) -> int:
-        """Count the bytes of this blob that an earlier transfer left.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """Count the bytes of this blob that an earlier transfer left."""
         return self._transfers.had(descriptor)
 
     def lease(
@@ -260,26 +305,15 @@ class LocalStore:
         """Protect content from collection for the duration of the context, in every process.
 
         Take the lease before the first look at the store: content added from then on is protected
-            too. `Lease.add` protects content that was present before.
+        too. `Lease.add` protects content that was present before.
 
-        Args:
-            digests: of the content.
-            purpose: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
-            needed: False continues without a lease where the store cannot be written.
-
-        Raises:
-            StoreFault: it cannot be written.
-
+        `purpose`: shown to a user who tries to remove it, such as "pull docker.io/library/app:1".
+        `needed`: False continues without a lease where the store cannot be written.
         """
         return self._leases.hold(digests, purpose, needed=needed)
 
     def leases(self) -> tuple[ActiveLease, ...]:
-        """List the active leases.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """List the active leases."""
         root = self._home.open_store()
         if root is None:
             return ()
@@ -289,12 +323,7 @@ class LocalStore:
             return active_leases(root)
 
     def in_use(self) -> frozenset[Digest]:
-        """List the digests that active leases protect.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """List the digests that active leases protect."""
         return frozenset(digest for lease in self.leases() for digest in lease.digests)
 
     def _attempt(self, act: Callable[[], object], observe: Observer | None) -> bool:
@@ -316,7 +345,7 @@ class LocalStore:
             cause = error.__cause__
             read_only = isinstance(cause, OSError) and cause.errno in _READ_ONLY
             code = "store-read-only" if read_only else "store-unwritable"
-            observe(Warned(code, f"nothing is kept: {error}"))
+            observe(Warned(code, f"nothing is stored: {error}"))
 
     # What was pulled
 
@@ -329,18 +358,10 @@ class LocalStore:
         """Record a pulled name; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
-            still used.
+        still used.
 
-        Args:
-            record: its content must already be in the store.
-            found: digest algorithms of content that was already present. Its folders are synced,
-                since the process that added it may have died before the sync.
-            merge: combines it with what is recorded under the reference, if anything; may raise to
-                leave that as it is.
-
-        Raises:
-            StoreFault: it cannot be written, or its content is incomplete.
-
+        `found`: digest algorithms of content that was already present. Its folders are synced,
+        since the process that added it may have died before the sync.
         """
         from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
 
@@ -353,41 +374,21 @@ class LocalStore:
         return self._pulled.put(record, merge=merge, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
-        """Return what was pulled under a canonical reference.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Return what was pulled under a canonical reference."""
         return self._pulled.get(reference)
 
     def pulled_names(self) -> Iterator[PulledName]:
-        """Iterate over all pulled names, in no particular order.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Iterate over all pulled names, in no particular order."""
         return self._pulled.usable()
 
     def unname(self, reference: str) -> bool:
-        """Remove a pulled name but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a pulled name but not its content; False if there was none."""
         return self._pulled.drop(reference)
 
     # What a resolve saw
 
     def remember(self, record: NameRecord) -> None:
-        """Record what a reference points at; its content must already be in the store.
-
-        Raises:
-            StoreFault: it cannot be written.
-
-        """
+        """Record what a reference points at; its content must already be in the store."""
         self._seen.put(record)
 
     def try_remember(self, record: NameRecord, observe: Observer | None = None) -> bool:
@@ -395,15 +396,7 @@ class LocalStore:
         return self._attempt(lambda: self._seen.put(record, seconds=BRIEFLY), observe)
 
     def recall(self, reference: str) -> NameRecord | None:
-        """Return what a canonical reference pointed at; None if unknown.
-
-        Falls back to the pulled name where no resolve is recorded: a restored cache may lack the
-            record.
-
-        Raises:
-            StoreFault: it cannot be read.
-
-        """
+        """Return what a reference pointed at, or the pulled name: a cache may lack the former."""
         seen = self._seen.get(reference)
         if seen is not None:
             return seen
@@ -411,29 +404,15 @@ class LocalStore:
         return None if pulled is None else NameRecord(reference, pulled.root)
 
     def names(self) -> Iterator[NameRecord]:
-        """Iterate over the recorded names, in no particular order.
-
-        Raises:
-            StoreFault: they cannot be read.
-
-        """
+        """Iterate over the recorded names, in no particular order."""
         return self._seen.usable()
 
     def entries(self) -> Iterator[NameRecord | BadName]:
-        """Iterate over the recorded names and the name files that cannot be used.
-
-        Raises:
-            StoreFault: they cannot be read.
-        """
+        """Iterate over the recorded names and the name files that cannot be used."""
         return self._seen.entries()
 
     def forget(self, reference: str) -> bool:
-        """Remove a recorded name but not its content; False if there was none.
-
-        Raises:
-            StoreFault: it cannot be removed.
-
-        """
+        """Remove a recorded name but not its content; False if there was none."""
         return self._seen.drop(reference)
 
     def resolve(self, name: str) -> Descriptor:
@@ -443,8 +422,6 @@ class LocalStore:
             NotFound: it is not in the store.
             InvalidDigest: it looks like a digest and is not valid.
             BadDocument: it is content other than a document.
-            StoreFault: the store cannot be read.
-
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self.document(name).descriptor
@@ -452,20 +429,13 @@ class LocalStore:
         known = self.pulled(name) or self.recall(name)
         if known is None:
             raise NotFound(
-                f"the store `{self.root}` does not know `{name}`",
+                f"the store `{self.root}` has no record of `{name}`",
                 "resolve or pull it once while its registry can be reached",
             )
         return known.root
 
     def document(self, name: str) -> Document:
-        """Return the document for a canonical reference or a digest.
-
-        Raises:
-            NotFound: it, or its content, is not in the store.
-            Untrusted: it is content other than a document.
-            StoreFault: the store cannot be read.
-
-        """
+        """Return the document for a canonical reference or a digest, or raise `NotFound`."""
         if name.partition(":")[0] in HEX_DIGITS:
             digest = Digest.parse(name)
             body = self.load(digest)
@@ -488,66 +458,31 @@ class LocalStore:
     # Upkeep
 
     def look(self) -> bool | None:
-        """Whether the store exists: None if not, False for an empty folder; nothing is changed.
-
-        Raises:
-            StoreFault: the folder is not a store or cannot be read.
-
-        """
+        """Whether the store exists: None if not, False for an empty folder; nothing is changed."""
         return self._home.look()
 
     def doubts(self) -> tuple[str, ...]:
-        """Return the reasons why other users can change this store, accepted or not.
-
-        Raises:
-            StoreFault: the folder cannot be inspected.
-
-        """
+        """Return the reasons why other users can change this store, accepted or not."""
         return self._home.doubts()
 
     def try_writing(self) -> None:
-        """Take the lock, and write and remove a test file.
-
-        Raises:
-            StoreFault: either fails.
-
-        """
+        """Take the lock, and write and remove a test file."""
         self._home.try_writing()
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List pulled images by reference, then the complete images without a pulled name.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """List pulled images by reference, then the complete images without a pulled name."""
         from resolver.store import images  # noqa: PLC0415 - loaded when used
 
         return images.images(self._home, self._pulled, self._seen)
 
     def usage(self) -> DiskUsage:
-        """Return disk usage, and what images share.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
-        """
+        """Return disk usage, and what images share."""
         from resolver.store import images  # noqa: PLC0415 - loaded when used
 
         return images.usage(self._home, self._pulled, self._seen)
 
     def collect(self, rules: Retention | None = None, *, dry_run: bool = False) -> Collected:
-        """Remove content that neither names nor active leases need.
-
-        Args:
-            rules: further content to keep; None for the defaults.
-            dry_run: decide, and remove nothing.
-
-        Raises:
-            StoreFault: it cannot be determined what is needed, and nothing was removed; or a file
-                cannot be removed.
-
-        """
+        """Remove content that neither names nor active leases need; `dry_run` only decides."""
         from resolver.core.results.store import Retention  # noqa: PLC0415 - for collection alone
         from resolver.store.collect import collect  # noqa: PLC0415 - loaded when used
 
@@ -570,8 +505,6 @@ class LocalStore:
             ImageNotHeld: there is no such image here.
             Malformed: it is the start of several ids.
             Negative: it is used, or an id has several names.
-            StoreFault: it cannot be removed.
-
         """
         from resolver.store.remove import remove  # noqa: PLC0415 - loaded when used
 
@@ -592,12 +525,37 @@ class LocalStore:
             full: hash large blobs too.
             repair: fetches content again for the references that need it; its result is checked in
                 the store. With it, unreadable name files are set aside too.
-
-        Raises:
-            StoreFault: the store cannot be read.
-
         """
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 
         records = (self._pulled, self._seen)
-        return StoreCheck(self._home, self._blobs, records, full=full).run(repair)
+        return StoreCheck(self._home, self.put_aside, records, full=full).run(repair)
+
+
+def _may_be_used(
+    folder: StoreFolder, descriptor: Descriptor, *, full: bool = False, freshen: bool = False
+) -> bool:
+    file = folder.open(descriptor.digest.hex)
+    if file is None:
+        return False
+    with file:
+        if file.status.st_size != descriptor.size:
+            return False
+        is_good = (descriptor.size > MAX_DOCUMENT and not full) or file.examine(
+            descriptor.digest, 0
+        )[0]
+        if is_good and freshen:
+            file.freshen()
+        return is_good
+
+
+def _move_only(folder: StoreFolder, name: str, tmp: StoreFolder, status: os.stat_result) -> None:
+    """Move the damaged file, but not a good one that has replaced it."""
+    current = folder.look(name)
+    if current is None or not os.path.samestat(current, status):
+        return
+    moved_to = aside()
+    folder.move(name, tmp, moved_to)
+    moved = tmp.look(moved_to)
+    if moved is not None and not os.path.samestat(moved, status):
+        tmp.put_back(moved_to, folder, name)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.results.store import Damage, Verified
 from resolver.errors import StoreFault
-from resolver.store.blobs import examine
 from resolver.store.names import BadName, Records
 from resolver.store.reachable import Need, Reach, blob_files
 from resolver.values import dataclass
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.pull import PulledName
-    from resolver.store.blobs import Blobs
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
     from resolver.store.names import NameRecord
@@ -44,13 +42,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Look:
-    """Result of one scan.
-
-    Attributes:
-        names: number of names checked.
-        wrong: problems, by digest.
-
-    """
+    """Result of one scan: number of names, and problems by digest."""
 
     files: dict[Digest, os.stat_result]
     names: int
@@ -59,24 +51,18 @@ class _Look:
 
 
 class StoreCheck:
-    """One check of a store; nothing is locked, so the store may change meanwhile.
-
-    Args:
-        home, blobs, pulled, seen: the parts of the store.
-        full: hash large blobs too.
-
-    """
+    """One check of a store; nothing is locked, so the store may change meanwhile."""
 
     def __init__(
         self,
         home: Home,
-        blobs: Blobs,
+        put_aside: Callable[[Digest, os.stat_result], None],
         records: tuple[Records[PulledName], Records[NameRecord]],
         *,
         full: bool,
     ) -> None:
         self._home = home
-        self._blobs = blobs
+        self._set_aside = put_aside
         self._pulled, self._seen = records
         self._full = full
         self._intact: dict[Digest, tuple[int, float]] = {}
@@ -110,7 +96,6 @@ class StoreCheck:
         )
 
     def _look(self) -> _Look:
-        """Find missing, damaged and unreadable content."""
         root = self._home.open_store()
         if root is None:
             return _Look({}, 0, {}, {})
@@ -142,7 +127,7 @@ class StoreCheck:
             if file is None:
                 return ""
             with file:
-                intact = examine(file, digest, 0)[0]
+                intact = file.examine(digest, 0)[0]
         self._hashed += status.st_size
         if intact:
             self._intact[digest] = (status.st_ino, status.st_mtime)
@@ -186,10 +171,9 @@ class StoreCheck:
         for digest, problem in look.wrong.items():
             # Content that matches its digest stays, whatever descriptors state.
             if digest in look.files and problem != "unreadable" and digest not in self._intact:
-                self._blobs.put_aside(digest, look.files[digest])
+                self._set_aside(digest, look.files[digest])
 
     def _settle(self, look: _Look) -> None:
-        """Mark repaired damage after the last scan."""
         root = self._home.open_store()
         if root is None:
             return

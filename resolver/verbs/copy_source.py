@@ -14,11 +14,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from resolver.clock import SystemClock
-from resolver.core.oci.attached import LeftOut, kind_of, refers_to
 from resolver.core.oci.content import Document, Refers
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, Descriptor
 from resolver.core.oci.digest import Digest, Verifier
-from resolver.core.oci.manifest import Index, Manifest, parse_document
+from resolver.core.oci.manifest import Index, LeftOut, Manifest, kind_of, parse_document, refers_to
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.copy import (
     CopyEntry,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import INDEX_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, EntryKind
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import (
-    SPEAKS_ABOUT,
     ImageDocuments,
     ImageEntry,
     kinds_of,
@@ -38,9 +37,6 @@ class Depth:
     """How much to read of each entry.
 
     Attributes:
-        manifests: read the manifests of images.
-        configs: read their configs too.
-        attestations: read the manifests of attestations as well.
         broken: keep an index inside the index that cannot be read as a part with its failure,
             instead of failing.
     """
@@ -63,17 +59,6 @@ def gather(
 
     An entry that cannot be read keeps its error; the others keep their documents. One with an
     unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
-
-    Args:
-        reader: reads documents of the place that has the image; the store's cost no request.
-        root: the reference, with its document.
-        depth: what to read.
-        jobs: entries in parallel.
-        wanted: selects the index entries to read; the others keep only their descriptor.
-
-    Raises:
-        LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
-        ResolverError: a nested index cannot be read.
     """
     top = root.document.descriptor
     if isinstance(root.parsed, Manifest):
@@ -125,19 +110,9 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     Most indexes name all platforms. Read are the entries without one, those that share one, where
     only the manifest shows which is the image, and those that decide the caller's question.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        table: the platform facts.
-        jobs: documents in parallel.
-        limit: read none of the entries without a platform if there are more of them.
-        decisive: returns the images, of those known so far, that must not be artifacts. Called
-            again after each round of reading, until it adds none.
-        index_only: read no manifest of an index.
-
-    Raises:
-        LimitExceeded: as `gather` raises.
-        ResolverError: a nested index cannot be read; of one entry, see `ImageEntry.failure`.
+    With more than `limit` entries without a platform, none of them is read.
+    `decisive` returns the images, of those known so far, that must not be artifacts. Called again
+    after each round of reading, until it adds none.
     """
     if isinstance(root.parsed, Manifest):
         return gather(reader, root, Depth(), jobs=jobs)
@@ -243,16 +218,7 @@ def attested(
 ) -> dict[str, frozenset[str]]:
     """List the kinds of attestations of each build.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        builds: digests.
-        kinds: the requested ones; referrers are read for a build whose index lacks one.
-        jobs: documents in parallel.
-
-    Raises:
-        LimitExceeded: more than 256 manifests refer to a build, and none has the kind.
-        ResolverError: an attestation or the list of referrers cannot be read.
+    Referrers are read for a build whose index lacks one of `kinds`.
     """
     found = _beside(reader, root, builds, jobs)
     lacking = sorted(digest for digest, there in found.items() if kinds - there)
@@ -274,11 +240,11 @@ def _beside(
     found = dict.fromkeys(builds, frozenset[str]())
 
     def wanted(entry: Descriptor) -> bool:
-        return entry.is_attestation and entry.annotation(SPEAKS_ABOUT) in builds
+        return entry.is_attestation and entry.attests in builds
 
     depth = Depth(manifests=False, configs=False, attestations=True)
     for part in gather(reader, root, depth, jobs=jobs, wanted=wanted).attestations:
-        about = part.descriptor.annotation(SPEAKS_ABOUT)
+        about = part.descriptor.attests
         if part.failure is not None:
             raise part.failure
         if part.manifest is not None and about in found:
@@ -327,17 +293,9 @@ def entries_of(
 
     Nested indexes are replaced by their entries, each index once.
 
-    Args:
-        reader: reads documents of the place that has the index.
-        index: the root.
-        text: the reference, for messages.
-        broken: receives, by position, the error of a nested index that cannot be read, which is
-            then yielded like any other entry; None to raise it.
-        nested: receives the nested indexes that were read, by position.
-
-    Raises:
-        LimitExceeded: nested deeper than 8, or more than 1,000 of them.
-        ResolverError: a nested index cannot be read.
+    `broken` receives, by position, the error of a nested index that cannot be read, which is then
+    yielded like any other entry; None to raise it. `nested` receives the nested indexes that were
+    read, by position.
     """
     return _walk(reader, index, text, (), (set(), broken, nested))
 
@@ -361,7 +319,8 @@ def _walk(
             if len(seen) > MAX_VISITED:
                 raise LimitExceeded("nested indexes", MAX_VISITED, len(seen), "documents")
             try:
-                inner = _inner(reader, entry, text)
+                what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
+                inner = parse_document(reader.read(entry, what), kind, what, kind)
             except ResolverError as error:
                 if broken is None:
                     raise
@@ -382,8 +341,3 @@ def left_out(entry: Descriptor, text: str) -> Warned:
         f"the entry `{entry.digest}`{said} of `{text}` cannot be used: "
         f"`{entry.digest.algorithm}` digests cannot be verified",
     )
-
-
-def _inner(reader: DocumentReader, entry: Descriptor, text: str) -> Index | Manifest:
-    what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-    return parse_document(reader.read(entry, what), kind, what, kind)

@@ -12,10 +12,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import kind_of, refers_to
 from resolver.core.oci.descriptor import DOCKER_LIST, MANIFEST_TYPES, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import Index, Manifest, parse_document
+from resolver.core.oci.manifest import Index, Manifest, kind_of, parse_document, refers_to
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, parse_target
 from resolver.core.parse.json import read_object

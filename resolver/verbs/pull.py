@@ -16,9 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.clock import SystemClock
-from resolver.core.oci.attached import Attached
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.descriptor import CONFIG_TYPES
+from resolver.core.oci.manifest import Attached, parse_config
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import ignore

@@ -1,9 +1,10 @@
-"""The verbs of a session that are about what is here."""
+"""Verbs on the local store."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Noted
+from resolver.core.results.store import ImageListing
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from resolver.verbs.context import Context
     from resolver.verbs.serve.server import Server
 
+
 #: What may be an image id: a digest, or the start of one.
 _ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
@@ -31,7 +35,7 @@ _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
 def images(context: Context) -> tuple[StoredImage, ...]:
-    """List what was pulled, by reference; then what no reference means any more."""
+    """List pulled images by reference, then dangling ones."""
     return context.store.images()
 
 
@@ -47,7 +51,7 @@ def remove(
     *,
     force: bool = False,
 ) -> Removed:
-    """Take a name away, then delete what nothing else needs."""
+    """Remove a name, then delete content that no other name needs."""
     if isinstance(platform, str):
         platform = Platform.parse(platform, table=context.table)
     return context.store.remove(_held(context, image), platform, force=force)
@@ -168,7 +172,6 @@ def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str
 
 
 def _reference(text: str | Reference) -> Reference:
-    """Parse the reference of a stored image."""
     if isinstance(text, Reference):
         return text
     target = parse_target(text)
@@ -185,3 +188,82 @@ def _epoch(text: str) -> int:
     if text and not _EPOCH.fullmatch(text):
         raise InvalidConfiguration("SOURCE_DATE_EPOCH", "", "it must be seconds since 1970")
     return int(text or "0")
+
+
+#: The keys of `--filter KEY=VALUE`.
+KEYS = ("dangling", "platform", "reference")
+#: A version and features, as `str` of a platform writes them.
+_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ListFilters:
+    """Filters of the list of images."""
+
+    patterns: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    dangling: bool | None = None
+
+    @classmethod
+    def parse(cls, filters: Iterable[str], patterns: Iterable[str] = ()) -> ListFilters:
+        """Parse `--filter KEY=VALUE`, as in Docker, and reference patterns."""
+        wanted: dict[str, list[str]] = {key: [] for key in KEYS}
+        wanted["reference"] += patterns
+        for text in filters:
+            key, equals, value = text.partition("=")
+            if not (equals and value and key in KEYS):
+                raise Usage(
+                    f"`--filter {text}` is not a filter",
+                    "write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`",
+                )
+            wanted[key].append(value)
+        return cls(
+            tuple(wanted["reference"]), tuple(wanted["platform"]), _truth(wanted["dangling"])
+        )
+
+    def take(self, images: Iterable[StoredImage]) -> ImageListing:
+        """Keep the images that match."""
+        return ImageListing(tuple(image for image in images if self._fits(image)))
+
+    def _fits(self, image: StoredImage) -> bool:
+        if self.dangling is not None and image.dangling is not self.dangling:
+            return False
+        if self.platforms and not any(
+            _at_or_below(wanted, held) for wanted in self.platforms for held in image.platforms
+        ):
+            return False
+        return not self.patterns or any(named(image, pattern) for pattern in self.patterns)
+
+
+def named(image: StoredImage, pattern: str) -> bool:
+    """Whether a pattern matches an image's reference, with or without tag, full or familiar."""
+    return any(
+        fnmatchcase(name, pattern)
+        for text in ((image.reference,) if image.reference else image.read_as)
+        for name in _spellings(Reference.parse(text))
+    )
+
+
+def _spellings(reference: Reference) -> tuple[str, ...]:
+    short = reference.familiar
+    return (str(reference), reference.identity, short, short.removesuffix(f":{reference.tag}"))
+
+
+def _at_or_below(wanted: str, held: str) -> bool:
+    """Whether `linux` or `linux/arm64` covers `linux/arm64/v8`, in any version."""
+    plain = _PARENTHESES.sub("", held)
+    below = (f"{wanted}/", f"{wanted}:")
+    return wanted in {held, plain} or held.startswith(below) or plain.startswith(below)
+
+
+def _truth(values: list[str]) -> bool | None:
+    if not values:
+        return None
+    truth = _TRUTHS.get(values[-1].lower())
+    if truth is None:
+        raise Usage(
+            f"`--filter dangling={values[-1]}` is neither true nor false",
+            "write `--filter dangling=true` or `--filter dangling=false`",
+        )
+    return truth

@@ -22,13 +22,13 @@ from resolver.cli.app import COMMANDS, DEFECT, run
 from resolver.errors import ErrorKind
 from resolver.files.yaml import read as read_yaml
 from resolver.session import Session
-from resolver.sources.mirrors.config_yaml import parse_config
+from resolver.sources.mirrors.formats import parse_config
 from resolver.verbs.sync import read_rules
 from tests import ROOT
-from tests.ci_systems import read_github_file
-from tests.fakes.images import build_image
-from tests.fakes.pushing import PushRegistry
-from tests.fakes.registry import FakeRegistry
+from tests.kit.ci_systems import read_github_file
+from tests.kit.images import build_image
+from tests.kit.pushing import PushRegistry
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from resolver.errors import Denied, ResolverError, ServerFault
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
-from tests.fakes.images import build_image, multi_platform, named_by
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, multi_platform, named_by
+from tests.kit.registry import FakeRegistry
 from tests.real.registries import RealRegistry, skopeo, start
 from tests.verbs.test_copy import referrer
 
@@ -151,7 +151,7 @@ def test_copy_puts_referrers_under_the_fallback_tag_of_a_real_registry(
 
 def _listing(signed: object) -> object:
     from resolver.core.oci.descriptor import OCI_INDEX
-    from tests.fakes.images import entry, from_dict
+    from tests.kit.images import entry, from_dict
 
     return from_dict(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry(signed, platform="")]},

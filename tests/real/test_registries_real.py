@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
-from tests.fakes.images import build_image, build_index, build_layer, from_dict
-from tests.fakes.pushes import Pusher, digest_of
-from tests.fakes.writable import QuirkRow, Quirks, WritableRegistry, rows
-from tests.processes import ROOT
-from tests.real.layouts import write_layout
+from tests.kit.images import build_image, build_index, build_layer, from_dict
+from tests.kit.layouts import write_layout
+from tests.kit.processes import ROOT
+from tests.kit.pushes import Pusher, digest_of
+from tests.kit.writable import QuirkRow, Quirks, WritableRegistry, rows
 from tests.verbs.test_serve_write import referrer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.fakes.images import Image
-    from tests.fakes.messages import Seen
+    from tests.kit.images import Image
+    from tests.kit.messages import Seen
 
 pytestmark = pytest.mark.real
 

@@ -18,21 +18,21 @@ from resolver.core.oci.digest import Digest
 from resolver.store import LocalStore
 from resolver.verbs.serve.serve import serve_writable
 from resolver.verbs.serve.write import WriteOptions
-from tests.fakes.images import build_image, build_index, build_layer, multi_platform
-from tests.fakes.pushes import Pusher, digest_of, with_query
+from tests.kit.exports import AMD64, ARM64
+from tests.kit.images import build_image, build_index, build_layer, multi_platform
+from tests.kit.layouts import write_layout
+from tests.kit.pushes import Pusher, digest_of, with_query
 from tests.real.conftest import require
-from tests.real.layouts import write_layout
 from tests.real.registries import skopeo
 from tests.real.test_everything_real import podman
 from tests.real.test_files_real import Buildah
 from tests.real.test_serve_real import copied
-from tests.verbs.exports import AMD64, ARM64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real

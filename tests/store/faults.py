@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import blobs, files, folder, leases, partials, receive, uploads
+from resolver.store import files, folder, leases, partials, receive, store, uploads
 from resolver.store import files as temporary
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from resolver.store.store import LocalStore
 
 #: Every function of `os` that the store calls.
 WATCHED = frozenset(
@@ -37,13 +39,14 @@ WATCHED = frozenset(
         "read",
         "rename",
         "rmdir",
+        "scandir",
         "stat",
         "unlink",
         "utime",
         "write",
     ]
 )
-_MODULES = (blobs, files, folder, leases, partials, receive, temporary, uploads)
+_MODULES = (store, files, folder, leases, partials, receive, temporary, uploads)
 
 
 class Stopped(BaseException):
@@ -150,3 +153,9 @@ def unverified(root: Path) -> list[Path]:
 def litter(root: Path) -> list[str]:
     """Return the names of the files in `tmp`."""
     return sorted(path.name for path in (root / "tmp").glob("*"))
+
+
+def is_clean(store: LocalStore) -> bool:
+    """Return whether a store has no partials, leases, temporary or wrong files."""
+    left = [*(store.root / "partial").iterdir(), *(store.root / "leases").iterdir()]
+    return left == [] and litter(store.root) == [] and unverified(store.root) == []

@@ -1,4 +1,4 @@
-"""The index of names: as fast as promised, never the truth, and no reason for anything to fail."""
+"""The list index of names: as correct as reading every file, and optional."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
-from resolver.store import LocalStore, NameRecord, collect, index, reachable
+from resolver.store import LocalStore, NameRecord, collect, reachable
 from resolver.store import images as listing
-from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import (
+    BASE,
+    ONE,
+    TWO,
+    age,
+    everything,
+    fill,
+    held,
+    place,
+    pull,
+    put,
+    spoil,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +41,10 @@ MANY = multi_platform("linux/amd64", "linux/arm64/v8", attestations=True)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep an index of any store, as soon as something changed."""
-    for module in (index, listing, collect):
+    for module in (reachable, listing, collect):
         monkeypatch.setattr(module, "LEAST", 1)
-    monkeypatch.setattr(index, "_STALE", 1)
-    monkeypatch.setattr(index, "_BLURRED", 0)
+    monkeypatch.setattr(reachable, "_STALE", 1)
+    monkeypatch.setattr(reachable, "_BLURRED", 0)
 
 
 @pytest.fixture
@@ -50,7 +62,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 def without_index(store: LocalStore) -> LocalStore:
     """Return the same store without its list index."""
-    for name in (index.INDEX, index.NOTES):
+    for name in (reachable.INDEX, reachable.NOTES):
         (store.root / name).unlink(missing_ok=True)
     return store
 
@@ -61,7 +73,7 @@ def no_reading(*_arguments: object) -> object:
 
 def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first = store.images()
-    assert (store.root / index.INDEX).stat().st_mode & 0o777 == 0o600
+    assert (store.root / reachable.INDEX).stat().st_mode & 0o777 == 0o600
     monkeypatch.setattr(listing, "_entry", no_reading)
 
     assert LocalStore(store.root).images() == first
@@ -71,13 +83,6 @@ def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.M
         "localhost/two:1",
         "",
     ]
-
-
-def spoil(path: Path) -> None:
-    body = bytearray(path.read_bytes())
-    body[-1] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(body)
 
 
 def cut(path: Path) -> None:
@@ -125,14 +130,14 @@ def test_listing_with_an_index_shows_the_same_changes(store: LocalStore, change:
         lambda _body: b"",
         lambda body: body[: len(body) // 2],
         lambda body: body.replace(b"localhost/one", b"localhost/two"),
-        lambda _body: index._seal(b"[]") + b"\n[]",
-        lambda _body: index._seal(b'{"schema": 2}') + b'\n{"schema": 2}',
-        lambda _body: index._seal(b"{") + b"\n{",
+        lambda _body: reachable._seal(b"[]") + b"\n[]",
+        lambda _body: reachable._seal(b'{"schema": 2}') + b'\n{"schema": 2}',
+        lambda _body: reachable._seal(b"{") + b"\n{",
     ],
 )
 def test_invalid_list_index_is_ignored(store: LocalStore, damage: Callable[[bytes], bytes]) -> None:
     first = store.images()
-    for name in (index.INDEX, index.NOTES):
+    for name in (reachable.INDEX, reachable.NOTES):
         path = store.root / name
         path.write_bytes(damage(path.read_bytes()))
 
@@ -144,10 +149,10 @@ def test_invalid_list_index_is_ignored(store: LocalStore, damage: Callable[[byte
 def test_recently_changed_name_is_read_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_BLURRED", 3600 * 10**9)
+    monkeypatch.setattr(reachable, "_BLURRED", 3600 * 10**9)
     store.images()
 
-    _, _, text = (store.root / index.INDEX).read_bytes().partition(b"\n")
+    _, _, text = (store.root / reachable.INDEX).read_bytes().partition(b"\n")
     assert json.loads(text)["names"] == {}
 
 
@@ -155,10 +160,10 @@ def test_read_only_store_is_listed(store: LocalStore, monkeypatch: pytest.Monkey
     def refuse(*_arguments: object, **_named: object) -> object:
         raise StoreFault("tmp", "read-only file system")
 
-    monkeypatch.setattr(index, "temporary", refuse)
+    monkeypatch.setattr(reachable, "temporary", refuse)
 
     assert len(store.images()) == 4
-    assert not (store.root / index.INDEX).exists()
+    assert not (store.root / reachable.INDEX).exists()
 
 
 def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +172,13 @@ def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.Mo
     store.images()
     store.remove("localhost/one:1")
 
-    assert not (store.root / index.INDEX).exists()
+    assert not (store.root / reachable.INDEX).exists()
 
 
 @pytest.mark.parametrize("is_listed", [False, True])
 @pytest.mark.parametrize("target", ["localhost/one:1", "localhost/many:1"])
 @pytest.mark.parametrize("change", ["nothing", "an image is added", "a platform is added"])
-def test_removing_deletes_the_same_with_an_index_as_without(
+def test_removal_is_equal_with_and_without_a_list_index(
     tmp_path: Path, store: LocalStore, target: str, change: str, *, is_listed: bool
 ) -> None:
     if is_listed:
@@ -325,7 +330,7 @@ def test_removal_keeps_platforms_of_another_name(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_removing_at_random_is_the_same_with_an_index_as_without(tmp_path: Path, seed: int) -> None:
+def test_random_removals_are_equal_with_and_without_a_list_index(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
     images = [multi_platform(*platforms), multi_platform(*platforms[:2]), ONE, TWO]

@@ -1,4 +1,4 @@
-"""What a name means once it was pulled: nothing but another pull changes it."""
+"""Records of pulled images, which only another pull changes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.oci.attached import Attached
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import Attached
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import StoreFault
-from resolver.store import BadName, LocalStore, NameRecord, index
+from resolver.store import BadName, LocalStore, NameRecord, reachable
 from resolver.store.files import Patience, StoreFolder
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, Records, file_name
-from tests.fakes.images import build_image, multi_platform
-from tests.store.images import fill, pull, record_of
+from tests.kit.images import build_image, multi_platform
+from tests.kit.stored_images import fill, pull, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def test_pulled_image_is_recorded_until_removed(store: LocalStore) -> None:
     assert not store.unname(APP)
 
 
-def test_more_platforms_of_the_same_root_are_added(store: LocalStore) -> None:
+def test_pulled_record_adds_platforms_of_the_same_root(store: LocalStore) -> None:
     pull(store, APP, MANY, PLATFORMS[1:2], at=1)
     pull(store, APP, MANY, PLATFORMS[:1], at=2)
 
@@ -112,7 +112,7 @@ def test_pulled_image_is_found_without_a_resolve_record(store: LocalStore) -> No
 
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
-#: An empty platform is one, too: the index has an entry that says nothing.
+#: An empty platform is valid: an index entry without values.
 some_platforms = st.builds(
     Platform, text, text, text, text, st.lists(text.filter(bool), max_size=3).map(tuple)
 )
@@ -235,22 +235,22 @@ def test_foreign_layers_may_be_missing(store: LocalStore) -> None:
 def test_list_index_of_a_large_store_includes_attestations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "LEAST", 64)
-    monkeypatch.setattr("resolver.store.index._BLURRED", -(10**15))
+    monkeypatch.setattr(reachable, "LEAST", 64)
+    monkeypatch.setattr("resolver.store.reachable._BLURRED", -(10**15))
     image = multi_platform("linux/amd64", attestations=True)
     (about,) = (one for one in image.children if one.attestation_of)
     store = LocalStore(tmp_path / "store", fsync=False)
     fill(store, image)
     fill(store, about)
     attached = Attached("attestation", about.descriptor, Digest.parse(about.attestation_of))
-    for number in range(index.LEAST):
+    for number in range(reachable.LEAST):
         record = record_of(f"docker.io/library/app:{number}", image)
         store.name(replace(record, attached=(attached,)))
     first = store.images()
 
     with StoreFolder(os.open(store.root, os.O_RDONLY), str(store.root)) as root:
-        kept = index.read_index(root, index.Files(root))
+        kept = reachable.read_index(root, reachable.Files(root))
 
-    assert len(kept) == index.LEAST
+    assert len(kept) == reachable.LEAST
     assert store.images() == first
     assert all(row.attached == (attached,) for row in first)

@@ -14,9 +14,9 @@ from resolver.core.results.store import Retention
 from resolver.errors import DigestMismatch, StoreFault
 from resolver.store import LocalStore, Patience
 from resolver.store.uploads import UploadBusy
+from tests.kit.stored_images import blob_of
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import blob_of
 
 if TYPE_CHECKING:
     from pathlib import Path

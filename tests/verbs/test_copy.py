@@ -26,7 +26,7 @@ from resolver.errors import (
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -36,9 +36,9 @@ from tests.fakes.images import (
     multi_platform,
     named_by,
 )
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.pushing import PushRegistry, Quirks
-from tests.fakes.registry import FakeRegistry
+from tests.kit.messages import Reply, Seen
+from tests.kit.pushing import PushRegistry, Quirks
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

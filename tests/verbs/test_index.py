@@ -9,7 +9,7 @@ import pytest
 
 from resolver.core.oci.descriptor import DOCKER_LIST, OCI_INDEX
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ServerFault, Usage
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -18,7 +18,7 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.pushing import PushRegistry, Quirks
+from tests.kit.pushing import PushRegistry, Quirks
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.copy import IndexWritten
     from resolver.session import Session
-    from tests.fakes.messages import Reply, Seen
+    from tests.kit.messages import Reply, Seen
 
 
 @pytest.fixture

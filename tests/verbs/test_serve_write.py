@@ -25,17 +25,17 @@ from resolver.store import LocalStore
 from resolver.store.uploads import UploadBusy
 from resolver.verbs.serve.serve import serve_store, serve_writable
 from resolver.verbs.serve.write import WriteOptions
-from tests.fakes.images import build_image, build_index, from_dict, multi_platform, named_by
-from tests.fakes.pushes import BINARY, Pusher, digest_of, with_query
-from tests.real.layouts import write_layout
-from tests.store.images import pull
-from tests.verbs.exports import AMD64, ARM64, app, stocked
+from tests.kit.exports import AMD64, ARM64, app, stocked
+from tests.kit.images import build_image, build_index, from_dict, multi_platform, named_by
+from tests.kit.layouts import write_layout
+from tests.kit.pushes import BINARY, Pusher, digest_of, with_query
+from tests.kit.stored_images import pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 REPOSITORY = "team/app"
 CONTENT = bytes(range(256)) * 40

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import BadFile, Negative, NotFound
-from tests.fakes.images import build_image, multi_platform
-from tests.fakes.pushing import PushRegistry, Quirks
+from tests.kit.images import build_image, multi_platform
+from tests.kit.pushing import PushRegistry, Quirks
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.lint.findings import Finding, Rule, Severity
-from resolver.core.oci.config import in_words, read_moment
+from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
+from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
-from resolver.core.results.resolve import Failure
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 
 def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
@@ -51,10 +51,7 @@ def matches(wanted: Platform, offered: Platform, table: PlatformTable) -> bool:
 def own_level(
     machine: Platform, platforms: Sequence[Platform | None], table: PlatformTable
 ) -> Platform:
-    """Return the offered platform at the level of a machine's processor, or below.
-
-    Without one, return the machine's own platform.
-    """
+    """Return the offered platform at the level of a machine's processor or below, else its own."""
     return select(platforms, machine, exact=True, local=True, table=table).platform or machine
 
 
@@ -77,11 +74,7 @@ def counting(
 def deciding(
     platforms: Sequence[Platform | None], wanted: Requirements, table: PlatformTable
 ) -> tuple[int, ...]:
-    """Return the positions of the builds that decide a check of platforms.
-
-    These are the counted builds, the forbidden ones, and those outside of `only`; without builds
-    that have no platform or `unknown/unknown`.
-    """
+    """Return the positions of builds that are counted, forbidden or not in `only`, by platform."""
     chosen: set[int] = set()
     if wanted.require or wanted.attestations or wanted.max_age:
         chosen.update(counting(platforms, wanted, table))
@@ -101,11 +94,7 @@ def meeting(
     requirements: Requirements,
     table: PlatformTable,
 ) -> list[int]:
-    """Return the positions that satisfy a required platform: exact matches, or else one that runs.
-
-    The latter only with `compatible`, and never with another version than the requested one, apart
-    from Windows builds that run.
-    """
+    """Return the positions of exact matches or, with `compatible`, of one that runs."""
     exact = [
         position
         for position, platform in enumerate(platforms)
@@ -121,20 +110,14 @@ def meeting(
 
 
 def other_version(wanted: Platform, offered: Platform) -> bool:
-    """Whether a selected entry has another version than the required one.
-
-    On Windows the selection has compared the builds, unless the required version is malformed.
-    """
+    """Whether a selected entry has another version than required, apart from Windows builds."""
     if not wanted.os_version or offered.os_version in {"", wanted.os_version}:
         return False
     return offered.os.lower() != "windows" or read_version(wanted.os_version) is None
 
 
 def like(wanted: Requirements, platforms: tuple[Platform, ...]) -> Requirements:
-    """Expand `same_as` to the platforms of that image: all of them, and no others.
-
-    Revisions of Windows builds are omitted: they change every month, and run on the same hosts.
-    """
+    """Expand `same_as` to all platforms of that image and no others, without Windows revisions."""
     builds = tuple(dict.fromkeys(map(_without_revision, platforms)))
     return replace(wanted, require=(*wanted.require, *builds), only=(*wanted.only, *builds))
 
@@ -175,7 +158,7 @@ PLATFORM_FORBIDDEN = Rule(
 PLATFORM_NOT_ALLOWED = Rule(
     "platform-not-allowed",
     Severity.ERROR,
-    "a platform is offered that is not on the list",
+    "a platform that is not allowed is offered",
     "The image has an unexpected build, or one without a platform. Build it again "
     "without it, or add its platform to the list. Attestations and artifacts "
     "are not affected.",
@@ -212,7 +195,6 @@ class CheckedBuild:
 
     Attributes:
         platform: as written; None if neither index nor config states one.
-        digest: of its manifest.
         created: from its config; None if that was not read.
         attested: kinds of its attestations; None if they were not looked up.
     """
@@ -225,15 +207,7 @@ class CheckedBuild:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkable:
-    """One image, and what is required of it.
-
-    Attributes:
-        reference: canonical text.
-        digest: of the reference's root.
-        wanted: with `same_as` already expanded.
-        now: with a time zone.
-        more: findings of lint rules.
-    """
+    """One image, and what is required of it; `wanted`: with `same_as` already expanded."""
 
     reference: str
     digest: str
@@ -303,7 +277,7 @@ def _missing(image: Checkable) -> Iterator[Finding]:
         if meeting(platform, offered, image.wanted, image.table):
             continue
         listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
-        hint = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
+        hint = f"it is offered for {listing}" if listing else "it offers no platform"
         near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
             PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=hint
@@ -315,7 +289,7 @@ def _others(offered: Sequence[Platform]) -> str:
     names = list(dict.fromkeys(map(str, offered)))
     listing = ", ".join(f"`{name}`" for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"; there is {listing}{more}" if listing else ""
+    return f"; it offers {listing}{more}" if listing else ""
 
 
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
@@ -324,7 +298,7 @@ def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) ->
     if runs is not None and other_version(wanted, runs):
         return f"; nearest is `{runs}`, another version"
     if runs is not None:
-        return f"; nearest is `{runs}`, which runs there (`--compatible` takes it)"
+        return f"; nearest is `{runs}`, which runs there (`--compatible` accepts it)"
     architecture = wanted.normalized(image.table).architecture
     relatives = nearest(offered, wanted, exact=not image.wanted.compatible, table=image.table)
     relatives.sort(
@@ -356,12 +330,12 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
     for build in image.builds:
         platform = build.platform
         if platform is None:
-            message = f"a build has no platform, but only {listing} may be offered"
+            message = f"a build has no platform, and the allowed platforms are {listing}"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
         elif platform.os != UNKNOWN and not any(
             matches(request, platform, image.table) for request in allowed
         ):
-            message = f"`{platform}` is offered, but only {listing} may be"
+            message = f"`{platform}` is offered, but the allowed platforms are {listing}"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
 
 
@@ -371,12 +345,13 @@ def _not_attested(image: Checkable) -> Iterator[Finding]:
             if build.attested is None or kind in build.attested:
                 continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
-            note = f"; there is {others}" if others else ""
+            note = f"; it has {others}" if others else ""
             message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
             yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
 
 
 def _aged(image: Checkable) -> Iterator[Finding]:
+    """Find builds for both rules about ages; `image_findings` takes equal findings once."""
     limit = image.wanted.max_age
     if not limit:
         return
@@ -395,14 +370,6 @@ def _aged(image: Checkable) -> Iterator[Finding]:
             yield image.finding(TOO_OLD, message, build.platform, build.digest)
 
 
-def _too_old(image: Checkable) -> Iterator[Finding]:
-    return (finding for finding in _aged(image) if finding.rule == TOO_OLD.id)
-
-
-def _age_unknown(image: Checkable) -> Iterator[Finding]:
-    return (finding for finding in _aged(image) if finding.rule == AGEUNKNOWN.id)
-
-
 def _called(build: CheckedBuild) -> str:
     return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
 
@@ -413,8 +380,8 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(PLATFORM_FORBIDDEN, _forbidden),
     CheckRow(PLATFORM_NOT_ALLOWED, _not_allowed),
     CheckRow(ATTESTATION_MISSING, _not_attested),
-    CheckRow(TOO_OLD, _too_old),
-    CheckRow(AGEUNKNOWN, _age_unknown),
+    CheckRow(TOO_OLD, _aged),
+    CheckRow(AGEUNKNOWN, _aged),
 )
 
 #: The rules alone, for reports.
@@ -426,14 +393,9 @@ class CheckedImage:
     """The result for one image.
 
     Attributes:
-        reference: canonical text.
-        root: the descriptor of the reference.
         pinned: the root as `registry/repository@digest`; empty for local sources.
         platforms: offered, as written, in index order; without attestations.
-        passed: whether no finding fails the check.
         findings: in the order of the rules; then those of lint.
-        ignored: number of findings ignored on request.
-        warnings: notes that fail nothing.
     """
 
     reference: str
@@ -447,33 +409,14 @@ class CheckedImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Checked:
-    """The result of a check.
-
-    Attributes:
-        images: in the order requested; a failure for each image that could not be read.
-    """
+class Checked(ImageResults[CheckedImage]):
+    """The result of a check."""
 
     images: tuple[CheckedImage | Failure, ...]
 
     @property
-    def looked_at(self) -> tuple[CheckedImage, ...]:
-        """The images that could be read."""
-        return tuple(image for image in self.images if not isinstance(image, Failure))
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The references that failed."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """All findings, image by image."""
-        return tuple(finding for image in self.looked_at for finding in image.findings)
-
-    @property
     def passed(self) -> bool:
-        """Whether every image could be read and has what was required."""
+        """Whether every image could be read and meets its requirements."""
         return not self.failures and all(image.passed for image in self.looked_at)
 
 
@@ -487,18 +430,14 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What is required of one image; empty fields are not checked.
+    """The requirements of one image; empty fields are not checked.
 
     Attributes:
-        require: platforms that must be offered.
-        forbid: platforms that must not be offered.
-        only: the only platforms that may be offered.
         same_as: a reference whose platforms, and no others, must be offered.
         compatible: accept another platform that runs, as containerd selects it.
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
-        ignore: ids of rules to ignore.
 
     The counted builds are those that satisfy `require`; without it, all builds.
     """
@@ -515,17 +454,13 @@ class Requirements:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is required, so every image would pass."""
+        """Whether there are no requirements, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
         return not (platforms or self.attestations or self.max_age or self.lint)
 
 
 def parse_age(text: str) -> int:
-    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds.
-
-    Raises:
-        Usage: it is not an age.
-    """
+    """Parse an age, `12h`, `90d`, `8w` or `1y` (365 days), as seconds."""
     matched = _AGE.fullmatch(text)
     if matched is None or not int(matched[1]):
         raise Usage(f"`{text[:40]}` is not an age", "write `12h`, `90d`, `8w` or `1y`")
@@ -533,11 +468,7 @@ def parse_age(text: str) -> int:
 
 
 def parse_attestation(text: str) -> str:
-    """Parse the kind of a required attestation.
-
-    Raises:
-        Usage: there is no such kind.
-    """
+    """Parse the kind of a required attestation."""
     if text not in ATTESTATIONS:
         raise Usage(
             f"`{text[:40]}` is not a kind of attestation",

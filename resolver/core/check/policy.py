@@ -18,7 +18,7 @@ and path.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resolver.core.check.check import Requirements, parse_age, parse_attestation
 from resolver.core.lint.findings import FindingPlace, Severity
@@ -52,12 +52,7 @@ class PolicyImage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, read.
-
-    Attributes:
-        defaults: for images named elsewhere.
-        images: in the order of the file.
-    """
+    """A policy file; `defaults` apply to images named elsewhere."""
 
     defaults: Requirements
     images: tuple[PolicyImage, ...]
@@ -74,16 +69,7 @@ def read_policy(
     table: PlatformTable = BUILTIN,
     over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
 ) -> Policy:
-    """Read a policy.
-
-    Args:
-        root: the document.
-        table: the platform facts.
-        over: changes the defaults, for command-line options.
-
-    Raises:
-        BadFile: a field is unknown, missing or of the wrong type, or nothing is required.
-    """
+    """Read a policy; `over` changes its defaults, for command-line options."""
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
     fields = root.fields("version", "defaults", "images")
@@ -102,7 +88,7 @@ def read_policy(
         root.fail("it has no `images`", "list them: `images: [ubuntu:24.04]`")
     images = tuple(_image(spot, defaults, context) for spot in fields["images"].items())
     if not images:
-        fields["images"].fail("there is no image")
+        fields["images"].fail("no image is listed")
     if len(images) > MAX_IMAGES:
         fields["images"].fail(f"there are more than {MAX_IMAGES} images", "split the file")
     return Policy(defaults, images)
@@ -119,7 +105,7 @@ def _image(spot: FieldReader, defaults: Requirements, context: _Context) -> Poli
         reference = _reference(fields.pop("image"))
         found = PolicyImage(reference, _requirements(fields, defaults, context), place)
     if found.wanted.is_empty:
-        spot.fail("nothing is required of this image", "add `require: [linux/amd64]` or `defaults`")
+        spot.fail("this image has no requirements", "add `require: [linux/amd64]` or `defaults`")
     return found
 
 
@@ -135,10 +121,8 @@ def _reference(spot: FieldReader) -> str:
 def _requirements(
     fields: dict[str, FieldReader], defaults: Requirements, context: _Context
 ) -> Requirements:
-    wanted = defaults
-    for name, spot in fields.items():
-        wanted = FIELDS[name](wanted, spot, context)
-    return wanted
+    values = {FIELDS[name][0]: FIELDS[name][1](spot, context) for name, spot in fields.items()}
+    return replace(defaults, **values)
 
 
 def _platforms(spot: FieldReader, context: _Context) -> tuple[Platform, ...]:
@@ -152,53 +136,30 @@ def _platform(spot: FieldReader, context: _Context) -> Platform:
         return spot.fail(f"this is not a platform: {error.reason}", *error.hints())
 
 
-def _require(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
-    return replace(wanted, require=_platforms(spot, context))
+def _attestations(spot: FieldReader, _context: _Context) -> tuple[str, ...]:
+    refusal = "this is not a kind of attestation"
+    return tuple(_read(each, parse_attestation, refusal) for each in spot.one_or_more())
 
 
-def _forbid(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
-    return replace(wanted, forbid=_platforms(spot, context))
-
-
-def _only(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
-    return replace(wanted, only=_platforms(spot, context))
-
-
-def _same_as(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
-    return replace(wanted, same_as=_reference(spot))
-
-
-def _compatible(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
-    return replace(wanted, compatible=spot.truth())
-
-
-def _attestations(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
-    kinds = tuple(
-        _read(each, parse_attestation, "this is not a kind of attestation")
-        for each in spot.one_or_more()
-    )
-    return replace(wanted, attestations=kinds)
-
-
-def _max_age(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+def _max_age(spot: FieldReader, _context: _Context) -> int:
     from resolver.core.parse.yaml_tree import ScalarKind, YamlScalar  # noqa: PLC0415 - as below
 
     if isinstance(spot.value, YamlScalar) and spot.value.kind is ScalarKind.WHOLE:
         spot.fail("an age needs a unit", "write `12h`, `90d`, `8w` or `1y`")
-    return replace(wanted, max_age=_read(spot, parse_age, "this is not an age"))
+    return _read(spot, parse_age, "this is not an age")
 
 
-def _lint(wanted: Requirements, spot: FieldReader, _context: _Context) -> Requirements:
+def _lint(spot: FieldReader, _context: _Context) -> Severity | None:
     text = spot.text()
+    if text == "never":
+        return None
     for severity in Severity:
         if text == severity.value:
-            return replace(wanted, lint=severity)
-    if text == "never":
-        return replace(wanted, lint=None)
+            return severity
     return spot.fail("this is not a severity", "choose `error`, `warning`, `note`, `never`")
 
 
-def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requirements:
+def _ignore(spot: FieldReader, context: _Context) -> tuple[str, ...]:
     from resolver.core.parse.document import similar  # noqa: PLC0415 - most policies are never read
 
     names = []
@@ -207,9 +168,9 @@ def _ignore(wanted: Requirements, spot: FieldReader, context: _Context) -> Requi
         if name not in context.rules:
             meant = similar(name, tuple(sorted(context.rules)))
             listing = "see `resolver check --help` and `resolver lint --rules`"
-            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+            each.fail("unknown rule", f"did you mean `{meant}`?" if meant else listing)
         names.append(name)
-    return replace(wanted, ignore=tuple(names))
+    return tuple(names)
 
 
 def _read(spot: FieldReader, parse: Callable[[str], Value], refusal: str) -> Value:
@@ -227,16 +188,16 @@ def known_rules() -> frozenset[str]:
     return frozenset({rule.id for rule in RULES} | {row.rule.id for row in ROWS})
 
 
-#: The requirements by their name in a policy, which is also that of the command-line option.
-#: To add one, write a function and a row.
-FIELDS: dict[str, Callable[[Requirements, FieldReader, _Context], Requirements]] = {
-    "require": _require,
-    "forbid": _forbid,
-    "only": _only,
-    "same-platforms-as": _same_as,
-    "compatible": _compatible,
-    "require-attestation": _attestations,
-    "max-age": _max_age,
-    "lint": _lint,
-    "ignore": _ignore,
+#: By the name in a policy, which is also that of the command-line option: a field of
+#: `Requirements`, and how to read it.
+FIELDS: dict[str, tuple[str, Callable[[FieldReader, _Context], Any]]] = {
+    "require": ("require", _platforms),
+    "forbid": ("forbid", _platforms),
+    "only": ("only", _platforms),
+    "same-platforms-as": ("same_as", lambda spot, _context: _reference(spot)),
+    "compatible": ("compatible", lambda spot, _context: spot.truth()),
+    "require-attestation": ("attestations", _attestations),
+    "max-age": ("max_age", _max_age),
+    "lint": ("lint", _lint),
+    "ignore": ("ignore", _ignore),
 }

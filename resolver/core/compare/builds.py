@@ -13,11 +13,10 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.image import ImageDocuments, ImageEntry
-    from resolver.core.oci.manifest import Manifest
+    from resolver.core.oci.manifest import ImageConfig, Manifest
     from resolver.core.platforms.platform import PlatformTable
 
 
@@ -33,7 +32,6 @@ class Build:
         name: the platform as written; with a number for further builds of the same name.
         platform: from the index, else from the config; None if neither states one.
         normalized: the same in normal form, by which builds of two images are paired.
-        descriptor: of the manifest.
     """
 
     name: str
@@ -78,12 +76,7 @@ class Build:
 
 
 def builds_of(gathered: ImageDocuments, table: PlatformTable = BUILTIN) -> tuple[Build, ...]:
-    """Return the builds of an image, in index order.
-
-    Raises:
-        LimitExceeded: there are more than 100.
-        ResolverError: the failure of the first build that could not be read.
-    """
+    """Return the builds of an image, in index order."""
     parts = [part for part in gathered.sound().images if part.manifest is not None]
     if len(parts) > MAX_BUILDS:
         raise LimitExceeded(
@@ -114,10 +107,7 @@ def _build(
 def wanted_of(
     builds: Sequence[Build], wants: Sequence[Platform], table: PlatformTable
 ) -> tuple[Build, ...]:
-    """Keep the builds that exactly match one of some platforms; all builds if there are none.
-
-    A Windows platform without a version matches all of its builds.
-    """
+    """Keep the builds that exactly match one of some platforms; all builds if there are none."""
     if not wants:
         return tuple(builds)
     offered = [build.platform for build in builds]
@@ -132,14 +122,7 @@ def wanted_of(
 def base_of(
     builds: Sequence[Build], want: Platform | None, reference: str, table: PlatformTable
 ) -> int:
-    """Return the position of the base: as requested, else linux/amd64, else the first.
-
-    Returns:
-        Its position.
-
-    Raises:
-        PlatformNotOffered: no build matches the requested one.
-    """
+    """Return the position of the base: as requested, else linux/amd64, else the first."""
     offered = [build.platform for build in builds]
     found = select(offered, want or LINUX_AMD64, exact=True, table=table).index
     if found is None and want is not None:

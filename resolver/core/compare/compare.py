@@ -1,4 +1,7 @@
-"""Compare the builds of one image with each other, and those of two images in pairs."""
+"""Compare the builds of one image with each other, and those of two images in pairs.
+
+`judge` and `judge_images` then decide whether a comparison fails, by thresholds.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from resolver.core.platforms.platform import BUILTIN
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from resolver.core.compare.builds import Build, Sharing
     from resolver.core.compare.drift import Aspect, Drift
@@ -32,10 +35,8 @@ if TYPE_CHECKING:
 class CompareReason:
     """Why a comparison fails.
 
-    Attributes:
-        aspect: the aspect of `--fail-on` that differs.
-        platform: of the build; empty for the image as a whole.
-        message: one sentence, no full stop; may contain remote text, which is escaped on output.
+    `aspect`: the aspect of `--fail-on` that differs. `platform`: of the build; empty for the image
+    as a whole.
     """
 
     aspect: Aspect
@@ -48,12 +49,7 @@ class Comparison:
     """One image across its platforms.
 
     Attributes:
-        reference: canonical text.
-        root: the descriptor of the reference.
-        builds: in index order.
         base: position of the build that the others are compared with.
-        drift: differences of the configs and annotations.
-        expected: platforms that should be offered.
         missing: those of them that are not.
         reasons: why the comparison fails; empty if it passes.
         files: differences of the file trees from the base's; None if not requested.
@@ -135,7 +131,6 @@ class ImageComparison:
 
     Attributes:
         first, second: canonical references.
-        first_root, second_root: their descriptors.
         changes: in the order of the second image; removed ones last, in the order of the first.
         fetch: the download from all builds of the first image to those of the second, with its
             index, each blob once.
@@ -173,11 +168,7 @@ def ratio(base: int, size: int) -> float | None:
 class Terms:
     """The options of a comparison.
 
-    Attributes:
-        base: the platform that the others are compared with; None for linux/amd64 or the first.
-        expected: platforms that should be offered.
-        ignoring: differences to ignore.
-        table: the platform facts.
+    `base`: the platform that the others are compared with; None for linux/amd64 or the first.
     """
 
     base: Platform | None = None
@@ -187,16 +178,7 @@ class Terms:
 
 
 def compare_builds(gathered: ImageDocuments, builds: Sequence[Build], terms: Terms) -> Comparison:
-    """Compare the builds of one image.
-
-    Args:
-        gathered: the image, whose platforms are compared with the expected ones.
-        builds: the builds to compare, in index order; at least one.
-        terms: see `Terms`.
-
-    Raises:
-        PlatformNotOffered: no build matches the base.
-    """
+    """Compare some builds of an image, at least one, in index order."""
     base = base_of(builds, terms.base, gathered.reference, terms.table)
     return Comparison(
         reference=gathered.reference,
@@ -330,3 +312,174 @@ def _amount(wanted: dict[Digest, int], held: Iterable[Digest], layers: Iterable[
 def _missing(gathered: ImageDocuments, terms: Terms) -> tuple[Platform, ...]:
     offered = [part.platform for part in gathered.images]
     return missing_of(offered, terms.expected, terms.table)
+
+
+#: Decimals that distinguish any two ratios of sizes.
+_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What counts as a difference.
+
+    `fail_on`: the aspects to compare; empty for the default of the command. `max_delta`: the
+    largest difference of two builds' sizes, in bytes.
+    """
+
+    fail_on: frozenset[Aspect] = frozenset()
+    max_ratio: float | None = None
+    max_delta: int | None = None
+
+    @property
+    def has_size(self) -> bool:
+        """Whether there is a threshold for sizes."""
+        return self.max_ratio is not None or self.max_delta is not None
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether file trees are needed."""
+        return not self.fail_on.isdisjoint({"files", "packages"})
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no thresholds are set."""
+        return not self.fail_on and not self.has_size
+
+    def size(self, base: int, size: int) -> str:
+        """Describe how a size exceeds its threshold, or differs without one; empty if not."""
+        times = ratio(base, size)
+        if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
+            return _times(times, self.max_ratio)
+        if self.max_delta is not None and size - base > self.max_delta:
+            return f"{_bytes(size - base)} larger, {self.max_delta} allowed"
+        if not self.has_size and size != base:
+            return f"{_bytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
+        return ""
+
+
+def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
+    """Return why the comparison of one image's platforms fails.
+
+    Missing platforms always fail. Other differences fail only on request, because a plain
+    comparison of platforms is a view. The larger of base and build is compared with the smaller.
+    """
+    name = found.reference
+    reasons = [_absent(str(platform), name) for platform in found.missing]
+    if "size" in thresholds.fail_on or thresholds.has_size:
+        reasons += _sizes(found, thresholds)
+    if "layers" in thresholds.fail_on:
+        reasons += _layer_counts(found)
+    if "config" in thresholds.fail_on and found.drift:
+        names = ", ".join(f"`{drift.name}`" for drift in found.drift[:5])
+        more = f" and {len(found.drift) - 5} more" if len(found.drift) > 5 else ""  # noqa: PLR2004 - as cut above
+        reasons.append(
+            CompareReason("config", "", f"the platforms of `{name}` do not agree on {names}{more}")
+        )
+    if "history" in thresholds.fail_on and found.history.differs:
+        count = sum(not row.is_same for row in found.history.rows)
+        words = "1 step differs" if count == 1 else f"{count} steps differ"
+        reasons.append(CompareReason("history", "", f"{words} between the platforms of `{name}`"))
+    return (*reasons, *_files(found.files, "", thresholds))
+
+
+def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
+    """Return why two images differ, as diff(1) would, or only in the requested aspects."""
+    reasons = [_absent(str(platform), found.second) for platform in found.missing]
+    if found.is_same:
+        return tuple(reasons)
+    if thresholds.is_open:
+        return (*reasons, _differ(found))
+    for change in found.changes:
+        reasons += _judge_change(change, thresholds)
+    return tuple(reasons)
+
+
+def _absent(platform: str, reference: str) -> CompareReason:
+    return CompareReason("platforms", platform, f"`{reference}` is not offered for `{platform}`")
+
+
+def _sizes(found: Comparison, thresholds: Thresholds) -> Iterator[CompareReason]:
+    base = found.builds[found.base]
+    for position, build in enumerate(found.builds):
+        if position == found.base:
+            continue
+        small, large = sorted((base, build), key=lambda side: side.size)
+        over = thresholds.size(small.size, large.size)
+        if over:
+            message = f"`{large.name}` against `{small.name}`: {over}"
+            yield CompareReason("size", build.name, message)
+
+
+def _layer_counts(found: Comparison) -> Iterator[CompareReason]:
+    base = found.builds[found.base]
+    for build in found.builds:
+        ours, theirs = len(build.manifest.layers), len(base.manifest.layers)
+        if ours != theirs:
+            message = f"`{build.name}` has {ours} layers, and `{base.name}` has {theirs}"
+            yield CompareReason("layers", build.name, message)
+
+
+def _differ(found: ImageComparison) -> CompareReason:
+    words = [
+        f"{found.count(change)} {change.value}"
+        for change in (
+            ChangeKind.CHANGED,
+            ChangeKind.REWRITTEN,
+            ChangeKind.ADDED,
+            ChangeKind.REMOVED,
+        )
+        if found.count(change)
+    ]
+    summary = ", ".join(words) or "every platform is the same, in another index"
+    return CompareReason("platforms", "", f"`{found.first}` and `{found.second}` differ: {summary}")
+
+
+def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[CompareReason]:
+    if change.before is None or change.after is None:
+        if "platforms" in thresholds.fail_on:
+            yield CompareReason(
+                "platforms", change.name, f"`{change.name}` was {change.change.value}"
+            )
+        return
+    if "size" in thresholds.fail_on or thresholds.has_size:
+        over = thresholds.size(change.before.size, change.after.size)
+        if over:
+            yield CompareReason("size", change.name, f"`{change.name}`: {over}")
+    if "layers" in thresholds.fail_on and change.layers_differ:
+        yield CompareReason("layers", change.name, f"`{change.name}` has different layers")
+    if "config" in thresholds.fail_on and change.drift:
+        names = ", ".join(f"`{drift.name}`" for drift in change.drift[:5])
+        yield CompareReason("config", change.name, f"`{change.name}` differs in {names}")
+    if "history" in thresholds.fail_on and change.history is not None and change.history.differs:
+        yield CompareReason("history", change.name, f"`{change.name}` has a different history")
+    yield from _files(change.files, change.name, thresholds)
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"
+
+
+def _files(
+    found: FileComparison | None, platform: str, thresholds: Thresholds
+) -> Iterator[CompareReason]:
+    """Yield differences of file trees; without `platform`, name the tree's own."""
+    for tree in found.others if found is not None else ():
+        name = platform or tree.summary.label
+        if "files" in thresholds.fail_on and tree.differences:
+            count = len(tree.differences)
+            words = "1 path differs" if count == 1 else f"{count} paths differ"
+            yield CompareReason("files", name, f"`{name}`: {words}")
+        if "packages" in thresholds.fail_on and tree.packages:
+            count = len(tree.packages)
+            words = "1 package differs" if count == 1 else f"{count} packages differ"
+            yield CompareReason("packages", name, f"`{name}`: {words}")
+
+
+def _times(times: float | None, allowed: float) -> str:
+    """Format a ratio with enough decimals to differ from the allowed one."""
+    if times is None:
+        return f"any number of times the size, {allowed:.2f} allowed"
+    digits = 2
+    while f"{times:.{digits}f}" == f"{allowed:.{digits}f}" and digits < _DIGITS:
+        digits += 1
+    return f"{times:.{digits}f} times the size, {allowed:.{digits}f} allowed"

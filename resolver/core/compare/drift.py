@@ -40,12 +40,8 @@ class Unit(Enum):
 class Dimension:
     """One property of a build.
 
-    Attributes:
-        name: stable; used by `--ignore` and JSON.
-        title: for people.
-        aspect: of `--fail-on`.
-        drifts: whether a difference is drift; others have fields of their own in the result.
-        look: returns the value; empty if the build has none.
+    `name`: stable; used by `--ignore` and JSON. `drifts`: whether a difference is drift; others
+    have fields of their own in the result. `look`: returns the value; empty if the build has none.
     """
 
     name: str
@@ -62,18 +58,13 @@ def _env(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({name: value for name, _, value in pairs}.items()))
 
 
-def _created(build: Build) -> str:
-    return build.config.created
-
-
-#: All dimensions. To add one, add a row: `--ignore`, every output format and the contract test read
-#: this table.
+#: All dimensions, read by `--ignore`, every output format and the contract test.
 DIMENSIONS = (
     Dimension("size", "compressed size", Unit.BYTES, "size", lambda b: b.size, drifts=False),
     Dimension(
         "layers", "layers", Unit.COUNT, "layers", lambda b: len(b.manifest.layers), drifts=False
     ),
-    Dimension("created", "created", Unit.TEXT, "config", _created, drifts=False),
+    Dimension("created", "created", Unit.TEXT, "config", lambda b: b.config.created, drifts=False),
     Dimension("entrypoint", "entrypoint", Unit.WORDS, "config", lambda b: b.config.entrypoint),
     Dimension("cmd", "command", Unit.WORDS, "config", lambda b: b.config.cmd),
     Dimension("env", "environment", Unit.PAIRS, "config", _env),
@@ -96,10 +87,8 @@ NAMES = frozenset(dimension.name for dimension in DIMENSIONS)
 class Drift:
     """One difference between builds.
 
-    Attributes:
-        dimension: its name in `DIMENSIONS`.
-        key: of an environment variable, label, …; empty for dimensions without keys.
-        values: one per build, in their order; None if a build has none.
+    `key`: of an environment variable, label, …; empty for dimensions without keys. `values`: one
+    per build, in their order; None if a build has none.
     """
 
     dimension: str
@@ -143,7 +132,6 @@ def _drift(dimension: Dimension, builds: Sequence[Build]) -> Iterator[Drift]:
 
 
 def _value(look: object) -> str | tuple[str, ...] | None:
-    """Return text or words; None if empty."""
     if isinstance(look, tuple):
         return tuple(str(word) for word in look) or None
     return str(look) or None
@@ -180,18 +168,20 @@ class Ignoring:
 
     @classmethod
     def read(cls, lines: Iterable[str], where: str = "--ignore") -> Ignoring:
-        """Parse rules, one per line; skip blank lines and lines that begin with `#`.
-
-        Raises:
-            Usage: a rule is unknown or too long, or there are too many.
-        """
+        """Parse rules, one per line; skip blank lines and lines that begin with `#`."""
         rules = [line.strip() for line in lines]
         rules = [rule for rule in rules if rule and not rule.startswith("#")]
         if len(rules) > MAX_RULES:
-            raise Usage(f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed")
+            raise Usage(
+                f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed",
+                "combine rules with `*`: `labels.com.example.*`",
+            )
         for rule in rules:
             if len(rule) > MAX_RULE:
-                raise Usage(f"`{where}` has a rule of more than {MAX_RULE} characters")
+                raise Usage(
+                    f"`{where}` has a rule of more than {MAX_RULE} characters",
+                    "shorten it with `*`: `labels.com.example.*`",
+                )
             _split(rule, where)
         return cls(tuple(dict.fromkeys(rules)))
 
@@ -214,14 +204,13 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
         return name, key
     dimension = _DRIFTING.get(name)
     if dimension is None:
-        raise Usage(f"`{where} {rule}` names nothing that can differ", f"choose one of {known}")
+        raise Usage(f"`{where} {rule}` is not a known difference", f"choose one of {known}")
     if dimension.unit not in {Unit.PAIRS, Unit.NAMES}:
         raise Usage(f"`{where} {rule}`: `{name}` has no keys", f"write `{name}` alone")
     return name, key
 
 
 def _is_change(key: str) -> bool:
-    """Whether a key matches a kind of difference of files."""
     first, dot, _ = key.partition(".")
     values = [change.value for change in PathChange]
     return (

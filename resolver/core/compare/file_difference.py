@@ -41,7 +41,6 @@ class FileFacts:
         path: as in the tree, without a leading slash; remote text, to be escaped.
         kind: `file`, `folder`, `symlink`, `character`, `block`, `fifo` or `hard link` (one whose
             target does not exist; the others are files).
-        size: of the content in bytes.
         sha256: of the content, 64 hex digits; empty without content.
         link: target of a link; empty otherwise.
         program: the machine of a program; None for other files.
@@ -65,11 +64,7 @@ class FileFacts:
 class FileDifference:
     """A path that differs.
 
-    Attributes:
-        path: of both sides, with `{arch}` for words of the architecture.
-        before: in the base; None when added.
-        after: in the other tree; None when removed.
-        xattrs: names of the extended attributes that differ.
+    `before`: in the base; None when added. `after`: in the other tree; None when removed.
     """
 
     path: str
@@ -97,10 +92,8 @@ class FolderDelta:
 class Package:
     """An installed package.
 
-    Attributes:
-        manager: `dpkg`, `apk` or `rpm`.
-        version: with epoch and release, as the manager writes it.
-        architecture: as the manager writes it; `all` or `noarch` for none.
+    `manager`: `dpkg`, `apk` or `rpm`. `version`: with epoch and release, as the manager writes it.
+    `architecture`: as the manager writes it; `all` or `noarch` for none.
     """
 
     manager: str
@@ -111,11 +104,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class PackageDifference:
-    """A package whose installed versions differ.
-
-    Attributes:
-        before, after: versions, sorted; empty if it is not installed.
-    """
+    """A package whose installed versions, sorted and maybe none, differ."""
 
     manager: str
     name: str
@@ -128,15 +117,11 @@ class TreeSummary:
     """Summary of one tree.
 
     Attributes:
-        label: its name in the comparison, normally the platform.
-        platform: the stated one; None if there is none.
         files, folders, links: counts; `links` are symbolic ones.
         size: bytes of all files; each name of a hard-linked file counts.
         programs: machines and the number of programs for each, most first.
         strangers: programs that the platform does not run.
-        packages: installed packages, sorted.
         unread: package databases that could not be read: path and reason.
-        warnings: irregularities of its layers.
     """
 
     label: str
@@ -157,15 +142,10 @@ class TreeComparison:
     """One tree against the base.
 
     Attributes:
-        summary: of this tree.
         differences: by path; without programs that differ only in their machine.
         counts: kinds of differences, in `PathChange` order, and the number of paths of each.
-        same: paths without any difference.
         rebuilt: programs that differ in content only, each made for its own platform's machine.
-        rebuilt_size: bytes of those, in the base and here.
         folders: the folders whose size differs most, largest difference first.
-        packages: that differ in version.
-        same_packages: number of packages with equal versions.
         not_compared: why the trees were not compared; empty if they were. Everything else is empty
             then, including `summary`.
     """
@@ -189,12 +169,7 @@ class TreeComparison:
 
 @dataclass(frozen=True, slots=True)
 class FileComparison:
-    """Trees compared with a base.
-
-    Attributes:
-        base: the base.
-        others: in the order given.
-    """
+    """Trees compared with a base, in the order given."""
 
     base: TreeSummary
     others: tuple[TreeComparison, ...]

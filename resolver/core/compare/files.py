@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from sys import getsizeof
@@ -19,6 +18,7 @@ from resolver.core.compare.file_difference import (
     TreeComparison,
     TreeSummary,
 )
+from resolver.core.compare.history import words_of
 from resolver.core.compare.packages import compare_packages, read_installed
 from resolver.core.layers.executable import runs_on
 from resolver.core.layers.listing import (
@@ -49,25 +49,15 @@ ARCHITECTURE, LOADER = "{arch}", "{loader}"
 
 
 class PathWords:
-    """Replace the words for one platform's architecture in paths.
-
-    Args:
-        platform: None replaces nothing.
-        table: the platform facts.
-    """
+    """Replace the words for one platform's architecture in paths."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
-        self._words: re.Pattern[str] | None = None
+        self._words = words_of(platform, table)
         self._components: dict[str, str] = {}
-        if platform is None or not platform.architecture:
+        if platform is None or self._words is None:
             return
         chip = platform.normalized(table).architecture
         paths = table.facts.paths
-        family = table.family(chip)
-        words = {chip, *family.aliases, *dict(family.forced), *dict(paths.names).get(chip, ())}
-        # Longest first: `x86_64-linux-gnu` before `x86_64`.
-        listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
-        self._words = re.compile(rf"(?<![A-Za-z0-9])(?:{listed})(?![A-Za-z0-9]|_64)", re.ASCII)
         self._components = dict.fromkeys(dict(paths.loaders).get(chip, ()), LOADER)
         self._components |= dict.fromkeys(dict(paths.libraries).get(chip, ()), "lib")
 
@@ -103,10 +93,7 @@ _CONTENT = frozenset({PathChange.SIZE, PathChange.CONTENT})
 class LabelledTree:
     """A tree in a comparison.
 
-    Attributes:
-        label: its name, normally its platform.
-        platform: the stated one; None if there is none.
-        warnings: irregularities of its layers.
+    `label`: its name, normally its platform. `platform`: the stated one; None if there is none.
     """
 
     label: str
@@ -116,11 +103,7 @@ class LabelledTree:
 
 
 def why_apart(base: Platform | None, other: Platform | None) -> str:
-    """Return why the files of two builds cannot be compared; empty if they can.
-
-    A Windows layer has its files below `Files/` and its registry below `Hives/`, so its paths have
-    no meaning on another system.
-    """
+    """Return why the files of two builds cannot be compared (one is for Windows); else empty."""
     if base is None or other is None or (base.os == "windows") == (other.os == "windows"):
         return ""
     return f"not compared file by file: it is for {other.os}, and the base for {base.os}"
@@ -137,14 +120,8 @@ def compare_trees(
     Paths are paired by name, or else by name without the words for each platform's architecture.
     Programs for their own platform's machine may differ in content.
 
-    Args:
-        base: the tree that the others are compared with.
-        others: read, compared and released one by one.
-        table: words and machines of platforms.
-        ignoring: differences to ignore: `files.mode`, `files.owner`, `files.xattrs.user.*`.
-
-    Raises:
-        LimitExceeded: the memory budget is exhausted.
+    `others`: read, compared and released one by one. `ignoring`: differences to ignore:
+    `files.mode`, `files.owner`, `files.xattrs.user.*`.
     """
     left_out = _LeftOut(ignoring or Ignoring())
     known = _Side(base, table)
@@ -171,14 +148,12 @@ class _LeftOut:
         self._known: dict[str, bool] = {}
 
     def has(self, key: str) -> bool:
-        """Return whether a rule matches `mode` or `xattrs.NAME`."""
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._ignoring.ignores("files", key)
         return found
 
     def xattrs(self, before: Xattrs, after: Xattrs) -> tuple[str, ...]:
-        """Return the names of attributes that differ and are not ignored."""
         if before == after or self.has(PathChange.XATTRS.value):
             return ()
         names = sorted({xattr.name for xattr in set(before) ^ set(after)})
@@ -270,8 +245,7 @@ class _Side:
         return known
 
 
-#: Bits of the changes; lengths of both paths plus one, 0 if equal to the key; lengths of both files
-#: plus one, 0 if absent. The four follow.
+#: Bits of the changes; then lengths plus one of both paths and files, 0 if equal or absent.
 _DIFFERENCE = struct.Struct("<HIIII")
 _ORDER = tuple(PathChange)
 #: Bytes of memory of a renamed path besides its text and its file.
@@ -381,7 +355,6 @@ class _Pair:
 
 
 def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
-    """Encode a difference."""
     bits = sum(1 << _ORDER.index(change) for change in changes)
     paths = [
         encoded(side[0]) if side is not None and side[0] != met.key else None
@@ -396,7 +369,6 @@ def _written(met: _Met, changes: tuple[PathChange, ...]) -> bytes:
 def _reader(
     before: TreeRoom, after: TreeRoom, left_out: _LeftOut
 ) -> Callable[[str, bytes], FileDifference]:
-    """Return the decoder of `_written`."""
 
     def read(key: str, about: bytes) -> FileDifference:
         bits, *sizes = _DIFFERENCE.unpack_from(about)
@@ -441,11 +413,7 @@ def _side_by_side(
 
 
 class _Renamed:
-    """Paths of two trees; those without a counterpart are paired by key.
-
-    Most paths are their own keys. Only other paths, and those whose names are keys of others, are
-    held in memory.
-    """
+    """Paths of two trees, paired by key; only those are in memory that are not their own keys."""
 
     def __init__(self, before: _Side, after: _Side) -> None:
         self._sides = (before, after)
@@ -457,11 +425,6 @@ class _Renamed:
         self._own: tuple[dict[str, bytes], ...] = ({}, {})
 
     def met(self) -> Iterator[_Met]:
-        """Yield every key once, in order.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
         try:
             self._read()
             waiting = iter(self._pairs())
@@ -564,7 +527,6 @@ class _Folders:
             self._open[-1][2] += after
 
     def largest(self) -> tuple[FolderDelta, ...]:
-        """Return the folders after the last path, largest difference first."""
         while self._open:
             self._close()
         self._cut()
@@ -591,18 +553,3 @@ class _Folders:
     def _cut(self) -> None:
         self._best.sort(key=lambda folder: (-abs(folder.delta), folder.path))
         del self._best[self._count :]
-
-
-def top_folders(
-    paths: Iterable[tuple[str, int, int]], count: int = TOP_FOLDERS
-) -> tuple[FolderDelta, ...]:
-    """Return the folders that cause most of a difference in size.
-
-    Args:
-        paths: each path with its sizes before and after, in order of paths.
-        count: the most folders to return.
-    """
-    folders = _Folders(count)
-    for path, before, after in paths:
-        folders.add(path, before, after)
-    return folders.largest()

@@ -46,12 +46,7 @@ _ALIKE = 600
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """One normalised step; equal for builds that differ only by platform.
-
-    Attributes:
-        text: without added text, names of architectures and checksums.
-        words: the number of occurrences of each word.
-    """
+    """One normalised step, without added text, architectures and checksums; `words` are counted."""
 
     text: str
     words: Counter[str] = field(compare=False, repr=False)
@@ -62,30 +57,29 @@ class HistoryStep:
         return self.text.partition(" ")[0]
 
 
+def words_of(
+    platform: Platform | None,
+    table: PlatformTable,
+    suffix: str = "",
+    flags: re.RegexFlag = re.NOFLAG,
+) -> re.Pattern[str] | None:
+    """Return a pattern of the words for a platform's architecture; None without one."""
+    if platform is None or not platform.architecture:
+        return None
+    chip = platform.normalized(table).architecture
+    family = table.family(chip)
+    named = dict(table.facts.paths.names).get(chip, ())
+    words = {chip, *family.aliases, *dict(family.forced), *named}
+    # Longest first: `x86_64-linux-gnu` before `x86_64`.
+    listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{listed}){suffix}(?![A-Za-z0-9]|_64)", re.ASCII | flags)
+
+
 class Normaliser:
-    """Normalise the steps of one build: replace the words for its own architecture.
-
-    A word for another architecture remains, because it is a relevant difference.
-
-    Args:
-        platform: of the build; None replaces nothing.
-        table: the platform facts.
-    """
+    """Normalise the steps of one build: replace the words for its own architecture."""
 
     def __init__(self, platform: Platform | None, table: PlatformTable) -> None:
-        self._words: re.Pattern[str] | None = None
-        if platform is None or not platform.architecture:
-            return
-        chip = platform.normalized(table).architecture
-        family = table.family(chip)
-        named = dict(table.facts.paths.names).get(chip, ())
-        words = {chip, *family.aliases, *dict(family.forced), *named}
-        # Longest first: `x86_64-linux-gnu` before `x86_64`.
-        listed = "|".join(re.escape(word) for word in sorted(words, key=lambda w: (-len(w), w)))
-        self._words = re.compile(
-            rf"(?<![A-Za-z0-9])(?:{listed}){_VARIANT}(?![A-Za-z0-9]|_64)",
-            re.ASCII | re.IGNORECASE,
-        )
+        self._words = words_of(platform, table, _VARIANT, re.IGNORECASE)
 
     def read(self, written: str) -> HistoryStep:
         """Normalise a step of a config."""
@@ -124,10 +118,8 @@ _MEASURED = 2_500
 class Step:
     """One step of a build.
 
-    Attributes:
-        position: in the build's history, counted from 0.
-        instruction: as written.
-        layer: its layer; None if it has none, or it is unknown.
+    `position`: in the build's history, counted from 0. `layer`: its layer; None if it has none, or
+    it is unknown.
     """
 
     position: int
@@ -137,12 +129,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One step of all builds.
-
-    Attributes:
-        steps: one per build, in their order; None for a build without it.
-        is_same: whether every build has it, equal after normalisation.
-    """
+    """One step of all builds, None for a build without it; `is_same` after normalisation."""
 
     steps: tuple[Step | None, ...]
     is_same: bool
@@ -157,9 +144,8 @@ class HistoryRow:
 class History:
     """The aligned histories of several builds.
 
-    Attributes:
-        rows: from the first step to the last; every step of every build is in exactly one.
-        unmatched: per build, why its layers could not be assigned to steps; empty if they could.
+    `rows`: from the first step to the last; every step of every build is in exactly one.
+    `unmatched`: per build, why its layers could not be assigned to steps; empty if they could.
     """
 
     rows: tuple[HistoryRow, ...]
@@ -172,11 +158,7 @@ class History:
 
 
 def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTIN) -> History:
-    """Align the histories of builds with the base's.
-
-    Steps that the base does not have keep their position, and are aligned with each other. The
-    order of the builds affects only the columns.
-    """
+    """Align the histories of builds with the base's; the order of builds affects only columns."""
     read = [_steps(build) for build in builds]
     sides = [steps for steps, _reason in read]
     readers = [Normaliser(build.platform, table) for build in builds]
@@ -202,10 +184,7 @@ def history_of(builds: Sequence[Build], base: int, table: PlatformTable = BUILTI
 def align(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> tuple[tuple[int, int], ...]:
-    """Pair the steps of two histories, in order, with the greatest total likeness.
-
-    Equal steps at the start and the end are paired directly.
-    """
+    """Pair the steps of two histories, in order, with the greatest total likeness."""
     head = 0
     while head < min(len(first), len(second)) and first[head] == second[head]:
         head += 1
@@ -237,7 +216,6 @@ def _align(first: Sequence[HistoryStep], second: Sequence[HistoryStep]) -> list[
 def _same_pairs(
     first: Sequence[HistoryStep], second: Sequence[HistoryStep]
 ) -> list[tuple[int, int]]:
-    """Pair the equal steps; steps without an equal are skipped cheaply."""
     ours, theirs = set(first), set(second)
     left = [n for n, one in enumerate(first) if one in theirs]
     right = [n for n, other in enumerate(second) if other in ours]
@@ -246,11 +224,7 @@ def _same_pairs(
 
 
 def _best_pairs(likes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970).
-
-    Args:
-        likes: the likeness of each step of one history to each of the other.
-    """
+    """Find the pairs of greatest likeness by dynamic programming (Needleman and Wunsch, 1970)."""
     first, second = range(len(likes)), range(len(likes[0]) if likes else 0)
     best = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for one in range(len(first) - 1, -1, -1):
@@ -284,7 +258,6 @@ def _between(
     pairs: dict[int, dict[int, int]],
     keys: Sequence[Sequence[HistoryStep]],
 ) -> list[dict[int, int]]:
-    """Align the steps between two consecutive steps of the base."""
     rows: list[dict[int, int]] = []
     shown: list[HistoryStep] = []
     for side in order:

@@ -46,20 +46,16 @@ _STEPS_AT_ONCE = 1_000_000
 _KEY = "gpg-pubkey"
 
 
-class DamagedDatabase(Exception):
+class UnreadableDatabase(Exception):
     """Why a database cannot be read."""
 
 
 def read_database(body: bytes, most: int) -> Iterator[Package]:
-    """Yield the packages of an rpm SQLite database, at most `most` + 1 so that excess is visible.
-
-    Raises:
-        DamagedDatabase: it is another kind of file, or damaged.
-    """
+    """Yield the packages of an rpm SQLite database, at most `most` + 1 to make excess visible."""
     import sqlite3  # noqa: PLC0415 - for images with rpm alone
 
     if not body.startswith(_MAGIC):
-        raise DamagedDatabase("it is not a SQLite database")
+        raise UnreadableDatabase("it is not a SQLite database")
     connection = sqlite3.connect(":memory:")
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_HEADER)
@@ -68,7 +64,7 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
             if package.name != _KEY:
                 yield package
     except sqlite3.Error as error:
-        raise DamagedDatabase(f"SQLite says: {error}") from error
+        raise UnreadableDatabase(f"SQLite reports: {error}") from error
     finally:
         connection.close()
 
@@ -94,29 +90,25 @@ def _blobs(connection: sqlite3.Connection, body: bytes, most: int) -> Iterator[b
     # A view of this name could run forever, or call functions.
     kind = connection.execute("SELECT type FROM sqlite_master WHERE name = 'Packages'").fetchone()
     if kind != ("table",):
-        raise DamagedDatabase("it has no table `Packages`")
+        raise UnreadableDatabase("it has no table `Packages`")
     for (blob,) in connection.execute("SELECT blob FROM Packages LIMIT ?", (most + 1,)):
         if not isinstance(blob, bytes):
-            raise DamagedDatabase("a package in it is not a blob")
+            raise UnreadableDatabase("a package in it is not a blob")
         # Rows can share pages, so that a small file reads like a huge one.
         read += len(blob)
         if read > size:
-            raise DamagedDatabase("its packages are larger than the whole database")
+            raise UnreadableDatabase("its packages are larger than the whole database")
         yield blob
 
 
 def read_header(blob: bytes) -> Package:
-    """Parse a package from an rpm header.
-
-    Raises:
-        DamagedDatabase: it is not a header, or its lengths are wrong.
-    """
+    """Parse a package from an rpm header."""
     if len(blob) < 8:  # noqa: PLR2004 - the two lengths
-        raise DamagedDatabase("a package in it has no header")
+        raise UnreadableDatabase("a package in it has no header")
     count, size = struct.unpack_from(">II", blob)
     start = 8 + 16 * count
     if count > _MAX_ENTRIES or size > _MAX_HEADER or start + size > len(blob):
-        raise DamagedDatabase("a package in it has a header that is cut short")
+        raise UnreadableDatabase("a package in it has a header that is cut short")
     data = blob[start : start + size]
     texts: dict[int, str] = {}
     epoch = 0
@@ -126,10 +118,10 @@ def read_header(blob: bytes) -> Package:
                 texts[tag] = _rpm_text(data, offset)
         elif (tag, kind) == (_EPOCH, _NUMBER_TYPE):
             if offset + 4 > size:
-                raise DamagedDatabase("a package in it has a number outside of its header")
+                raise UnreadableDatabase("a package in it has a number outside of its header")
             (epoch,) = struct.unpack_from(">I", data, offset)
     if not {_NAME, _VERSION, _RELEASE} <= set(texts):
-        raise DamagedDatabase("a package in it has no name or version")
+        raise UnreadableDatabase("a package in it has no name or version")
     version = f"{texts[_VERSION]}-{texts[_RELEASE]}"
     return Package(
         "rpm",
@@ -143,9 +135,9 @@ def _rpm_text(data: bytes, offset: int) -> str:
     """Read a text up to its NUL; refuse one that leaves the header or is too long."""
     end = data.find(b"\0", offset, offset + _MAX_TEXT + 1)
     if offset >= len(data) or (end < 0 and offset + _MAX_TEXT >= len(data)):
-        raise DamagedDatabase("a package in it has a text outside of its header")
+        raise UnreadableDatabase("a package in it has a text outside of its header")
     if end < 0:
-        raise DamagedDatabase(f"a package in it has a text of more than {_MAX_TEXT} bytes")
+        raise UnreadableDatabase(f"a package in it has a text of more than {_MAX_TEXT} bytes")
     return data[offset:end].decode("utf-8", "replace")
 
 
@@ -163,19 +155,12 @@ MAX_PACKAGES = 25_000
 MAX_FIELD = 256
 
 
-class UnreadableDatabaseError(Exception):
-    """Why a database cannot be read."""
-
-
 @dataclass(frozen=True, slots=True)
 class Database:
     """A package database at a known path.
 
-    Attributes:
-        read: parses the bytes; None for an unsupported format.
-        is_folder: the path is a folder with one file per package.
-        limit: bytes of the file, or of each file in the folder.
-        reason: why the format is unsupported.
+    `read`: parses the bytes; None for an unsupported format. `is_folder`: the path is a folder with
+    one file per package. `limit`: bytes of the file, or of each file in the folder.
     """
 
     manager: str
@@ -212,7 +197,7 @@ def _package(
 def _text(value: bytes, manager: str) -> str:
     if len(value) > MAX_FIELD:
         reason = f"a field of a package exceeds the limit of {MAX_FIELD} bytes: {len(value)}"
-        raise UnreadableDatabaseError(f"{reason} ({manager})")
+        raise UnreadableDatabase(f"{reason} ({manager})")
     return value.decode("utf-8", "replace")
 
 
@@ -239,14 +224,11 @@ def _paragraphs(body: bytes, pattern: re.Pattern[bytes]) -> Iterator[dict[bytes,
 
 def read_rpm(body: bytes) -> Iterator[Package]:
     """Yield the packages of rpm's SQLite database."""
-    try:
-        yield from read_database(body, MAX_PACKAGES)
-    except DamagedDatabase as error:
-        raise UnreadableDatabaseError(str(error)) from error
+    return read_database(body, MAX_PACKAGES)
 
 
-_BERKELEY = "it is a Berkeley DB, which is not read here"
-_NDB = "it is rpm's own ndb format, which is not read here"
+_BERKELEY = "it is a Berkeley DB, which is not supported"
+_NDB = "it is rpm's own ndb format, which is not supported"
 _RPM_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 #: To support another package manager or path, add a row.
 DATABASES = (
@@ -276,10 +258,7 @@ def wanted(path: str) -> int:
 
 
 def read_installed(tree: FileTree) -> Installed:
-    """Read every package database of a tree, once.
-
-    Reading stops at a limit, of one database or of all trees together.
-    """
+    """Read every package database of a tree, once, up to the limits."""
     if tree.installed is None:
         tree.installed = _installed(tree)
     return tree.installed
@@ -303,7 +282,7 @@ def _installed(tree: FileTree) -> Installed:
                         if package not in found:
                             tree.room.package(package.name, package.version, package.architecture)
                             found.add(package)
-            except (UnreadableDatabaseError, LimitExceeded) as error:
+            except (UnreadableDatabase, LimitExceeded) as error:
                 unread.append((path, str(error)))
                 if isinstance(error, LimitExceeded):
                     return Installed(tuple(sorted(found)), tuple(sorted(unread)))
@@ -314,7 +293,7 @@ def _limited(packages: Iterable[Package]) -> Iterator[Package]:
     """Yield packages; refuse more than `MAX_PACKAGES`."""
     for number, package in enumerate(packages, 1):
         if number > MAX_PACKAGES:
-            raise UnreadableDatabaseError(f"it has more than {MAX_PACKAGES} packages")
+            raise UnreadableDatabase(f"it has more than {MAX_PACKAGES} packages")
         yield package
 
 
@@ -330,27 +309,24 @@ def _files(tree: FileTree, database: Database) -> Iterator[tuple[str, LayerFile]
 
 def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Package]:
     if database.read is None:
-        raise UnreadableDatabaseError(database.reason)
+        raise UnreadableDatabase(database.reason)
     if node.sha256 not in tree.bodies:
         if node.size > database.limit:
             reason = f"it exceeds the limit of {database.limit} bytes: {node.size}"
-            raise UnreadableDatabaseError(reason)
-        raise UnreadableDatabaseError("it is a link to a file with another name")
+            raise UnreadableDatabase(reason)
+        raise UnreadableDatabase("it is a link to a file with another name")
     tree.room.database(node.size)
     if database.manager == "rpm":
         log = tree.find(f"{database.path}-wal")
         if isinstance(log, LayerFile) and log.size:
-            raise UnreadableDatabaseError("changes in its write-ahead log are not merged into it")
+            raise UnreadableDatabase("changes in its write-ahead log are not merged into it")
     return database.read(tree.kept(node) or b"")
 
 
 def compare_packages(
     before: Sequence[Package], after: Sequence[Package]
 ) -> tuple[tuple[PackageDifference, ...], int]:
-    """Compare by name and version; return the differences and the number of equal packages.
-
-    The architecture is not compared: it must differ between platforms.
-    """
+    """Compare by name and version; return the differences and the number of equal packages."""
     versions: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for side, packages in enumerate((before, after)):
         for package in packages:

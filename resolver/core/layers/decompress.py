@@ -59,11 +59,7 @@ class Library(Protocol):
         ...
 
     def step(self, stream: Decompressor, data: bytes, size: int) -> tuple[bytes, bytes]:
-        """Decompress at most `size` bytes; return them, and the data for the next call.
-
-        Raises:
-            DamagedStream: the data is damaged.
-        """
+        """Decompress at most `size` bytes; return them, and the data for the next call."""
         ...
 
 
@@ -124,11 +120,7 @@ def gzip_library() -> Library:
 
 
 def zstd_library(what: str) -> Library:
-    """Return the installed library for zstd.
-
-    Raises:
-        UnsupportedDocument: none is installed.
-    """
+    """Return the installed library for zstd."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - Python 3.14
     except ImportError:
@@ -142,15 +134,6 @@ def zstd_library(what: str) -> Library:
                 "pip install 'multiarch-resolver[fast]'",
             ) from error
     return Zstd(zstd)
-
-
-def library_for(compression: str, what: str) -> Library:
-    """Return the library for a result of `compression_of`.
-
-    Raises:
-        UnsupportedDocument: none is installed.
-    """
-    return _LIBRARIES[compression](what)
 
 
 _LIBRARIES: dict[str, Callable[[str], Library]] = {
@@ -187,10 +170,8 @@ _OTHERS = (
 class InflateLimits:
     """Limits on decompressed content (docs/store-and-reliability.md, "Decompression limits").
 
-    Attributes:
-        total: bytes in total.
-        ratio, free_of_ratio: bytes per compressed byte, after the first `free_of_ratio` bytes.
-        streams: gzip members or zstd frames. Ours: eStargz has one per file.
+    `ratio` and `free_of_ratio`: bytes per compressed byte, after the first `free_of_ratio` bytes.
+    `streams`: gzip members or zstd frames. Ours: eStargz has one per file.
     """
 
     total: int = 64 << 30
@@ -203,15 +184,7 @@ DEFAULT_LIMITS = InflateLimits()
 
 
 def compression_of(start: bytes, what: str) -> str:
-    """Return the compression of content: `gzip`, `zstd`, or "" for none.
-
-    Args:
-        start: its first bytes, at least 8 if it has as many.
-        what: the content, for messages.
-
-    Raises:
-        UnsupportedDocument: the compression is unsupported.
-    """
+    """Return the compression of content: `gzip`, `zstd`, or "" for none."""
     if start.startswith(GZIP_MAGIC):
         return "gzip"
     # Skippable frames have sixteen magic numbers. Source: RFC 8878, 3.1.2.
@@ -224,18 +197,9 @@ def compression_of(start: bytes, what: str) -> str:
 
 
 def inflate(
-    chunks: Iterable[bytes],
-    compression: str,
-    what: str,
-    limits: InflateLimits = DEFAULT_LIMITS,
+    chunks: Iterable[bytes], compression: str, what: str, limits: InflateLimits = DEFAULT_LIMITS
 ) -> Iterator[bytes]:
     """Decompress content, at most 1 MiB at a time; yield uncompressed content unchanged.
-
-    Args:
-        chunks: the content from its first byte.
-        compression: from `compression_of`.
-        what: the content, for messages.
-        limits: see `InflateLimits`.
 
     Raises:
         BadDocument: it is damaged, truncated, or followed by other data.
@@ -257,7 +221,7 @@ def _pieces(
 ) -> Iterator[tuple[bytes, int]]:
     """Yield pieces, each with the number of compressed bytes read so far."""
     if compression:
-        library = library_for(compression, what)
+        library = _LIBRARIES[compression](what)
         yield from _Streams(library, _Feeds(iter(chunks)), what, limits).pieces()
         return
     consumed = 0
@@ -278,7 +242,6 @@ class _Feeds:
         self.size = _FEED
 
     def more(self) -> bytes:
-        """Return the next piece; empty at the end."""
         while self._at >= len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -301,7 +264,6 @@ class _Streams:
         self._count = 0
 
     def pieces(self) -> Iterator[tuple[bytes, int]]:
-        """Decompress all of them."""
         data = self._feeds.more()
         while data:
             data = self._begun(data)

@@ -39,36 +39,17 @@ class Executable:
         return f"{self.format} {self.machine}{f' {self.detail}' if self.detail else ''}"
 
 
-# By machine, class and byte order; None for either.
+#: By machine, class and byte order; amd64p32 is x32, with 32-bit pointers on amd64.
 _ELF_MACHINES: dict[tuple[int, int, str], str] = {
-    (3, 32, "<"): "386",
-    (6, 32, "<"): "386",
-    (62, 64, "<"): "amd64",
-    # x32: 32-bit pointers on amd64.
-    (62, 32, "<"): "amd64p32",
-    (40, 32, "<"): "arm",
-    (40, 32, ">"): "armbe",
-    (183, 64, "<"): "arm64",
-    (183, 64, ">"): "arm64be",
-    (183, 32, "<"): "arm64",
-    (243, 32, "<"): "riscv",
-    (243, 64, "<"): "riscv64",
-    (20, 32, ">"): "ppc",
-    (21, 64, ">"): "ppc64",
-    (21, 64, "<"): "ppc64le",
-    (22, 32, ">"): "s390",
-    (22, 64, ">"): "s390x",
-    (8, 32, ">"): "mips",
-    (8, 32, "<"): "mipsle",
-    (8, 64, ">"): "mips64",
-    (8, 64, "<"): "mips64le",
-    (10, 32, "<"): "mipsle",
-    (258, 64, "<"): "loong64",
-    (258, 32, "<"): "loong32",
-    (2, 32, ">"): "sparc",
-    (18, 32, ">"): "sparc",
-    (43, 64, ">"): "sparc64",
-}
+    (3, 32, "<"): "386", (6, 32, "<"): "386", (62, 64, "<"): "amd64", (62, 32, "<"): "amd64p32",
+    (40, 32, "<"): "arm", (40, 32, ">"): "armbe", (183, 64, "<"): "arm64",
+    (183, 64, ">"): "arm64be", (183, 32, "<"): "arm64", (243, 32, "<"): "riscv",
+    (243, 64, "<"): "riscv64", (20, 32, ">"): "ppc", (21, 64, ">"): "ppc64",
+    (21, 64, "<"): "ppc64le", (22, 32, ">"): "s390", (22, 64, ">"): "s390x", (8, 32, ">"): "mips",
+    (8, 32, "<"): "mipsle", (8, 64, ">"): "mips64", (8, 64, "<"): "mips64le",
+    (10, 32, "<"): "mipsle", (258, 64, "<"): "loong64", (258, 32, "<"): "loong32",
+    (2, 32, ">"): "sparc", (18, 32, ">"): "sparc", (43, 64, ">"): "sparc64",
+}  # fmt: skip
 #: Names of machines without a platform.
 _ELF_OTHERS = {
     4: "m68k", 15: "hppa", 42: "sh", 50: "ia64", 83: "avr", 93: "arc", 94: "xtensa",
@@ -118,13 +99,7 @@ _NO_EXECUTABLE_TYPES = frozenset({1, 4})
 
 
 def read_executable(start: bytes) -> Executable | None:
-    """Return the machine of a program or library; None for other files.
-
-    Object files and core dumps are other files, because they cannot be run.
-
-    Args:
-        start: the first bytes of the file, up to 64 KiB; any content is accepted.
-    """
+    """Return the machine of a program or library; None for other files, such as object files."""
     if start.startswith(b"\x7fELF"):
         return _read_elf(start)
     if start.startswith(b"MZ"):
@@ -135,11 +110,7 @@ def read_executable(start: bytes) -> Executable | None:
 
 
 def runs_on(executable: Executable, platform: Platform, table: PlatformTable) -> bool:
-    """Return whether a platform runs it: its own architecture, or one that it falls back to.
-
-    amd64 runs 32-bit x86 programs, and Windows for arm64 emulates amd64. Machines without a
-    platform (eBPF, firmware, GPU code) are accepted everywhere.
-    """
+    """Return whether a platform runs it; machines without a platform (eBPF, GPU) run everywhere."""
     if executable.machine not in table.architectures:
         return True
     if executable.machine == "amd64p32":

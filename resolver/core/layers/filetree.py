@@ -55,8 +55,7 @@ _IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
 
 #: Bytes of a packed file that identify its layer, which whiteouts need.
 _STAMP = 2
-#: Bytes of a path in its folder besides its name and its file, measured with a dictionary that has
-#: just grown.
+#: Bytes of a path in its folder besides its name and its file, as measured.
 _PLACE = 120
 #: Bytes of a folder with its first path.
 _FOLDER = 360
@@ -100,20 +99,11 @@ Node = TreeFolder | _Name | bytes
 
 
 def _content(node: _Name | bytes) -> bytes:
-    """Return the packed form of a file."""
     return node[_STAMP:] if isinstance(node, bytes) else node.file.node
 
 
 class FileTree:
-    """A tree that grows layer by layer, lowest first, and is then read and packed.
-
-    Args:
-        room: the memory budget, shared with other trees.
-
-    Attributes:
-        warnings: irregularities between layers.
-        installed: the packages, set by `packages.read_installed`.
-    """
+    """A tree that grows layer by layer, lowest first, and is then read and packed."""
 
     def __init__(self, room: TreeRoom | None = None) -> None:
         self.room = room or TreeRoom()
@@ -130,34 +120,19 @@ class FileTree:
         self.room.give(self._taken)
 
     def apply(self, listing: LayerListing, what: str) -> None:
-        """Apply a layer.
-
-        Raises:
-            BadDocument: the path of an entry contains a cycle of links.
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Apply a layer."""
         self._layers += 1
         _Layer(self, listing, what, self._layers.to_bytes(_STAMP, "big")).apply()
         self.bodies.update(listing.bodies)
         self.oversized |= listing.oversized
 
     def take(self, size: int) -> None:
-        """Count bytes of memory that the tree uses until it is packed.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory that the tree uses until it is packed."""
         self.room.take(size)
         self._taken += size
 
     def packed(self) -> PathLog:
-        """Replace the tree by the sorted log of its paths, without the root, and return it.
-
-        `find` cannot be used afterwards.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Replace the tree by the sorted log of its paths, which ends the use of `find`."""
         if self._log is None:
             log = PathLog(self.room)
             for path, node in self._nodes():
@@ -176,10 +151,7 @@ class FileTree:
             self.warnings.append(message)
 
     def walk(self) -> Iterator[tuple[str, LayerFile]]:
-        """Yield every path and file, sorted by path, so folders before their children.
-
-        The root itself is omitted.
-        """
+        """Yield every path and file but the root, sorted by path: folders before children."""
         for path, node in self._log if self._log is not None else self._nodes():
             yield path, unpack(path, node, self.room)
 
@@ -245,10 +217,7 @@ class FileTree:
 
 
 def _order(folder: TreeFolder) -> list[str]:
-    """List the names in a folder, and `NAME/` for the contents of each, sorted by path.
-
-    `a-b` sorts before `a/b`.
-    """
+    """List the names in a folder, and `NAME/` for contents, by path: `a-b` sorts before `a/b`."""
     names = list(folder.children)
     names += [
         f"{name}/" for name, child in folder.children.items() if isinstance(child, TreeFolder)
@@ -302,7 +271,6 @@ def _follow(
 
 
 def _symlink(node: Node, tree: FileTree) -> str | None:
-    """Return the target of a symbolic link; None for other nodes."""
     if isinstance(node, TreeFolder):
         return None
     content = _content(node)
@@ -311,7 +279,6 @@ def _symlink(node: Node, tree: FileTree) -> str | None:
 
 
 def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
-    """Create a parent folder that has no entry of its own."""
     if name in parent.children:
         tree.warn("a file is replaced by the parent folder of a later entry")
     else:
@@ -413,10 +380,7 @@ class _Layer:
             self._pending.append((folder, name, node))
 
     def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
-        """Add a name to the target of a hard link; return False if it does not exist (yet).
-
-        Attributes of the link are set on the file, so all of its names have them.
-        """
+        """Add a name to the target of a hard link, and its attributes to the file, if it exists."""
         content = link[_STAMP:]
         parent, _, last = link_of(content).rpartition("/")
         trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
@@ -465,10 +429,7 @@ class _Layer:
             self._known.clear()
 
     def _thinned(self, node: Node) -> bool:
-        """Remove content of lower layers from a node; return whether anything is left.
-
-        Iterative, because paths may be deeper than the recursion limit.
-        """
+        """Remove content of lower layers from a node, iteratively; return whether any is left."""
         if not isinstance(node, TreeFolder):
             return self._is_fresh(node)
         order = [node] if id(node) not in self._thin else []

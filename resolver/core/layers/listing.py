@@ -84,11 +84,7 @@ _TRAITS = 600
 
 
 def pack(file: LayerFile, room: TreeRoom) -> bytes:
-    """Encode a file without its path in some 44 bytes; equal files give equal bytes.
-
-    Raises:
-        LimitExceeded: the memory budget is exhausted.
-    """
+    """Encode a file without its path in some 44 bytes; equal files give equal bytes."""
     access = file.access
     traits = Traits(
         file.kind, access.mode, access.uid, access.gid, file.device, file.program, file.xattrs
@@ -140,11 +136,7 @@ def number_and_size(node: bytes) -> tuple[int, int]:
 
 
 def traits_at(number: int, room: TreeRoom) -> Traits:
-    """Return the traits with a number.
-
-    Raises:
-        TypeError: the number is that of another value.
-    """
+    """Return the traits with a number."""
     traits = room.traits[number]
     if not isinstance(traits, Traits):
         raise TypeError(traits)
@@ -162,10 +154,7 @@ def decoded(text: bytes) -> str:
 
 
 class PathLog:
-    """A compressed sequence of paths, each with some bytes of data.
-
-    A path takes some 50 bytes here, and 400 as objects. The memory is counted while it exists.
-    """
+    """A compressed sequence of paths with data: 50 bytes each, and 400 as objects."""
 
     #: Bytes that are compressed at once.
     _CHUNK = 64 << 10
@@ -179,18 +168,13 @@ class PathLog:
         self._open = bytearray()
 
     def __len__(self) -> int:
-        """Count the paths."""
         return self._count
 
     def __del__(self) -> None:
         self.room.give(self._taken)
 
     def add(self, path: str, about: bytes) -> None:
-        """Append a path.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Append a path."""
         written = encoded(path)
         self._open += self._HEAD.pack(len(written), len(about)) + written + about
         self._count += 1
@@ -202,7 +186,6 @@ class PathLog:
             self._chunks.append(chunk)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the paths with their data."""
         head, size = self._HEAD.unpack_from, self._HEAD.size
         for packed in (*self._chunks, None):
             chunk = bytes(self._open) if packed is None else zlib.decompress(packed)
@@ -221,12 +204,7 @@ T = TypeVar("T")
 
 
 class PackedSequence(Sequence[T]):
-    """A sequence of values created on access from a log of paths; equal to a tuple of them.
-
-    Args:
-        log: complete.
-        make: creates a value from a path and its data.
-    """
+    """A sequence of values created on access from a log of paths; equal to a tuple of them."""
 
     __slots__ = ("_make", "log")
 
@@ -235,11 +213,9 @@ class PackedSequence(Sequence[T]):
         self._make = make
 
     def __len__(self) -> int:
-        """Count the values."""
         return len(self.log)
 
     def __iter__(self) -> Iterator[T]:
-        """Create the values one by one."""
         make = self._make
         return (make(path, about) for path, about in self.log)
 
@@ -248,7 +224,6 @@ class PackedSequence(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> tuple[T, ...]: ...
     def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        """Create the values at some positions; reads the log up to them."""
         places = range(len(self))[index]
         if isinstance(places, int):
             return next(value for at, value in enumerate(self) if at == places)
@@ -263,7 +238,6 @@ class PackedSequence(Sequence[T]):
         return tuple(found)
 
     def __eq__(self, other: object) -> bool:
-        """Compare value by value, also with a tuple."""
         if not isinstance(other, PackedSequence | tuple):
             return NotImplemented
         return len(self) == len(other) and all(
@@ -271,11 +245,9 @@ class PackedSequence(Sequence[T]):
         )
 
     def __hash__(self) -> int:
-        """Hash the length."""
         return hash(len(self))
 
     def __repr__(self) -> str:
-        """Show the values."""
         return repr(tuple(self))
 
 
@@ -288,8 +260,6 @@ class LayerListing:
         bodies: requested small files, by their `sha256`, compressed with zlib.
         kept: bytes of those, as counted by `TarLimits.bodies`.
         oversized: paths of requested files that were too large.
-        warnings: irregularities.
-        size: bytes of the uncompressed archive.
         named: bytes of its names, as counted by `TarLimits.names`.
         attributed: bytes of its extended attributes, as counted by `TarLimits.xattrs`.
     """
@@ -305,10 +275,7 @@ class LayerListing:
 
 
 def canonical(name: str) -> str:
-    """Normalise a name of an archive to a path that stays below the root.
-
-    Source: what containerd (`fs.RootPath`) and umoci (`filepath-securejoin`) do on disk.
-    """
+    """Normalise a name of an archive to a path below the root, as containerd and umoci do."""
     name = name.removeprefix("./")
     name = name.rstrip("/")
     if not _ODD.search(f"/{name}/"):
@@ -334,31 +301,14 @@ def read_listing(
     limits: TarLimits = DEFAULT_LIMITS,
     room: TreeRoom | None = None,
 ) -> LayerListing:
-    """Read an uncompressed layer to its end.
-
-    Args:
-        chunks: its bytes.
-        what: the layer, for messages.
-        wanted: returns how many bytes of a file's body to keep; 0 for none.
-        limits: of the archive.
-        room: the memory budget of all layers and trees.
-
-    Raises:
-        BadDocument: it is not a tar archive, or damaged.
-        LimitExceeded: it exceeds a limit.
-    """
+    """Read a layer to its end; `wanted` returns how many bytes of a file's body to keep."""
     reader = TarReader(chunks, what, limits)
     return _Lister(reader, wanted, what, limits.bodies, room or TreeRoom()).run()
 
 
 class _Lister:
     def __init__(
-        self,
-        reader: TarReader,
-        wanted: Callable[[str], int],
-        what: str,
-        limit: int,
-        room: TreeRoom,
+        self, reader: TarReader, wanted: Callable[[str], int], what: str, limit: int, room: TreeRoom
     ) -> None:
         self._reader = reader
         self._wanted = wanted
@@ -428,7 +378,8 @@ class _Lister:
         pieces = self._reader.content()
         start = next(pieces)
         digest = hashlib.sha256(start)
-        if keep < size and len(start) >= _LONGEST_MAGIC and not _has_magic(start):
+        magic = bytes(start[:_LONGEST_MAGIC])
+        if keep < size and len(magic) == _LONGEST_MAGIC and not magic.startswith(_MAGICS):
             for piece in pieces:
                 digest.update(piece)
             return digest.digest(), None
@@ -454,10 +405,6 @@ class _Lister:
         if self._kept > self._limit:
             what = f"the size of all package databases of {self._what}"
             raise LimitExceeded(what, self._limit, self._kept)
-
-
-def _has_magic(start: memoryview) -> bool:
-    return bytes(start[:_LONGEST_MAGIC]).startswith(_MAGICS)
 
 
 def _leads_out(name: str) -> bool:
@@ -512,53 +459,40 @@ class TreeRoom:
     """
 
     __slots__ = (
-        "_databases", "_held", "_implied", "_limits", "_lock", "_numbers", "_package_text",
-        "_packages", "_paths", "_steps", "_text", "traits",
+        "_databases", "_implied", "_limits", "_lock", "_numbers", "_package_text",
+        "_packages", "_paths", "_steps", "_text", "held", "traits",
     )  # fmt: skip
 
     def __init__(
-        self,
-        limits: RoomLimits | None = None,
-        lock: AbstractContextManager[object] | None = None,
+        self, limits: RoomLimits | None = None, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self._limits = limits or RoomLimits()
         self._paths = self._implied = self._text = self._steps = 0
-        self._packages = self._package_text = self._databases = self._held = 0
+        self._packages = self._package_text = self._databases = 0
+        #: Bytes counted at this time.
+        self.held = 0
         self._lock = lock or nullcontext()
         self._numbers: dict[Hashable, int] = {}
         #: The shared values, by number.
         self.traits: list[Hashable] = []
 
-    @property
-    def held(self) -> int:
-        """Bytes counted at this time."""
-        return self._held
-
     def take(self, size: int) -> None:
-        """Count bytes of memory that are about to be used.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory that are about to be used."""
         with self._lock:
-            held = self._held + size
+            held = self.held + size
             if held > self._limits.memory:
                 what = "the memory for the files of all platforms"
                 raise _past(what, self._limits.memory, held, "bytes")
-            self._held = held
+            self.held = held
 
     def give(self, size: int) -> None:
         """Return bytes of memory that were counted by `take`."""
         with self._lock:
-            self._held -= size
+            self.held -= size
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Count bytes of memory during a `with` block.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Count bytes of memory during a `with` block."""
         self.take(size)
         try:
             yield
@@ -566,15 +500,7 @@ class TreeRoom:
             self.give(size)
 
     def share(self, value: Hashable, size: int) -> int:
-        """Store a value once and return its number.
-
-        Args:
-            value: compared by equality.
-            size: its bytes of memory.
-
-        Raises:
-            LimitExceeded: the memory budget is exhausted.
-        """
+        """Store a value once and return its number."""
         with self._lock:
             number = self._numbers.get(value)
             if number is None:
@@ -584,21 +510,13 @@ class TreeRoom:
             return number
 
     def path(self) -> None:
-        """Count a new path.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count a new path."""
         self._paths += 1
         if self._paths > self._limits.paths:
             raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
 
     def implied(self) -> None:
-        """Count a folder without an entry.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count a folder without an entry."""
         self._implied += 1
         if self._implied > self._limits.implied:
             what = "the number of folders that no entry names"
@@ -606,44 +524,28 @@ class TreeRoom:
         self.path()
 
     def text(self, text: str) -> None:
-        """Count a stored path.
-
-        Raises:
-            LimitExceeded: all of them together are too long.
-        """
+        """Count a stored path."""
         self._text += len(text) if text.isascii() else 4 * len(text)
         if self._text > self._limits.text:
             what = "the size of all paths of all file trees"
             raise _past(what, self._limits.text, self._text, "bytes")
 
     def steps(self, count: int) -> None:
-        """Count the path components of a followed link.
-
-        Raises:
-            LimitExceeded: there are too many.
-        """
+        """Count the path components of a followed link."""
         self._steps += count
         if self._steps > self._limits.steps:
             what = "the way through symbolic links"
             raise _past(what, self._limits.steps, self._steps, "names")
 
     def database(self, size: int) -> None:
-        """Count a package database before it is decompressed.
-
-        Raises:
-            LimitExceeded: all of them together are too large.
-        """
+        """Count a package database before it is decompressed."""
         self._databases += size
         if self._databases > self._limits.databases:
             what = "the size of the package databases of all file trees"
             raise _past(what, self._limits.databases, self._databases, "bytes")
 
     def package(self, *texts: str) -> None:
-        """Count an installed package.
-
-        Raises:
-            LimitExceeded: there are too many, or their names and versions are too long.
-        """
+        """Count an installed package."""
         self._packages += 1
         if self._packages > self._limits.packages:
             what = "the number of packages of all file trees"

@@ -32,14 +32,7 @@ if TYPE_CHECKING:
 
 
 class ByteStream:
-    """A forward-only reader that buffers one chunk.
-
-    Args:
-        chunks: of any length.
-
-    Attributes:
-        offset: bytes read so far.
-    """
+    """A forward-only reader that buffers one chunk; `offset` is the bytes read so far."""
 
     __slots__ = ("_at", "_chunk", "_chunks", "_length", "offset")
 
@@ -51,7 +44,6 @@ class ByteStream:
         self.offset = 0
 
     def _more(self) -> bool:
-        """Load the next nonempty chunk; return False at the end."""
         for chunk in self._chunks:
             if chunk:
                 self._chunk = chunk
@@ -144,12 +136,9 @@ class TarEntry:
     Attributes:
         name: as written, UTF-8 with surrogate escapes; may be absolute, empty, or outside of the
             tree.
-        mode: permission bits, set-id and sticky; 12 bits.
         size: of the file in bytes, including holes; 0 without content.
         link: target of a hard or symbolic link, as written; empty otherwise.
-        device: major and minor of a device.
         stretches: the data regions of a sparse file; None for other files.
-        xattrs: extended attributes, by name.
     """
 
     name: str
@@ -195,11 +184,6 @@ class TarReader:
     Read the content of an entry before the next entry. Iterating to the end reads the whole stream,
     so that a hash of it covers every byte.
 
-    Args:
-        chunks: the archive, uncompressed, in chunks of any length.
-        what: the archive, for messages: "layer 3 of `ubuntu:24.04`".
-        limits: see `TarLimits`.
-
     Attributes:
         warnings: harmless irregularities; complete at the end.
         named: bytes of names so far, as counted by `TarLimits.names`.
@@ -230,12 +214,6 @@ class TarReader:
         return self._stream.offset
 
     def __iter__(self) -> Iterator[TarEntry]:
-        """Yield the entries in the order of the archive.
-
-        Raises:
-            BadDocument: it is not a tar archive, damaged, or truncated.
-            LimitExceeded: it exceeds a limit.
-        """
         while True:
             self._pass()
             entry = self._next()
@@ -245,13 +223,7 @@ class TarReader:
             yield entry
 
     def content(self) -> Iterator[memoryview]:
-        """Yield the content of the current entry, holes as zeros, in pieces up to 1 MiB.
-
-        A piece is valid until the next one. The caller may stop early; content is yielded once.
-
-        Raises:
-            BadDocument: the archive is truncated.
-        """
+        """Yield the current entry's content once, holes as zeros, each piece until the next."""
         entry, self._entry = self._entry, None
         if entry is None:
             return
@@ -333,10 +305,7 @@ class TarReader:
                 long_link = data.partition(b"\0")[0]
 
     def _global(self, data: bytes) -> None:
-        """Apply a global header, which replaces the previous one.
-
-        As GNU tar does; POSIX would merge them, and Go and the runtimes ignore them.
-        """
+        """Apply a global header, which replaces the previous one; runtimes ignore both."""
         if data:
             records = read_records(data, self._fail)
             # Not even GNU tar sets an attribute on every file.
@@ -384,7 +353,6 @@ class TarReader:
             self._warn("something follows the end mark of the archive")
 
     def _extended(self, header: Header) -> bytes:
-        """Read the data of an extended header."""
         if header.size > self._limits.extended:
             raise LimitExceeded(
                 f"an extended header of {self._what}", self._limits.extended, header.size
@@ -460,7 +428,8 @@ class TarReader:
 
     def _sparse(self, records: Records, stored: int) -> tuple[int, int, Map]:
         """Read a sparse file in a PAX format; return its size, the stored bytes, and the map."""
-        size = _stated_size(records, stored)
+        stated = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size")
+        size = int(stated or stored)
         if records.get(b"GNU.sparse.major", b"0") == b"0":
             found = tar_headers.read_map(records.get(b"GNU.sparse.map", b""), self._fail)
         elif (records[b"GNU.sparse.major"], records.get(b"GNU.sparse.minor")) == (b"1", b"0"):
@@ -519,11 +488,6 @@ def _is_sparse(records: Records) -> bool:
     return any(key in records for key in (b"GNU.sparse.map", b"GNU.sparse.major")) or bool(
         records.get(b"GNU.sparse.size")
     )
-
-
-def _stated_size(records: Records, stored: int) -> int:
-    stated = records.get(b"GNU.sparse.realsize") or records.get(b"GNU.sparse.size")
-    return int(stated or stored)
 
 
 def _holes(size: int) -> Iterator[memoryview]:

@@ -56,15 +56,7 @@ class Header:
 
 
 def read_header(block: bytes, fail: Callable[[str], BadDocument]) -> Header:
-    """Read a block of 512 bytes that is not all zeros.
-
-    Args:
-        block: the bytes.
-        fail: creates the error from a reason, with archive and position.
-
-    Raises:
-        BadDocument: the checksum does not match, or a number is malformed.
-    """
+    """Read a block of 512 bytes that is not all zeros."""
     fields = _FIELDS.unpack(block)
     name, mode, uid, gid, size, _mtime, checksum, flag, link, magic = fields[:10]
     _check(block, checksum, fail)
@@ -92,11 +84,7 @@ def read_header(block: bytes, fail: Callable[[str], BadDocument]) -> Header:
 
 
 def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> int:
-    """Parse a number: octal digits, or base 256 if the first byte marks it.
-
-    Raises:
-        BadDocument: it is neither.
-    """
+    """Parse a number: octal digits, or base 256 if the first byte marks it."""
     matched = _OCTAL.fullmatch(field)
     if matched is not None:
         return int(matched[1] or b"0", 8)
@@ -108,10 +96,7 @@ def read_number(field: bytes, name: str, fail: Callable[[str], BadDocument]) -> 
 
 
 def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> None:
-    """Verify the checksum, computed with the field itself as spaces.
-
-    Some old programs added signed bytes; GNU tar accepts both.
-    """
+    """Verify the checksum, with the field itself as spaces, of unsigned or of signed bytes."""
     total = sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
     matched = _OCTAL.fullmatch(field)
     stated = int(matched[1] or b"0", 8) if matched else -1
@@ -119,27 +104,17 @@ def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> No
         return
     high = sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - signed bytes
     if not matched or stated != total - 256 * high:
-        raise fail("the checksum of this header does not fit: it is damaged, or no tar header")
+        raise fail("the checksum of this header does not match: it is damaged, or not a tar header")
 
 
 _LENGTH = re.compile(rb"0*([1-9][0-9]{0,7}) ")
 _NUMBER = re.compile(rb"-?[0-9]{1,19}")
 #: Text without a NUL, which would end the name for some readers only.
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"})
-_NUMBERS = frozenset(
-    {
-        b"size",
-        b"uid",
-        b"gid",
-        b"GNU.sparse.size",
-        b"GNU.sparse.realsize",
-        b"GNU.sparse.numblocks",
-        b"GNU.sparse.major",
-        b"GNU.sparse.minor",
-        b"SCHILY.devmajor",
-        b"SCHILY.devminor",
-    }
-)
+_NUMBERS = frozenset({
+    b"size", b"uid", b"gid", b"GNU.sparse.size", b"GNU.sparse.realsize", b"GNU.sparse.numblocks",
+    b"GNU.sparse.major", b"GNU.sparse.minor", b"SCHILY.devmajor", b"SCHILY.devminor",
+})  # fmt: skip
 _MAP = b"GNU.sparse.map"
 _OFFSET, _NUMBYTES = b"GNU.sparse.offset", b"GNU.sparse.numbytes"
 _UNUSED = frozenset({b"uname", b"gname"})
@@ -149,13 +124,7 @@ Records = dict[bytes, bytes]
 
 
 def read_records(data: bytes, fail: Callable[[str], BadDocument]) -> Records:
-    """Parse an extended header; skip unused keys.
-
-    The pairs of sparse format 0.0, which repeat their keys, are returned as the map of 0.1.
-
-    Raises:
-        BadDocument: a length is wrong, `=` is missing, or a value is invalid.
-    """
+    """Parse an extended header; return pairs of sparse format 0.0 as the map of 0.1."""
     found: Records = {}
     pairs: list[bytes] = []
     for key, value in _records(data, fail):
@@ -214,23 +183,9 @@ _SPARSE_NUMBER = re.compile(rb"[0-9]{1,19}")
 
 
 def read_old(
-    block: bytes,
-    more: Callable[[], bytes],
-    limit: int,
-    fail: Callable[[str], BadDocument],
+    block: bytes, more: Callable[[], bytes], limit: int, fail: Callable[[str], BadDocument]
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of a header of type `S`; return the size of the file and the map.
-
-    Args:
-        block: the header.
-        more: reads the next extension block.
-        limit: bytes of extension blocks.
-        fail: creates the error.
-
-    Raises:
-        BadDocument: a number is malformed.
-        LimitExceeded: more extension blocks than that.
-    """
+    """Read the map of a header of type `S`; return the size of the file and the map."""
     size = read_number(block[_REAL_SIZE], "size", fail)
     found, goes_on = _pairs(block, _OLD_MAP, fail)
     read = 0
@@ -257,11 +212,7 @@ def _pairs(
 
 
 def read_map(text: bytes, fail: Callable[[str], BadDocument]) -> list[tuple[int, int]]:
-    """Parse the map of format 0.1: numbers separated by commas.
-
-    Raises:
-        BadDocument: it is malformed.
-    """
+    """Parse the map of format 0.1: numbers separated by commas."""
     if not text:
         return []
     if not _SPARSE_NUMBERS.fullmatch(text):
@@ -272,17 +223,7 @@ def read_map(text: bytes, fail: Callable[[str], BadDocument]) -> list[tuple[int,
 def read_leading_map(
     more: Callable[[], bytes], limit: int, fail: Callable[[str], BadDocument]
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Read the map of format 1.0, which precedes the data; return its padded size and the map.
-
-    Args:
-        more: reads the next block of the data.
-        limit: bytes of the map.
-        fail: creates the error.
-
-    Raises:
-        BadDocument: it is malformed.
-        LimitExceeded: more bytes than that.
-    """
+    """Read the map of format 1.0, which precedes the data; return its padded size and the map."""
     read = 0
     rest = b""
     numbers: list[int] = []
@@ -296,7 +237,7 @@ def read_leading_map(
             if len(numbers) == wanted:
                 break
             if not _SPARSE_NUMBER.fullmatch(line):
-                raise fail("the map of a sparse file has no number where one must be")
+                raise fail("the map of a sparse file lacks a number")
             numbers.append(int(line))
             wanted = 1 + 2 * numbers[0]
     return read, _paired(numbers[1:], fail)
@@ -309,23 +250,16 @@ def _paired(numbers: list[int], fail: Callable[[str], BadDocument]) -> list[tupl
 
 
 def checked(
-    found: Iterable[tuple[int, int]],
-    size: int,
-    stored: int,
-    fail: Callable[[str], BadDocument],
+    found: Iterable[tuple[int, int]], size: int, stored: int, fail: Callable[[str], BadDocument]
 ) -> Map:
-    """Check a map against the size of the file and the stored bytes.
-
-    Raises:
-        BadDocument: regions overlap, exceed the file, or do not match the stored bytes.
-    """
+    """Check a map against the size of the file and the stored bytes."""
     if size < 0:
         raise fail(f"the size of a sparse file is negative: {size}")
     end = total = 0
     kept = []
     for offset, length in found:
         if offset < end or length < 0 or offset + length > size:
-            raise fail("the map of a sparse file has stretches that overlap or lie outside of it")
+            raise fail("the map of a sparse file has segments that overlap or lie outside of it")
         end = offset + length
         total += length
         if length:

@@ -41,10 +41,8 @@ _SHOWN = 80
 class Xattr:
     """An extended attribute, or a Windows record of a file.
 
-    Attributes:
-        name: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows.
-        value: up to `MAX_VALUE` bytes; the SHA-256 of a longer one.
-        size: bytes of the whole value.
+    `name`: as in the file system, `security.capability`; `MSWINDOWS.…` for Windows. `value`: up to
+    `MAX_VALUE` bytes; the SHA-256 of a longer one.
     """
 
     name: str
@@ -69,10 +67,7 @@ def is_xattr(key: bytes) -> bool:
 
 
 def read_xattrs(records: Mapping[bytes, bytes]) -> Xattrs:
-    """Read the attributes among PAX records, sorted by name.
-
-    `SCHILY.xattr.` takes precedence if libarchive has written both forms.
-    """
+    """Read the attributes among PAX records, by name; `SCHILY.xattr.` precedes libarchive's."""
     found: dict[str, Xattr] = {}
     for key, value in sorted(records.items()):
         name = key

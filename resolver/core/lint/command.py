@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from resolver.core.layers.executable import Executable
-    from resolver.core.oci.config import ImageConfig
+    from resolver.core.oci.manifest import ImageConfig
 
 
 #: Source: moby and containerd, oci.DefaultUnixEnv.
@@ -62,10 +62,8 @@ _MAX_PLACES = 64
 class Command:
     """A program that an image starts.
 
-    Attributes:
-        words: as written in the config.
-        places: paths to search, in order; absolute, without a leading slash.
-        is_certain: whether the container itself starts it; False if another program seems to.
+    `places`: paths to search, in order; absolute, without a leading slash. `is_certain`: whether
+    the container itself starts it; False if another program seems to.
     """
 
     words: str
@@ -74,10 +72,7 @@ class Command:
 
 
 def commands_of(config: ImageConfig, *, windows: bool) -> tuple[Command, ...]:
-    """List the programs that an image starts: its entrypoint, and what that obviously starts.
-
-    `sh -c "exec app"` starts both, and so does `tini -- app`.
-    """
+    """List the programs that an image starts: `sh -c "exec app"` and `tini -- app` start two."""
     words = [*config.entrypoint, *config.cmd]
     found = dict.fromkeys(word for word in _started(words, windows=windows) if word)
     return tuple(
@@ -128,7 +123,6 @@ def _started(words: Sequence[str], *, windows: bool) -> Iterator[str]:
 
 
 def _wrapped(name: str, words: Sequence[str]) -> Sequence[str]:
-    """Return the command that a wrapper starts; empty if that is not obvious."""
     if name in _WRAPPERS and words[1:] and not words[1].startswith("-"):
         return words[_WRAPPERS[name] :]
     return words[words.index("--", 1) + 1 :] if "--" in words[1:-1] else ()
@@ -187,10 +181,7 @@ _MAX_STEPS = 1_024
 class NameEntry(NamedTuple):
     """A layer's entry of a name.
 
-    Attributes:
-        target: of a link, as written.
-        executable: None unless it is a program.
-        interpreter: the rest of a script's `#!` line; empty for other files.
+    `interpreter`: the rest of a script's `#!` line; empty for other files.
     """
 
     kind: TarEntryKind
@@ -201,12 +192,7 @@ class NameEntry(NamedTuple):
 
 @dataclass(slots=True)
 class LayerNames:
-    """The names of one layer, up to where it was read.
-
-    Attributes:
-        removed: names that it removes from lower layers.
-        opaque: folders whose contents in lower layers it removes.
-    """
+    """The names of one layer as far as read, and those that it removes from lower layers."""
 
     entries: dict[str, NameEntry] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
@@ -252,11 +238,8 @@ class View:
 class NameHit(NamedTuple):
     """The result of a search.
 
-    Attributes:
-        path: of the file, links followed; empty if not found.
-        layer: position of its layer, counted from the top.
-        entry: None if not found.
-        missed: names that were not found; if one is added later, the result may change.
+    `layer`: position of its layer, counted from the top. `missed`: names that were not found; if
+    one is added later, the result may change.
     """
 
     path: str

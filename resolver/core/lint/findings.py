@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from resolver.core.results.resolve import Failure
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ class Severity(Enum):
     ERROR = "error"
 
     def __lt__(self, other: Severity) -> bool:
-        """Whether this is less severe."""
         order = list(Severity)
         return order.index(self) < order.index(other)
 
@@ -32,11 +32,8 @@ class Severity(Enum):
 class Rule:
     """A rule.
 
-    Attributes:
-        id: stable, lower case with dashes: `entry-without-platform`.
-        severity: of its findings, unless a finding says otherwise.
-        title: short description of what it finds.
-        explanation: why it matters and what to do.
+    `id`: stable, lower case with dashes: `entry-without-platform`. `severity`: of its findings,
+    unless a finding says otherwise.
     """
 
     id: str
@@ -59,12 +56,8 @@ class Finding:
     """One finding of a rule.
 
     Attributes:
-        rule: the rule's id.
         message: one sentence, no full stop; may contain remote text, which is escaped on output.
-        subject: the reference or the file.
         platform: of the build, as written; empty for the image as a whole.
-        digest: of the document; empty if there is none.
-        hint: what to do; empty if there is nothing useful.
         place: the location in a file; None for content of a registry.
     """
 
@@ -78,8 +71,37 @@ class Finding:
     place: FindingPlace | None = None
 
 
-#: Tables of rules as `module:TABLE`, each a tuple of `Rule` or of rows with a `rule`. A module is
-#: imported only when a report explains a finding.
+class _HasFindings(Protocol):
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+
+Result = TypeVar("Result", bound=_HasFindings)
+
+
+class ImageResults(Generic[Result]):
+    """The results for several images, in the order requested; a failure for each unreadable one."""
+
+    __slots__ = ()
+    images: tuple[Result | Failure, ...]
+
+    @property
+    def looked_at(self) -> tuple[Result, ...]:
+        """The images that could be read."""
+        return tuple(image for image in self.images if not isinstance(image, Failure))
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The references that failed."""
+        return tuple(image for image in self.images if isinstance(image, Failure))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, image by image."""
+        return tuple(finding for image in self.looked_at for finding in image.findings)
+
+
+#: Tables of rules as `module:TABLE`, imported only when a report explains a finding.
 BOOKS: tuple[str, ...] = (
     "resolver.core.lint.lint:RULES",
     "resolver.core.check.check:RULES",

@@ -1,16 +1,15 @@
 """The table of lint rules, and the results of `lint`.
 
 To add a rule, write a `Rule` and a function in one of the modules below, add a row to its `ROWS`,
-and samples to `tests/contract/lint_samples.py`.
+and samples to `tests/kit/lint_samples.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.lint import documents, entries, images, programs, spelling
-from resolver.core.lint.findings import Severity
-from resolver.core.results.resolve import Failure
+from resolver.core.lint import documents, entries, images, programs
+from resolver.core.lint.findings import ImageResults, Severity
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.core.lint.subject import LintRow, Look, Subject
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 
 #: Every rule, with the function that applies it.
@@ -28,7 +28,6 @@ RULES: tuple[LintRow, ...] = (
     *images.ROWS,
     *programs.ROWS,
     *entries.ROWS,
-    *spelling.ROWS,
     *documents.ROWS,
 )
 
@@ -43,11 +42,7 @@ def lint_subject(subject: Subject) -> tuple[Finding, ...]:
 
 
 def rule(identifier: str) -> Rule:
-    """Return a rule by its id.
-
-    Raises:
-        Usage: there is no such rule.
-    """
+    """Return a rule by its id."""
     for row in RULES:
         if row.rule.id == identifier:
             return row.rule
@@ -74,14 +69,8 @@ def _order(finding: Finding) -> tuple[int, int, str, str, str]:
 class LintedImage:
     """The findings for one image.
 
-    Attributes:
-        reference: canonical text.
-        root: the descriptor of the reference; None if that document is unusable.
-        platforms: of the images, as written, in index order.
-        findings: sorted by severity, then by rule.
-        looks: the contents of the images; empty without `--deep`.
-        ignored: number of findings ignored on request.
-        warnings: notes that are not findings.
+    `root`: the descriptor of the reference; None if that document is unusable. `findings`: sorted
+    by severity, then by rule.
     """
 
     reference: str
@@ -98,29 +87,10 @@ class LintedImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linted:
-    """The result of `lint`.
-
-    Attributes:
-        images: in the order requested; a failure for each image that could not be read.
-    """
+class Linted(ImageResults[LintedImage]):
+    """The result of `lint`."""
 
     images: tuple[LintedImage | Failure, ...]
-
-    @property
-    def looked_at(self) -> tuple[LintedImage, ...]:
-        """The images that could be read."""
-        return tuple(image for image in self.images if not isinstance(image, Failure))
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The references that failed."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """All findings, image by image."""
-        return tuple(finding for image in self.looked_at for finding in image.findings)
 
     def reaches(self, severity: Severity) -> bool:
         """Return whether any finding has at least this severity."""
@@ -129,11 +99,7 @@ class Linted:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The result of `lint --rules`.
-
-    Attributes:
-        whole: whether to show explanations.
-    """
+    """The result of `lint --rules`; `whole` shows explanations."""
 
     rules: tuple[Rule, ...]
     whole: bool

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PinnedTag:
-    """A tag of a reference that also has a digest, and what the tag points at now.
-
-    Attributes:
-        current: None if the tag no longer exists.
-        members: digests of everything below `current`.
-    """
+    """A tag of a reference with a digest; `current` is its digest now, `members` all below that."""
 
     tag: str
     digest: Digest
@@ -42,11 +37,9 @@ class Subject:
     """One image, for the rules.
 
     Attributes:
-        reference: canonical text.
         root: None if the root document is unusable.
         index: None if the reference points at a single image.
         parts: every entry except readable indexes; see `resolver.core.oci.image`.
-        refusal: why there is no `root`.
         pin: None unless the reference has a tag and a digest.
         looks: the contents of the images; empty without `--deep`.
     """
@@ -116,10 +109,8 @@ class SearchOutcome(Enum):
 class Program:
     """A program in an image.
 
-    Attributes:
-        path: from the root of the image, without a leading slash, links followed.
-        layer: its layer.
-        verified: whether that layer was read completely and matches its digests.
+    `path`: from the root of the image, without a leading slash, links followed. `verified`: whether
+    that layer was read completely and matches its digests.
     """
 
     path: str
@@ -132,10 +123,8 @@ class Program:
 class StartedProgram:
     """A program that an image starts, and the outcome of the search for it.
 
-    Attributes:
-        words: as written in the config, or the script whose interpreter this is.
-        program: None unless it was found.
-        is_certain: whether the container itself starts it; False if another program seems to.
+    `words`: as written in the config, or the script whose interpreter this is. `is_certain`:
+    whether the container itself starts it; False if another program seems to.
     """
 
     words: str
@@ -151,7 +140,6 @@ class Look:
     Attributes:
         started: the programs it starts, then their interpreters; empty if the config names none.
         sample: some other executables, from the start of the layers.
-        failures: layers that could not be read, and why.
         bytes_read: compressed bytes of layers read for this image; shared layers count once.
     """
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.lint.findings import Finding, Rule, Severity
-from resolver.core.results.resolve import Failure
+from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -14,11 +13,12 @@ if TYPE_CHECKING:
     from resolver.core.lockfile.lock import LockedImage, LockedPlatform
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 INDEX_CHANGED = Rule(
     "index-changed",
     Severity.NOTE,
-    "the index changed, and no platform that counts did",
+    "the index changed, but no selected platform did",
     "The reference points at another index than when it was locked, but the images behind it are "
     "the same ones: attestations, annotations or other platforms changed. Nothing needs to be "
     "tested again; `resolver lock --update` records the new index.",
@@ -26,9 +26,9 @@ INDEX_CHANGED = Rule(
 PLATFORM_CHANGED = Rule(
     "platform-changed",
     Severity.ERROR,
-    "a platform is another image than the locked one",
-    "What was tested is no longer what this reference gives. Test the new image, then record it "
-    "with `resolver lock --update`; until then `--locked` keeps to the old one.",
+    "a platform has changed since it was locked",
+    "The reference no longer gives the image that was tested. Test the new image, then record it "
+    "with `resolver lock --update`; until then `--locked` uses the old one.",
 )
 PLATFORM_REMOVED = Rule(
     "platform-removed",
@@ -46,8 +46,8 @@ PLATFORM_ADDED = Rule(
 CONTENT_CHANGED = Rule(
     "content-changed",
     Severity.ERROR,
-    "the reference points at other content than the locked one",
-    "The locked entry has no platforms, so any change counts. Look at the new content, then "
+    "the content has changed since it was locked",
+    "The locked entry has no platforms, so any change counts. Review the new content, then "
     "record it with `resolver lock --update`.",
 )
 REFERENCE_GONE = Rule(
@@ -70,11 +70,7 @@ RULES = (
 
 
 class PlatformPair(NamedTuple):
-    """One platform as locked and as it is now; None if it is not offered.
-
-    Attributes:
-        platform: in normal form, or as requested.
-    """
+    """One platform, in normal form or as requested, as locked and now; None if not offered."""
 
     platform: str
     before: LockedPlatform | None
@@ -83,12 +79,7 @@ class PlatformPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LockDrift:
-    """The changes of one locked reference.
-
-    Attributes:
-        current: the digest it points at now; None if the registry no longer has it.
-        platforms: those compared; empty if the digest is unchanged.
-    """
+    """The changes of one locked reference; `current` is None if the registry no longer has it."""
 
     image: LockedImage
     current: Digest | None
@@ -111,13 +102,11 @@ class LockDrift:
 
 
 @dataclass(frozen=True, slots=True)
-class LockCheck:
+class LockCheck(ImageResults[LockDrift]):
     """The result of `lock --check`.
 
-    Attributes:
-        path: the lock file.
-        wanted: relevant platforms, as typed; empty for all.
-        images: in the order of the lock; a failure for each reference that could not be looked up.
+    `wanted`: relevant platforms, as typed; empty for all. `images`: in the order of the lock; a
+    failure for each reference that could not be looked up.
     """
 
     path: str
@@ -126,20 +115,9 @@ class LockCheck:
     warnings: tuple[Warned, ...] = ()
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The findings of all images."""
-        drifts = [image for image in self.images if isinstance(image, LockDrift)]
-        return tuple(finding for drift in drifts for finding in drift.findings)
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """References that could not be looked up."""
-        return tuple(image for image in self.images if isinstance(image, Failure))
-
-    @property
     def drifted(self) -> bool:
         """Whether a relevant platform changed."""
-        return any(isinstance(image, LockDrift) and image.drifted for image in self.images)
+        return any(image.drifted for image in self.looked_at)
 
 
 def pairs_of(before: LockedImage, after: LockedImage) -> tuple[PlatformPair, ...]:

@@ -28,16 +28,13 @@ if TYPE_CHECKING:
 class Platforms:
     """One requested platform, or several alternatives.
 
-    Attributes:
-        platforms: acceptable ones, best first; at least one.
-        local: whether they are this machine's, with the level of its processor; see `select`.
+    `local`: whether they are this machine's, with the level of its processor; see `select`.
     """
 
     platforms: tuple[Platform, ...]
     local: bool = False
 
     def __str__(self) -> str:
-        """Format the platforms for messages."""
         return " or ".join(str(platform) for platform in self.platforms)
 
 
@@ -54,7 +51,7 @@ def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warn
         )
         first = kept.setdefault(one.key, one)
         if first.digest != one.digest:
-            message = f"`{found.reference}` lists `{one.key}` more than once; the first is taken"
+            message = f"`{found.reference}` lists `{one.key}` more than once; the first is used"
             warned.append(Warned("duplicate-platform", message))
     root = found.root
     platforms = tuple(kept[key] for key in sorted(kept))
@@ -67,15 +64,7 @@ def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warn
 def narrowed(
     image: LockedImage, only: Iterable[Platforms], table: PlatformTable = BUILTIN
 ) -> LockedImage:
-    """Restrict a record to some platforms.
-
-    This machine is recorded as the platform selected for it, so that a lock does not depend on the
-    processor of the machine that wrote it.
-
-    Raises:
-        PlatformNotOffered: one of them is not offered.
-
-    """
+    """Restrict a record to some platforms, this machine's to the one selected for it."""
     kept: dict[str, LockedPlatform] = {}
     keys = set()
     for wanted in only:
@@ -101,11 +90,7 @@ def pick(
 
 
 def narrow(image: LockedImage, wanted: Sequence[Platform]) -> bool:
-    """Whether a record must not satisfy a request with a fallback.
-
-    The other platforms of a restricted record are unknown, so it allows a fallback only for a
-    platform that it was restricted to.
-    """
+    """Whether a restricted record must not satisfy a request with a fallback."""
     if not image.only:
         return False
     return not {str(platform.normalized()) for platform in wanted} & set(image.only)
@@ -129,8 +114,6 @@ class ExportedLockEntry:
 
     Attributes:
         name: short and unique: lower-case letters, digits and `_`.
-        written: the reference as in the user's files.
-        digest: of the index, or of the requested platform.
         platforms: `os/arch[/variant]` as in the index; empty if `digest` is an image.
         services: names of its services in a compose file.
     """
@@ -181,11 +164,8 @@ def entries_of(
 ) -> tuple[tuple[ExportedLockEntry, ...], tuple[LockedImage, ...]]:
     """Return an entry for each image, and the images not locked for the requested platform.
 
-    Args:
-        lock: all images of it are exported.
-        wanted: export the image for this platform instead of the index.
-        services: services of a compose file by canonical reference.
-        table: the platform facts.
+    `wanted`: export the image for this platform instead of the index. `services`: services of a
+    compose file by canonical reference.
     """
     chosen: list[tuple[LockedImage, Digest, tuple[str, ...]]] = []
     missing = []
@@ -214,11 +194,7 @@ def entries_of(
 
 
 def short_names(references: Sequence[Reference]) -> list[str]:
-    """Return a short unique name for each reference.
-
-    This is the last component of its repository; if not unique, with the tag; then all of it; then
-    with a number.
-    """
+    """Return unique names: the last component, with the tag, all of it, or with a number."""
     forms = [_forms(reference) for reference in references]
     counts = [Counter(level) for level in zip(*forms, strict=True)]
     names: list[str] = []

@@ -35,31 +35,18 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A contradiction within a lock.
-
-    Attributes:
-        field: path of the wrong field.
-        reason: the contradiction, as the end of a sentence.
-    """
-
-    field: str
-    reason: str
-
-
-def contradiction(lock: Lock) -> Contradiction | None:
-    """Return the first contradiction: another digest for a reference by digest, or two sizes."""
+def contradiction(lock: Lock) -> tuple[str, str] | None:
+    """Return field and reason of the first contradiction: another digest, or two sizes of one."""
     sizes: dict[Digest, tuple[int, str]] = {}
     for image in lock.images:
         own = Reference.parse(image.reference).digest
         if own is not None and own != image.digest:
             field = f"images.{image.reference}.digest"
-            return Contradiction(field, "the reference that it stands under has another digest")
+            return field, "its reference has another digest"
     for field, digest, size in _sizes(lock):
         known, where = sizes.setdefault(digest, (size, field))
         if known != size:
-            return Contradiction(field, f"`{where}` says {known} for the same digest")
+            return field, f"`{where}` says {known} for the same digest"
     return None
 
 
@@ -84,8 +71,7 @@ _SPLIT = "keep it in several files, each named with `--lock-file`"
 _TOP = frozenset({"schema", "images"})
 _IMAGE = frozenset({"written", "digest", "mediaType", "size", "only", "platforms"})
 _PLATFORM = frozenset({"digest", "mediaType", "size", "entry", "platform"})
-#: Conflict markers of git. Source: git-merge(1), "HOW CONFLICTS ARE
-#: PRESENTED".
+#: Conflict markers of git. Source: git-merge(1), "HOW CONFLICTS ARE PRESENTED".
 _CONFLICT = re.compile(rb"(?:<{7}|={7}|>{7}|\|{7})(?: [^\r\n]*)?\r?")
 
 
@@ -117,8 +103,6 @@ class LockedImage:
     """The record of one reference.
 
     Attributes:
-        reference: canonical text.
-        written: as typed, or as written in a file.
         digest, media_type, size: of its index or single image.
         platforms: sorted by key, each key once; empty for content that is not an image.
         only: normalised platforms that the record is restricted to; empty for all.
@@ -203,12 +187,8 @@ class LockChange:
 class Locked:
     """The result of `lock`.
 
-    Attributes:
-        path: the lock file.
-        lock: its new contents.
-        changes: one per requested reference, in that order.
-        failures: references that could not be looked up. With any, nothing was written.
-        warnings: notes that do not change the result.
+    `changes`: one per requested reference, in that order. `failures`: references that could not be
+    looked up. With any, nothing was written.
     """
 
     path: str
@@ -240,10 +220,6 @@ def write_lock(lock: Lock) -> bytes:
 def read_lock(body: bytes, place: str) -> Lock:
     """Parse a lock, which may have been edited by hand.
 
-    Args:
-        body: of the file.
-        place: the file, for messages.
-
     Raises:
         BadLock: it is malformed or contradicts itself; `field` is the path of the error.
         LockLimit: it is too large, too deep, or has too many references.
@@ -258,16 +234,12 @@ def read_lock(body: bytes, place: str) -> Lock:
         raise LockLimit(place, "", reason, _SPLIT) from error
     found = contradiction(lock)
     if found is not None:
-        raise BadLock(place, found.field, found.reason)
+        raise BadLock(place, *found)
     return lock
 
 
 def refuse_at_once(body: bytes, place: str) -> None:
-    """Refuse a file that is too large, or has unresolved merge conflicts.
-
-    Raises:
-        LockLimit, BadLock: respectively.
-    """
+    """Refuse a file that is too large, or has unresolved merge conflicts."""
     if len(body) > MAX_LOCK:
         raise LockLimit(place, "", f"it has more than {MAX_LOCK} bytes", _SPLIT)
     for number, line in enumerate(body.split(b"\n"), 1):
@@ -276,17 +248,13 @@ def refuse_at_once(body: bytes, place: str) -> None:
                 place,
                 "",
                 f"line {number} is a merge conflict",
-                f"take either side with `git checkout --ours -- {place}`, then run "
+                f"keep one side with `git checkout --ours -- {place}`, then run "
                 "`resolver lock --update`",
             )
 
 
 def refuse_too_many(count: int, place: str) -> None:
-    """Refuse more references than a lock may have.
-
-    Raises:
-        LockLimit: there are more.
-    """
+    """Refuse more references than a lock may have."""
     if count > MAX_IMAGES:
         reason = _past("their number", MAX_IMAGES, count, "references")
         raise LockLimit(place, "images", reason, _SPLIT)
@@ -328,10 +296,7 @@ def _platform_value(one: LockedPlatform) -> dict[str, object]:
 
 @lru_cache(maxsize=1024)
 def _spelled(key: str) -> Platform | None:
-    """Parse a key as a platform; None if it is not one.
-
-    Cached, because all images of a lock have the same few keys.
-    """
+    """Parse a key as a platform; None if it is not one. Cached, because the same few keys recur."""
     try:
         return Platform.parse(key)
     except InvalidPlatform:
@@ -353,7 +318,7 @@ def _spelling(platform: Platform) -> dict[str, object]:
 def _lock(document: dict[str, object], place: str) -> Lock:
     fields = _fields(document, f"`{place}`", "", _TOP)
     if fields.integer("schema") != SCHEMA:
-        raise fields.bad("schema", f"a version that is not known here; this reads {SCHEMA}")
+        raise fields.bad("schema", f"an unknown version; this `resolver` reads {SCHEMA}")
     images = fields.child("images")
     if images is None:
         raise fields.bad("images", "required, but missing")
@@ -386,7 +351,7 @@ def _written(fields: Fields, reference: str) -> str:
     except InvalidReference as error:
         raise fields.bad("written", f"not an image reference: {error.reason}") from error
     if meant != reference:
-        raise fields.bad("written", f"this is `{meant}`, and not what it stands under")
+        raise fields.bad("written", f"this is `{meant}`, which contradicts its key")
     return text
 
 
@@ -405,7 +370,7 @@ def _platform(platforms: Fields, key: str) -> LockedPlatform:
     else:
         platform = read_platform(spelling)
         if str(platform.normalized()) != key:
-            reason = f"this is `{platform.normalized()}`, and not what it stands under"
+            reason = f"this is `{platform.normalized()}`, which contradicts its key"
             raise fields.bad("platform", reason)
     return LockedPlatform(
         platform,
@@ -417,11 +382,7 @@ def _platform(platforms: Fields, key: str) -> LockedPlatform:
 
 
 def canonical(text: str, fields: Fields, name: str) -> str:
-    """Check that a reference is in canonical form, so that each has one spelling.
-
-    Raises:
-        BadDocument: it is not a reference, or not canonical.
-    """
+    """Check that a reference is in canonical form, so that each has one spelling."""
     try:
         whole = str(Reference.parse(text))
     except InvalidReference as error:
@@ -432,11 +393,7 @@ def canonical(text: str, fields: Fields, name: str) -> str:
 
 
 def read_key(key: str, fields: Fields, name: str) -> Platform:
-    """Parse a platform in normal form.
-
-    Raises:
-        BadDocument: it is not a platform, or not in normal form.
-    """
+    """Parse a platform in normal form."""
     platform = _spelled(key)
     if platform is None:
         raise fields.bad(name, "not a platform")
@@ -450,5 +407,5 @@ def _fields(value: object, what: str, path: str, known: frozenset[str]) -> Field
     fields = Fields.of(value, what, path, known)
     for name in fields.members:
         if name not in known:
-            raise fields.bad(name, f"not known; there are {', '.join(sorted(known))}")
+            raise fields.bad(name, f"unknown; known fields are {', '.join(sorted(known))}")
     return fields

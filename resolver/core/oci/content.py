@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A verified document and its descriptor.
-
-    `descriptor.media_type` is the decided type (docs/wire-protocol.md, "Document type");
-    `descriptor.digest` and `descriptor.size` are those of `body`.
-    """
+    """A verified document; its descriptor has the decided type, digest and size of `body`."""
 
     descriptor: Descriptor
     body: bytes
@@ -99,11 +95,9 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)
 class RangeAnswer:
     """The response to a range request.
 
-    Attributes:
-        whole: the range was ignored; `chunks` start at the first byte of the blob.
-        end: the offset just past the last byte; a faulty server may send more, so the reader
-            must check.
-        coding: the stated content coding; empty for none.
+    `whole`: the range was ignored; `chunks` start at the first byte of the blob. `end`: the offset
+    just past the last byte; a faulty server may send more, so the reader must check. `coding`: the
+    stated content coding; empty for none.
     """
 
     whole: bool
@@ -140,11 +134,7 @@ class Distrusting(Protocol):
 def read_content_range(values: tuple[str, ...], start: int, end: int, size: int) -> int | None:
     """Return the offset just past the last byte of a response; None if it is not as requested.
 
-    Args:
-        values: every `Content-Range` header of the response.
-        start: the first requested byte.
-        end: the offset just past the last one.
-        size: of the whole blob, in bytes.
+    `values`: every `Content-Range` header of the response.
 
     A server may send less than was requested. Source: RFC 9110, 14.4 and 15.3.7;
     docs/wire-protocol.md, "Ranges and resume".

@@ -72,11 +72,7 @@ def is_artifact_type(artifact_type: str | None) -> bool:
 class Descriptor:
     """A descriptor, with the members that an index adds to its entries.
 
-    Attributes:
-        size: in bytes, as stated.
-        platform: as written in the index; None if absent.
-        data: embedded content, verified against `digest` and `size`.
-        annotations: sorted pairs.
+    `data`: embedded content, verified against `digest` and `size`. `annotations`: sorted pairs.
     """
 
     media_type: str
@@ -91,6 +87,11 @@ class Descriptor:
     def annotation(self, key: str) -> str | None:
         """Return the value of an annotation; None if absent."""
         return next((value for name, value in self.annotations if name == key), None)
+
+    @property
+    def attests(self) -> str | None:
+        """The digest text of the entry that this attestation of BuildKit refers to."""
+        return self.annotation("vnd.docker.reference.digest")
 
     @property
     def is_index(self) -> bool:
@@ -120,16 +121,7 @@ class Descriptor:
 
 #: Members of a descriptor that are interpreted. Source: OCI image-spec v1.1.1 descriptor.md.
 DESCRIPTOR_NAMES = frozenset(
-    {
-        "mediaType",
-        "digest",
-        "size",
-        "urls",
-        "annotations",
-        "data",
-        "artifactType",
-        "platform",
-    }
+    {"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"}
 )
 #: Source: OCI image-spec v1.1.1 image-index.md; `features` is reserved there and ignored.
 PLATFORM_NAMES = frozenset({"os", "architecture", "variant", "os.version", "os.features"})
@@ -139,27 +131,17 @@ MAX_DESCRIPTORS = 20_000
 
 
 def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descriptor:
-    """Read one descriptor.
-
-    Args:
-        fields: of the descriptor, taken with `DESCRIPTOR_NAMES`.
-        any_algorithm: accept digests of unknown algorithms, for content that may not be needed,
-            such as index entries; `Digest.require_verifiable` refuses them on use.
-
-    Raises:
-        BadDocument: a member is missing or of the wrong type.
-        UnsupportedDocument: the digest's algorithm is unsupported.
-        DigestMismatch, SizeMismatch: embedded `data` does not match the descriptor.
-    """
+    """Read one descriptor; `any_algorithm` accepts digests that only their use refuses."""
     digest = fields.any_digest("digest") if any_algorithm else fields.digest("digest")
     size = fields.integer("size")
     media_type = fields.required_text("mediaType")
     fields.media_type("mediaType")
+    platform = fields.child("platform", PLATFORM_NAMES)
     return Descriptor(
         media_type=media_type,
         digest=digest,
         size=size,
-        platform=_read_platform_member(fields),
+        platform=None if platform is None else read_platform(platform),
         artifact_type=fields.media_type("artifactType"),
         annotations=fields.pairs("annotations"),
         urls=fields.texts("urls"),
@@ -170,12 +152,7 @@ def read_descriptor(fields: Fields, *, any_algorithm: bool = False) -> Descripto
 def read_descriptors(
     fields: Fields, name: str, *, any_algorithm: bool = False
 ) -> tuple[Descriptor, ...]:
-    """Read an array of descriptors; null is empty, as Go writes empty lists.
-
-    Raises:
-        LimitExceeded: more than 20,000.
-        BadDocument, UnsupportedDocument, DigestMismatch, SizeMismatch: as `read_descriptor`.
-    """
+    """Read an array of descriptors; null is empty, as Go writes empty lists."""
     count = len(fields.array(name))
     if count > MAX_DESCRIPTORS:
         raise LimitExceeded(f"`{name}` in {fields.what}", MAX_DESCRIPTORS, count, "entries")
@@ -197,11 +174,7 @@ def read_platform(fields: Fields) -> Platform:
 
 
 def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]]) -> None:
-    """Check that equal digests state equal sizes; `places` are paths and descriptors.
-
-    Raises:
-        BadDocument: two descriptors state different sizes for one digest.
-    """
+    """Check that equal digests state equal sizes; `places` are paths and descriptors."""
     sizes: dict[Digest, int] = {}
     for path, descriptor in places:
         if descriptor is None:
@@ -210,11 +183,6 @@ def refuse_two_sizes(what: str, places: Iterable[tuple[str, Descriptor | None]])
         if first != descriptor.size:
             reason = f"the same digest has {first} bytes elsewhere, and {descriptor.size} here"
             raise BadDocument(what, f"{path}.size", reason)
-
-
-def _read_platform_member(fields: Fields) -> Platform | None:
-    child = fields.child("platform", PLATFORM_NAMES)
-    return None if child is None else read_platform(child)
 
 
 def _read_data(fields: Fields, digest: Digest, size: int) -> bytes | None:
@@ -256,18 +224,15 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
 
     The bytes decide, as in containerd; other media types than those of tar layers are refused.
 
-    Args:
-        media_type: of the layer's descriptor.
-        start: its first 512 bytes, or all of it.
-        what: the layer, for messages.
-
     Raises:
         UnsupportedDocument: the media type or the compression is unsupported.
         BadDocument: the type states a compression, and the bytes are neither that nor a tar.
     """
     stated = LAYER_TYPES.get(media_type)
     if stated is None:
-        raise UnsupportedDocument(what, "mediaType", f"layers of type `{media_type}` are not read")
+        raise UnsupportedDocument(
+            what, "mediaType", f"layers of type `{media_type}` are not supported"
+        )
     from resolver.core.layers.decompress import compression_of  # noqa: PLC0415 - to read layers
 
     found = compression_of(start, what)
@@ -275,9 +240,12 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
         return found, ""
     if not found and not _is_tar(start):
         raise BadDocument(
-            what, "mediaType", f"it says `{media_type}`, and its bytes are no {stated}"
+            what, "mediaType", f"its media type is `{media_type}`, but its bytes are not {stated}"
         )
-    return found, f"its type says {stated or 'uncompressed'}, and it is {found or 'uncompressed'}"
+    return (
+        found,
+        f"its type is {stated or 'uncompressed'}, but its data is {found or 'uncompressed'}",
+    )
 
 
 def _is_tar(start: bytes) -> bool:

@@ -53,24 +53,15 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `algorithm:hex` with a supported algorithm.
-
-        Raises:
-            InvalidDigest: the text is not a digest.
-            UnsupportedAlgorithm: its algorithm cannot be verified.
-        """
+        """Parse `algorithm:hex`; raises `InvalidDigest`, or `UnsupportedAlgorithm`."""
         digest = cls.read(text)
         if not digest.is_verifiable:
-            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified here")
+            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified")
         return digest
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Parse `algorithm:encoded` with any algorithm, as documents may contain.
-
-        Raises:
-            InvalidDigest: the text is not a digest.
-        """
+        """Parse `algorithm:encoded` with any algorithm, or raise `InvalidDigest`."""
         algorithm, colon, digits = text.partition(":")
         if not colon:
             raise InvalidDigest(text, "it has no `algorithm:` prefix")
@@ -82,14 +73,7 @@ class Digest:
         return self.algorithm in HEX_DIGITS
 
     def require_verifiable(self, what: str) -> None:
-        """Refuse content whose digest cannot be verified.
-
-        Args:
-            what: the content, for the message; it should name the digest.
-
-        Raises:
-            UnsupportedDocument: the algorithm is unsupported.
-        """
+        """Raise `UnsupportedDocument` unless the digest of `what` can be verified."""
         if not self.is_verifiable:
             raise UnsupportedDocument(
                 what,
@@ -126,23 +110,14 @@ class Verifier:
         self.count = 0
 
     def update(self, chunk: bytes) -> None:
-        """Add the next bytes.
-
-        Raises:
-            SizeMismatch: there are more than `size` bytes.
-        """
+        """Add the next bytes; raise `SizeMismatch` for more than `size`."""
         self.count += len(chunk)
         if self.count > self._size:
             raise SizeMismatch(self._what, self._size, self.count)
         self._hash.update(chunk)
 
     def finish(self) -> None:
-        """Check size and digest after the last chunk.
-
-        Raises:
-            SizeMismatch: there were fewer than `size` bytes.
-            DigestMismatch: the hash differs.
-        """
+        """Check size and digest after the last chunk; raise `SizeMismatch` or `DigestMismatch`."""
         if self.count != self._size:
             raise SizeMismatch(self._what, self._size, self.count)
         actual = f"{self._digest.algorithm}:{self._hash.hexdigest()}"
@@ -151,13 +126,7 @@ class Verifier:
 
 
 def verify(content: bytes, digest: Digest, size: int | None, what: str) -> None:
-    """Verify bytes against a digest and, unless None, a size in bytes.
-
-    Raises:
-        SizeMismatch: the length differs.
-        DigestMismatch: the hash differs.
-        UnsupportedDocument: the algorithm of `digest` is unsupported.
-    """
+    """Verify bytes as `Verifier` does, the size only if it is not None."""
     digest.require_verifiable(what)
     if size is not None and len(content) != size:
         raise SizeMismatch(what, size, len(content))

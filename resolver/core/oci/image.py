@@ -14,9 +14,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
     from resolver.errors import ResolverError
@@ -27,7 +26,6 @@ class ImageEntry:
     """One entry of an index, or a single image, with its manifest and config.
 
     Attributes:
-        descriptor: of the manifest, as the index writes it.
         path: positions from the root index down, counted from 0; empty without an index.
         platform: from the index, else from the config; None if neither states one.
         manifest, config: None if not read, nonexistent or unreadable.
@@ -56,12 +54,8 @@ class ImageEntry:
 class ImageDocuments:
     """All documents of a reference.
 
-    Attributes:
-        reference: canonical text.
-        prefix: `registry/repository@`, before a digest; empty for local sources.
-        root: the descriptor of the reference.
-        index: None if the reference points at a single image.
-        parts: every entry except indexes, in index order; nested entries in place of theirs.
+    `prefix`: `registry/repository@`, before a digest; empty for local sources. `parts`: every entry
+    except indexes, in index order; nested entries in place of theirs.
     """
 
     reference: str
@@ -91,23 +85,16 @@ class ImageDocuments:
         return tuple(part for part in self.parts if part.kind is EntryKind.ARTIFACT)
 
     def sound(self) -> ImageDocuments:
-        """Return self if every image could be read.
-
-        Raises:
-            ResolverError: the failure of the first image that could not.
-        """
+        """Return self if every image could be read."""
         for part in self.images:
             if part.failure is not None:
                 raise part.failure
         return self
 
 
-#: BuildKit's annotation for the digest of the entry that an attestation refers to.
-#: Source: BuildKit, docs/attestations/attestation-storage.md.
-SPEAKS_ABOUT = "vnd.docker.reference.digest"
-
 #: Annotations that name the type of an in-toto predicate: BuildKit's on a layer, and Sigstore's
-#: on the manifest of a bundle. Source: BuildKit as above; sigstore/cosign, `BundlePredicateType`.
+#: on the manifest of a bundle. Source: BuildKit, docs/attestations/attestation-storage.md;
+#: sigstore/cosign, `BundlePredicateType`.
 _PREDICATE_NAMES = ("in-toto.io/predicate-type", "dev.sigstore.bundle.predicateType")
 
 #: Prefixes of predicate types, and the kind of attestation.
@@ -137,10 +124,7 @@ def kinds_of(manifest: Manifest) -> frozenset[str]:
 
 
 def may_be_statement(entry: Descriptor) -> bool:
-    """Return whether a referrer may be an attestation; bare signatures are not.
-
-    Source: sigstore/cosign, the artifact type of a signature.
-    """
+    """Whether a referrer may be an attestation. Source: sigstore/cosign, type of a signature."""
     return entry.artifact_type != "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 

@@ -1,4 +1,4 @@
-"""Indexes and manifests: parsing verified bytes.
+"""Indexes, manifests and configs, and what accompanies an image: parsing verified bytes.
 
 The bytes are verified before they are parsed, and documents are never serialised again. Unknown
 media types, members and platforms are not errors (docs/store-and-reliability.md, "Unknown
@@ -7,7 +7,11 @@ members").
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Literal
 
 from resolver.core.oci.descriptor import (
     CONFIG_TYPES,
@@ -16,43 +20,37 @@ from resolver.core.oci.descriptor import (
     DOCKER_MANIFEST,
     DOCUMENT_TYPES,
     INDEX_TYPES,
-    MAX_DESCRIPTORS,
     OCI_ARTIFACT,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
+    PLATFORM_NAMES,
     SCHEMA1_TYPES,
     Descriptor,
     EntryKind,
     is_artifact_type,
     read_descriptor,
     read_descriptors,
+    read_platform,
     refuse_two_sizes,
 )
-from resolver.core.parse.json import Fields, read_object
-from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument
+from resolver.core.oci.digest import Digest
+from resolver.core.parse.json import Fields, digest, read_object
+from resolver.errors import BadDocument, InvalidDigest, LimitExceeded, UnsupportedDocument
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.platforms.platform import Platform
 
 #: Every top-level member that is interpreted; spellings with another case are refused.
 #: Source: OCI image-spec v1.1.1 manifest.md, image-index.md; distribution docs manifest-v2-1.md.
-KNOWN = frozenset(
-    {
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "manifests",
-        "config",
-        "layers",
-        "blobs",
-        "fsLayers",
-        "subject",
-        "annotations",
-    }
-)
+KNOWN = frozenset({
+    "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "blobs",
+    "fsLayers", "subject", "annotations",
+})  # fmt: skip
 
 #: Types that storage and CDNs send for any file; they identify nothing.
 #: Source: docs/wire-protocol.md, "Document type".
@@ -63,21 +61,9 @@ _SCHEMA1_HINT = "push the image again with a current tool: schema 1 was replaced
 
 
 def decide_type(
-    content_type: str | None,
-    document: Mapping[str, object],
-    what: str,
-    expected: str | None = None,
+    content_type: str | None, document: Mapping[str, object], what: str, expected: str | None = None
 ) -> str:
     """Decide the media type of a document read by `parse.json.read_object`.
-
-    Args:
-        content_type: the `Content-Type` header; None without HTTP.
-        document: its members.
-        what: the document, for messages.
-        expected: the media type of its descriptor; None without one.
-
-    Returns:
-        One of the two index types, the two manifest types, or the OCI artifact manifest.
 
     Raises:
         BadDocument: the media types disagree, or members of two kinds are mixed.
@@ -95,7 +81,6 @@ def decide_type(
 
 
 def _meaningful(media_type: str | None) -> str:
-    """Return "" for a type that identifies nothing."""
     return "" if media_type is None or media_type in GENERIC_TYPES else media_type
 
 
@@ -150,7 +135,7 @@ def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> N
                 what, "mediaType", f"{first} says `{decided}`, but {origin} says `{kind}`"
             )
     if claimed and claimed not in DOCUMENT_TYPES:
-        raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a kind known here")
+        raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a supported media type")
 
 
 def _by_shape(fields: Fields) -> str:
@@ -167,13 +152,12 @@ def _by_shape(fields: Fields) -> str:
     if "blobs" in fields.members:
         return OCI_ARTIFACT
     raise BadDocument(
-        fields.what, "mediaType", "neither the registry nor the document says what it is"
+        fields.what, "mediaType", "neither the registry nor the document states its media type"
     )
 
 
 #: Bytes of a manifest, an index or a config.
-#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec asks for
-#: at least 4 megabytes.
+#: Source: docs/store-and-reliability.md, "Size limits"; distribution-spec: at least 4 megabytes.
 MAX_DOCUMENT = 4_194_304
 
 
@@ -186,26 +170,10 @@ def oversize(descriptor: Descriptor, reference: str) -> LimitExceeded | None:
 
 
 def refuse_oversize(body: bytes, what: str) -> None:
-    """Check the size of a document.
-
-    Raises:
-        LimitExceeded: it is over 4 MiB.
-    """
+    """Check the size of a document."""
     if len(body) > MAX_DOCUMENT:
         raise LimitExceeded(what, MAX_DOCUMENT, len(body))
 
-
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_DESCRIPTORS",
-    "MAX_DOCUMENT",
-    "MAX_LAYERS",
-    "Index",
-    "Manifest",
-    "decide_type",
-    "entry_kind",
-    "parse_document",
-]
 
 #: Indexes inside indexes. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_DEPTH = 8
@@ -223,10 +191,8 @@ _LOOSE_DOCKER_CONFIGS = frozenset({"application/octet-stream", "application/json
 class Index:
     """A list of manifests, normally one per platform.
 
-    Attributes:
-        media_type: OCI index or Docker list.
-        manifests: in document order; among equal matches the first is selected.
-        annotations: sorted pairs.
+    `manifests`: in document order; among equal matches the first is selected. `annotations`: sorted
+    pairs.
     """
 
     media_type: str
@@ -244,7 +210,6 @@ class Manifest:
         media_type: OCI manifest, Docker manifest, or the withdrawn OCI artifact manifest.
         config: None only in an artifact manifest.
         layers: bottom first; the blobs, in an artifact manifest.
-        annotations: sorted pairs.
         lacks_layers: the document has no member `layers`, which the specification requires; read
             as no layers.
     """
@@ -272,10 +237,7 @@ class Manifest:
 
 
 def entry_kind(entry: Descriptor, manifest: Manifest | None) -> EntryKind:
-    """Return the kind of an index entry, given its manifest if that was read.
-
-    The index decides; the manifest can only show that a supposed image is an artifact.
-    """
+    """Return the kind by the index, or as artifact if the manifest shows that it is no image."""
     if entry.kind is EntryKind.IMAGE and manifest is not None and not manifest.is_image:
         return EntryKind.ARTIFACT
     return entry.kind
@@ -285,12 +247,6 @@ def parse_document(
     body: bytes, content_type: str | None, what: str, expected: str | None = None
 ) -> Index | Manifest:
     """Parse an index or a manifest.
-
-    Args:
-        body: verified bytes.
-        content_type: the `Content-Type` header; None without HTTP.
-        what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        expected: the media type of its descriptor; None without one.
 
     Raises:
         BadDocument: a member is invalid; `field` is its path.
@@ -370,3 +326,239 @@ def _refuse_two_sizes(fields: Fields, manifest: Manifest, name: str) -> None:
     places = [(f"{name}[{at}]", layer) for at, layer in enumerate(manifest.layers)]
     head = [("config", manifest.config), ("subject", manifest.subject)]
     refuse_two_sizes(fields.what, [*head, *places])
+
+
+#: As `descriptor.EntryKind`, and referrers; `index` is a nested index that was not read.
+AttachedKind = Literal["image", "attestation", "artifact", "index", "referrer"]
+
+_KINDS: dict[EntryKind, AttachedKind] = {
+    EntryKind.IMAGE: "image",
+    EntryKind.INDEX: "index",
+    EntryKind.ATTESTATION: "attestation",
+    EntryKind.ARTIFACT: "artifact",
+}
+_PLURALS: dict[AttachedKind, str] = {
+    "image": "images",
+    "attestation": "attestations",
+    "artifact": "artifacts",
+    "index": "indexes",
+    "referrer": "referrers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Content that is stored with an image and is not an image.
+
+    Attributes:
+        kind: `attestation` and `artifact` are index entries, `referrer` is not.
+        about: digest of what it refers to; None if not stated.
+        tag: of the repository, as cosign uses; empty for others.
+    """
+
+    kind: AttachedKind
+    manifest: Descriptor
+    about: Digest | None = None
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An index entry that a pull or an export skips."""
+
+    reference: str
+    kind: AttachedKind
+    descriptor: Descriptor
+    platform: Platform | None
+
+
+def kind_of(entry: Descriptor, manifest: Manifest | None = None) -> AttachedKind:
+    """Classify an index entry, given its manifest if that was read."""
+    return _KINDS[entry_kind(entry, manifest)]
+
+
+def refers_to(entry: Descriptor) -> Digest | None:
+    """Return the digest of the entry that this one refers to; None if not stated."""
+    text = entry.attests
+    if text is None:
+        return None
+    try:
+        return Digest.parse(text)
+    except InvalidDigest:
+        return None
+
+
+def counted(kinds: Iterable[AttachedKind]) -> str:
+    """Format counts by kind: `2 images, 1 attestation`."""
+    counts = Counter(kinds)
+    return ", ".join(
+        f"{counts[kind]} {kind if counts[kind] == 1 else plural}"
+        for kind, plural in _PLURALS.items()
+        if counts[kind]
+    )
+
+
+# Source: OCI image-spec v1.1.1 config.md; `Healthcheck` is Docker's.
+_NAMES = PLATFORM_NAMES | {"created", "author", "config", "rootfs", "history"}
+_ROOTFS_NAMES = frozenset({"type", "diff_ids"})
+_HISTORY_NAMES = frozenset({"created", "created_by", "author", "comment", "empty_layer"})
+_RUN_NAMES = frozenset({
+    "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels",
+    "StopSignal", "Healthcheck",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One build step; texts are as written, empty if absent."""
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The config of an image; texts are as written, empty if absent.
+
+    Attributes:
+        platform: as written; None when the operating system or the architecture is missing.
+        diff_ids: digests of the uncompressed layers, bottom first.
+        env: `NAME=value`, in the order of the document.
+        healthcheck: Docker's object as compact JSON; empty if absent.
+    """
+
+    os: str
+    architecture: str
+    variant: str
+    os_version: str
+    os_features: tuple[str, ...]
+    platform: Platform | None
+    created: str
+    author: str
+    diff_ids: tuple[Digest, ...]
+    history: tuple[HistoryEntry, ...]
+    user: str
+    working_dir: str
+    stop_signal: str
+    env: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    exposed_ports: tuple[str, ...]
+    volumes: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    healthcheck: str
+
+
+def parse_config(body: bytes, what: str, layers: int | None) -> ImageConfig:
+    """Parse the config of an image.
+
+    `what`: the document, for messages: "the config of `ubuntu:24.04`". `layers`: number of layers
+    in the manifest; None if unknown.
+
+    Raises:
+        BadDocument: a member is invalid; `field` is its path.
+        UnsupportedDocument: a diff ID has an unsupported algorithm.
+        LimitExceeded: over 4 MiB, or too deep.
+    """
+    refuse_oversize(body, what)
+    fields = Fields.of(read_object(body, what), what, "", _NAMES)
+    platform = read_platform(fields)
+    run = fields.child("config", _RUN_NAMES) or Fields(what, "config", {})
+    return ImageConfig(
+        os=platform.os,
+        architecture=platform.architecture,
+        variant=platform.variant,
+        os_version=platform.os_version,
+        os_features=platform.os_features,
+        platform=platform if platform.os and platform.architecture else None,
+        created=fields.text("created") or "",
+        author=fields.text("author") or "",
+        diff_ids=_read_diff_ids(fields, layers),
+        history=tuple(map(_read_history, fields.children("history", _HISTORY_NAMES))),
+        user=run.text("User") or "",
+        working_dir=run.text("WorkingDir") or "",
+        stop_signal=run.text("StopSignal") or "",
+        env=run.texts("Env"),
+        entrypoint=run.words("Entrypoint"),
+        cmd=run.words("Cmd"),
+        exposed_ports=run.names("ExposedPorts"),
+        volumes=run.names("Volumes"),
+        labels=run.pairs("Labels"),
+        healthcheck=_read_healthcheck(run),
+    )
+
+
+def _read_diff_ids(fields: Fields, layers: int | None) -> tuple[Digest, ...]:
+    if not any(fields.has(name) for name in ("rootfs", "os", "architecture")):
+        # Some artifacts (OPA bundles) have `{}` with the media type of an image config.
+        return ()
+    if "rootfs" not in fields.members:
+        raise fields.bad("rootfs", "required, but missing")
+    rootfs = fields.child("rootfs", _ROOTFS_NAMES) or Fields(fields.what, "rootfs", {})
+    path = rootfs.at("diff_ids")
+    diff_ids = tuple(
+        digest(value, fields.what, f"{path}[{position}]")
+        for position, value in enumerate(rootfs.array("diff_ids"))
+    )
+    if layers is not None and len(diff_ids) != layers:
+        reason = f"{len(diff_ids)} for {layers} layers in the manifest"
+        raise rootfs.bad("diff_ids", reason)
+    return diff_ids
+
+
+def _read_history(fields: Fields) -> HistoryEntry:
+    return HistoryEntry(
+        created=fields.text("created") or "",
+        created_by=fields.text("created_by") or "",
+        author=fields.text("author") or "",
+        comment=fields.text("comment") or "",
+        empty_layer=fields.boolean("empty_layer"),
+    )
+
+
+def _read_healthcheck(run: Fields) -> str:
+    if not run.has("Healthcheck"):
+        return ""
+    return json.dumps(run.members["Healthcheck"], sort_keys=True, separators=(",", ":"))
+
+
+# Source: RFC 3339 section 5.6; OCI image-spec v1.1.1, config.md, `created`.
+_WRITTEN = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]{1,18})?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
+    re.ASCII,
+)
+#: The first public release of Docker, 0.1.0 of 23 March 2013. Earlier dates are placeholders of
+#: reproducible builds: the year 1, 1970, 1980.
+_FIRST_IMAGES = datetime(2013, 3, 23, tzinfo=UTC)
+_LEAP = 60
+
+
+def read_moment(text: str) -> datetime | None:
+    """Parse a build date, normally RFC 3339; None if invalid or a placeholder."""
+    matched = _WRITTEN.fullmatch(text) if len(text) <= 64 else None  # noqa: PLR2004 - as the pattern
+    if matched is None:
+        return None
+    year, month, day, hour, minute, second = (int(part) for part in matched.groups()[:6])
+    sign, hours, minutes = matched.groups()[6:]
+    away = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    try:
+        zone = timezone(-away if sign == "-" else away)
+        # A leap second becomes the second before it: ages are shown in hours.
+        moment = datetime(
+            year, month, day, hour, minute, min(second, _LEAP - 1) if second <= _LEAP else second,
+            tzinfo=zone,
+        )  # fmt: skip
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment >= _FIRST_IMAGES else None
+
+
+def in_words(seconds: float) -> str:
+    """Format a duration in days, or in hours below two days."""
+    hours = int(seconds // 3_600)
+    count, unit = (hours, "hour") if hours < 48 else (hours // 24, "day")  # noqa: PLR2004
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

@@ -69,10 +69,8 @@ class RegistryTarget:
 class LayoutTarget:
     """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
 
-    Attributes:
-        path: as written, relative to the working directory; not checked here.
-        name: a tag or a full reference, a digest, or for a docker-archive `repo:tag`; None for
-            the only image.
+    `path`: as written, relative to the working directory; not checked here. `name`: a tag or a full
+    reference, a digest, or for a docker-archive `repo:tag`; None for the only image.
     """
 
     kind: LayoutKind
@@ -122,9 +120,6 @@ def parse_target(text: str) -> Target:
     `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A transport
     takes precedence over an image or a host of that name; `docker://oci:1.2` is the image `oci`.
     `LayoutTarget.settled` finds the end of a path with the help of the file system.
-
-    Raises:
-        InvalidReference: the reference, path or name is invalid, or it is only a host name.
     """
     if text.startswith(_REGISTRY_PREFIX):
         return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
@@ -168,11 +163,7 @@ def foreign_transport(text: str) -> str | None:
 
 
 def refuse_foreign(text: str) -> None:
-    """Refuse transports of other tools, which would parse as names on Docker Hub.
-
-    Raises:
-        InvalidReference: the text starts with one; the hints list what is supported.
-    """
+    """Refuse transports of other tools, which would parse as names on Docker Hub."""
     transport, rest = foreign_transport(text), text.partition(":")[2]
     if transport is not None:
         reason = f"the transport `{transport}:` is not supported"

@@ -1,4 +1,4 @@
-"""Reading what is expected at a place in a document: YAML, JSON that people write, and TOML."""
+"""Read expected values at a place in a document: YAML, JSON that people write, and TOML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 @dataclass(frozen=True, slots=True)
 class FieldReader:
-    """One place in a document, and how to read what is expected there.
+    """A place in a document, with methods to read the expected type.
 
     Attributes:
         place: the file, for messages.
@@ -46,12 +46,7 @@ class FieldReader:
         return self.value.line, self.value.column
 
     def fail(self, reason: str, *hints: str) -> NoReturn:
-        """Refuse this place.
-
-        Raises:
-            BadFile: always, with the position of the value.
-            InvalidConfiguration: in TOML, which has no positions.
-        """
+        """Refuse this place: `BadFile` with its position, or `InvalidConfiguration` in TOML."""
         if not self.value.line:
             raise InvalidConfiguration(self.place, self.path, reason)
         raise BadFile(self.place, self.position, self.path, reason, *hints)
@@ -112,7 +107,7 @@ class FieldReader:
         listing = ", ".join(f"`{name}`" for name in known)
         line, column = self.name or self.position
         here = replace(self, value=YamlScalar(0, 0, "", line=line, column=column))
-        here.fail("there is no such field", hint or f"there are {listing}")
+        here.fail("unknown field", hint or f"known fields are {listing}")
 
     def items(self) -> Iterator[FieldReader]:
         """Read a list."""
@@ -129,18 +124,15 @@ class FieldReader:
             yield self
 
     def text(self) -> str:
-        """Read text; a number, a date or `true` without quotes is refused, for it may change.
-
-        `tag: 1.10` without quotes is the number 1.1 to every other reader of the same file.
-        """
+        """Read text; a number or `true` without quotes is refused: `1.10` is 1.1 to others."""
         if not isinstance(self.value, YamlScalar):
             self.fail("text is expected here")
         kind = self.value.kind
         if kind is ScalarKind.NOTHING:
-            self.fail("text is expected here, and there is nothing")
+            self.fail("text is expected here, but there is none")
         if kind is not None and kind is not ScalarKind.TEXT:
             self.fail(
-                f"text is expected here, and without quotes this is {kind.value}",
+                f"text is expected here, but without quotes this is {kind.value}",
                 'put it in quotes, as in `"1.10"`',
             )
         return self.value.value
@@ -208,12 +200,7 @@ def similar(word: str, known: tuple[str, ...]) -> str:
 
 
 def parse_toml(body: bytes, path: str) -> FieldReader:
-    """Read TOML.
-
-    Raises:
-        InvalidConfiguration: not TOML; with line and column where they are known. No message
-            repeats a value, which may be a secret.
-    """
+    """Read TOML, or raise `InvalidConfiguration` without repeating a value, which may be secret."""
     import tomllib  # noqa: PLC0415 - where there is a file
 
     try:
@@ -229,7 +216,6 @@ def parse_toml(body: bytes, path: str) -> FieldReader:
 
 
 def _toml_node(value: object) -> Node:
-    """Return the tree of a value that `tomllib` has read."""
     match value:
         case dict():
             pairs = tuple((_toml_node(key), _toml_node(member)) for key, member in value.items())

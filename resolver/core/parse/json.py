@@ -81,11 +81,6 @@ def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
     Other members are skipped; only their brackets, quotes and depth are checked. A missing or null
     member has no elements.
 
-    Args:
-        body: a JSON object of any size.
-        name: of the member; its elements are parsed as strictly as by `read_object`.
-        what: the document, for messages.
-
     Raises:
         BadDocument: as `read_object`, or the member is not an array, or repeated.
         LimitExceeded: nested deeper than 64, or more than 1,000,000 values to skip.
@@ -132,11 +127,9 @@ class _Scanner:
         self._skipped = 0
 
     def fault(self) -> BadDocument:
-        """Return the error for the current position."""
         return BadDocument(self._what, "", f"it is not JSON, or cut short, at byte {self._at}")
 
     def passes(self, mark: bytes) -> bool:
-        """Consume a mark if it comes next."""
         self._at = self._next()
         if self._body.startswith(mark, self._at):
             self._at += len(mark)
@@ -144,12 +137,10 @@ class _Scanner:
         return False
 
     def expect(self, mark: bytes) -> None:
-        """Consume a mark that must come next."""
         if not self.passes(mark):
             raise self.fault()
 
     def elements(self, name: str) -> Iterator[object]:
-        """Iterate over the elements of an array, after its opening bracket."""
         if self.passes(b"]"):
             return
         for position in count():
@@ -178,7 +169,6 @@ class _Scanner:
             raise BadDocument(self._what, path, error.reason) from None
 
     def skip(self) -> None:
-        """Skip a value."""
         self._at = self._next()
         if not self._body.startswith((b"[", b"{"), self._at):
             self.element("")
@@ -207,10 +197,9 @@ class _Scanner:
                 return
 
     def end(self) -> None:
-        """Check that nothing follows the document."""
         if self._next() != len(self._body):
             raise BadDocument(
-                self._what, "", f"there is more after the end of the document, at byte {self._at}"
+                self._what, "", f"there is data after the end of the document, at byte {self._at}"
             )
 
     def _next(self) -> int:
@@ -249,11 +238,7 @@ class _Doubled(dict[str, object]):
 
 
 class _Hooks:
-    """Hooks of `json.loads` for values that need a check.
-
-    The hooks do not know the path, so they only mark values; paths are found afterwards, and only
-    in a document with marked values.
-    """
+    """Hooks of `json.loads` that only mark values, since they do not know the path."""
 
     def __init__(self, *, any_number: bool) -> None:
         self.marked = False
@@ -279,7 +264,7 @@ class _Hooks:
         number = float(digits)
         if self._any_number or math.isfinite(number):
             return number
-        return self._refuse("a number too large to hold")
+        return self._refuse("a number that is too large")
 
     def constant(self, name: str) -> object:
         return self._refuse(f"`{name}` is not JSON")
@@ -344,7 +329,7 @@ def _parse(text: str, what: str, hooks: _Hooks) -> object:
         return value
     # Raised here, not above: a chained JSONDecodeError carries the whole document.
     if trailing:
-        raise BadDocument(what, "", f"there is more after the end of the document, at {where}")
+        raise BadDocument(what, "", f"there is data after the end of the document, at {where}")
     raise BadDocument(what, "", f"it is not JSON, or cut short, at {where}")
 
 
@@ -356,7 +341,7 @@ def _refuse_marked(value: object, what: str) -> None:
             name = child_path("", item.name)
             raise BadDocument(what, child_path(path, name), f"duplicate name `{name}`")
         if isinstance(item, str) and _SURROGATE.search(item):
-            raise BadDocument(what, path, "half of a surrogate pair is not a character")
+            raise BadDocument(what, path, "an unpaired surrogate is not a character")
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
@@ -379,39 +364,15 @@ _LINE_ENDS = re.compile("[\0\r\n]")
 _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 
-def integer(value: object, what: str, path: str) -> int:
-    """Check that a value is a whole number in 0..2^63-1, and return it.
-
-    Raises:
-        BadDocument: it is `1.0`, `true`, `"1"`, negative, or too large.
-    """
-    # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
-    if type(value) is not int:
-        kind = "a fraction" if isinstance(value, float) else kind_of(value)
-        raise BadDocument(what, path, f"must be a whole number, not {kind}")
-    if not 0 <= value <= MAX_INTEGER:
-        raise BadDocument(what, path, "must be in 0..2^63-1")
-    return value
-
-
 def text(value: object, what: str, path: str) -> str:
-    """Check that a value is text, and return it.
-
-    Raises:
-        BadDocument: it is not.
-    """
+    """Check that a value is text, and return it."""
     if not isinstance(value, str):
         raise BadDocument(what, path, f"must be a text, not {kind_of(value)}")
     return value
 
 
 def digest(value: object, what: str, path: str) -> Digest:
-    """Parse a value as a digest that can be verified.
-
-    Raises:
-        BadDocument: it is malformed.
-        UnsupportedDocument: its algorithm cannot be verified here.
-    """
+    """Parse a value as a digest that can be verified."""
     try:
         return Digest.parse(text(value, what, path))
     except UnsupportedAlgorithm as error:
@@ -420,25 +381,11 @@ def digest(value: object, what: str, path: str) -> Digest:
         raise BadDocument(what, path, f"not a digest: {error.reason}") from error
 
 
-def any_digest(value: object, what: str, path: str) -> Digest:
-    """Parse a value as a digest of any algorithm, for content that may never be fetched.
-
-    Raises:
-        BadDocument: it is malformed.
-    """
-    try:
-        return Digest.read(text(value, what, path))
-    except InvalidDigest as error:
-        raise BadDocument(what, path, f"not a digest: {error.reason}") from error
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
     """The members of one JSON object; null and missing are the same.
 
-    Attributes:
-        what: the document, for messages: "the manifest of `ubuntu:24.04`".
-        path: of this object in it; empty for the document itself.
+    `what`: the document, for messages: "the manifest of `ubuntu:24.04`".
     """
 
     what: str
@@ -451,9 +398,6 @@ class Fields:
 
         Unknown names are accepted, but not a case variant of a known one: Go reads `Layers` as
         `layers`, Python does not, and one digest must not have two meanings.
-
-        Raises:
-            BadDocument: it is not an object, or a known name is spelled in another case.
 
         Source: docs/store-and-reliability.md, "Unknown members".
         """
@@ -499,10 +443,7 @@ class Fields:
         return value
 
     def media_type(self, name: str) -> str | None:
-        """Return a member as a media type; None when missing.
-
-        CR, LF and NUL are refused, since it goes into headers. Source: RFC 9110, 5.5.
-        """
+        """Return a member as a media type, without CR, LF and NUL, since it goes into headers."""
         value = self.text(name)
         control = _LINE_ENDS.search(value) if value is not None else None
         if control is not None:
@@ -511,7 +452,14 @@ class Fields:
 
     def integer(self, name: str) -> int:
         """Return a required member as a whole number in 0..2^63-1."""
-        return integer(self.required(name), self.what, self.at(name))
+        value = self.required(name)
+        # `type(…) is`, not `isinstance`: in Python True is an int, in JSON it is not.
+        if type(value) is not int:
+            kind = "a fraction" if isinstance(value, float) else kind_of(value)
+            raise self.bad(name, f"must be a whole number, not {kind}")
+        if not 0 <= value <= MAX_INTEGER:
+            raise self.bad(name, "must be in 0..2^63-1")
+        return value
 
     def boolean(self, name: str) -> bool:
         """Return a member as a boolean; False when missing."""
@@ -526,7 +474,10 @@ class Fields:
 
     def any_digest(self, name: str) -> Digest:
         """Return a required member as a digest of any algorithm."""
-        return any_digest(self.required(name), self.what, self.at(name))
+        try:
+            return Digest.read(text(self.required(name), self.what, self.at(name)))
+        except InvalidDigest as error:
+            raise self.bad(name, f"not a digest: {error.reason}") from error
 
     def array(self, name: str) -> list[object]:
         """Return a member as an array; empty when missing."""
@@ -546,10 +497,7 @@ class Fields:
         )
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return a member that is a text or an array of texts, as Docker reads commands.
-
-        Source: moby api/types/strslice, `StrSlice.UnmarshalJSON`.
-        """
+        """Return a member that is text or an array of texts, like Docker's `StrSlice`."""
         value = self.members.get(name)
         if not isinstance(value, str):
             return self.texts(name)

@@ -41,7 +41,6 @@ class YamlScalar:
 
     Attributes:
         start, end: its span in the file, with anchor, tag and quotes.
-        value: its text, without quotes.
         style: `"`, `'`, `|` or `>`; empty for plain text.
         kind: how it is typed; None from the tolerant reader, which types nothing.
     """
@@ -77,12 +76,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapping:
-    """Keys and values, in the order of the file; of a repeated key, the last counts.
-
-    Attributes:
-        column: of its first key, or of its brace.
-        is_flow: whether it is written in braces.
-    """
+    """Keys and values in file order; of a repeated key, the last counts."""
 
     start: int
     pairs: tuple[tuple[Node, Node], ...]

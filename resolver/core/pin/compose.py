@@ -49,7 +49,7 @@ def find_inline_dockerfiles(
     """Find the references of an inline Dockerfile."""
     moved = Moved.read(text, scalar)
     if moved is None:
-        reason = "its Dockerfile is not written as a block of text"
+        reason = "its Dockerfile is not a block scalar"
         yield Stray(scalar.start, role, role, reason, f"begin it with `{_LITERAL}`")
         return
     try:
@@ -63,8 +63,10 @@ def find_inline_dockerfiles(
         if spot.is_argument:
             # Variables are substituted before a builder reads it.
             words = text[moved.to(spot.start) : moved.to(spot.end)]
-            reason = f"{program} fills in the variable that stands for it"
-            yield Stray(moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it out")
+            reason = f"{program} substitutes a variable for it"
+            yield Stray(
+                moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it literally"
+            )
         else:
             yield moved.spot(spot, role)
 
@@ -113,7 +115,7 @@ class Moved:
         )
 
 
-_BUILT = "it names what is built here"
+_BUILT = "it names a build output"
 _FRAGMENT = "x-"
 
 
@@ -180,10 +182,7 @@ def build_inputs(text: str, build: Node, role: str) -> Iterator[Mark]:
 
 
 def _pairs(node: Node | None, path: str) -> Iterator[tuple[str, YamlScalar, str, int]]:
-    """Yield names and values of a mapping, or of a list of `name=value`.
-
-    With each come its path, and the offset of the value in the scalar.
-    """
+    """Yield name, scalar, path and offset of each value of a mapping or `name=value` list."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             if isinstance(value, YamlScalar):

@@ -1,26 +1,28 @@
-"""Decide about each reference of a file, given the digests of their tags."""
+"""Decide about each reference of a file, given the digests of their tags: results of `pin`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from difflib import unified_diff
+from enum import Enum
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from resolver.core.lint.findings import Finding, FindingPlace, Rule, Severity
-from resolver.core.pin.edits import Edit, ImageSpot, LineIndex, Passed, Stray
-from resolver.core.pin.result import Pin, PinnedFile, PinState
+from resolver.core.pin.edits import Edit, ImageSpot, LineIndex, Passed, Stray, apply
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.platforms.select import nearest, select
 from resolver.errors import InvalidPlatform, ResolverError
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.reference import Reference
+    from resolver.core.pin.edits import Edit
     from resolver.core.platforms.platform import PlatformTable
-
+    from resolver.core.results.events import Warned
 
 UNPINNED = Rule(
     "unpinned",
@@ -33,42 +35,42 @@ STALE = Rule(
     "stale-pin",
     Severity.ERROR,
     "a digest that its tag no longer points at",
-    "The tag has moved since it was pinned. See what changed, then take the new image over with "
+    "The tag has moved since it was pinned. See what changed, then update the pin with "
     "`resolver pin --update`.",
 )
 SINGLE_PLATFORM = Rule(
     "single-platform-pin",
     Severity.WARNING,
-    "the digest of one platform under a tag of several",
+    "a multi-platform tag pinned to one platform",
     "The digest names the image of one platform, so the file no longer works on the others that "
     "its tag is offered for. Pin the index with `resolver pin --update`.",
 )
 PLATFORM_MISSING = Rule(
     "pinned-platform-missing",
     Severity.ERROR,
-    "an image without a platform that is needed",
+    "an image that lacks a required platform",
     "The image that is or would be pinned is not offered for a platform that `--require` names, "
     "or that the file itself asks for.",
 )
 NOT_PINNABLE = Rule(
     "not-pinnable",
     Severity.ERROR,
-    "a reference that no digest can be written into",
-    "It is composed of variables, or it is not an image reference. Write it out in one piece, "
+    "a reference that cannot be pinned",
+    "It is composed of variables, or it is not an image reference. Write it literally, "
     "or write `# resolver: ignore` above it.",
 )
 UNKNOWN_KEY = Rule(
     "unknown-key",
     Severity.ERROR,
-    "a value that looks like an image, below a key that is not known to take one",
+    "a value under an unknown key that looks like an image",
     "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
     "`# resolver: ignore` above it if it is not an image.",
 )
 UNPARSABLE = Rule(
     "unparsable",
     Severity.ERROR,
-    "a file that cannot be read as what it is",
-    "Nothing in the file was looked at, and nothing was changed.",
+    "a file that cannot be parsed",
+    "The file was neither checked nor changed.",
 )
 
 #: All rules, in the order of output.
@@ -82,9 +84,7 @@ class PinRequest:
     Attributes:
         check: only report what is not pinned; with `update`, also what is out of date.
         update: look up tags again, also those of pinned references.
-        unpin: remove digests.
         platform: pin the image for this platform instead of the index; empty for the index.
-        require: platforms that every image must offer.
         machine: this machine, with the level of its processor, if every image must offer it, or a
             lower level.
     """
@@ -109,7 +109,6 @@ class PinQuery:
     Attributes:
         reference: looked up by its digest if it has one.
         platform: look up the image for this platform; empty for the reference itself.
-        offers: whether the offered platforms are needed.
         own: the platform that the file states for it; empty for none.
     """
 
@@ -121,14 +120,7 @@ class PinQuery:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """The result of a lookup.
-
-    Attributes:
-        digest: the digest to write.
-        is_index: whether the reference points at an index.
-        entries: digests of the index entries.
-        offered: platforms, in index order; None if not requested.
-    """
+    """The result of a lookup; `offered`: platforms, in index order; None if not requested."""
 
     digest: Digest
     is_index: bool
@@ -137,10 +129,7 @@ class Fact:
 
 
 def queries_of(spot: ImageSpot, request: PinRequest) -> tuple[PinQuery, ...]:
-    """List the lookups needed to decide about a reference.
-
-    A reference that stays pinned needs none, unless platforms are required.
-    """
+    """List the lookups needed to decide about a reference; none for one that stays pinned."""
     if spot.is_ignored or request.unpin:
         return ()
     if spot.reference.digest is None:
@@ -179,7 +168,6 @@ def deciding(
 
 
 def _parsed(text: str, table: PlatformTable) -> Platform | None:
-    """Parse the platform that a file states; None if it is malformed."""
     try:
         return Platform.parse(text, table=table) if text else None
     except InvalidPlatform:
@@ -189,16 +177,8 @@ def _parsed(text: str, table: PlatformTable) -> Platform | None:
 class Judge:
     """Decisions about the references of one file.
 
-    Args:
-        path: of the file, for locations.
-        text: its contents.
-        request: the options.
-        facts: a result for every lookup of `queries_of`.
-        table: the platform facts.
-
-    Attributes:
-        findings: in the order of the file.
-        doubts: failed lookups of references that stay unchanged anyway, with their locations.
+    `findings`: in the order of the file. `doubts`: failed lookups of references that stay unchanged
+    anyway, with their locations.
     """
 
     def __init__(
@@ -300,12 +280,11 @@ class Judge:
         return self._require(spot, pin, _of_pin(spot, self._request))
 
     def _compare(self, pin: Pin, now: Fact, own: Fact) -> None:
-        """Compare the written digest with the tag's current one."""
         if pin.digest is None:
             return
         single = now.is_index and not own.is_index
         if single and not self._request.platform:
-            message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
+            message = f"`{pin.name}` is pinned to one platform, but its tag offers several"
             hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
             self._find(SINGLE_PLATFORM, pin, message, hint=hint)
         moved = now.digest != pin.digest and not (single and pin.digest in now.entries)
@@ -317,7 +296,6 @@ class Judge:
             self._find(STALE, pin, message, hint=hint)
 
     def _require(self, spot: ImageSpot, pin: Pin, question: PinQuery) -> Pin:
-        """Check that the image offers all required platforms."""
         fact = self._facts.get(question)
         if isinstance(fact, ResolverError) and self._request.requires:
             return replace(pin, state=PinState.FAILED, failure=fact)
@@ -366,3 +344,135 @@ class Judge:
         self.findings.append(
             Finding(rule.id, rule.severity, message, pin.written, platform, digest, hint, pin.place)
         )
+
+
+class PinState(Enum):
+    """The state of a reference."""
+
+    PINNED = "pinned"
+    UPDATED = "updated"
+    KEPT = "kept"
+    UNPINNED = "unpinned"
+    IGNORED = "ignored"
+    NOT_PINNABLE = "not pinnable"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One image reference in a file.
+
+    `role`: its use: `FROM`, `services.web.image`. `digest`: the current digest; None without.
+    `before`: the previous digest; None without.
+    """
+
+    place: FindingPlace
+    role: str
+    written: str
+    state: PinState
+    digest: Digest | None = None
+    before: Digest | None = None
+    failure: ResolverError | None = None
+
+    @property
+    def name(self) -> str:
+        """The reference as written, without its digest."""
+        return self.written.partition("@")[0] or self.written
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PinnedFile:
+    """A file and its changes.
+
+    Attributes:
+        kind: `dockerfile`, `compose`, …; empty if it could not be read.
+        edits: replacements of spans of `text`, which do not overlap.
+        passed: locations of values that look like images and need no digest, with reasons.
+        failure: why the whole file was skipped.
+    """
+
+    path: str
+    kind: str = ""
+    text: str = ""
+    pins: tuple[Pin, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    passed: tuple[tuple[FindingPlace, str], ...] = ()
+    failure: ResolverError | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the file changes."""
+        return self.after != self.text
+
+    @property
+    def after(self) -> str:
+        """The new contents."""
+        return apply(self.text, self.edits)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A skipped file; the reason completes the sentence `it is …`."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pinned:
+    """The result of `pin`; the caller writes the files.
+
+    `findings`: of the rules in `core.pin.decide`, in the order of the files.
+    """
+
+    files: tuple[PinnedFile, ...]
+    findings: tuple[Finding, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+    is_check: bool = False
+    skipped: tuple[SkippedFile, ...] = ()
+
+    def places_of(self, failure: ResolverError) -> tuple[FindingPlace, ...]:
+        """Return the locations of references that could not be looked up for this reason."""
+        return tuple(
+            pin.place
+            for file in self.files
+            for pin in file.pins
+            if pin.failure is not None and str(pin.failure) == str(failure)
+        )
+
+    @property
+    def failures(self) -> tuple[ResolverError, ...]:
+        """The failures to read or look up, each once."""
+        met: dict[tuple[str, str], ResolverError] = {}
+        for file in self.files:
+            for failure in (file.failure, *(pin.failure for pin in file.pins)):
+                if failure is not None:
+                    met.setdefault((failure.code, str(failure)), failure)
+        return tuple(met.values())
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there are no failing findings."""
+        return all(finding.severity is not Severity.ERROR for finding in self.findings)
+
+
+_NO_END = "\\ No newline at end of file\n"
+
+
+def diff(path: str, before: str, after: str) -> str:
+    """Return the unified diff of a file; only line feeds end lines."""
+    name = path.removeprefix("./")
+    old, new = (name, name) if name.startswith("/") else (f"a/{name}", f"b/{name}")
+    return "".join(_ended(unified_diff(_lines(before), _lines(after), old, new)))
+
+
+def _lines(text: str) -> list[str]:
+    *ended, last = text.split("\n")
+    return [f"{line}\n" for line in ended] + ([last] if last else [])
+
+
+def _ended(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if not line.endswith("\n"):
+            yield "\n" + _NO_END

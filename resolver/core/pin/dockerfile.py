@@ -154,10 +154,7 @@ class Word:
 class DockerfileInstruction:
     """One instruction, its lines joined.
 
-    Attributes:
-        name: in upper case.
-        rest: the text after the name.
-        start: its offset in the file.
+    `name`: in upper case. `rest`: the text after the name. `start`: its offset in the file.
     """
 
     name: str
@@ -191,11 +188,7 @@ class _Line:
 
 
 def read(text: str) -> Recipe:
-    """Parse a Dockerfile.
-
-    Raises:
-        Unparsable: a directive is duplicate or wrong, or a heredoc is not closed.
-    """
+    """Parse a Dockerfile."""
     lines = [
         _Line(match.start(), match[0].rstrip("\r\n"), number)
         for number, match in enumerate(_LINE.finditer(text), 1)
@@ -207,7 +200,6 @@ def read(text: str) -> Recipe:
 
 
 def _directives(lines: list[_Line]) -> tuple[str, tuple[int, int] | None]:
-    """Read the parser directives at the top."""
     seen: set[str] = set()
     escape, syntax = "\\", None
     shebang = bool(lines) and lines[0].text.startswith("#!")
@@ -256,7 +248,7 @@ def _instructions(lines: list[_Line], escape: str) -> Iterator[DockerfileInstruc
         yield made
         for heredoc in heredocs_of(made.name, made.rest.text, whole.text):
             if not any(heredoc.ends(end.text) for end in rest):
-                raise Unparsable(f"nothing ends the heredoc `{heredoc.name}`", line.number)
+                raise Unparsable(f"the heredoc `{heredoc.name}` is not terminated", line.number)
 
 
 class _Joined:
@@ -278,7 +270,6 @@ class _Joined:
         return match is not None
 
     def word(self) -> Word:
-        """Return all of it."""
         return Word("".join(self._texts), self._offsets)
 
 
@@ -306,7 +297,7 @@ _NUMBER = re.compile(r"[0-9]+")
 #: Source: github.com/moby/buildkit v0.16, instructions/parse.go, `validStageName`.
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _MIXED = (
-    "its name is put together from arguments",
+    "its name is composed of arguments",
     "give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FROM ${BASE}`",
 )
 
@@ -329,11 +320,7 @@ class _Scope:
 
 
 def find(text: str) -> FoundReferences:
-    """Find the references in a Dockerfile.
-
-    Raises:
-        Unparsable: BuildKit would refuse it.
-    """
+    """Find the references in a Dockerfile."""
     recipe = read(text)
     scope = _survey(recipe.instructions)
     marks: list[ImageSpot | Stray] = []
@@ -402,7 +389,7 @@ def _instruction(
     if name == "FROM" and not is_trigger:
         image, stage = _from(_words(rest))
         if image is not None:
-            yield from _base(text, image, _flag(rest, "platform"), scope, seen, start)
+            yield from _base(text, image, next(_flags(rest, "platform"), None), scope, seen, start)
         if stage is not None:
             seen.add(stage)
     elif name in {"COPY", "RUN"}:
@@ -416,7 +403,6 @@ def _instruction(
 def _base(
     text: str, word: Word, platform: Word | None, scope: _Scope, seen: set[str], start: int
 ) -> Marks:
-    """Read the image of a FROM."""
     wanted = platform.text if platform is not None and "$" not in platform.text else ""
     image, quote = _unquote(word)
     match = _VARIABLE.fullmatch(image.text)
@@ -438,17 +424,17 @@ def _argument(
 
     defaults = scope.arguments.get(name, [])
     if not defaults or defaults == [None]:
-        yield stray(f"`ARG {name}` has no default", "pin what `--build-arg` gives it")
+        yield stray(f"`ARG {name}` has no default", "pin the value of `--build-arg`")
         return
     default = defaults[0]
     if len(defaults) > 1 or default is None:
-        yield stray(f"`ARG {name}` is given more than once")
+        yield stray(f"`ARG {name}` is defined more than once")
         return
     image, quote = _unquote(default)
     if image.text == _SCRATCH or image.text.lower() in seen:
         return
     if name in scope.parts or name in scope.inner:
-        where = "in a stage" if name in scope.inner else "as a part of other words"
+        where = "in a stage" if name in scope.inner else "as part of another word"
         yield stray(f"`ARG {name}` is used {where} too", "give the image an `ARG` of its own")
     elif "$" in image.text:
         yield stray(*_MIXED)
@@ -486,7 +472,7 @@ def _mark(
 ) -> ImageSpot | Stray:
     span = image.span
     if span is None:
-        return Stray(image.offsets[0], image.text, role, "a line break is in its middle")
+        return Stray(image.offsets[0], image.text, role, "it contains a line break")
     return inline(text, *span, role, quote=quote, platform=platform, before=start)
 
 
@@ -495,10 +481,6 @@ def _from(words: list[Word]) -> tuple[Word | None, str | None]:
     rest = [word for word in words if not word.text.startswith("--")]
     named = len(rest) == 3 and rest[1].text.upper() == "AS"  # noqa: PLR2004 - image, AS, name
     return (rest[0] if rest else None), (rest[2].text.lower() if named else None)
-
-
-def _flag(rest: Word, name: str) -> Word | None:
-    return next(_flags(rest, name), None)
 
 
 def _flags(rest: Word, name: str) -> Iterator[Word]:
@@ -512,7 +494,6 @@ def _flags(rest: Word, name: str) -> Iterator[Word]:
 
 
 def _mounted(value: Word) -> Word | None:
-    """Find the image among the fields of a mount."""
     at = 0
     image = None
     for item in value.text.split(","):

@@ -140,12 +140,7 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A value that looks like an image and needs no digest.
-
-    Attributes:
-        start: its offset.
-        reason: why not, as a sentence without a full stop.
-    """
+    """A value that looks like an image and needs no digest, and why."""
 
     start: int
     reason: str
@@ -173,10 +168,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
     platform: str = "",
     before: int | None = None,
 ) -> ImageSpot | Stray:
-    """Read the reference in a span; its digest follows the name directly.
-
-    A name without a tag is pinned as `name:latest@…`, so that it can be updated later.
-    """
+    """Read the reference in a span; one without a tag is pinned as `name:latest@…`."""
     written = text[start:end]
     try:
         reference = Reference.parse(written)
@@ -191,10 +183,7 @@ def inline(  # noqa: PLR0913 - the parts of a place in a file
 
 
 def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
-    """Sort references, each span once, and mark those that comments exclude.
-
-    A value that several references share, as with an anchor, cannot be pinned.
-    """
+    """Sort references, each span once; one that comments exclude or anchors share is not pinned."""
     spots: dict[tuple[int, int], ImageSpot] = {}
     strays: dict[tuple[int, str], Stray] = {}
     passed: dict[int, Passed] = {}
@@ -214,7 +203,7 @@ def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
         if (held.reference, held.slot) != (mark.reference, mark.slot):
             for one in (held, mark):
                 words = one.words or text[one.start : one.end]
-                reason = "its tag stands for several images"
+                reason = "its tag is shared by several images"
                 hint = "give each image a tag of its own"
                 stray = Stray(one.start, words, one.role, reason, hint, ignored)
                 strays.setdefault((one.start, one.role), stray)
@@ -280,16 +269,13 @@ _VARIABLES = ("$", "<<")
 #: Schemes before a reference in keys that also accept other sources.
 SCHEMES = ("docker-image://", "docker://", "oci://")
 TOGETHER = (
-    "it is put together from variables",
-    "write the reference out, or pin the variable where it is set",
+    "it is composed of variables",
+    "write the reference literally, or pin the variable where it is set",
 )
 
 
 def span_of(text: str, scalar: YamlScalar) -> tuple[int, int] | None:
-    """Return the span of a scalar's value in the file; None if the text differs from the value.
-
-    It differs for escapes, folded lines and doubled quotes.
-    """
+    """Return the span of a scalar's value; None for escapes, folded lines and doubled quotes."""
     raw, value = text[scalar.start : scalar.end], scalar.value
     if scalar.style in {"|", ">"}:
         wanted = value.strip()
@@ -319,7 +305,9 @@ def image_within(
     span = span_of(text, scalar)
     if span is None:
         reason = "it is written with escapes, or over several lines"
-        return Stray(scalar.start, scalar.value, role, reason, "write it on one line, as it is")
+        return Stray(
+            scalar.start, scalar.value, role, reason, "write it on one line, without escapes"
+        )
     quote = "|" if scalar.style in {"|", ">"} else scalar.style
     return inline(text, span[0] + offset, span[1], role, quote=quote, platform=platform)
 
@@ -364,8 +352,7 @@ _KEY = "digest"
 #: The text between a key and its value, without anchors and aliases.
 _BETWEEN = re.compile(r"[ \t]*:(?:[ \t]+|[ \t]*\r?\n[ \t]*)?")
 
-#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type/int, float, bool
-#: (1.1).
+#: Plain text that YAML reads as a number or a boolean. Source: yaml.org/type, 1.1.
 _NO_TEXT = re.compile(
     r"[-+]?(?:0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
     r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF|nan|NaN|NAN))"
@@ -374,7 +361,7 @@ _NO_TEXT = re.compile(
 #: Numbers that print as written; Go prints larger ones with an exponent.
 _PLAIN_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{0,5}[1-9])?")
 NOT_TEXT = (
-    "YAML reads its tag as a number or a truth, which is not what is written there",
+    "YAML reads its tag as a number or a boolean, not as text",
     "put the tag in quotes",
 )
 
@@ -419,7 +406,7 @@ def composed(
             place.start, words, role, f"it is not an image reference: {error.reason}", hint
         )
     if slot is None:
-        reason = "the digest has no place of its own there"
+        reason = "there is no separate field for the digest"
         return Stray(place.start, words, role, reason, "write tag and digest without anchors")
     span = span_of(text, place) if isinstance(place, YamlScalar) else None
     start, end = span or (place.start, place.start)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 #: A key whose texts with a tag are images.
 _MANY = "images"
 _NO_HELM_TAG = "its tag is not in this file"
-_WRITE_HELM_TAG = "write the tag, if the chart puts none behind it"
+_WRITE_HELM_TAG = "write the tag, if the chart does not append one"
 #: Keys of an image's name in a mapping below `image`.
 _NAMES = ("repository", "name", "repo", "image")
 #: The last word of a key of a name: `imageName`, `image_repository`.
@@ -93,7 +93,6 @@ def find_helm_values(text: str, document: Node, path: str = "") -> Iterator[Mark
 
 
 def _listed(text: str, node: Node, path: str) -> Iterator[Mark]:
-    """Read the names and tags below a key `images`."""
     held: list[tuple[Node, str]] = []
     if isinstance(node, Sequence):
         held = [(item, f"{path}[{index}]") for index, item in enumerate(node.items)]
@@ -166,7 +165,6 @@ def _beside(node: Mapping, key: str) -> _Keys | None:
 
 
 def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> Iterator[Mark]:
-    """Read a reference in one key."""
     written = scalar_at(node, key)
     if written is None or ("://" in written.value and not is_sure):
         return
@@ -188,14 +186,13 @@ def _whole(text: str, node: Mapping, key: str, role: str, *, is_sure: bool) -> I
 
 
 def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark]:
-    """Read a reference in several keys."""
     name, registry = text_at(node, keys.name), text_at(node, keys.registry)
     tag, digest = at(node, keys.tag), text_at(node, keys.digest)
     if "://" in name or "@" in name or name.startswith(("/", ".")):
         return  # A location of charts or sources.
     named = scalar_at(node, keys.name)
     if named is not None:
-        yield Passed(named.start, "its tag has a key of its own")
+        yield Passed(named.start, "its tag has a separate key")
     words = f"{registry.rstrip('/')}/{name}" if registry else name
     place = tag if isinstance(tag, YamlScalar) else node
     if isinstance(tag, YamlScalar) and tag.is_text:
@@ -218,7 +215,6 @@ def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark
 
 
 def _behind(text: str, tag: YamlScalar) -> Slot | None:
-    """Return the slot of a digest after a tag."""
     span = span_of(text, tag)
     if span is None:
         return None
@@ -281,7 +277,6 @@ def find_kubernetes(text: str, document: Node) -> Iterator[Mark]:
 
 
 def _passed(node: Node, reason: str) -> Iterator[Passed]:
-    """Skip everything that looks like an image below a node."""
     for scalar, keys, _path in values(node):
         key = keys[-1] if keys else ""
         if likeness(scalar.value, key) is not None or (key == "image" and is_bare_image(scalar)):
@@ -303,7 +298,7 @@ def _mapping(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iter
             if mark is not None:
                 yield mark
         elif _is_output(keys):
-            yield Passed(written.start, "it names what is built")
+            yield Passed(written.start, "it names a build output")
         else:
             yield from _image(text, node, name, written, role, key)
 
@@ -335,7 +330,7 @@ def _image(  # noqa: PLR0911 - the parts of a place
         yield Passed(written.start, "`image` beside it comes first")
         return
     if any(text_at(node, digest) for digest in _DIGESTS):
-        yield Passed(written.start, "its digest has a key of its own")
+        yield Passed(written.start, "its digest has a separate key")
         return
     tag = next((value for value in _TAGS if text_at(node, value)), "")
     if name == "image" or tag or "/" in written.value:
@@ -353,17 +348,16 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
         if written is None:
             continue
         if any(text_at(node, digest) for digest in _DIGESTS):
-            yield Passed(written.start, "its digest has a key of its own")
+            yield Passed(written.start, "its digest has a separate key")
         elif tag is None and name != "name" and is_bare_image(written):
             yield Stray(written.start, written.value, join(path, name), _NO_TAG, _WRITE_TAG)
 
 
 def _named(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iterator[Mark]:
-    """Read names whose kind is in another key."""
     kind, written = text_at(node, "kind"), scalar_at(node, "name")
     if written is not None and kind == "DockerImage":
         if "to" in keys or _is_output(keys):
-            yield Passed(written.start, "it names what is built")
+            yield Passed(written.start, "it names a build output")
         else:
             yield image(text, written, join(path, "name"))
     elif written is not None and kind.startswith("ImageStream"):
@@ -406,7 +400,6 @@ def _entry(text: str, entry: Mapping, role: str) -> Iterator[Mark]:
 
 
 def _slot(text: str, entry: Mapping) -> Slot | None:
-    """Return the slot of the digest: its key if there is one, else after the tag."""
     held = pair_of(entry, "digest")
     if held is None:
         if at(entry, "digest") is not None:
@@ -420,7 +413,6 @@ def _slot(text: str, entry: Mapping) -> Slot | None:
 
 
 def _last(text: str, entry: Mapping) -> YamlScalar | Mapping:
-    """Return the node of the entry for its location in messages."""
     for key in ("newTag", "newName", "name"):
         held = pair_of(entry, key)
         if held is not None and is_own(text, *held):

@@ -74,7 +74,7 @@ _WRITTEN = frozenset((
     "cache-from", "cache-to", "cache_from", "cache_to", "cachefrom", "cacheto", "destination",
     "destinations", "output", "outputs", "tags",
 ))  # fmt: skip
-_OUTPUT = "it names what a build writes, or a cache"
+_OUTPUT = "it names a build output, or a cache"
 #: Last words of keys of an image whose tag has a separate key.
 _NAMING = frozenset({"image", "img", "name", "path", "repo", "repository"})
 _DIGESTS = ("digest", "imageDigest", "image_digest", "sha")
@@ -85,18 +85,8 @@ _WHOLE = _NAMING | _SUFFIXES | {"default", "full", "value"}
 _DIGEST_NAMES = frozenset({"md5", "sha1", "sha256", "sha384", "sha512"})
 #: Suffixes of file names.
 _FILES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".gif",
-    ".svg",
-    ".webp",
-    ".ico",
-    ".iso",
-    ".img",
-    ".qcow2",
-    ".tar",
-)
+    ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico", ".iso", ".img", ".qcow2", ".tar",
+)  # fmt: skip
 
 
 def is_image_key(key: str) -> bool:
@@ -108,9 +98,11 @@ def is_image_key(key: str) -> bool:
 
 
 def _holds_images(key: str) -> bool:
-    """Whether a key is that of a list of images: `images`, `additionalImages`."""
-    words = [word.lower() for word in _WORDS.findall(key)]
-    return bool(words) and words[-1] in {"image", "images"}
+    return _last_word(key) in {"image", "images"}
+
+
+def _last_word(key: str) -> str:
+    return next(reversed(_WORDS.findall(key)), "").lower()
 
 
 def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] | None:
@@ -148,15 +140,12 @@ def likeness(value: str, key: str = "", *, above: str = "") -> tuple[int, str] |
 
 
 def _is_below_image(key: str, above: str) -> bool:
-    """Whether the keys above a value are those of an image."""
     if is_image_key(key) or _holds_images(key):
         return True
-    words = [word.lower() for word in _WORDS.findall(key)]
-    return _holds_images(above) and (not is_image_key(above) or bool({*words[-1:]} & _WHOLE))
+    return _holds_images(above) and (not is_image_key(above) or _last_word(key) in _WHOLE)
 
 
 def _is_plain_image(words: str, tag: str) -> bool:
-    """Whether a reference looks like an image regardless of its key."""
     name = words.removesuffix(f":{tag}")
     host, slash, _ = name.partition("/")
     if slash and ("." in host or ":" in host or host == "localhost"):
@@ -205,7 +194,7 @@ def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Pass
     for node, keys, where in nodes(document, path):
         if not isinstance(node, Mapping) or {key.lower() for key in keys} & _SOURCES:
             continue
-        tag = next((key for key, _ in node.items() if _is_tag_key(key)), None)
+        tag = next((key for key, _ in node.items() if _last_word(key) == "tag"), None)
         held = node.get(tag) if tag is not None else None
         if tag is None or not isinstance(held, YamlScalar) or not held.is_text or "@" in held.value:
             continue
@@ -219,26 +208,16 @@ def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Pass
             ):
                 continue
             words = f"{name.value}:{held.value}"
-            if _names_image(key) and likeness(words, "image") is not None:
+            if _last_word(key) in _NAMING and likeness(words, "image") is not None:
                 is_sure = is_image_key(key) or _holds_images(keys[-1] if keys else "")
                 if "/" in name.value or is_sure:
                     yield unknown(held.start, words, join(where, tag))
-                    yield Passed(name.start, "its tag has a key of its own")
+                    yield Passed(name.start, "its tag has a separate key")
                     break
 
 
 def _touches(scalar: YamlScalar, marked: set[int]) -> bool:
     return any(place in marked for place in range(scalar.start, scalar.end + 1))
-
-
-def _is_tag_key(key: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(key)]
-    return bool(words) and words[-1] == "tag"
-
-
-def _names_image(key: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(key)]
-    return bool(words) and words[-1] in _NAMING
 
 
 def is_bare_image(scalar: YamlScalar) -> bool:
@@ -276,11 +255,7 @@ def values(document: Node, path: str = "") -> Iterator[tuple[YamlScalar, tuple[s
 
 
 def nodes(document: Node, path: str = "") -> Iterator[tuple[Node, tuple[str, ...], str]]:
-    """Yield every value with the keys above it and its path, each once.
-
-    In `{name: IMAGE, value: x}`, the notation of parameters and variables, the name counts as key.
-    Merged content is yielded where it is defined.
-    """
+    """Yield each value once, with its path and the keys above it, of parameters also the name."""
     waiting: list[tuple[Node, tuple[str, ...], str]] = [(document, (), path)]
     seen: set[int] = set()
     while waiting:

@@ -31,9 +31,8 @@ class Branch(NamedTuple):
 class Family(NamedTuple):
     """The rules of one architecture; the fields are explained at the top of `platforms.yaml`.
 
-    Attributes:
-        lowest: the lowest level v<number>; None if levels are not numbered.
-        limit: the highest number of a level.
+    `lowest`: the lowest level v<number>; None if levels are not numbered. `limit`: the highest
+    number of a level.
     """
 
     name: str
@@ -59,13 +58,7 @@ class WindowsRelease(NamedTuple):
 
 
 class WindowsFacts(NamedTuple):
-    """The known Windows builds, and which run on which.
-
-    Attributes:
-        version: the part before the build, as in `10.0`.
-        stable_abi_from: the first build whose hosts run more than their own build; 0 = unset.
-        long_term: builds of long-term releases, ascending.
-    """
+    """The known Windows builds, and which run on which; 0 for an unset build."""
 
     version: str = ""
     stable_abi_from: int = 0

@@ -14,7 +14,7 @@ from resolver.errors import InvalidPlatform
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.platforms.fact_types import Facts, WindowsFacts
+    from resolver.core.platforms.fact_types import Facts
 
 
 _DIGITS = frozenset("0123456789")
@@ -56,6 +56,7 @@ class PlatformTable:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
+        self.windows = facts.windows
         self.assumed_system = facts.assumed_system
         self.systems = frozenset(facts.systems)
         self.architectures = frozenset(facts.architectures)
@@ -73,11 +74,6 @@ class PlatformTable:
             for release in facts.windows.releases
             for name in release.names
         }
-
-    @property
-    def windows(self) -> WindowsFacts:
-        """The known Windows builds, and which run on which."""
-        return self.facts.windows
 
     def system(self, name: str) -> str:
         """Normalise an operating system; "" is the default one."""
@@ -103,12 +99,7 @@ class PlatformTable:
         return self._families.get(architecture) or Family(architecture)
 
     def acceptable(self, want: Platform) -> tuple[tuple[Platform, Grade], ...]:
-        """List the platforms that satisfy `want`, normalised, best first.
-
-        See docs/platform-matching.md, "Acceptable platforms".
-
-        All have the operating system, version and features of `want`, which comes first.
-        """
+        """List the platforms that satisfy `want`, normalised, itself first and then the best."""
         normal = want.normalized(self)
         return tuple(
             (dataclasses.replace(normal, architecture=architecture, variant=variant), grade)
@@ -249,10 +240,7 @@ _ESCAPED = (("%", "%25"), ("+", "%2B"), ("(", "%28"), (")", "%29"), ("/", "%2F")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """A platform as written; an empty field is unset.
-
-    Only `normalized` changes the spelling.
-    """
+    """A platform as written; an empty field is unset. Only `normalized` changes the spelling."""
 
     os: str = ""
     architecture: str = ""
@@ -284,7 +272,6 @@ class Platform:
 
         Source: containerd/platforms v1.0.0-rc.5, `Parse`; docs/platform-matching.md, "Version
         suffix", for the deviation.
-
         """
         if len(text) > _LONGEST:
             raise InvalidPlatform(text, f"it is longer than {_LONGEST} characters")
@@ -391,7 +378,7 @@ def _complete(text: str, written: Platform, host: Platform, table: PlatformTable
         )
     architecture, variant = table.chip(text, "")
     if architecture not in table.architectures:
-        raise InvalidPlatform(text, "no operating system or architecture of this name is known")
+        raise InvalidPlatform(text, "unknown operating system or architecture")
     return Platform(table.system(host.os), architecture, _omit_default(architecture, variant))
 
 
@@ -437,11 +424,7 @@ def _percent(text: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
-    """Decode a percent-encoded name, in which plain characters must not be encoded.
-
-    So every name has one spelling, and plain names mean the same to containerd, which knows no
-    escapes here.
-    """
+    """Decode a percent-encoded name, in which plain characters must not be encoded."""
     name = _unescape(text, part)
     if _percent(name, plain).upper() != part.upper():
         raise InvalidPlatform(text, f"`{part}` escapes a character that is written plainly")
@@ -449,7 +432,6 @@ def _unescape_name(text: str, part: str, plain: re.Pattern[str]) -> str:
 
 
 def _unescape(text: str, part: str) -> str:
-    """Decode percent-encoding; `text` is the whole platform, for the message."""
     if "%" not in part:
         return part
     escapes = _ESCAPE.findall(part)
@@ -460,3 +442,88 @@ def _unescape(text: str, part: str) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidPlatform(text, f"`{part}` is not UTF-8 once decoded") from error
+
+
+_TRAILING = "0123456789"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostMachine:
+    """What a machine reports about itself.
+
+    Attributes:
+        machine: `platform.machine()`, the machine field of uname on Unix.
+        cpuinfo: the text of /proc/cpuinfo; empty without one.
+        windows_version: major, minor and build; None on other systems.
+        rosetta: whether macOS translates this process for an Apple processor.
+    """
+
+    machine: str
+    sys_platform: str
+    cpuinfo: str = ""
+    byteorder: str = "little"
+    windows_version: tuple[int, int, int] | None = None
+    is_64bit: bool = True
+    rosetta: bool = False
+
+
+def host_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
+    """Return a machine's platform at its baseline level.
+
+    Source: docs/platform-matching.md, "Host detection"; containerd/platforms v1.0.0-rc.5,
+    `defaults_*.go`, `cpuinfo_linux.go`.
+    """
+    hosts = table.facts.hosts
+    system = dict(hosts.systems).get(machine.sys_platform.rstrip(_TRAILING))
+    if system is None:
+        whole = dict(hosts.systems).get(machine.sys_platform)
+        system = whole or table.system(machine.sys_platform.rstrip(_TRAILING))
+    word = "arm64" if machine.rosetta and system == "darwin" else lower(machine.machine)
+    architecture, _, variant = dict(hosts.machines).get(word, word).partition("/")
+    if machine.byteorder == "little":
+        architecture = dict(hosts.little_endian).get(architecture, architecture)
+    if system == "linux" and not machine.is_64bit:
+        narrow = dict(hosts.narrow).get(architecture)
+        if narrow is not None:
+            architecture, _, variant = narrow.partition("/")
+    if system in {"linux", "android"} and architecture in {"arm", "arm64"}:
+        variant = _arm_variant(machine, architecture, table) or variant
+    version = ""
+    if system == "windows" and machine.windows_version is not None:
+        version = ".".join(str(part) for part in machine.windows_version)
+    return Platform(system, architecture, variant, version)
+
+
+def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
+    """Return a machine's platform with the amd64 level that its processor has."""
+    host = host_of(machine, table)
+    if host.architecture != "amd64":
+        return host
+    flags = set(_cpuinfo(machine.cpuinfo, "flags").split())
+    level = ""
+    for name, needed in table.facts.hosts.amd64_levels:
+        if not flags.issuperset(needed):
+            break
+        level = name
+    return replace(host, variant=level)
+
+
+def _arm_variant(machine: HostMachine, architecture: str, table: PlatformTable) -> str:
+    """Read the variant of an ARM processor; empty if /proc/cpuinfo has none."""
+    hosts = table.facts.hosts
+    cpu = lower(_cpuinfo(machine.cpuinfo, "cpu architecture"))
+    variant = dict(hosts.arm_cpus).get(cpu, "")
+    if architecture == "arm" and cpu == "7":
+        model = lower(_cpuinfo(machine.cpuinfo, "model name"))
+        known = (name for start, name in hosts.arm_models if model.startswith(start))
+        variant = next(known, variant)
+    return variant
+
+
+def _cpuinfo(text: str, key: str) -> str:
+    """Return the first value of a key in /proc/cpuinfo; all processors have the same."""
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and lower(name.strip()) == key:
+            return value.strip()
+    return ""

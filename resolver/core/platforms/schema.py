@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.parse.document import FieldReader
-from resolver.core.parse.yaml_tree import Mapping, YamlScalar
+from resolver.core.parse.yaml_tree import YamlScalar
 from resolver.core.platforms.fact_types import (
     Branch,
     Facts,
@@ -43,51 +43,38 @@ _OPTIONAL = re.compile(r"[a-z0-9_.-]{0,64}", re.ASCII)
 _TEXT = re.compile(r"[ -~]{1,300}", re.ASCII)
 _CHIP = re.compile(r"[a-z0-9_.-]{1,64}(?:/[a-z0-9_.-]{1,64})?", re.ASCII)
 _PLATFORM = re.compile(
-    r"([a-z0-9_-]{1,64})/([a-z0-9_.-]{1,64})(?:/([a-z0-9_.-]{1,64}))?(?::([0-9.]{1,64}))?",
-    re.ASCII,
+    r"([a-z0-9_-]{1,64})/([a-z0-9_.-]{1,64})(?:/([a-z0-9_.-]{1,64}))?(?::([0-9.]{1,64}))?", re.ASCII
 )
 _GRADE = re.compile(r"fallback|abi")
 _UNLISTED = re.compile(r"plain|itself")
 
 
 def read_facts(root: FieldReader, *, sourced: bool) -> Facts:
-    """Read a platform document; whatever it leaves out is empty.
-
-    Args:
-        root: the top of the document.
-        sourced: whether every group must say where it is from.
-
-    Raises:
-        BadFile: a field is unknown, missing or of another shape.
-
-    """
-    groups = _fields(
+    """Read a platform document; whatever it leaves out is empty."""
+    top = _Fields(
         root,
         "schema", "operating_systems", "architectures", "families", "windows", "hosts", "runners",
         "paths",
     )  # fmt: skip
-    if "schema" not in groups or _written(groups.pop("schema")) != SCHEMA:
+    if _written(top["schema"]) != SCHEMA:
         root.fail(f"`schema: {SCHEMA}` is expected")
-
-    def group(name: str) -> FieldReader:
-        return groups.get(name, FieldReader(root.place, name, Mapping(0, ())))
-
     if sourced:
-        for name, node in groups.items():
-            for part in _mapping(node).values() if name == "families" else (node,):
-                _check_source(part)
-    systems = _fields(group("operating_systems"), "source", "assumed", "known", "aliases")
-    chips = _fields(group("architectures"), "source", "known")
+        for name, node in top.given.items():
+            if name != "schema":
+                for part in _mapping(node).values() if name == "families" else (node,):
+                    _check_source(part)
+    systems = _Fields(top["operating_systems"], "source", "assumed", "known", "aliases")
+    paths = _Fields(top["paths"], "source", "names", "loaders", "libraries")
     return Facts(
-        assumed_system=_word(systems["assumed"]) if "assumed" in systems else "",
-        systems=_names(systems, "known"),
-        system_aliases=_pairs(systems, "aliases"),
-        architectures=_names(chips, "known"),
-        families=tuple(_family(name, node) for name, node in _mapping(group("families")).items()),
-        windows=_windows(group("windows")),
-        hosts=_hosts(group("hosts")),
-        runners=_runners(group("runners")),
-        paths=_paths(group("paths")),
+        assumed_system=systems.text("assumed"),
+        systems=systems.words("known"),
+        system_aliases=systems.pairs("aliases"),
+        architectures=_Fields(top["architectures"], "source", "known").words("known"),
+        families=tuple(_family(name, node) for name, node in _mapping(top["families"]).items()),
+        windows=_windows(top["windows"]),
+        hosts=_hosts(top["hosts"]),
+        runners=_runners(top["runners"]),
+        paths=PathFacts(*(_named_words(paths[key]) for key in ("names", "loaders", "libraries"))),
     )
 
 
@@ -102,108 +89,108 @@ def _check_source(node: FieldReader) -> None:
         _word(source, _TEXT)
 
 
-def _names(fields: dict[str, FieldReader], key: str) -> tuple[str, ...]:
-    return _word_list(fields[key]) if key in fields else ()
+class _Fields:
+    """A mapping whose names are fixed; a field that is not given reads as empty."""
 
+    def __init__(self, node: FieldReader, *known: str) -> None:
+        self._node = node
+        self.given = _mapping(node)
+        for key, member in self.given.items():
+            if key not in known:
+                member.fail(f"unknown field; known fields are {', '.join(known)}")
 
-def _pairs(
-    fields: dict[str, FieldReader],
-    key: str,
-    keys: re.Pattern[str] = NAME,
-    values: re.Pattern[str] = NAME,
-) -> Pairs:
-    return _word_pairs(fields[key], keys, values) if key in fields else ()
+    def __getitem__(self, key: str) -> FieldReader:
+        empty = YamlScalar(0, 0, "")
+        return self.given.get(key) or FieldReader(self._node.place, key, empty)
 
+    def required(self, key: str) -> FieldReader:
+        return self.given.get(key) or self._node.fail(f"it has no `{key}`")
 
-def _text(
-    fields: dict[str, FieldReader], key: str, default: str = "", pattern: re.Pattern[str] = NAME
-) -> str:
-    return _word(fields[key], pattern) if key in fields else default
+    def words(self, key: str) -> tuple[str, ...]:
+        return _word_list(self[key])
 
+    def pairs(
+        self, key: str, keys: re.Pattern[str] = NAME, values: re.Pattern[str] = NAME
+    ) -> Pairs:
+        inner = _mapping(self[key])
+        for name, member in inner.items():
+            if not keys.fullmatch(name):
+                member.fail(f"a name of the form `{keys.pattern}` is expected")
+        return tuple((name, _word(member, values)) for name, member in inner.items())
 
-def _required(node: FieldReader, fields: dict[str, FieldReader], key: str) -> FieldReader:
-    return fields[key] if key in fields else node.fail(f"it has no `{key}`")
+    def text(self, key: str, default: str = "", pattern: re.Pattern[str] = NAME) -> str:
+        return _word(self[key], pattern) if key in self.given else default
+
+    def number(self, key: str, default: int) -> int:
+        return _number(self[key]) if key in self.given else default
 
 
 def _family(name: str, node: FieldReader) -> Family:
     if not NAME.fullmatch(name):
         node.fail(f"a name of the form `{NAME.pattern}` is expected")
-    fields = _fields(
+    fields = _Fields(
         node,
         "source", "aliases", "forced", "spellings", "assumed", "baseline", "variants", "branches",
         "numbered", "unlisted", "falls_back_to",
     )  # fmt: skip
-    numbered = _fields(fields["numbered"], "lowest", "limit") if "numbered" in fields else {}
-    lowest = None
-    if "numbered" in fields:
-        lowest = _number(_required(fields["numbered"], numbered, "lowest"))
-    branches = _items(fields["branches"]) if "branches" in fields else ()
-    fallbacks = _items(fields["falls_back_to"]) if "falls_back_to" in fields else ()
+    numbered = _Fields(fields["numbered"], "lowest", "limit")
     return Family(
         name=name,
-        aliases=_names(fields, "aliases"),
-        forced=_pairs(fields, "forced", values=_OPTIONAL),
-        spellings=_pairs(fields, "spellings", _OPTIONAL, _OPTIONAL),
-        assumed=_text(fields, "assumed"),
-        baseline=_text(fields, "baseline"),
-        variants=_names(fields, "variants"),
-        branches=tuple(_branch(branch) for branch in branches),
-        lowest=lowest,
-        limit=_number(numbered["limit"]) if "limit" in numbered else Family(name).limit,
-        unlisted=_text(fields, "unlisted", "plain", _UNLISTED),
-        falls_back_to=tuple(_fallback(fallback) for fallback in fallbacks),
+        aliases=fields.words("aliases"),
+        forced=fields.pairs("forced", values=_OPTIONAL),
+        spellings=fields.pairs("spellings", _OPTIONAL, _OPTIONAL),
+        assumed=fields.text("assumed"),
+        baseline=fields.text("baseline"),
+        variants=fields.words("variants"),
+        branches=tuple(map(_branch, _items(fields["branches"]))),
+        lowest=_number(numbered.required("lowest")) if "numbered" in fields.given else None,
+        limit=numbered.number("limit", Family(name).limit),
+        unlisted=fields.text("unlisted", "plain", _UNLISTED),
+        falls_back_to=tuple(map(_fallback, _items(fields["falls_back_to"]))),
     )
 
 
 def _branch(node: FieldReader) -> Branch:
-    fields = _fields(node, "variants", "joins")
-    return Branch(_word_list(_required(node, fields, "variants")), _pairs(fields, "joins"))
+    fields = _Fields(node, "variants", "joins")
+    return Branch(_word_list(fields.required("variants")), fields.pairs("joins"))
 
 
 def _fallback(node: FieldReader) -> Fallback:
-    fields = _fields(node, "architecture", "variant", "grade")
-    return Fallback(
-        _word(_required(node, fields, "architecture")),
-        _text(fields, "variant"),
-        _word(_required(node, fields, "grade"), _GRADE),
-    )
+    fields = _Fields(node, "architecture", "variant", "grade")
+    architecture = _word(fields.required("architecture"))
+    return Fallback(architecture, fields.text("variant"), _word(fields.required("grade"), _GRADE))
 
 
 def _windows(node: FieldReader) -> WindowsFacts:
-    fields = _fields(node, "source", "version", "stable_abi_from", "long_term", "releases")
-    long_term = _items(fields["long_term"]) if "long_term" in fields else ()
-    releases = _items(fields["releases"]) if "releases" in fields else ()
+    fields = _Fields(node, "source", "version", "stable_abi_from", "long_term", "releases")
     return WindowsFacts(
-        version=_text(fields, "version"),
-        stable_abi_from=_number(fields["stable_abi_from"]) if "stable_abi_from" in fields else 0,
-        long_term=tuple(_number(build) for build in long_term),
-        releases=tuple(_release(release) for release in releases),
+        version=fields.text("version"),
+        stable_abi_from=fields.number("stable_abi_from", 0),
+        long_term=tuple(map(_number, _items(fields["long_term"]))),
+        releases=tuple(map(_release, _items(fields["releases"]))),
     )
 
 
 def _release(node: FieldReader) -> WindowsRelease:
-    fields = _fields(node, "build", "release", "names")
-    return WindowsRelease(
-        _number(_required(node, fields, "build")),
-        _text(fields, "release", pattern=_TEXT),
-        _names(fields, "names"),
-    )
+    fields = _Fields(node, "build", "release", "names")
+    build = _number(fields.required("build"))
+    return WindowsRelease(build, fields.text("release", pattern=_TEXT), fields.words("names"))
 
 
 def _hosts(node: FieldReader) -> HostFacts:
-    fields = _fields(
+    fields = _Fields(
         node,
         "source", "systems", "machines", "little_endian", "narrow", "arm_cpus", "arm_models",
         "amd64_levels",
     )  # fmt: skip
-    levels = _mapping(fields["amd64_levels"]) if "amd64_levels" in fields else {}
+    levels = _mapping(fields["amd64_levels"])
     return HostFacts(
-        systems=_pairs(fields, "systems"),
-        machines=_pairs(fields, "machines", values=_CHIP),
-        little_endian=_pairs(fields, "little_endian"),
-        narrow=_pairs(fields, "narrow", values=_CHIP),
-        arm_cpus=_pairs(fields, "arm_cpus", _WORD),
-        arm_models=_pairs(fields, "arm_models", _WORD),
+        systems=fields.pairs("systems"),
+        machines=fields.pairs("machines", values=_CHIP),
+        little_endian=fields.pairs("little_endian"),
+        narrow=fields.pairs("narrow", values=_CHIP),
+        arm_cpus=fields.pairs("arm_cpus", _WORD),
+        arm_models=fields.pairs("arm_models", _WORD),
         amd64_levels=tuple((level, _word_list(flags)) for level, flags in levels.items()),
     )
 
@@ -216,46 +203,29 @@ def _runners(node: FieldReader) -> tuple[Runner, ...]:
 
 
 def _runner(provider: str, node: FieldReader) -> Runner:
-    fields = _fields(node, "platform", "label")
-    where = _required(node, fields, "platform")
+    fields = _Fields(node, "platform", "label")
+    where = fields.required("platform")
     matched = _PLATFORM.fullmatch(_word(where, _PLATFORM))
     if matched is None:  # pragma: no cover - `text` has just said that it does
         where.fail("a platform is expected")
-    label = _word(_required(node, fields, "label"), _TEXT)
-    return Runner(provider, label, *matched.groups(default=""))
+    return Runner(provider, _word(fields.required("label"), _TEXT), *matched.groups(default=""))
 
 
-def _paths(node: FieldReader) -> PathFacts:
-    fields = _fields(node, "source", "names", "loaders", "libraries")
-
-    def words(key: str) -> Words:
-        inner = _mapping(fields[key]) if key in fields else {}
-        for name, part in inner.items():
-            if not NAME.fullmatch(name):
-                part.fail(f"a name of the form `{NAME.pattern}` is expected")
-        return tuple((name, _word_list(part)) for name, part in inner.items())
-
-    return PathFacts(words("names"), words("loaders"), words("libraries"))
+def _named_words(node: FieldReader) -> Words:
+    inner = _mapping(node)
+    for name, part in inner.items():
+        if not NAME.fullmatch(name):
+            part.fail(f"a name of the form `{NAME.pattern}` is expected")
+    return tuple((name, _word_list(part)) for name, part in inner.items())
 
 
 def _mapping(node: FieldReader) -> dict[str, FieldReader]:
-    """Read names and their values; nothing at all is an empty mapping."""
     if _written(node) == "":
         return {}
     return node.members() if node.is_mapping else node.fail("a mapping is expected")
 
 
-def _fields(node: FieldReader, *known: str) -> dict[str, FieldReader]:
-    """Read a mapping whose names are fixed."""
-    inner = _mapping(node)
-    for key, member in inner.items():
-        if key not in known:
-            member.fail(f"this field is not known; there are {', '.join(known)}")
-    return inner
-
-
 def _items(node: FieldReader) -> Iterator[FieldReader]:
-    """Read a list; nothing at all is an empty list."""
     if _written(node) != "":
         yield from node.items() if node.is_list else node.fail("a list is expected")
 
@@ -266,7 +236,6 @@ def _written(node: FieldReader) -> str | None:
 
 
 def _word(node: FieldReader, pattern: re.Pattern[str] = NAME) -> str:
-    """Read a scalar of one form, as it is written."""
     text = _written(node)
     if text is None or not pattern.fullmatch(text):
         node.fail(f"text of the form `{pattern.pattern}` is expected")
@@ -281,14 +250,6 @@ def _word_list(node: FieldReader, pattern: re.Pattern[str] = NAME) -> tuple[str,
     return tuple(_word(item, pattern) for item in _items(node))
 
 
-def _word_pairs(node: FieldReader, keys: re.Pattern[str], values: re.Pattern[str]) -> Pairs:
-    inner = _mapping(node)
-    for key, member in inner.items():
-        if not keys.fullmatch(key):
-            member.fail(f"a name of the form `{keys.pattern}` is expected")
-    return tuple((key, _word(member, values)) for key, member in inner.items())
-
-
 Value = TypeVar("Value")
 
 #: The most levels of one architecture. Source: docs/platform-matching.md, "Bounded levels".
@@ -297,16 +258,7 @@ _ALREADY = "this contradicts a known fact; facts can be added, not changed"
 
 
 def merged(base: Facts, extra: Facts, place: str) -> Facts:
-    """Add a user's facts to the built-in ones, and check the result.
-
-    Args:
-        base: the built-in facts.
-        extra: the user's facts.
-        place: the user's file, for messages.
-
-    Raises:
-        InvalidConfiguration: they contradict each other, or are inconsistent together.
-    """
+    """Add a user's facts to the built-in ones, and check the result; `place` is the user's file."""
     together = Facts(
         assumed_system=_once(
             base.assumed_system, extra.assumed_system, "", place, "operating_systems.assumed"
@@ -332,11 +284,7 @@ def merged(base: Facts, extra: Facts, place: str) -> Facts:
 
 
 def check(facts: Facts, place: str) -> None:
-    """Refuse inconsistent facts, such as a cycle of fallbacks.
-
-    Raises:
-        InvalidConfiguration: with the first problem.
-    """
+    """Refuse inconsistent facts, such as a cycle of fallbacks."""
     for path, reason in problems(facts):
         raise InvalidConfiguration(place, path, reason)
 
@@ -393,7 +341,9 @@ def _number_problems(family: Family) -> Iterator[tuple[str, str]]:
 
 
 def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str]]:
-    aliases = {alias for family in facts.families for alias in _aliases(family)}
+    aliases = {
+        alias for family in facts.families for alias in (*family.aliases, *dict(family.forced))
+    }
     targets = {
         family.name: [fallback.architecture for fallback in family.falls_back_to]
         for family in facts.families
@@ -401,7 +351,7 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
     for name, direct in targets.items():
         path = f"families.{name}.falls_back_to"
         if not taken.issuperset(direct) or not aliases.isdisjoint(direct):
-            yield path, "it leads to an architecture that is not known by this name"
+            yield path, "it leads to an unknown architecture"
         seen: set[str] = set()
         ahead = list(direct)
         while ahead:
@@ -413,10 +363,6 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
             if target not in seen:
                 seen.add(target)
                 ahead += targets.get(target, [])
-
-
-def _aliases(family: Family) -> tuple[str, ...]:
-    return (*family.aliases, *dict(family.forced))
 
 
 def _windows_problems(windows: WindowsFacts) -> Iterator[tuple[str, str]]:
@@ -518,7 +464,6 @@ def _joined(old: Pairs, new: Pairs, place: str, path: str) -> Pairs:
 
 
 def _words(base: Words, extra: Words) -> Words:
-    """Merge the words of each architecture."""
     together = dict(base)
     for name, words in extra:
         together[name] = _union(together.get(name, ()), words)

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.platforms import windows
-from resolver.core.platforms.platform import (
-    BUILTIN,
-    UNKNOWN,
-    Grade,
-    Platform,
-    PlatformTable,
-    brief,
-)
+from resolver.core.platforms.platform import BUILTIN, UNKNOWN, Grade, Platform, PlatformTable, brief
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -53,7 +46,11 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
 
 
 class Reasons:
-    """Explain why an entry satisfies none of some requests; caches what each request runs."""
+    """Explain why an entry satisfies none of some normalised requests.
+
+    `exact` refuses lower levels and other architectures, `exact_version` (if None, as `exact`)
+    other versions outside Windows.
+    """
 
     def __init__(
         self,
@@ -63,14 +60,6 @@ class Reasons:
         exact: bool,
         exact_version: bool | None = None,
     ) -> None:
-        """Prepare the requests.
-
-        Args:
-            wants: normalised, in order.
-            table: the platform facts.
-            exact: refuse lower levels and other architectures.
-            exact_version: refuse other versions outside Windows; None: as `exact`.
-        """
         self._table = table
         self._exact = exact
         self._exact_version = exact if exact_version is None else exact_version
@@ -79,10 +68,7 @@ class Reasons:
         ]
 
     def mismatch(self, entry: Platform) -> str:
-        """Return why an entry does not match; empty if it does.
-
-        Of several requests, explain the one where the comparison came furthest.
-        """
+        """Return why an entry does not match; of several requests, the one that came furthest."""
         if not self._wants:
             return "no platform is requested"
         system = self._table.system(entry.os)
@@ -95,7 +81,8 @@ class Reasons:
     ) -> tuple[int, str]:
         """Return how many steps of the comparison passed, and the reason of the failure, if any."""
         if system != want.os:
-            return 0, _other_system(system)
+            attests = "names no platform (`unknown`), as attestations do"
+            return 0, attests if system == UNKNOWN else "other operating system"
         if not any(other[0] == chip[0] for other in runs):
             return 1, "other architecture"
         reason = "" if chip == runs[0] else self._level_reason(chip, runs)
@@ -110,7 +97,6 @@ class Reasons:
         return 5, ""
 
     def _level_reason(self, chip: Chip, runs: tuple[Chip, ...]) -> str:
-        """Compare with the highest level of the same architecture that the request runs."""
         label = self._table.label
         wanted = runs[0]
         if chip in runs:
@@ -139,24 +125,13 @@ def _chip(platform: Platform) -> Chip:
     return platform.architecture or UNKNOWN, platform.variant
 
 
-def _other_system(system: str) -> str:
-    if system == "unknown":
-        return "names no platform (`unknown`), as attestations do"
-    return "other operating system"
-
-
 #: Similar entries that an error names.
 NEAREST = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An entry that was not chosen.
-
-    Attributes:
-        platform: as written; None if the entry has none.
-        reason: text for people.
-    """
+    """An entry that was not chosen, as written, and the reason for people."""
 
     index: int
     platform: Platform | None
@@ -169,7 +144,6 @@ class Selection:
 
     Attributes:
         index: of the chosen entry; None if nothing matches, and then `platform` and `grade` too.
-        platform: as written in the entry.
         ranking: indexes of all matching entries, best first.
         grades: of `ranking`, in its order.
         rejected: every entry but the chosen one, in index order.
@@ -263,11 +237,7 @@ def nearest(
     local: bool = False,
     table: PlatformTable = BUILTIN,
 ) -> list[tuple[int, str]]:
-    """List the positions of similar entries that do not match, each with the reason.
-
-    These are entries of the same system and architecture or, without any, of the same
-    architecture: at most five, in index order, the first of equal ones.
-    """
+    """List at most five similar entries that do not match, by position, each with the reason."""
     wants = (want,) if isinstance(want, Platform) else tuple(want)
     systems = {request.normalized(table).os for request in wants}
     chips = {table.chip(request.architecture or UNKNOWN, request.variant) for request in wants}
@@ -288,10 +258,7 @@ def nearest(
 
 
 class _Requests:
-    """Every acceptable platform, by system, architecture and variant, with a cache of reasons.
-
-    The cache keeps an index of 20,000 entries fast: its platforms repeat.
-    """
+    """Every acceptable platform, by system, architecture and variant, with a cache of reasons."""
 
     def __init__(
         self,
@@ -326,7 +293,6 @@ class _Requests:
                 rank += 1
 
     def match(self, index: int, entry: Platform) -> _Match | None:
-        """Return the best request that an entry satisfies, as a match."""
         system, architecture, variant = self._key(entry)
         for request in self._requests.get((system, architecture, variant), ()):
             if missing_features(entry, request.normal, system):
@@ -337,7 +303,6 @@ class _Requests:
         return None
 
     def reason(self, entry: Platform) -> str:
-        """Return why an entry satisfies no request."""
         known = self._reasons.get(entry)
         if known is None:
             known = self._reasons[entry] = self._explain.mismatch(entry)

@@ -18,11 +18,7 @@ Version = tuple[int, int, int]
 
 
 def read_version(text: str) -> Version | None:
-    """Parse `major.minor.build[.more]`; None if it cannot be compared.
-
-    An all-zero version counts as none, as in containerd (docs/platform-matching.md, "Windows build
-    rule").
-    """
+    """Parse `major.minor.build[.more]`; None if it cannot be compared, or is all zeros."""
     parts = text.split(".", 3)
     if len(parts) < len(_LIMITS):
         return None
@@ -42,13 +38,7 @@ def floor(build: int, facts: WindowsFacts) -> int:
 
 
 def mismatch(host: str, image: str, facts: WindowsFacts) -> str:
-    """Return why an image does not run on a host; empty if it does.
-
-    Args:
-        host: the requested `os.version`; if unset or malformed, every image runs.
-        image: the offered one; if unset, it runs anywhere. Revisions are ignored.
-        facts: which builds run which.
-    """
+    """Return why an image does not run on a host; empty if it does, or a version is unset."""
     wanted = read_version(host)
     if wanted is None or not image:
         return ""

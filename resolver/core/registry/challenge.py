@@ -30,12 +30,7 @@ _SEPARATORS = re.compile(r"[ \t,]*+")
 
 
 class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no slots beside it
-    """One scheme and its parameters, equal to a tuple of the two.
-
-    Attributes:
-        token68: the credentials of some schemes instead of parameters; None if absent.
-        repeated: names of duplicate parameters.
-    """
+    """One scheme and its parameters, equal to a tuple of the two; `repeated` names duplicates."""
 
     token68: str | None
     repeated: set[str]
@@ -64,12 +59,8 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
     A malformed line is read up to the error (docs/wire-protocol.md, "Challenges").
     Grammar: RFC 9110, 11.6.1.
 
-    Args:
-        values: one text per header line. Do not join them: an error in one would hide the next.
-        who: the sender, for messages.
-
-    Raises:
-        UnsupportedChallenge: there is no challenge, or there are too many.
+    Do not join the lines: an error in one would hide the next. Raises `UnsupportedChallenge` for
+    no challenge, or too many.
     """
     lines = (values,) if isinstance(values, str) else tuple(values)
     if sum(map(len, lines)) > MAX_HEADER:
@@ -91,11 +82,7 @@ def parse_challenge(values: Iterable[str], who: str = "the registry") -> list[Ch
 
 
 def choose_challenge(challenges: Sequence[Challenge], who: str = "the registry") -> Challenge:
-    """Return the challenge to answer: the first usable Bearer, else the first Basic.
-
-    Raises:
-        UnsupportedChallenge: there is neither; the message lists the schemes.
-    """
+    """Return the first usable Bearer, else the first Basic, or raise `UnsupportedChallenge`."""
     for challenge in challenges:
         if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
             return challenge

@@ -28,10 +28,7 @@ OF_DIGEST = frozenset({Ability.PULL, Ability.REFERRERS})
 
 
 class Pulls(Enum):
-    """The references that an endpoint is used for.
-
-    Source: containers-registries.conf(5), `pull-from-mirror`.
-    """
+    """The references of an endpoint. Source: containers-registries.conf(5), `pull-from-mirror`."""
 
     ALL = "all"
     BY_DIGEST = "digest-only"
@@ -52,14 +49,9 @@ class HostSettings:
 
     Attributes:
         scheme: `https` or `http`; empty for the default (https, except on this machine).
-        skip_verify: do not verify certificates.
         plain_too: fall back to plain HTTP if the host does not support TLS.
-        ca: PEM files of additional certificate authorities.
-        clients: client certificates.
         headers: sent only to this host; values may be secrets.
         connect_timeout, read_timeout: in seconds; None for the defaults.
-        rate: most requests per second.
-        jobs: most concurrent requests.
     """
 
     scheme: str = ""
@@ -91,11 +83,8 @@ class Endpoint:
 
     Attributes:
         host: `host[:port]` of the API.
-        repository: its name on that host.
         credentials: the registry whose login is used; never that of another host.
         prefix: of every path, before the repository; begins with `/` unless it is empty.
-        abilities: what it is used for.
-        pulls: the references it is used for.
         namespace: value of `ns=`, which identifies the upstream to a mirror; empty for none.
         is_upstream: whether it is the registry itself, not a mirror.
     """
@@ -190,10 +179,7 @@ def matches_prefix(name: str, prefix: str) -> bool:
 
 
 def rewrite(name: str, prefix: str, location: str) -> str:
-    """Replace `prefix` by `location`; with a wildcard, replace the host.
-
-    Source: containers/image v5 pkg/sysregistriesv2, rewriteReference.
-    """
+    """Replace `prefix` by `location`, the host for a wildcard, as containers/image does."""
     if not location:
         return name
     if prefix.startswith("*."):

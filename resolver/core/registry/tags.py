@@ -87,7 +87,7 @@ _TOKEN = re.compile(
     r"|(?P<number>[0-9]+(?:\.[0-9]+)*)"
     # Words that contain digits.
     r"|(?P<word>k3s(?=[0-9])|rke2r(?=[0-9])|x86_64|i[36]86|amd64|arm64(?:v8)?|arm32v[567]|armv[5-8]"
-    r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))",
+    r"|aarch64|ppc64le|s390x|riscv64|mips64le|loong64|[A-Za-z]+))"
 )
 #: Go's pseudo-version of an untagged commit, which precedes the version.
 #: Source: https://go.dev/ref/mod#pseudo-versions.
@@ -184,12 +184,7 @@ def _moment(dated: re.Match[str]) -> Numbers:
 
 
 class _Reader:
-    """The parser of the text around the numbers of a version or date.
-
-    Args:
-        tag: the whole tag.
-        start, end: the span of the numbers.
-    """
+    """The parser of the text around the numbers of a version or date."""
 
     def __init__(self, tag: str, start: int, end: int) -> None:
         self._tag = tag
@@ -203,7 +198,6 @@ class _Reader:
         self._depth = 0
 
     def read(self, kind: int, numbers: Numbers) -> Age:
-        """Read the rest of the tag."""
         self._depth = len(numbers)
         name = self._name()
         if pseudo := _PSEUDO.match(self._tag, self._at):
@@ -323,10 +317,7 @@ def newest_first(tags: Iterable[str]) -> list[str]:
 
 
 def _key(tag: str) -> bytes:
-    """Return the sort key of a tag as bytes: a million tuples would take a gigabyte.
-
-    Numbers are encoded so that larger ones, and more of them, sort first.
-    """
+    """Return the sort key as bytes, since tuples of a million tags take a gigabyte."""
     age = age_of(tag)
     name = _words(age.name)
     return b"".join(
@@ -362,9 +353,6 @@ def chooser(
     A range ignores a name or flavour that is requested: with suffix `-alpine` or glob `*-alpine`,
     `1.27-alpine` counts as 1.27; with `app-*`, `app-1.27` does. A glob that also matches without
     the flavour (`1.*`) does not request it.
-
-    Raises:
-        Usage: a range or glob is malformed.
     """
     within = _range(semver) if semver is not None else None
     ends = re.compile(f"(?P<body>.+?){_glob(suffix, '--suffix')}") if suffix is not None else None
@@ -397,9 +385,6 @@ def in_range(text: str) -> Callable[[str], bool]:
     do not match, and a pre-release matches only a range that names one of the same version, as in
     Semantic Versioning.
 
-    Raises:
-        Usage: it is malformed.
-
     Source: https://github.com/npm/node-semver, "Ranges".
     """
     within = _range(text)
@@ -407,11 +392,10 @@ def in_range(text: str) -> Callable[[str], bool]:
 
 
 def _range(text: str) -> Callable[[Age], bool]:
-    """Parse a range into a predicate for versions."""
     from semantic_version import NpmSpec, Version  # noqa: PLC0415 - for this question alone
 
     if len(text) > _MAX_TYPED:
-        raise Usage(f"`--semver` takes at most {_MAX_TYPED} characters", "write it shorter")
+        raise Usage(f"`--semver` allows at most {_MAX_TYPED} characters", "write it shorter")
     try:
         spec = NpmSpec(_WRITTEN_STAGE.sub(r"-\1.\2", text))
     except ValueError as error:
@@ -457,7 +441,7 @@ _GLOB = re.compile(r"[A-Za-z0-9_.+~*?!\[\]-]+")
 def _glob(text: str, option: str) -> str:
     """Translate a glob to a regular expression; refuse one that cannot match a tag."""
     if len(text) > _MAX_TYPED:
-        raise Usage(f"`{option}` takes at most {_MAX_TYPED} characters", "write it shorter")
+        raise Usage(f"`{option}` allows at most {_MAX_TYPED} characters", "write it shorter")
     if not _GLOB.fullmatch(text):
         raise Usage(
             f"`{option} {text}` matches no tag",

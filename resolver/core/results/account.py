@@ -23,11 +23,8 @@ _YES = {"true": True, "1": True, "false": False, "0": False}
 class SearchHit:
     """One repository of a search result.
 
-    Attributes:
-        name: as in a reference, without the registry for Docker Hub.
-        description: by its owner.
-        stars: None if the registry has none.
-        is_official: whether it is a Docker Official Image; None on other registries.
+    `stars`: None if the registry has none. `is_official`: whether it is a Docker Official Image;
+    None on other registries.
     """
 
     name: str
@@ -40,9 +37,7 @@ class SearchHit:
 class Hits:
     """The result of a search, in the registry's order.
 
-    Attributes:
-        registry: the host searched.
-        by: `search` for the registry's own search, `catalog` if names were compared here.
+    `by`: `search` for the registry's own search, `catalog` if names were compared here.
     """
 
     term: str
@@ -64,12 +59,8 @@ class Repositories:
 class Quota:
     """The pull limit that a registry states.
 
-    Attributes:
-        registry: the host.
-        limit: pulls per window; None if not stated.
-        remaining: pulls left; None if not stated.
-        window: seconds; None if not stated.
-        source: the address or account id that pulls are counted for; empty if not stated.
+    `remaining`: pulls left; None if not stated. `window`: seconds; None if not stated. `source`:
+    the address or account id that pulls are counted for; empty if not stated.
     """
 
     registry: str
@@ -88,11 +79,7 @@ class SearchFilters:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> SearchFilters:
-        """Parse `stars=3` and `is-official=true`.
-
-        Raises:
-            Usage: it is neither.
-        """
+        """Parse `stars=3` and `is-official=true`."""
         stars, is_official = 0, None
         for text in texts:
             name, _, value = text.partition("=")
@@ -131,11 +118,8 @@ def read_limit(text: str) -> tuple[int | None, int | None]:
 class LoggedIn:
     """A stored login.
 
-    Attributes:
-        registry: the host.
-        username: the account.
-        place: the credential helper's program, or the path of the file.
-        verified: whether the registry accepted it; False if it requires no login.
+    `place`: the credential helper's program, or the path of the file. `verified`: whether the
+    registry accepted it; False if it requires no login.
     """
 
     registry: str
@@ -146,12 +130,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """A removed login.
-
-    Attributes:
-        registry: the host.
-        places: where it was stored; empty if there was none.
-    """
+    """A removed login, and where it was stored; no places if there was none."""
 
     registry: str
     places: tuple[str, ...]

@@ -15,9 +15,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from resolver.core.oci.attached import AttachedKind, LeftOut
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import AttachedKind, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
     from resolver.core.results.plan import ImageContent, Role

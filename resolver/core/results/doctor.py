@@ -22,9 +22,9 @@ class CheckupState(Enum):
 
 #: Groups of rows, in the order of output, and the meaning of an error in each.
 GROUPS = (
-    ("installation", "Python, or a package that is needed, is missing, too old or broken"),
+    ("installation", "Python or a required package is missing, too old or broken"),
     ("store", "the local store cannot be read or written"),
-    ("logins", "a file of logins cannot be used"),
+    ("logins", "a credentials file cannot be used"),
     ("registries", "the endpoint of a registry is unknown, or it does not respond"),
     ("network", "certificates, proxies or the clock make registries unreachable"),
     ("tools", "the tools that `export` uses cannot be checked"),
@@ -47,13 +47,8 @@ RULES = tuple(
 class CheckupRow:
     """One checked item.
 
-    Attributes:
-        group: of `GROUPS`: `store`.
-        name: of the item: `free space`.
-        state: an error breaks some command; a warning may; a note is informational.
-        found: a description; may contain remote text, which is escaped on output.
-        hint: what to do; empty if nothing.
-        facts: names and values for machines.
+    `state`: an error breaks some command; a warning may; a note is informational. `found`: a
+    description; may contain remote text, which is escaped on output.
     """
 
     group: str
@@ -66,11 +61,7 @@ class CheckupRow:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """The result of `doctor`, in the order of the checks.
-
-    Attributes:
-        version: of resolver.
-    """
+    """The result of `doctor`, in the order of the checks."""
 
     version: str
     rows: tuple[CheckupRow, ...]
@@ -103,11 +94,7 @@ class Checkup:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The environment of a command: which streams are terminals, and the CI system.
-
-    Attributes:
-        system: as detected by `--emit auto`; empty for none.
-    """
+    """The environment of a command: which streams are terminals, and the detected CI system."""
 
     stdin: bool = False
     stdout: bool = False

@@ -21,12 +21,7 @@ Observer = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Warned(Event):
-    """A warning that does not change the result.
-
-    Attributes:
-        code: stable, for machines.
-        message: one sentence; may contain remote text, which is escaped on output.
-    """
+    """A warning that does not change the result; the message may contain remote text."""
 
     code: str
     message: str

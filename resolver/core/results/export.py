@@ -9,8 +9,8 @@ from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.attached import Attached, LeftOut
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Attached, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
 
@@ -31,11 +31,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The destination of an export.
-
-    Attributes:
-        path: of the folder or file, `-` for an archive on standard output; empty for a tool.
-    """
+    """The destination of an export; `path` is empty for a tool and `-` for standard output."""
 
     kind: Kind
     path: str = ""
@@ -55,9 +51,6 @@ def parse_destination(text: str) -> Destination:
     `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` are also accepted; both archives have
     the same format. `-` is an archive on standard output. Write `./docker` for a folder with the
     name of a tool, and `./-` for one named `-`.
-
-    Raises:
-        Usage: it is none of these.
     """
     tool = _TOOLS.get(text)
     if tool is not None:
@@ -93,15 +86,11 @@ class ExportedImage:
     """One exported reference.
 
     Attributes:
-        reference: canonical text.
         name: the full name at the destination: `registry/repository:tag`, or `@digest` without a
             tag.
         short: the name in an OCI layout, as in `oci:DIR:SHORT`; empty if there is none.
         root: its index or manifest at the destination.
-        original: its index or manifest in the registry.
         platforms: of the images below `root`; None for content that is not an image.
-        attached: exported attestations, artifacts and referrers.
-        left_out: entries of the original index that were not exported.
     """
 
     reference: str
@@ -124,15 +113,11 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        images: sorted by name.
         blobs: number of indexes, manifests, configs and layers, each counted once.
-        size: their bytes.
         present: bytes that already existed; layouts only.
         linked: bytes that the store and the layout share (hard links, or clones of the file).
         written: bytes written; of an archive, all of it.
-        command: the command line of the tool; empty for files.
         said: output of the tool; untrusted text, which is escaped on output.
-        warnings: notes that do not change the result.
     """
 
     destination: Destination

@@ -30,20 +30,13 @@ if TYPE_CHECKING:
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{0,64}", re.ASCII)
 #: Characters of a version or a feature.
 _LONGEST = 64
-#: Characters of a runner label. Source: GitHub allows 256 characters in a label, GitLab 255 in a
-#: tag.
+#: A runner label. GitHub allows 256 characters, GitLab 255.
 _LABEL = re.compile(r"[ -~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A CI system that matrices are made for.
-
-    Attributes:
-        name: on the command line, and in `platforms.yaml`.
-        title: for people.
-        jobs: the most per matrix; 0 for no limit.
-    """
+    """A CI system that matrices are made for; `jobs`: the most per matrix; 0 for no limit."""
 
     name: str
     title: str
@@ -65,11 +58,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True, slots=True)
 class RunnerRule:
-    """A user's runner for a platform: `linux/arm64=ubuntu-24.04-arm`.
-
-    Attributes:
-        platform: without a variant for all variants, without a version for all versions.
-    """
+    """A user's runner for a platform without variant or version, or for that one alone."""
 
     platform: Platform
     label: str
@@ -85,10 +74,8 @@ class RunnerRule:
 class Job:
     """One build of an image, as a job.
 
-    Attributes:
-        platform: with `os.features` only if requested: no runner offers any.
-        ref: `registry/repository@digest`; for local sources only the digest.
-        runner: label of a runner; None if none is known.
+    `platform`: with `os.features` only if requested: no runner offers any. `ref`:
+    `registry/repository@digest`; for local sources only the digest.
     """
 
     platform: Platform
@@ -99,14 +86,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """The jobs of one image.
-
-    Attributes:
-        reference: canonical text.
-        repository: `registry/repository`; empty for local sources.
-        system: a name of `SYSTEMS`.
-        jobs: in index order.
-    """
+    """The jobs of one image; `repository`: `registry/repository`; empty for local sources."""
 
     reference: str
     repository: str
@@ -117,22 +97,15 @@ class Matrix:
 
 
 def system_of(name: str) -> System:
-    """Return a CI system by name.
-
-    Raises:
-        Usage: it is unknown.
-    """
+    """Return a CI system by name."""
     if name not in SYSTEMS:
-        raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {_names()}")
+        names = ", ".join(f"`{name}`" for name in SYSTEMS)
+        raise Usage(f"`{name[:40]}` is not a supported CI system", f"choose one of {names}")
     return SYSTEMS[name]
 
 
 def parse_runner(text: str, table: PlatformTable) -> RunnerRule:
-    """Parse `PLATFORM=LABEL`.
-
-    Raises:
-        Usage: it is malformed.
-    """
+    """Parse `PLATFORM=LABEL`."""
     platform, equals, label = text.partition("=")
     example = "write `--runner linux/arm64=ubuntu-24.04-arm`"
     if platform.endswith(",osver") and "=" in label:
@@ -156,13 +129,8 @@ def make_matrix(
 ) -> Matrix:
     """Create a job for every build of an image, or for the requested platforms.
 
-    Args:
-        image: with the platforms of its builds.
-        wanted: matched exactly; empty for every platform.
-        system: determines limits and runners.
-        rules: take precedence over the table's runners; the most specific applies, then the last.
-        table: platform facts and runners.
-        require_runner: refuse a job without a runner.
+    `wanted`: matched exactly; empty for every platform. `rules`: take precedence over the table's
+    runners; the most specific applies, then the last.
 
     Raises:
         PlatformNotOffered: a wanted platform is none of the image's.
@@ -181,7 +149,7 @@ def make_matrix(
         if not wanted or any(matches(platform, job.platform, table) for platform in wanted)
     )
     if not jobs:
-        raise NotFound(f"`{image.reference}` is offered for no platform at all")
+        raise NotFound(f"`{image.reference}` offers no platform")
     lost = tuple(str(job.platform) for job in jobs if job.runner is None)
     if lost and require_runner:
         listing = ", ".join(f"`{platform}`" for platform in lost)
@@ -223,11 +191,7 @@ def parts_of_jobs(
 def _usable(
     image: ImageDocuments, wanted: Sequence[Platform], table: PlatformTable
 ) -> tuple[list[Job], list[Warned]]:
-    """Create a job for each platform, with the entry that `resolve` selects for it.
-
-    Skip entries without a platform, with unsafe characters, or that require features that were not
-    requested, and of several entries for one platform all but one.
-    """
+    """Create a job for each platform, with the entry that `resolve` selects; warn of the others."""
     rivals: dict[Platform, list[tuple[Platform, ImageEntry]]] = {}
     warnings = []
     for part in image.images:
@@ -255,7 +219,6 @@ def _usable(
 
 
 def _unusable(platform: Platform | None, wanted: Sequence[Platform], table: PlatformTable) -> str:
-    """Return why a platform cannot become a job; empty if it can."""
     if platform is None:
         return "it names no platform"
     if not _is_safe(platform):
@@ -311,10 +274,6 @@ def _no_runner(lost: Sequence[str], system: System) -> Warned:
         f"no {system.title} runner is known for {listing}, so `runner` is empty there "
         f"(`--runner {lost[0]}=LABEL` names one)",
     )
-
-
-def _names() -> str:
-    return ", ".join(f"`{name}`" for name in SYSTEMS)
 
 
 def too_large(system: str, limit: int, value: int, unit: str, hint: str) -> Negative:

@@ -15,9 +15,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from resolver.core.oci.attached import AttachedKind, LeftOut
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import AttachedKind, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
 
@@ -43,12 +43,7 @@ class ContentState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """How much of a piece one place holds.
-
-    Attributes:
-        place: empty for the store itself.
-        have: bytes of an unfinished transfer; None if the piece is complete.
-    """
+    """How much of a piece one place holds, "" for the store; `have` is None if complete."""
 
     place: str = ""
     have: int | None = None
@@ -64,12 +59,7 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One document or blob of a plan, and how much of it is held.
-
-    Attributes:
-        place: where it is held; "" for the store, None for nowhere.
-        have: bytes that need not be fetched.
-    """
+    """One document or blob of a plan; `place` is "" for the store and None for nowhere."""
 
     descriptor: Descriptor
     role: Role
@@ -90,13 +80,11 @@ class PlannedImage:
     """One image for one platform, or content attached to it, with everything below it.
 
     Attributes:
-        reference: canonical text.
         pinned: the manifest as `registry/repository@digest`.
         root: what the reference points at: the index, or the manifest itself.
         platform: as written in the index or the config; None for content that is not an image.
         contents: children before parents, each digest once; includes embedded and empty ones.
         up_to_date: whether the store's record of `reference` already was this image.
-        warnings: notes that do not change the result.
         layers: bottom first, as in the manifest; may contain duplicates.
         kind: `image`, `attestation`, `artifact` or `referrer`.
         about: of attached content, the digest of what it refers to.
@@ -121,10 +109,7 @@ class PlannedImage:
 class Selected:
     """The content of one reference for the requested platforms.
 
-    Attributes:
-        images: each manifest once.
-        attached: included attestations, artifacts and referrers.
-        left_out: the other entries of the index, in its order.
+    `left_out`: the other entries of the index, in its order.
     """
 
     images: tuple[PlannedImage, ...]
@@ -222,15 +207,8 @@ def plan_pieces(
     Every piece is looked up by itself: after an interrupted pull, a manifest may be held without
     its layers.
 
-    Args:
-        images: the requested images; shared digests are fetched once.
-        held: the best location per digest; absent means missing.
-        foreign: include layers that registries may not distribute.
-        attached: content to fetch with the images.
-        left_out: skipped entries, for the report.
-
-    Raises:
-        SizeMismatch: two documents state two sizes of one digest.
+    `held`: the best location per digest; absent means missing. `foreign`: include layers that
+    registries may not distribute.
 
     Source:
         OCI image-spec v1.1.1, manifest.md, for layers and config; sizes are those of the

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.attached import Attached, LeftOut
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.manifest import Attached, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
     from resolver.core.results.plan import Piece, PlannedImage
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PulledOne:
-    """One image, or content attached to it, that is complete in the store.
-
-    Attributes:
-        status: `downloaded`, or `up-to-date` if nothing was fetched.
-        skipped: foreign layers that were not fetched.
-    """
+    """One image, or attached content, complete in the store; `skipped` are foreign layers."""
 
     image: PlannedImage
     status: str
@@ -34,13 +29,8 @@ class PulledOne:
 class Pulled:
     """The result of a pull; sizes in bytes.
 
-    Attributes:
-        images: the complete ones, in the order of the plan.
-        failures: one per reference that is incomplete and so has no record in the store.
-        fetched: pieces from the network or another place, each once.
-        reused: pieces that were held.
-        attached: complete attestations, artifacts and referrers.
-        left_out: index entries that were not requested.
+    `failures`: one per reference that is incomplete and so has no record in the store. `fetched`:
+    pieces from the network or another place, each once.
     """
 
     images: tuple[PulledOne, ...]
@@ -63,12 +53,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class PulledImage:
-    """One complete image for one platform.
-
-    Attributes:
-        platform: from its index, or else its config; None if neither states one.
-        manifest: type, digest and size only.
-    """
+    """One complete image; its platform is None if neither index nor config states one."""
 
     platform: Platform | None
     manifest: Descriptor
@@ -79,7 +64,6 @@ class PulledName:
     """A reference and what was pulled for it.
 
     Attributes:
-        reference: canonical text.
         root: the index or manifest that the reference pointed at.
         images: below `root`, or `root` itself; sorted by platform, each manifest once.
         pulled_at: time of the last pull, in seconds since 1970.

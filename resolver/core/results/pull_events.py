@@ -26,7 +26,6 @@ class Started(Event):
     """The pull of one image begins.
 
     Attributes:
-        image: the canonical reference.
         pieces: of this image, children before parents; a piece shared with an earlier image is
             included, and has events only once.
     """
@@ -64,10 +63,7 @@ class Resumed(Event):
 class Advanced(Event):
     """Bytes of a piece have arrived.
 
-    Attributes:
-        size: since the previous event.
-        done: in total so far, including an earlier run.
-        total: of the piece.
+    `size`: since the previous event. `done`: in total so far, including an earlier run.
     """
 
     digest: Digest
@@ -121,10 +117,7 @@ class Finished(Event):
 class ImageDone(Event):
     """An image is complete and its name is durably recorded.
 
-    Attributes:
-        reference: canonical.
-        digest: of the reference's root.
-        status: `downloaded`, or `up-to-date` if nothing was fetched and the name was unchanged.
+    `status`: `downloaded`, or `up-to-date` if nothing was fetched and the name was unchanged.
     """
 
     reference: str
@@ -136,10 +129,7 @@ class ImageDone(Event):
 class Kept(Event):
     """A pull ended early; fetched content is kept, and the next pull resumes.
 
-    Attributes:
-        pieces: number of complete pieces.
-        wanted: number of pieces to fetch.
-        size: bytes that the next pull need not fetch, including those of unfinished pieces.
+    `size`: bytes that the next pull need not fetch, including those of unfinished pieces.
     """
 
     pieces: int
@@ -149,10 +139,7 @@ class Kept(Event):
 
 @dataclass(frozen=True, slots=True)
 class Brought(Event):
-    """Layers were fetched into the store only to be read; `size` in bytes.
-
-    No pulled image needs them, so garbage collection removes them once they are old enough.
-    """
+    """Layers were fetched into the store only to be read, and gc removes them later."""
 
     layers: int
     size: int

@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.oci.config import ImageConfig
     from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.manifest import Index, Manifest
+    from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.results.events import Warned
 
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """One index entry, and whether it was chosen.
-
-    Attributes:
-        path: positions from the root index down, counted from 0.
-        reason: why it was rejected; empty for the chosen one.
-    """
+    """One index entry, by its positions from the root down, and why it was rejected, if it was."""
 
     path: tuple[int, ...]
     descriptor: Descriptor
@@ -34,20 +28,15 @@ class Resolution:
     """The manifest of a reference for one platform, and how it was selected.
 
     Attributes:
-        reference: canonical text.
         pinned: the manifest as `registry/repository@digest`; for local sources only the digest.
         pinned_index: the same for the root of the reference.
         wanted: requested platforms, best first; several only for a default
             (docs/platform-matching.md, "Default platform").
         explicit: whether `wanted` was requested; False for the machine's own platform.
-        index: the root, if it is an index; else None.
-        manifest: the image manifest; sizes in bytes.
         platform: as written in the index or the config; None for content that is not an image.
         normalized: the same in normal form.
         grade: how well it matches; None if nothing was matched.
-        considered: every entry considered, in index order.
         tag_verified: True after `--verify-tag`, None without it.
-        warnings: notes that do not change the result.
     """
 
     reference: str
@@ -82,7 +71,6 @@ class Offer:
         size: bytes of all layers as transferred; None if the manifest was not read.
         layers: number of layers; None if the manifest was not read.
         refers_to: of an attestation, the digest of the entry it describes.
-        artifact_type: of an artifact, from its descriptor or manifest; None for others.
     """
 
     descriptor: Descriptor
@@ -95,11 +83,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """The entries of an image, in index order.
-
-    Attributes:
-        offers: the images; `attestations` and `artifacts` have no platform.
-    """
+    """The entries of an image, in index order; only `offers` are images."""
 
     reference: str
     root: Descriptor
@@ -116,7 +100,6 @@ class Inspection:
     Attributes:
         index: set if an index was inspected without a platform.
         manifest, config: set if one image was inspected; config is None for other content.
-        body: exact bytes of the index or manifest.
         config_body: exact bytes of the config, if read.
     """
 

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 class Fault:
     """An error of a command, with secrets removed from its texts.
 
-    Attributes:
-        code: of the error, stable: `platform-not-offered`.
-        word: the error's class: `NETWORK`, `PLATFORM`.
-        status: the exit status of its kind.
-        subject: the reference, if known.
-        platform: as requested; empty if none was.
+    `platform`: as requested; empty if none was.
     """
 
     code: str
@@ -37,10 +32,7 @@ class RunResult:
     """The outcome of a command.
 
     Attributes:
-        command: its name: `resolve`.
-        version: of resolver.
         answers: in the order of output; a `Failure` for each reference that failed.
-        status: the exit status.
         source: the file that listed the references, as typed; empty if there is none.
         folder: the working directory; paths of files are relative to it.
     """

@@ -1,8 +1,8 @@
 """Answers: the report (facts and tables) and the plain values of each kind of result.
 
-A module here has `report(answer, *, explain, full)`, `plain(answer)` and `pairs(answer)` (digest
-and name of each image, or None). It has the name of the module that defines the answer, or a row
-in `ANSWERS`.
+A module here has `report(answer, *, explain, full)`, `plain(answer)` and, for answers with images,
+`pairs(answer)` (digest and name of each). It has the name of the module that defines the answer, or
+a row in `ANSWERS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 #: The module that renders an answer, where its name differs from the module of the answer.
 ANSWERS = {
     "resolver.core.lockfile.drift": "resolver.render.answers.lock",
-    "resolver.core.pin.result": "resolver.render.answers.pin",
+    "resolver.core.pin.decide": "resolver.render.answers.pin",
     "resolver.core.registry.tags": "resolver.render.answers.account",
     "resolver.core.results.pull": "resolver.render.answers.plan",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.attached import counted
+from resolver.core.oci.manifest import counted
 from resolver.core.results.copy import (
     Copied,
     CopyPlan,

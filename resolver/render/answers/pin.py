@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resolver.core.lint.findings import Finding
-    from resolver.core.pin.result import Pin, Pinned, PinnedFile
+    from resolver.core.pin.decide import Pin, Pinned, PinnedFile
     from resolver.render.to_dict import Plain
 
 
@@ -29,7 +29,7 @@ def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Repo
         return Report("pinned", (), (), (words,))
     tables = []
     if full and answer.findings:
-        columns: tuple[str, ...] = ("where", "weight", "rule", "finding")
+        columns: tuple[str, ...] = ("where", "severity", "rule", "finding")
         rows: tuple[tuple[str, ...], ...] = tuple(
             (*_cells(finding), finding.message) for finding in answer.findings
         )

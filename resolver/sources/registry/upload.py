@@ -38,7 +38,7 @@ from resolver.errors import (
 from resolver.sources.http.responses import descriptor_from_headers, read_error_body
 from resolver.sources.http.retry import backoff
 from resolver.sources.http.urls import PORTS, BadUrl, Url
-from resolver.sources.registry.referrers import fallback_tag
+from resolver.sources.registry.lists import fallback_tag
 from resolver.sources.registry.repository import RegistrySource
 from resolver.values import dataclass
 

@@ -9,9 +9,15 @@ import threading
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
-from resolver.core.oci.attached import Attached, kind_of, refers_to
-from resolver.core.oci.config import parse_config
-from resolver.core.oci.manifest import Index, Manifest, parse_document
+from resolver.core.oci.manifest import (
+    Attached,
+    Index,
+    Manifest,
+    kind_of,
+    parse_config,
+    parse_document,
+    refers_to,
+)
 from resolver.core.results.events import Noted
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import ResolverError, StoreFault
@@ -49,8 +55,6 @@ class _Name:
 
 @dataclass(slots=True)
 class _Repository:
-    """What is known of one repository."""
-
     names: dict[str, _Name] = field(default_factory=dict)
     manifests: dict[Digest, tuple[Descriptor, Manifest]] = field(default_factory=dict)
     sizes: dict[Digest, Descriptor] = field(default_factory=dict)
@@ -140,7 +144,6 @@ class Ledger:
             self._observe(Noted(f"`{name.reference}` is not named in the store: {error}"))
 
     def _platform(self, manifest: Manifest) -> Platform | None:
-        """Read the platform of a single image from its config."""
         if manifest.config is None or not manifest.is_image:
             return None
         try:

@@ -17,12 +17,20 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
-from resolver.core.oci.attached import Attached, kind_of, refers_to
-from resolver.core.oci.config import parse_config
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest
-from resolver.core.oci.manifest import MAX_DEPTH, MAX_DOCUMENT, Index, Manifest, parse_document
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Attached,
+    Index,
+    Manifest,
+    kind_of,
+    parse_config,
+    parse_document,
+    refers_to,
+)
 from resolver.core.oci.reference import Reference, is_tag
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import (

@@ -1,4 +1,4 @@
-"""Rules of lint over made-up images: what holds whatever the image is."""
+"""Properties of lint over generated images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.lint.entries import BASELINE_NOT_FIRST, SPEAKS_ABOUT
+from resolver.core.lint.entries import BASELINE_NOT_FIRST
 from resolver.core.lint.findings import Severity
 from resolver.core.lint.lint import RULES, lint_subject, without
 from resolver.core.lint.subject import Subject
@@ -17,7 +17,7 @@ from resolver.core.oci.image import ImageEntry
 from resolver.core.oci.manifest import Index
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, BlobNotFound, ManifestNotFound, SizeMismatch
-from tests.core.platform_strategies import platforms
+from tests.kit.platforms import platforms
 
 if TYPE_CHECKING:
     from random import Random
@@ -77,7 +77,7 @@ def test_attestation_of_an_entry_adds_no_finding(parts: list[ImageEntry]) -> Non
         unknown = Platform("unknown", "unknown")
         marks = {
             "vnd.docker.reference.type": "attestation-manifest",
-            SPEAKS_ABOUT: str(part.descriptor.digest),
+            "vnd.docker.reference.digest": str(part.descriptor.digest),
         }
         descriptor = described(number, unknown, **marks)
         statements.append(ImageEntry(descriptor, (number,), unknown, None, None))

@@ -1,4 +1,4 @@
-"""Digests with keys of their own, tags that are numbers, and references in several keys."""
+"""Digests with separate keys, tags that are numbers, and references in several keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.parse.yaml_tree import YamlScalar
 from resolver.core.pin.edits import apply, means_other
+from resolver.core.pin.kinds import KINDS, FileKind, by_path
 from resolver.verbs.pin import find_images
 
 DIGEST = "sha256:" + "a" * 64
@@ -30,13 +31,13 @@ def reasons(path: str, text: str) -> list[str]:
     "text",
     ["3.20", "1.0", "010", "0x1f", "1e3", "20241101", "1_000", "+1", ".5", "on", "true", "0o17"],
 )
-def test_text_that_yaml_reads_as_another_type(text: str) -> None:
+def test_yaml_plain_text_of_another_type_is_quoted(text: str) -> None:
     assert means_other(YamlScalar(0, 0, text))
     assert not means_other(YamlScalar(0, 0, text, '"'))
 
 
 @pytest.mark.parametrize("text", ["1", "0", "1.27", "3.2", "v1", "1.2.3", "1-alpine", "latest"])
-def test_text_that_yaml_reads_as_the_same_text(text: str) -> None:
+def test_yaml_plain_text_is_kept(text: str) -> None:
     assert not means_other(YamlScalar(0, 0, text))
 
 
@@ -55,7 +56,7 @@ def test_text_that_yaml_reads_as_the_same_text(text: str) -> None:
         ("image: r:v2\ntag: v1\n", f"image: r:v2@{DIGEST}\ntag: v1\n"),
     ],
 )  # fmt: skip
-def test_helm_values(text: str, pinned: str) -> None:
+def test_helm_values_are_pinned(text: str, pinned: str) -> None:
     assert pin("values.yaml", text) == pinned
 
 
@@ -66,12 +67,12 @@ def test_helm_values(text: str, pinned: str) -> None:
         ("repository: r\ntag: ''\n", "not in this file"),
         ("repository: r\ntag:\n", "not in this file"),
         ("repository: R\ntag: v1\n", "lowercase"),
-        ('repository: r\ntag: "v\\x31"\n', "no place of its own"),
-        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no place"),
-        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no place"),
+        ('repository: r\ntag: "v\\x31"\n', "no separate"),
+        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no separate"),
         ("repository: r\ntag: {a: b}\n", "not in this file"),
         ("repository: r\ntag: v1\ndigest: |\n  x\n", "is not an image reference"),
-        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no place of its own"),
+        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no separate"),
     ],
 )  # fmt: skip
 def test_helm_values_that_cannot_be_pinned(text: str, reason: str) -> None:
@@ -114,7 +115,7 @@ def test_kustomization_digest_is_removed_with_its_key(text: str, unpinned: str) 
     assert unpin("kustomization.yaml", text) == unpinned
 
 
-def test_kustomization_digest_that_comes_first_stays() -> None:
+def test_kustomization_digest_before_its_tag_is_kept() -> None:
     block = f"images:\n- digest: {OLD}\n  name: a\n  newTag: b\n"
     flow = f"images: [{{digest: {OLD}, name: a, newTag: b}}]"
 
@@ -128,10 +129,10 @@ def test_kustomization_digest_that_comes_first_stays() -> None:
     [
         ("images:\n- {name: a, newTag: 1.10}\n", "number"),
         ("images:\n- name: A\n  newTag: v1\n", "lowercase"),
-        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no place of its own"),
-        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no place of its own"),
-        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no place"),
-        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no place"),
+        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no separate"),
+        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no separate"),
+        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no separate"),
     ],
 )
 def test_kustomizations_that_cannot_be_pinned(text: str, reason: str) -> None:
@@ -145,3 +146,8 @@ def test_kustomization_without_images_has_none() -> None:
 
     assert find_images("kustomization.yaml", text).spots == ()
     assert reasons("kustomization.yaml", text) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.words.startswith("`")])
+def test_kind_named_by_a_file_is_the_kind_of_that_file(kind: FileKind) -> None:
+    assert by_path(kind.words.strip("`")) is kind

@@ -1,4 +1,4 @@
-"""Bringing spellings together, and writing platforms down."""
+"""Normalising and formatting platforms."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.store import ListFilters, StoredImage
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, name, platform_of
+from resolver.core.results.store import StoredImage
+from resolver.verbs.store import ListFilters
+from tests.kit.platforms import Case, cases, name, platform_of, platforms
 
 
 @pytest.mark.parametrize("case", cases("normalize"), ids=name)
