@@ -33,7 +33,7 @@ from     HOST:PORT/demo/app:1.0
 digest   sha256:b3266b58c1b4
 original sha256:f62fb544ff3d
 content  1 image, 1 attestation
-left out 4 images, 2 attestations of the index (`-p all` takes every entry)
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
 to send  189 kB
 
 NAME         STATE    PRESENT  TO MOUNT  TO SEND     REQUESTS

@@ -134,7 +134,7 @@ def test_sync_counts_all_bytes_before_the_first_is_sent(
         ("version: 2\ncopies: []\n", "this version is not supported"),
         ("version: 1\n", "it has no `copies`"),
         ("version: 1\ncopies: [{from: a}]\n", "it has no `to`"),
-        ("version: 1\ncopies: [{from: a, to: b, tag: c}]\n", "there is no such field"),
+        ("version: 1\ncopies: [{from: a, to: b, tag: c}]\n", "unknown field"),
         ("version: 1\ncopies: [{from: 'A b', to: b}]\n", "A b"),
         ("version: 1\ncopies: [{from: a, to: b, tags: ['x y']}]\n", "this is not a tag"),
         ("version: 1\ncopies: [{from: a, to: b, semver: 'x..'}]\n", "not a range"),
