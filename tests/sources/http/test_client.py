@@ -478,10 +478,10 @@ def test_scheme_is_recalled_for_loopback_hosts_only(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, _port: True)
     with transport(options={"plain_http": False, "schemes": Memory()}) as wire:
         for host in ("10.0.0.5:5000", "registry.test", "registry.localhost:5000"):
-            assert wire._base(host).scheme == "https"
-            assert wire._base(host, HostSettings(plain_too=True)).scheme == "https"
+            assert wire.base(host).scheme == "https"
+            assert wire.base(host, HostSettings(plain_too=True)).scheme == "https"
         assert Memory.asked == []
-        assert wire._base("localhost:5000").scheme == "http"
+        assert wire.base("localhost:5000").scheme == "http"
         assert Memory.asked == ["localhost:5000"]
 
 
@@ -634,7 +634,7 @@ def test_only_loopback_uses_plain_http_by_default(
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
-        assert wire._base(host).scheme == scheme
+        assert wire.base(host).scheme == scheme
 
 
 @pytest.mark.parametrize(("jobs", "at_once"), [(None, 64), (4, 4), (16, 16), (100, 100)])
