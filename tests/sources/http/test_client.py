@@ -123,13 +123,14 @@ def test_request_target_is_sent_unchanged(engine: str) -> None:
 
 def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
     with FakeRegistry() as registry:
-        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 64, content_length=4_194_304))
+        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 256, content_length=16_777_216))
         with transport(engine) as wire, pytest.raises(LimitExceeded) as caught:
             wire.fetch(question(registry.host))
         assert caught.value.limit == 1_000
-        assert "4194304" in str(caught.value)
+        assert "16777216" in str(caught.value)
         registry.wait_for(lambda: registry.log[0].done)
-        assert registry.log[0].sent < 1_048_576
+        # What the kernel takes of a body that nobody reads varies with its load.
+        assert registry.log[0].sent < 8_388_608
 
 
 @pytest.mark.parametrize("chunked", [False, True])
