@@ -125,6 +125,18 @@ def size(text: str, option: str) -> int:
     return int(match[1]) * factor + int(fraction or "0") * factor // scale
 
 
+def positive_size(text: str, option: str) -> int:
+    """Parse a size in bytes that is not zero.
+
+    Raises:
+        Usage: the text is not a size, or is zero.
+    """
+    count = size(text, option)
+    if not count:
+        raise Usage(f"`{option} 0` leaves nothing to read", "name a size: `64MiB`")
+    return count
+
+
 def span(text: str, option: str) -> float:
     """Parse a duration (`90s`, `30m`, `12h`, `7d`, `2w`) and return seconds."""
     match = _SPAN.fullmatch(text) if len(text) <= _LONGEST else None

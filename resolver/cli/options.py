@@ -153,17 +153,16 @@ Chunks = Annotated[
     str,
     option(
         "--chunks",
-        "Rebuild layers in chunks from held layers: auto, always or never.",
+        "Reuse chunks of held layers: auto, always, never.",
         "WHEN",
         variable="RESOLVER_CHUNKS",
-        show_default=True,
     ),
 ]
 ChunkGap = Annotated[
     Text,
     option(
         "--chunk-gap",
-        "Fetch held runs shorter than SIZE along, to save requests.",
+        "Fetch reusable runs shorter than SIZE along.",
         "SIZE",
         variable="RESOLVER_CHUNK_GAP",
     ),

@@ -6,11 +6,14 @@ names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
 chunks/                chunk indexes of held layers; may be removed at any time
+pushes/<sha256>.json   uploads to registries that were begun; made on first use
+uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
 names.lock             held while a name is changed
 names.index seen.index caches of the names; may be removed at any time
+loopback.json          the same: whether registries on this machine used https or http
 
 See docs/store-and-reliability.md, "Store ownership".
 """
@@ -54,10 +57,13 @@ _GATE = "gate"
 _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
+#: Schemes of registries on this machine, by host, with the time in seconds since 1970.
+LOOPBACK = "loopback.json"
 _OURS = frozenset(
     {
         *_FOLDERS,
         "chunks",
+        "pushes",
         "version",
         "CACHEDIR.TAG",
         "lock",
@@ -65,6 +71,8 @@ _OURS = frozenset(
         "names.lock",
         "names.index",
         "seen.index",
+        LOOPBACK,
+        "uploads",
     }
 )
 #: Created by the file system at the root of a volume.

@@ -378,7 +378,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
     selected: list[Selected] = []
     with context.store.batch():
-        for outcome in parallel(find, targets, jobs=context.settings.jobs):
+        for outcome in parallel(find, targets, jobs=context.settings.batch_jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             selected.append(outcome.value)

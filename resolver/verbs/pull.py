@@ -26,7 +26,6 @@ from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOn
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, ResolverError, StoreFault
-from resolver.settings import DEFAULT_JOBS
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
 from resolver.verbs.resolve import contradiction
@@ -455,10 +454,10 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     reused = [piece.reuse.places for piece in made.pieces if piece.reuse is not None]
     used = [piece.place for piece in made.pieces] + [one for places in reused for one in places]
     names = dict.fromkeys(name for name in used if name)
-    jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
+    jobs = context.settings.jobs if context.settings.jobs_given else _BLOBS
     done = transfer_plan(
         made,
-        partial(open_repository, context),
+        partial(_repository, context),
         context.store,
         TransferOptions(jobs=jobs, foreign=foreign),
         context.observe,
@@ -469,7 +468,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     return done
 
 
-def open_repository(context: Context, image: PlannedImage) -> Source:
+def _repository(context: Context, image: PlannedImage) -> Source:
     """Open where an image comes from.
 
     Raises:

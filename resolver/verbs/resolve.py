@@ -343,6 +343,7 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
 ) -> Resolution:
     """Find the manifest that a reference means on one platform."""
     request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
@@ -350,6 +351,10 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     reader, warned = context.reader(target)
     root = context.read_root(reader, target, verify_tag=verify_tag)
     found = resolve_document(reader, root, request, context.table)
+    if verify_cpu:
+        from resolver.verbs.needs import verify_cpu as lacking  # noqa: PLC0415 - where it is set
+
+        found = replace(found, warnings=(*found.warnings, *lacking(context, reference, found)))
     reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
 
@@ -363,6 +368,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
     targets = [context.target(reference) for reference in references]
@@ -375,14 +381,29 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
     def answers(target: Target) -> list[Resolution | Failure]:
-        return _answers(context, target, requests, every, verify_tag=verify_tag)
+        found = _answers(context, target, requests, every, verify_tag=verify_tag)
+        return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
-    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
         else:
             yield from outcome.value
+
+
+def _with_cpu(
+    context: Context, target: Target, found: Resolution | Failure
+) -> Resolution | Failure:
+    """Add what keeps an image from running on this machine."""
+    from resolver.verbs.needs import verify_cpu  # noqa: PLC0415 - where it is set
+
+    if isinstance(found, Failure):
+        return found
+    try:
+        return replace(found, warnings=(*found.warnings, *verify_cpu(context, str(target), found)))
+    except ResolverError as error:
+        return Failure(found.reference, None, error)
 
 
 def _answers(

@@ -250,6 +250,7 @@ HOSTILE = (
     "lock",
     "gate",
     "names.lock",
+    "loopback.json",
     "version",
     "CACHEDIR.TAG",
     "tmp",

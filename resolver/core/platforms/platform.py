@@ -499,7 +499,7 @@ def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
     host = host_of(machine, table)
     if host.architecture != "amd64":
         return host
-    flags = set(_cpuinfo(machine.cpuinfo, "flags").split())
+    flags = set(cpuinfo_value(machine.cpuinfo, "flags").split())
     level = ""
     for name, needed in table.facts.hosts.amd64_levels:
         if not flags.issuperset(needed):
@@ -511,16 +511,16 @@ def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
 def _arm_variant(machine: HostMachine, architecture: str, table: PlatformTable) -> str:
     """Read the variant of an ARM processor; empty if /proc/cpuinfo has none."""
     hosts = table.facts.hosts
-    cpu = lower(_cpuinfo(machine.cpuinfo, "cpu architecture"))
+    cpu = lower(cpuinfo_value(machine.cpuinfo, "cpu architecture"))
     variant = dict(hosts.arm_cpus).get(cpu, "")
     if architecture == "arm" and cpu == "7":
-        model = lower(_cpuinfo(machine.cpuinfo, "model name"))
+        model = lower(cpuinfo_value(machine.cpuinfo, "model name"))
         known = (name for start, name in hosts.arm_models if model.startswith(start))
         variant = next(known, variant)
     return variant
 
 
-def _cpuinfo(text: str, key: str) -> str:
+def cpuinfo_value(text: str, key: str) -> str:
     """Return the first value of a key in /proc/cpuinfo; all processors have the same."""
     for line in text.splitlines():
         name, colon, value = line.partition(":")
