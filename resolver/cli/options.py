@@ -313,7 +313,7 @@ SHARED = (
         "prefer",
         "--prefer",
         Text,
-        "Of a platform listed twice, take zstd or gzip [RESOLVER_PREFER].",
+        "Of twins, take zstd or gzip [RESOLVER_PREFER].",
         "FORM",
     ),
     Shared(
