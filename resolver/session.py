@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.decide import Pinned
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
+    from resolver.core.results.attestations import Attestations, ShownDocument, TrustOptions
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
@@ -251,6 +252,52 @@ class Session:
             limit=limit,
             max_requests=max_requests,
         )
+
+    def attestations(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> Attestations:
+        """List the signatures, SBOMs and provenance of an index and of each of its images.
+
+        Args:
+            reference: of a registry or a local place.
+            platform: look at the image for this platform alone.
+            trust: who is trusted to sign; nothing is verified without it.
+
+        Raises:
+            Usage: a key or a trusted root is invalid; no request was sent.
+            ResolverError: the index or a list of referrers cannot be read.
+        """
+        from resolver.verbs.attestations import attestations  # noqa: PLC0415
+
+        return attestations(self._context, reference, platform, trust=trust)
+
+    def show_attestation(
+        self,
+        reference: str | Reference,
+        kind: str,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> ShownDocument:
+        """Read one attestation: the statement or document exactly as stored.
+
+        Args:
+            reference: of a registry or a local place.
+            kind: `signature`, `sbom`, `provenance` or `other`.
+            platform: of the image it is about; by default it is that of the index.
+            trust: with it, the attestation must be verified.
+
+        Raises:
+            NotFound: there is none.
+            Negative: it is not about the image, or not verified.
+        """
+        from resolver.verbs.attestations import show_attestation  # noqa: PLC0415
+
+        return show_attestation(self._context, reference, kind, platform, trust=trust)
 
     def check(
         self,

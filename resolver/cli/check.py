@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
+from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -60,9 +61,21 @@ def check(
         typer.Option(
             "--require-attestation",
             metavar="KINDS",
-            help="Require for each build: sbom, provenance.",
+            help="Require for each build: sbom, provenance, signature.",
         ),
     ] = None,
+    cover: Annotated[
+        Optional[str],  # noqa: UP045 - as above
+        typer.Option(
+            "--cover",
+            metavar="WHAT",
+            help="Which manifests need attestations: each-platform (default), index.",
+        ),
+    ] = None,
+    key: options.SigningKey = None,
+    identity: options.Identity = None,
+    issuer: options.Issuer = None,
+    trusted_root: options.TrustedRoot = None,
     max_age: Annotated[
         Optional[str],  # noqa: UP045 - as above
         typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
@@ -84,8 +97,10 @@ def check(
     Prints a line for each problem, with the nearest match, and exits with
     status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
     revision of it. --max-age and --require-attestation apply to the builds
-    that meet --require. Reads the manifests that decide, one request each,
-    to detect an SBOM listed as an image; --index-only skips that.
+    that meet --require. Attestations count if they are about that very
+    manifest and, with --key or --identity, are verified.
+    Reads the manifests that decide, one request each, to detect an SBOM
+    listed as an image; --index-only skips that.
     A policy has `version: 1`, `defaults:` and `images:`; their keys are the
     names of these options, and `image:`. Options given here replace the
     defaults.
@@ -101,6 +116,8 @@ def check(
         same_as=same_as,
         compatible=compatible,
         attestations=attestation or (),
+        cover=cover,
+        trust=options.trust(key, identity, issuer, trusted_root),
         max_age=max_age,
         lint=lint,
         fail_on=fail_on,
@@ -119,6 +136,8 @@ class CheckOptions:
     same_as: str | None = None
     compatible: bool = False
     attestations: Sequence[str] = ()
+    cover: str | None = None
+    trust: TrustOptions = TrustOptions()
     max_age: str | None = None
     lint: bool = False
     fail_on: str | None = None
@@ -130,7 +149,7 @@ class CheckOptions:
         Raises:
             Malformed: the value of an option is invalid.
         """
-        from resolver.core.check.check import parse_age, parse_attestation
+        from resolver.core.check.check import parse_age, parse_attestation, parse_cover
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
         return replace(
@@ -141,6 +160,8 @@ class CheckOptions:
             same_as=self.same_as or base.same_as,
             compatible=self.compatible or base.compatible,
             attestations=tuple(map(parse_attestation, kinds)) or base.attestations,
+            cover=base.cover if self.cover is None else parse_cover(self.cover),
+            trust=base.trust if self.trust.is_empty else self.trust,
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
             lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
+from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
 from resolver.settings import Flags
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.ci import CiOutput
+    from resolver.core.results.attestations import TrustOptions
     from resolver.render.ci.emit import Emitter
 
 
@@ -178,6 +180,43 @@ LockFile = Annotated[
         show_default=False,
     ),
 ]
+
+
+SigningKey = Annotated[
+    Optional[str],  # noqa: UP045 - Typer reads this at run time
+    typer.Option("--key", metavar="FILE", help="Verify signatures with this public key (PEM)."),
+]
+Identity = Annotated[
+    Optional[str],  # noqa: UP045 - as above
+    typer.Option(
+        "--identity", metavar="ID", help="Verify signatures of this identity; needs --issuer."
+    ),
+]
+Issuer = Annotated[
+    Optional[str],  # noqa: UP045 - as above
+    typer.Option("--issuer", metavar="URL", help="Set the issuer of the identity."),
+]
+TrustedRoot = Annotated[
+    Optional[str],  # noqa: UP045 - as above
+    typer.Option(
+        "--trusted-root",
+        metavar="FILE",
+        help="Trust a private Sigstore deployment: its trusted_root.json.",
+    ),
+]
+
+
+def trust(
+    key: str | None, identity: str | None, issuer: str | None, trusted_root: str | None
+) -> TrustOptions:
+    """Combine the options about signatures; an empty value is refused, not ignored."""
+    from resolver.core.results.attestations import TrustOptions
+
+    given = {"key": key, "identity": identity, "issuer": issuer, "trusted-root": trusted_root}
+    for name, value in given.items():
+        if value is not None and not value.strip():
+            raise Usage(f"`--{name}` is empty", "give a value, or leave the option out")
+    return TrustOptions(key or "", identity or "", issuer or "", trusted_root or "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

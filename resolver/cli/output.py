@@ -102,6 +102,22 @@ class Output:
             sys.stdout.buffer.write(body)
             sys.stdout.buffer.flush()
 
+    def document(self, body: bytes) -> None:
+        """Write a stored document unchanged; to a terminal only without control characters.
+
+        Raises:
+            Usage: it has some, and standard output is a terminal.
+        """
+        check_stdout()
+        if sys.stdout.isatty():
+            text = body.decode("utf-8", "replace")
+            if any(escape(line) != line.replace("\t", "\\x09") for line in text.split("\n")):
+                raise Usage(
+                    "the document has control characters, which a terminal would obey",
+                    "write it to a file: `> document.json`",
+                )
+        self.raw(body)
+
     def observe(self, event: Event) -> None:
         """Print a warning once and, with `--verbose`, a note; pass the rest to progress."""
         if isinstance(event, Warned):

@@ -20,13 +20,14 @@ from resolver.core.check.check import (
     like,
 )
 from resolver.core.lint.findings import Severity
+from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import oversize
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.results.resolve import Failure
 from resolver.errors import ResolverError, Usage
 from resolver.values import dataclass
-from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from resolver.core.lint.findings import Finding, FindingPlace
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments, ImageEntry
+    from resolver.core.oci.manifest import Attached
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
@@ -55,6 +57,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     jobs: int,
     now: datetime,
     index_only: bool = False,
+    attached: Sequence[Attached] = (),
 ) -> Checkable:
     """Read what the rules need from one image.
 
@@ -66,6 +69,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         jobs: documents in parallel.
         now: a time with a zone.
         index_only: trust the index, and read no manifest to learn what an entry is.
+        attached: what was pulled with the image, for attestations when offline.
 
     Raises:
         ResolverError: a document that a rule needs cannot be read.
@@ -91,19 +95,55 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
         lies += _oversized(known, counted, table)
-    kinds: dict[str, frozenset[str]] = {}
+    top = known.root.digest
+    covers_index = wanted.cover == "index"
+    judged: dict[str, CheckedBuild] = {}
     if wanted.attestations:
-        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
+        subjects = [top] if covers_index else list(map(Digest.parse, sorted(counted)))
+        judged = _attested(reader, root, subjects, wanted, jobs, attached)
     builds = tuple(
         CheckedBuild(
             entry.platform,
             digest := str(entry.descriptor.digest),
             created.get(digest),
-            kinds.get(digest),
+            judged[digest].attested if digest in judged else None,
+            judged[digest].rejected if digest in judged else (),
         )
         for entry in images
     )
-    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
+    covering = judged.get(str(top)) if covers_index else None
+    return Checkable(known.reference, str(top), builds, wanted, table, now, lies, covering)
+
+
+def _attested(
+    reader: DocumentReader,
+    root: RootDocument,
+    subjects: Sequence[Digest],
+    wanted: Requirements,
+    jobs: int,
+    attached: Sequence[Attached],
+) -> dict[str, CheckedBuild]:
+    """Judge the attestations of some manifests: kinds that hold, and why others do not."""
+    from resolver.core.results.attestations import Coverage, State  # noqa: PLC0415 - as asked
+    from resolver.verbs.attestations import AttestationSearch, load_trust  # noqa: PLC0415
+
+    trust = load_trust(wanted.trust)
+    search = AttestationSearch(
+        reader, root, jobs=jobs, trust=trust, kinds=wanted.attestations, attached=attached
+    )
+    enough = {State.VERIFIED} if trust is not None else {State.PRESENT, State.VERIFIED}
+    judged = {}
+    for digest, found in search.find(subjects).items():
+        row = Coverage(None, digest, is_index=False, attestations=found)
+        kinds = {each.kind for each in found}
+        held = frozenset(kind for kind in kinds if row.state(kind) in enough)
+        rejected = []
+        for kind in sorted(kinds - held):
+            best = row.of(kind)[0]
+            state = "not verified" if best.state is State.PRESENT else best.state.value
+            rejected.append((kind, f"{state}: {best.reason}" if best.reason else state))
+        judged[str(digest)] = CheckedBuild(None, str(digest), None, held, tuple(rejected))
+    return judged
 
 
 def platforms_of(
@@ -330,6 +370,7 @@ def _check_all(
         targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
+    _check_trust([subject.wanted for subject in subjects])
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
@@ -363,8 +404,20 @@ def _checked(
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
     root = context.read_root(reader, target)
+    attached: tuple[Attached, ...] = ()
+    if wanted.attestations and not reader.may_request:
+        from resolver.verbs.attestations import attached_in_store  # noqa: PLC0415 - rarely needed
+
+        attached = attached_in_store(context, root, target)
     image = look_at_image(
-        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+        reader,
+        root,
+        wanted,
+        context.table,
+        jobs=jobs,
+        now=now,
+        index_only=index_only,
+        attached=attached,
     )
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
@@ -409,6 +462,24 @@ def _require_index_only(wanted: Requirements) -> None:
                 f"`{name}` needs manifests, and with `--index-only` none is read",
                 "leave out `--index-only`",
             )
+
+
+def _check_trust(wanted: Sequence[Requirements]) -> None:
+    """Refuse a key or an identity that cannot be used, before any request.
+
+    Raises:
+        Usage: it is invalid, or no attestation is required.
+    """
+    trusted = dict.fromkeys(each.trust for each in wanted if not each.trust.is_empty)
+    if trusted and not any(each.attestations for each in wanted):
+        raise Usage(
+            "a key or an identity verifies attestations, and none is required",
+            "add `--require-attestation signature`",
+        )
+    for trust in trusted:
+        from resolver.verbs.attestations import load_trust  # noqa: PLC0415 - for signatures alone
+
+        load_trust(trust)
 
 
 def _now() -> datetime:

@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Document, Refers
 from resolver.core.oci.descriptor import MANIFEST_TYPES, Descriptor, EntryKind
-from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
+from resolver.core.oci.digest import Digest, Verifier
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Index,
+    Manifest,
+    parse_document,
+)
 from resolver.core.platforms.platform import Grade, Platform
 from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned, ignore
@@ -28,6 +34,7 @@ from resolver.errors import (
     Negative,
     NotInStore,
     PlatformUnknown,
+    RepositoryNotFound,
 )
 from resolver.store import NameRecord
 from resolver.values import dataclass
@@ -141,6 +148,45 @@ class DocumentReader:
         """
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the referrers API; None where the place has no such API."""
+        source = self._need(f"what refers to `{digest}`")
+        return source.referrers_by_api(digest) if isinstance(source, Refers) else None
+
+    def tags(self) -> frozenset[str]:
+        """List the tags of the repository, or the names of a local place."""
+        try:
+            return frozenset(self._need("its tags").tags())
+        except RepositoryNotFound:
+            # Some registries answer this for a repository that has only digests.
+            return frozenset()
+
+    def blob(self, descriptor: Descriptor, limit: int, what: str) -> bytes:
+        """Read a blob of at most `limit` bytes, verified, and keep it in the store.
+
+        Raises:
+            LimitExceeded: it is larger; nothing was requested.
+            NotInStore, NotFound, Denied, Unavailable, Untrusted: as `read`.
+
+        """
+        if descriptor.size > limit:
+            raise LimitExceeded(what, limit, descriptor.size)
+        if descriptor.size <= MAX_DOCUMENT:
+            return self.read(descriptor, what)
+        descriptor.digest.require_verifiable(what)
+        if self._store is not None:
+            held = self._store.load(descriptor.digest, descriptor.size, limit)
+            if held is not None:
+                return held
+        verifier, body = Verifier(descriptor.digest, descriptor.size, what), bytearray()
+        with self._need(what).open(descriptor) as chunks:
+            for chunk in chunks:
+                verifier.update(chunk)
+                body += chunk
+        verifier.finish()
+        self._keep(Document(descriptor, bytes(body)))
+        return bytes(body)
 
     def tagged(self, tag: str) -> Document | None:
         """Read the document of another tag of the repository; None if there is no such tag.

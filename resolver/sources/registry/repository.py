@@ -39,7 +39,7 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.referrers import ReferrersApi, list_referrers
+from resolver.sources.registry.referrers import ReferrersApi, api_referrers, list_referrers
 from resolver.sources.registry.tags import MAX_PAGE, TagPages
 
 if TYPE_CHECKING:
@@ -243,6 +243,10 @@ class RegistrySource:
             LimitExceeded: the list is too long.
         """
         return list_referrers(self._referrers_api, digest, artifact_type)
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the API, without the fallback tag; None if there is no API."""
+        return api_referrers(self._referrers_api, digest)
 
     def warnings(self) -> tuple[str, ...]:
         """Return the registry's warnings, each once, cleaned for display."""
