@@ -55,7 +55,6 @@ class Session:
         flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
         observe: receives warnings, notes and progress during a call.
-
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class Session:
             Malformed: reference or platform is invalid; no request was sent.
             NotFound: no such repository, tag or platform.
             Denied, Unavailable, Untrusted, Offline: see `resolver.errors`.
-
         """
         from resolver.verbs.resolve import resolve  # noqa: PLC0415
 
@@ -157,7 +155,6 @@ class Session:
 
         Raises:
             Malformed: a reference or platform cannot be read.
-
         """
         from resolver.verbs.resolve import resolve_each  # noqa: PLC0415
 
@@ -235,7 +232,6 @@ class Session:
         Raises:
             Malformed: range, glob or platform is invalid; no request was sent.
             Negative: the budget is spent; the tags found so far were yielded.
-
         """
         from resolver.verbs.tags import tags  # noqa: PLC0415
 
@@ -338,9 +334,9 @@ class Session:
     ) -> Checked:
         """Check images against a policy; see `resolver.core.check.policy` for its form.
 
-        policy: a parsed policy, or a file.
+        Args:
+            policy: a parsed policy, or a file.
             references: further images, checked against the policy's defaults.
-            references: further images, held against the policy's defaults.
             now: as for `check`.
             index_only: as for `check`.
 
@@ -365,8 +361,7 @@ class Session:
         """Make a CI job for every build of an image.
 
         One request for its index, and one for the manifest of each entry that becomes a job: it may
-            be
-        an artifact.
+        be an artifact.
 
         Args:
             reference: of a registry or a local place.
@@ -519,7 +514,6 @@ class Session:
             AuthenticationFailed: the registry rejects them; nothing was stored.
             Unavailable: the registry cannot be reached; nothing was stored.
             OutputFault, HelperFailed: they cannot be stored.
-
         """
         from resolver.verbs.account import login  # noqa: PLC0415
 
@@ -531,7 +525,6 @@ class Session:
         Raises:
             InvalidConfiguration: the file is malformed; it is unchanged.
             OutputFault, HelperFailed: the login cannot be removed.
-
         """
         from resolver.verbs.account import logout  # noqa: PLC0415
 
@@ -556,7 +549,6 @@ class Session:
             InvalidReference: a word that looks like a host is not a valid one.
             NotFound: the registry has neither a search nor a list.
             Denied, Unavailable, Untrusted: the request failed.
-
         """
         from resolver.verbs.account import search  # noqa: PLC0415
 
@@ -571,7 +563,6 @@ class Session:
         Raises:
             Usage: the reference is not an image in a registry, or the session is offline.
             NotFound, Denied, Unavailable: the request failed.
-
         """
         from resolver.verbs.account import quota  # noqa: PLC0415
 
@@ -598,7 +589,6 @@ class Session:
 
         Raises:
             InvalidReference: a name is not a registry.
-
         """
         from resolver.verbs.account import doctor  # noqa: PLC0415
 
@@ -627,7 +617,7 @@ class Session:
             ignore: ids of rules to skip.
 
         Raises:
-            Malformed: a reference is invalid, or there is no such rule; no request was sent.
+            Malformed: a reference is invalid, or unknown rule; no request was sent.
             ResolverError: the only image could not be read; for several, see `Linted.failures`.
         """
         from resolver.verbs.lint import lint  # noqa: PLC0415
@@ -660,7 +650,6 @@ class Session:
             OutputFault: the lock file cannot be written.
             ResolverError: the only reference could not be looked up; for several, see
                 `Locked.failures`.
-
         """
         from resolver.verbs.lock import lock  # noqa: PLC0415
 
@@ -672,7 +661,6 @@ class Session:
         Raises:
             NotLocked: a name is not in it; nothing was written.
             Malformed, OutputFault: as `lock` raises.
-
         """
         from resolver.verbs.lock import unlock  # noqa: PLC0415
 
@@ -699,7 +687,6 @@ class Session:
             Malformed: a name, a platform or the lock file is invalid; no request was sent.
             NotLocked: a name is not in the lock file; a platform that was not locked is a failure
                 in its place.
-
         """
         from resolver.verbs.lock import check_lock  # noqa: PLC0415
 
@@ -710,7 +697,6 @@ class Session:
 
         Raises:
             Malformed, BadLock, LockLimit: the lock file is missing or invalid.
-
         """
         from resolver.verbs.lock import by_lock  # noqa: PLC0415
 
@@ -735,7 +721,6 @@ class Session:
         Raises:
             NotLocked: a name is not in the lock file, or not for the platform.
             Malformed: a name, the platform or the lock file cannot be read.
-
         """
         from resolver.verbs.lock import lock_entries  # noqa: PLC0415
 
@@ -765,7 +750,6 @@ class Session:
         Raises:
             Malformed: an argument is invalid, or the address cannot be listened on.
             StoreFault: the store cannot be written.
-
         """
         from resolver.verbs.serve.serve import serve_mirror  # noqa: PLC0415
 
@@ -802,7 +786,6 @@ class Session:
 
         Raises:
             Malformed: a platform is invalid, or options exclude each other.
-
         """
         from resolver.verbs.pin import pin  # noqa: PLC0415
 
@@ -822,7 +805,6 @@ class Session:
         Raises:
             OutputFault: a file is read-only, or has changed since it was read. The files before it
                 are written.
-
         """
         from resolver.verbs.pin import write_pins  # noqa: PLC0415
 
@@ -839,7 +821,7 @@ class Session:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Plan:
-        """List what images need, what of it is held, and what is left to fetch.
+        """List the content of images, what of it is held, and what must be fetched.
 
         Indexes and manifests are read, and kept in the store; layers are not.
 
@@ -860,7 +842,6 @@ class Session:
             Malformed: an argument is invalid; no request was sent.
             ResolverError: as `resolve` raises; of several references, the error of the first that
                 fails, and there is no plan.
-
         """
         from resolver.verbs.plan import plan  # noqa: PLC0415
 
@@ -919,7 +900,6 @@ class Session:
             Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
             ResolverError: the error of the only reference, or of the first if all failed.
-
         """
         from resolver.verbs.pull import pull  # noqa: PLC0415
 
@@ -936,11 +916,10 @@ class Session:
         )
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference; then what no reference means any more.
+        """List pulled images by reference, then dangling ones.
 
         Raises:
             StoreFault: the store cannot be read.
-
         """
         from resolver.verbs.store import images  # noqa: PLC0415
 
@@ -951,7 +930,6 @@ class Session:
 
         Raises:
             StoreFault: the store cannot be read.
-
         """
         from resolver.verbs.store import usage  # noqa: PLC0415
 
@@ -972,7 +950,6 @@ class Session:
             Malformed: several ids start so.
             Negative: the image is in use, or the id has several names.
             StoreFault: the image cannot be removed.
-
         """
         from resolver.verbs.store import remove  # noqa: PLC0415
 
@@ -990,7 +967,6 @@ class Session:
 
         An unreadable lease of a running process is not an error: it is in `unread` of the
         result, and only what dead processes left behind is deleted.
-
         """
         from resolver.verbs.store import collect  # noqa: PLC0415
 
@@ -1005,7 +981,6 @@ class Session:
 
         Raises:
             StoreFault: the store cannot be read.
-
         """
         from resolver.verbs.store import verify  # noqa: PLC0415
 
@@ -1043,7 +1018,6 @@ class Session:
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: the destination cannot be written, or failed.
             StoreFault, Untrusted: the store cannot be read, or is damaged.
-
         """
         from resolver.verbs.store import export  # noqa: PLC0415
 
@@ -1079,7 +1053,6 @@ class Session:
         Raises:
             Usage: the address cannot be listened on, or `place` is not a layout.
             StoreFault, NotFound, Untrusted, Unavailable: the content cannot be read.
-
         """
         from resolver.verbs.store import serve  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, SHARED, is_completing
+from resolver.cli.options import EPILOG, is_completing
 from resolver.cli.output import (
     Output,
     ReaderGone,
@@ -156,7 +156,12 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
         return _fail(arguments, output, error)
     except (ReaderGone, BrokenPipeError, SystemExit):
         # Typer exits by itself when the reader of a help page closes the pipe.
-        return _ignore_closed_pipe()
+        # Succeed when the reader closed the pipe, as `| head -1` does.
+        import os
+
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, _STDOUT)
+        return 0
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -221,7 +226,6 @@ def _resource_error(defect: Exception) -> ResolverError | None:
 
 
 def _is_limited() -> bool:
-    """Return whether the memory of this process is limited."""
     if sys.platform == "win32":
         return False
     import resource
@@ -262,15 +266,6 @@ def _form(arguments: list[str]) -> str:
     return form
 
 
-def _ignore_closed_pipe() -> int:
-    """Succeed when the reader closed the pipe, as `| head -1` does."""
-    import os
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, _STDOUT)
-    return 0
-
-
 def _defect(output: Output, defect: Exception) -> int:
     import os
 
@@ -281,4 +276,4 @@ def _defect(output: Output, defect: Exception) -> int:
     return DEFECT
 
 
-__all__ = ["COMMANDS", "SHARED", "build", "main", "run"]
+__all__ = ["COMMANDS", "build", "main", "run"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,23 +16,18 @@ def attestations(
     common: options.Common,
     reference: options.Reference,
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Look at the image for this platform alone.",
-            show_default=False,
-            autocompletion=options.offer_platforms,
+        options.Text,
+        options.option(
+            "--platform -p",
+            "Look at the image for this platform alone.",
+            "PLATFORM",
+            complete=options.offer_platforms,
         ),
     ] = None,
     show: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--show",
-            metavar="KIND",
-            help="Print the document: sbom, provenance, signature or other.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--show", "Print the document: sbom, provenance, signature or other.", "KIND"
         ),
     ] = None,
     key: options.SigningKey = None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.run import open_session
 from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
@@ -15,13 +17,9 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.cli.options import Common
     from resolver.core.check.check import Requirements
     from resolver.core.lint.findings import Severity
     from resolver.core.platforms.platform import Platform, PlatformTable
-
-
-_Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
 
 
 @options.command
@@ -30,46 +28,35 @@ def check(
     references: options.ManyReferences = None,
     file: options.File = None,
     policy: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--policy", metavar="FILE", help="Read images and their requirements from YAML."
-        ),
+        options.Text,
+        options.option("--policy", "Read images and their requirements from YAML.", "FILE"),
     ] = None,
     require: Annotated[
-        _Texts, typer.Option("--require", metavar="PLATFORMS", help="Require these platforms.")
+        options.Texts, options.option("--require", "Require these platforms.", "PLATFORMS")
     ] = None,
     forbid: Annotated[
-        _Texts, typer.Option("--forbid", metavar="PLATFORMS", help="Forbid these platforms.")
+        options.Texts, options.option("--forbid", "Forbid these platforms.", "PLATFORMS")
     ] = None,
     only: Annotated[
-        _Texts, typer.Option("--only", metavar="PLATFORMS", help="Allow only these platforms.")
+        options.Texts, options.option("--only", "Allow only these platforms.", "PLATFORMS")
     ] = None,
     same_as: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--same-platforms-as", metavar="REF", help="Require the same platforms as REF."
-        ),
+        options.Text,
+        options.option("--same-platforms-as", "Require the same platforms as REF.", "REF"),
     ] = None,
     compatible: Annotated[
-        bool,
-        typer.Option(
-            "--compatible", help="Let a compatible platform meet --require.", show_default=False
-        ),
+        bool, options.option("--compatible", "Let a compatible platform meet --require.")
     ] = False,
     attestation: Annotated[
-        _Texts,
-        typer.Option(
-            "--require-attestation",
-            metavar="KINDS",
-            help="Require for each build: sbom, provenance, signature.",
+        options.Texts,
+        options.option(
+            "--require-attestation", "Require for each build: sbom, provenance, signature.", "KINDS"
         ),
     ] = None,
     cover: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option(
-            "--cover",
-            metavar="WHAT",
-            help="Which manifests need attestations: each-platform (default), index.",
+        options.Text,
+        options.option(
+            "--cover", "Which manifests need them: each-platform (default) or index.", "WHAT"
         ),
     ] = None,
     key: options.SigningKey = None,
@@ -77,18 +64,15 @@ def check(
     issuer: options.Issuer = None,
     trusted_root: options.TrustedRoot = None,
     max_age: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option("--max-age", metavar="AGE", help="Forbid older builds: 12h, 90d, 8w, 1y."),
+        options.Text, options.option("--max-age", "Forbid older builds: 12h, 90d, 8w, 1y.", "AGE")
     ] = None,
-    lint: Annotated[
-        bool, typer.Option("--lint", help="Also run `lint`.", show_default=False)
-    ] = False,
+    lint: Annotated[bool, options.option("--lint", "Also run `lint`.")] = False,
     fail_on: Annotated[
-        Optional[str],  # noqa: UP045 - as above
-        typer.Option("--fail-on", metavar="SEVERITY", help="With --lint: error, warning or note."),
+        options.Text,
+        options.option("--fail-on", "With --lint: error, warning or note.", "SEVERITY"),
     ] = None,
     ignore: Annotated[
-        _Texts, typer.Option("--ignore", metavar="RULE", help="Ignore a rule; repeatable.")
+        options.Texts, options.option("--ignore", "Ignore a rule; repeatable.", "RULE")
     ] = None,
     index_only: options.IndexOnly = False,
 ) -> None:
@@ -109,6 +93,8 @@ def check(
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
       resolver check --policy policy.yaml
     """
+    from resolver.core.check.check import Requirements
+
     request = CheckOptions(
         require=require or (),
         forbid=forbid or (),
@@ -123,7 +109,29 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    run(common, request, references or [], file, policy, index_only=index_only)
+    named: list[str] = []
+    if not references and file is None and policy is None:
+        raise Usage(
+            "no reference to check",
+            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
+        )
+    if references or file is not None:
+        named = list(dict.fromkeys(gather(references or [], file, "check")))
+    with open_session(common) as (session, output):
+        if policy is None:
+            found = session.check(
+                named, request.over(Requirements(), session.table), index_only=index_only
+            )
+        else:
+            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+            found = session.check_policy(rules, named, index_only=index_only)
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        passed = all(image.passed for image in found.looked_at)
+        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +152,7 @@ class CheckOptions:
     ignored: Sequence[str] = ()
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
-        """Return the requirements with the options applied.
-
-        Raises:
-            Malformed: the value of an option is invalid.
-        """
+        """Return the requirements with the options applied."""
         from resolver.core.check.check import parse_age, parse_attestation, parse_cover
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
@@ -182,47 +186,7 @@ class CheckOptions:
         return Severity(text)
 
 
-def run(
-    common: Common,
-    request: CheckOptions,
-    references: list[str],
-    file: str | None,
-    policy: str | None,
-    *,
-    index_only: bool = False,
-) -> None:
-    """Check the images, print the findings, and exit with the resulting status."""
-    from resolver.cli.inputs import gather
-    from resolver.cli.run import open_session
-    from resolver.core.check.check import Requirements
-
-    named: list[str] = []
-    if not references and file is None and policy is None:
-        raise Usage(
-            "no reference to check",
-            "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
-        )
-    if references or file is not None:
-        named = list(dict.fromkeys(gather(references, file, "check")))
-    with open_session(common) as (session, output):
-        if policy is None:
-            found = session.check(
-                named, request.over(Requirements(), session.table), index_only=index_only
-            )
-        else:
-            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
-            found = session.check_policy(rules, named, index_only=index_only)
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        passed = all(image.passed for image in found.looked_at)
-        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
-    if status:
-        raise typer.Exit(status)
-
-
 def _platforms(option: str, values: Sequence[str], table: PlatformTable) -> tuple[Platform, ...]:
-    from resolver.cli.inputs import split_platforms
     from resolver.core.platforms.platform import Platform
 
     texts = split_platforms(list(values), option)

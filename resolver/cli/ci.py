@@ -75,12 +75,7 @@ class CiOutput:
     def read(
         cls, command: str, emit: Sequence[str], report: Sequence[str], given: Mapping[str, object]
     ) -> CiOutput:
-        """Parse `--emit` and `--report`, before any request.
-
-        Raises:
-            Usage: a system or a form is unknown or cannot be used here, or two of them would
-                write the same file.
-        """
+        """Parse `--emit` and `--report`, before any request."""
         variables = dict(os.environ)
         systems, files = emits(tuple(emit), variables), reports(tuple(report))
         _refuse_shared(systems, files)
@@ -257,7 +252,6 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _run(action: RunProgram, environment: Mapping[str, str]) -> None:
-    """Run a program with its input."""
     from resolver.verbs.export.export import hand_over
 
     body = action.stdin.encode("utf-8", "backslashreplace")
@@ -276,6 +270,5 @@ def _run(action: RunProgram, environment: Mapping[str, str]) -> None:
     except ToolFailed as error:
         detail = error.detail or f"it ended with status {error.status}"
         raise OutputFault(
-            f"`{error.command}` failed: {detail}",
-            "run it in a job that a Buildkite agent started",
+            f"`{error.command}` failed: {detail}", "run it in a job that a Buildkite agent started"
         ) from error

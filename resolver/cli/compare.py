@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional, Self
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import read_rules, size, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.errors import Negative, Usage
-from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.output import Output
     from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
     from resolver.core.compare.drift import Aspect
-    from resolver.session import Session
-
-
-_Texts = Optional[list[str]]  # noqa: UP045 - Typer reads this at run time
-_Text = Optional[str]  # noqa: UP045 - Typer reads this at run time
 
 
 @options.command
@@ -29,85 +23,70 @@ def compare(
     common: options.Common,
     reference: options.Reference,
     other: Annotated[
-        _Text,
-        typer.Argument(
-            metavar="[REF]", show_default=False, autocompletion=options.offer_references
-        ),
+        options.Text, options.argument("[REF]", complete=options.offer_references)
     ] = None,
     platform: options.Platforms = None,
     base: Annotated[
-        _Text,
-        typer.Option(
+        options.Text,
+        options.option(
             "--base",
-            metavar="PLATFORM",
-            help="Set a baseline platform for comparison.",
-            autocompletion=options.offer_platforms,
+            "Set a baseline platform for comparison.",
+            "PLATFORM",
+            complete=options.offer_platforms,
         ),
     ] = None,
     expect: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--expect",
-            metavar="PLATFORMS",
-            help="Exit with status 1 unless these platforms are offered.",
-            autocompletion=options.offer_platforms,
-            show_default=False,
+            "Exit with status 1 unless these platforms are offered.",
+            "PLATFORMS",
+            complete=options.offer_platforms,
         ),
     ] = None,
     expect_as: Annotated[
-        _Text,
-        typer.Option(
+        options.Text,
+        options.option(
             "--expect-as",
-            metavar="REF",
-            help="Expect the platforms that another REF offers.",
-            autocompletion=options.offer_references,
+            "Expect the platforms that another REF offers.",
+            "REF",
+            complete=options.offer_references,
         ),
     ] = None,
     ignore: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--ignore",
-            metavar="RULE",
-            help="Ignore differences: `env.PATH`, `labels.com.*`, `files.owner`, "
+            "Ignore differences: `env.PATH`, `labels.com.*`, `files.owner`, "
             "`files.xattrs.user.*`; repeatable.",
-            show_default=False,
+            "RULE",
         ),
     ] = None,
     ignore_file: Annotated[
-        _Text,
-        typer.Option(
-            "--ignore-file", metavar="FILE", help="Read --ignore rules from FILE, one per line."
-        ),
+        options.Text,
+        options.option("--ignore-file", "Read --ignore rules from FILE, one per line.", "FILE"),
     ] = None,
     max_size_ratio: Annotated[
-        _Text,
-        typer.Option(
-            "--max-size-ratio", metavar="N", help="Exit with status 1 above this ratio, as `2.0`."
-        ),
+        options.Text,
+        options.option("--max-size-ratio", "Exit with status 1 above this ratio, as `2.0`.", "N"),
     ] = None,
     max_size_delta: Annotated[
-        _Text,
-        typer.Option(
-            "--max-size-delta",
-            metavar="SIZE",
-            help="Exit with status 1 above this difference, as `50MB`.",
+        options.Text,
+        options.option(
+            "--max-size-delta", "Exit with status 1 above this difference, as `50MB`.", "SIZE"
         ),
     ] = None,
     fail_on: Annotated[
-        _Texts,
-        typer.Option(
+        options.Texts,
+        options.option(
             "--fail-on",
-            metavar="WHAT",
-            help="Exit with status 1 if these differ: size, layers, config, history, platforms, "
-            "files, packages; use commas.",
-            show_default=False,
+            "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
+            "packages; use commas.",
+            "WHAT",
         ),
     ] = None,
     files: Annotated[
-        bool,
-        typer.Option(
-            "--files", help="Also fetch layers and compare their files.", show_default=False
-        ),
+        bool, options.option("--files", "Also fetch layers and compare their files.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -123,124 +102,50 @@ def compare(
       resolver compare app:1.1 app:1.2 --ignore labels.org.opencontainers.*
       resolver compare python:3.12 mirror.example.com/python:3.12
     """
-    from resolver.cli.run import open_session, show_progress
+    from resolver.core.compare.compare import Thresholds
+    from resolver.core.compare.drift import Ignoring
 
-    request = CompareOptions.read(
-        platform, base, expect, expect_as, ignore, ignore_file, files=files
-    ).with_thresholds(max_size_ratio, max_size_delta, fail_on)
+    rules = Ignoring.read(ignore or []).rules
+    if ignore_file is not None:
+        rules += Ignoring.read(read_rules(ignore_file), f"--ignore-file {ignore_file}:").rules
+    platforms, expected = split_platforms(platform or []), split_platforms(expect or [])
+    limits = Thresholds(
+        fail_on=frozenset(_aspects(fail_on or [])),
+        max_ratio=_ratio(max_size_ratio) if max_size_ratio is not None else None,
+        max_delta=size(max_size_delta, "--max-size-delta") if max_size_delta is not None else None,
+    )
+    if other is not None and base is not None:
+        raise Usage(
+            "`--base` is for the platforms of one image",
+            "leave it out: with two images, the first is the base",
+        )
     with open_session(common) as (session, output):
         with show_progress(output, common, "auto" if files else "none"):
-            found = request.run(session, reference, other)
+            terms = _Terms(
+                expect=expected, expect_as=expect_as, ignore=rules, thresholds=limits, files=files
+            )
+            found = (
+                session.compare(reference, platforms, base=base, **terms)
+                if other is None
+                else session.compare_images(reference, other, platforms, **terms)
+            )
         output.warnings(found.warnings)
         output.show(found, common.form, full=no_trunc)
         fail_if_different(output, found)
 
 
-#: At least 1: the ratio of the larger size to the smaller one.
-_RATIO = re.compile(r"[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?")
+class _Terms(TypedDict):
+    """What comparisons of one image and of two share; see `Session.compare`."""
 
-
-@dataclass(frozen=True, slots=True)
-class CompareOptions:
-    """What to compare, and which differences fail.
-
-    Attributes:
-        platforms, expect: as typed, comma lists split; empty if not given.
-        ignore: rules of `--ignore` and of the file.
-    """
-
-    platforms: tuple[str, ...]
-    base: str | None
-    expect: tuple[str, ...]
+    expect: list[str]
     expect_as: str | None
     ignore: tuple[str, ...]
+    thresholds: Thresholds
     files: bool
-    thresholds: Thresholds | None = None
 
-    @classmethod
-    def read(
-        cls,
-        platforms: list[str] | None,
-        base: str | None,
-        expect: list[str] | None,
-        expect_as: str | None,
-        ignore: list[str] | None,
-        ignore_file: str | None,
-        *,
-        files: bool,
-    ) -> Self:
-        """Parse the options before any request.
 
-        Raises:
-            Malformed: a list of platforms or a rule is invalid.
-            Usage: the file of rules cannot be read.
-        """
-        from resolver.core.compare.drift import Ignoring
-
-        rules = Ignoring.read(ignore or []).rules
-        if ignore_file is not None:
-            rules += Ignoring.read(read_rules(ignore_file), f"--ignore-file {ignore_file}:").rules
-        return cls(
-            tuple(split_platforms(platforms or [])),
-            base,
-            tuple(split_platforms(expect or [])),
-            expect_as,
-            rules,
-            files,
-        )
-
-    def with_thresholds(
-        self, max_ratio: str | None, max_delta: str | None, fail_on: list[str] | None
-    ) -> Self:
-        """Add the thresholds.
-
-        Raises:
-            Usage: a value is invalid.
-        """
-        from resolver.core.compare.compare import Thresholds
-
-        limits = Thresholds(
-            fail_on=frozenset(_aspects(fail_on or [])),
-            max_ratio=_ratio(max_ratio) if max_ratio is not None else None,
-            max_delta=size(max_delta, "--max-size-delta") if max_delta is not None else None,
-        )
-        return replace(self, thresholds=limits)
-
-    def run(
-        self, session: Session, reference: str, other: str | None
-    ) -> Comparison | ImageComparison:
-        """Compare in a session.
-
-        Raises:
-            Usage: `--base` is given with two images.
-            ResolverError: as `Session.compare` and `Session.compare_images`.
-        """
-        if other is None:
-            return session.compare(
-                reference,
-                self.platforms,
-                base=self.base,
-                expect=self.expect,
-                expect_as=self.expect_as,
-                ignore=self.ignore,
-                thresholds=self.thresholds,
-                files=self.files,
-            )
-        if self.base is not None:
-            raise Usage(
-                "`--base` is for the platforms of one image",
-                "leave it out: with two images, the first is the base",
-            )
-        return session.compare_images(
-            reference,
-            other,
-            self.platforms,
-            expect=self.expect,
-            expect_as=self.expect_as,
-            ignore=self.ignore,
-            thresholds=self.thresholds,
-            files=self.files,
-        )
+#: At least 1: the ratio of the larger size to the smaller one.
+_RATIO = re.compile(r"[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?")
 
 
 def fail_if_different(output: Output, found: Comparison | ImageComparison) -> None:

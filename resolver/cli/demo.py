@@ -105,11 +105,7 @@ STOPS = (
         "Has it moved since, for the platform that we ship?",
         "lock --check -p linux/arm64 -o {folder}/resolver.lock",
     ),
-    Stop(
-        "Is everything in this Dockerfile pinned? Not yet.",
-        "pin --check {folder}/Dockerfile",
-        1,
-    ),
+    Stop("Is everything in this Dockerfile pinned? Not yet.", "pin --check {folder}/Dockerfile", 1),
     Stop("Write the digest into it; no other byte changes.", "pin {folder}/Dockerfile"),
     Stop(
         "Everything resolved so far is in the store, so no registry is needed.",

@@ -1,10 +1,14 @@
 """`resolver doctor`: check how this machine is configured."""
 
-from typing import TYPE_CHECKING, Annotated, Optional, TextIO
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,11 +18,7 @@ if TYPE_CHECKING:
 
 @options.command
 def doctor(
-    common: options.Common,
-    hosts: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[HOST]...", show_default=False),
-    ] = None,
+    common: options.Common, hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None
 ) -> None:
     """Check the configuration of this machine.
 
@@ -32,10 +32,6 @@ def doctor(
       resolver doctor ghcr.io registry.corp:5000
       resolver doctor --json
     """
-    import os
-
-    from resolver.cli.output import Output
-    from resolver.cli.run import open_session
     from resolver.core.results.doctor import CheckupState
     from resolver.verbs.doctor.doctor import check_installation, set_aside
 
@@ -59,8 +55,6 @@ def doctor(
 
 def _console(environment: "Mapping[str, str]") -> "Console":
     """Inspect the standard streams, and detect the CI system as `--emit auto` does."""
-    import sys
-
     from resolver.core.results.doctor import Console
     from resolver.render.ci.emit import EMITTERS
 

@@ -1,10 +1,11 @@
 """`resolver export`: export images from the store."""
 
-from typing import Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.output import takes_stdout
+from resolver.cli.run import open_session
 
 
 @options.command
@@ -13,26 +14,20 @@ def export(
     references: options.References,
     to: Annotated[
         str,
-        typer.Option(
-            "--to",
-            metavar="WHERE",
-            help="A folder, FILE.tar, `-` (stdout), docker, podman or containerd.",
-            show_default=False,
+        options.option(
+            "--to", "A folder, FILE.tar, `-` (stdout), docker, podman or containerd.", "WHERE"
         ),
     ],
     platform: options.Platforms = None,
     exact: options.Exact = False,
     no_attestations: options.NoAttestations = False,
     namespace: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--namespace", metavar="NAME", help="Set the containerd namespace."),
+        options.Text, options.option("--namespace", "Set the containerd namespace.", "NAME")
     ] = None,
     link: Annotated[
         bool,
-        typer.Option(
-            "--link",
-            help="Hard-link files of the store instead of copying; do not modify them.",
-            show_default=False,
+        options.option(
+            "--link", "Hard-link files of the store instead of copying; do not modify them."
         ),
     ] = False,
 ) -> None:
@@ -51,9 +46,6 @@ def export(
       resolver export app:1 --to docker
       resolver export app:1 --to - | ssh HOST docker load
     """
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.output import takes_stdout
-    from resolver.cli.run import open_session
     from resolver.render.answers.plan import left_out_words
 
     platforms = split_platforms(platform or [])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, span
-from resolver.errors import InvalidConfiguration, Negative, Usage
+from resolver.cli.run import open_session
+from resolver.errors import ErrorKind, InvalidConfiguration, Negative, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,42 +26,23 @@ if TYPE_CHECKING:
 def gc(
     common: options.Common,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")
+        bool, options.option("--dry-run", "Show what would be deleted; delete nothing.")
     ] = False,
     keep_newer: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--keep-newer",
-            metavar="AGE",
-            help="Keep what is younger: `12h`, `7d`.",
-            show_default=False,
-        ),
+        options.Text, options.option("--keep-newer", "Keep what is younger: `12h`, `7d`.", "AGE")
     ] = None,
     max_size: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--max-size",
-            metavar="SIZE",
-            help="Also remove names, least recently used first, down to this size.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--max-size", "Also remove names, least recently used first, down to this size.", "SIZE"
         ),
     ] = None,
     ci: Annotated[
-        bool,
-        typer.Option(
-            "--ci",
-            help="Delete what this job did not use, to keep a cache small.",
-            show_default=False,
-        ),
+        bool, options.option("--ci", "Delete what this job did not use, to keep a cache small.")
     ] = False,
     grace: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--grace",
-            metavar="AGE",
-            help="Keep unused content until this age; by default `1h`.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--grace", "Keep unused content until this age; by default `1h`.", "AGE"),
     ] = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -75,11 +58,7 @@ def gc(
       resolver gc --max-size 10GB
       resolver gc --ci --grace 0s
     """
-    import os
-
-    from resolver.cli.run import open_session
     from resolver.core.results.events import Warned
-    from resolver.errors import ErrorKind
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
     with open_session(common) as (session, output):
@@ -114,12 +93,7 @@ def retention(
     ci: bool,
     environment: Mapping[str, str],
 ) -> Retention:
-    """Parse the options that decide what to keep.
-
-    Raises:
-        Usage: a size or an age is invalid, or the start of this job is unknown.
-        InvalidConfiguration: a variable with the start of the job is invalid.
-    """
+    """Parse the options that decide what to keep."""
     from resolver.core.results.store import Retention
 
     usual = Retention()
@@ -161,10 +135,6 @@ def job_start(environment: Mapping[str, str]) -> float:
 
     Without a variable, use the start of the machine or container of the job; on a machine that
     outlives jobs, this keeps more than the job used, never less.
-
-    Raises:
-        Usage: this is not a CI job, or its start is unknown.
-        InvalidConfiguration: a variable is invalid.
     """
     for name in _STARTED:
         if environment.get(name):
@@ -180,8 +150,6 @@ def job_start(environment: Mapping[str, str]) -> float:
 
 def machine_start(proc: Path) -> float | None:
     """Return when process 1 began, in seconds since 1970; None without `/proc`."""
-    import os
-
     try:
         boot = _BOOT.search((proc / "stat").read_text("ascii"))
         fields = (proc / "1" / "stat").read_text("ascii", "replace").rpartition(")")[2].split()

@@ -1,9 +1,12 @@
 """`resolver help` and `resolver options`: help topics, from files inside the package."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
-import typer
+from resolver.cli.options import Text, argument
+from resolver.cli.output import Output
+from resolver.errors import Usage
+from resolver.render import RENDERERS
 
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
@@ -20,10 +23,7 @@ def offer_topics(incomplete: str) -> list[str]:
 
 
 def help(  # noqa: A001 - the name of the command
-    topic: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[TOPIC]", show_default=False, autocompletion=offer_topics),
-    ] = None,
+    topic: Annotated[Text, argument("[TOPIC]", complete=offer_topics)] = None,
 ) -> None:
     """Show help on a topic or a command, or list the topics.
 
@@ -33,7 +33,6 @@ def help(  # noqa: A001 - the name of the command
       resolver help resolve
     """
     from resolver.cli.app import COMMANDS, build
-    from resolver.cli.output import Output
 
     names = {name for _group, name, _module in COMMANDS}
     if topic is None:
@@ -61,7 +60,6 @@ def _list() -> str:
 
 def _unknown(topic: str, names: set[str]) -> Exception:
     from resolver.core.parse.document import similar
-    from resolver.errors import Usage
 
     meant = similar(topic, (*TOPICS, *sorted(names)))
     hint = (
@@ -75,13 +73,11 @@ def options() -> None:
     from textwrap import wrap
 
     from resolver.cli.options import SHARED, emitter_usage
-    from resolver.cli.output import Output
-    from resolver.render import RENDERERS
     from resolver.render.ci.emit import EMITTERS, REPORTS
 
     rows = []
     for shared in SHARED:
-        names = ", ".join(shared.names)
+        names = shared.names.replace(" ", ", ")
         text = f"{names} {shared.metavar}" if shared.metavar else names
         help_text = shared.help
         if shared.variable:

@@ -27,9 +27,6 @@ def read_references(place: str) -> list[tuple[str, str]]:
 
     Returns:
         Pairs of the position (`images.txt:3`) and the text.
-
-    Raises:
-        Usage: the file cannot be read, is not text, or is empty.
     """
     name = "standard input" if place == "-" else place
     text = _decode(_bytes(place, MAX_LIST, name), name)
@@ -44,21 +41,13 @@ def read_references(place: str) -> list[tuple[str, str]]:
 
 
 def read_rules(place: str) -> list[str]:
-    """Read the lines of a file of rules; `-` is standard input.
-
-    Raises:
-        Usage: the file cannot be read, or is not text.
-    """
+    """Read the lines of a file of rules; `-` is standard input."""
     name = "standard input" if place == "-" else place
     return _decode(_bytes(place, MAX_LIST, name), name).splitlines()
 
 
 def read_password() -> str:
-    """Read a password from standard input, without the line break at its end.
-
-    Raises:
-        Usage: standard input is empty.
-    """
+    """Read a password from standard input, without the line break at its end."""
     name = "standard input"
     text = _decode(_bytes("-", MAX_PASSWORD, name), name).removesuffix("\n").removesuffix("\r")
     if not text:
@@ -67,11 +56,7 @@ def read_password() -> str:
 
 
 def split_platforms(values: list[str], option: str = "--platform") -> list[str]:
-    """Split comma lists; `,osver=` (regctl's spelling) belongs to the platform before it.
-
-    Raises:
-        Usage: an element is empty.
-    """
+    """Split comma lists; `,osver=` (regctl's spelling) belongs to the platform before it."""
     found: list[str] = []
     for value in values:
         for part in value.split(","):
@@ -127,11 +112,7 @@ _LONGEST = 32
 
 
 def size(text: str, option: str) -> int:
-    """Parse a size in bytes: `500MB`, `1.5 GiB`, `1048576`.
-
-    Raises:
-        Usage: the text is not a size.
-    """
+    """Parse a size in bytes: `500MB`, `1.5 GiB`, `1048576`."""
     match = _SIZE.fullmatch(text) if len(text) <= _LONGEST else None
     factor = _UNITS.get(match[3].lower()) if match else None
     if match is None or factor is None or (match[2] and factor == 1):
@@ -145,11 +126,7 @@ def size(text: str, option: str) -> int:
 
 
 def span(text: str, option: str) -> float:
-    """Parse a duration (`90s`, `30m`, `12h`, `7d`, `2w`) and return seconds.
-
-    Raises:
-        Usage: the text is not a duration.
-    """
+    """Parse a duration (`90s`, `30m`, `12h`, `7d`, `2w`) and return seconds."""
     match = _SPAN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         raise Usage(f"`{option} {text}` is not a duration", "write it as `30m`, `12h` or `7d`")
@@ -189,11 +166,7 @@ def for_each(
 
 
 def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
-    """Return the references given as arguments and in a file, checked before any request.
-
-    Raises:
-        Malformed: one is not a reference; for a file, the message names its line.
-    """
+    """Return the references given as arguments and in a file, checked before any request."""
     from resolver.cli.inputs import read_references
     from resolver.core.oci.target import parse_target
 
@@ -207,7 +180,6 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> li
             found.append(text)
     if not found:
         raise Usage(
-            f"no reference to {verb}",
-            f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`",
+            f"no reference to {verb}", f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`"
         )
     return found

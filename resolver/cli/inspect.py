@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 from resolver.errors import PlatformUnknown, Usage
 from resolver.render import DEFAULT_FORMAT
 
@@ -19,26 +19,16 @@ def inspect(
     common: options.Common,
     reference: options.Reference,
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Show the image for this platform instead of the index.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--platform -p", "Show the image for this platform instead of the index.", "PLATFORM"
         ),
     ] = None,
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Print the exact bytes of the manifest or index.", show_default=False
-        ),
+        bool, options.option("--raw", "Print the exact bytes of the manifest or index.")
     ] = False,
     config: Annotated[
-        bool,
-        typer.Option(
-            "--config", help="Print the exact bytes of the image config.", show_default=False
-        ),
+        bool, options.option("--config", "Print the exact bytes of the image config.")
     ] = False,
     exact: options.Exact = False,
     strict: options.Strict = False,
@@ -54,8 +44,6 @@ def inspect(
       resolver inspect --raw ubuntu:24.04 | sha256sum
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
-    from resolver.cli.run import open_session
-
     check(platform, common.form, raw=raw, config=config)
     with open_session(common) as (session, output):
         found = session.inspect(
@@ -88,11 +76,7 @@ def check(platform: str | None, form: str, *, raw: bool, config: bool) -> None:
 
 
 def exact_bytes(found: Inspection, *, config: bool) -> bytes:
-    """Return the bytes for `--raw` or `--config`.
-
-    Raises:
-        PlatformUnknown: the image has no config.
-    """
+    """Return the bytes for `--raw` or `--config`."""
     if not config:
         return found.body
     if found.config_body is None:
@@ -108,16 +92,10 @@ def platforms(
     common: options.Common,
     reference: options.Reference,
     attestations: Annotated[
-        bool,
-        typer.Option("--attestations", help="Also list attestations.", show_default=False),
+        bool, options.option("--attestations", "Also list attestations.")
     ] = False,
     index_only: Annotated[
-        bool,
-        typer.Option(
-            "--index-only",
-            help="Read only the index: one request, no sizes.",
-            show_default=False,
-        ),
+        bool, options.option("--index-only", "Read only the index: one request, no sizes.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -131,10 +109,6 @@ def platforms(
       resolver platforms ubuntu:24.04
       resolver platforms --format json --index-only ghcr.io/owner/app:1
     """
-    from dataclasses import replace
-
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         found = session.platforms(reference, sizes=not index_only)
         output.warnings(found.warnings)

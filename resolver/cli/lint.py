@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, size
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import ErrorKind, Usage
-from resolver.values import dataclass
+from resolver.render import prepare
+from resolver.settings import LINT_MAX_BYTES
 
 if TYPE_CHECKING:
     from resolver.cli.options import Common
@@ -21,50 +25,37 @@ def lint(
     references: options.ManyReferences = None,
     file: options.File = None,
     deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Also check programs, reading a few bytes of the layers.",
-            show_default=False,
-        ),
+        bool, options.option("--deep", "Also check programs, reading a few bytes of the layers.")
     ] = False,
     max_bytes: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
+        options.Text,
+        options.option(
             "--max-bytes",
-            metavar="SIZE",
-            envvar="RESOLVER_LINT_MAX_BYTES",
-            show_envvar=False,
-            help="Limit what --deep reads per platform  [default: 32MiB]",
+            "Limit what --deep reads per platform  [default: 32MiB]",
+            "SIZE",
+            variable="RESOLVER_LINT_MAX_BYTES",
         ),
     ] = None,
     fail_on: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--fail-on",
-            metavar="SEVERITY",
-            envvar="RESOLVER_LINT_FAIL_ON",
-            show_envvar=False,
-            help="Exit with status 1 from this severity: error, warning, note; or never.",
+            "Exit with status 1 from this severity: error, warning, note; or never.",
+            "SEVERITY",
+            variable="RESOLVER_LINT_FAIL_ON",
+            show_default=True,
         ),
     ] = "error",
     ignore: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--ignore",
-            metavar="RULE",
-            envvar="RESOLVER_LINT_IGNORE",
-            show_envvar=False,
-            help="Ignore a rule; repeatable.",
+        options.Texts,
+        options.option(
+            "--ignore", "Ignore a rule; repeatable.", "RULE", variable="RESOLVER_LINT_IGNORE"
         ),
     ] = None,
     explain: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--explain", metavar="RULE", help="Explain a rule or `all`, then exit."),
+        options.Text, options.option("--explain", "Explain a rule or `all`, then exit.", "RULE")
     ] = None,
-    rules: Annotated[
-        bool, typer.Option("--rules", help="List the rules, then exit.", show_default=False)
-    ] = False,
+    rules: Annotated[bool, options.option("--rules", "List the rules, then exit.")] = False,
 ) -> None:
     """Find problems in multi-platform images.
 
@@ -81,106 +72,47 @@ def lint(
     if explain is not None or rules:
         show_rules(common, explain)
         return
-    depth = LintDepth.read(max_bytes, deep=deep)
-    request = LintOptions.gather(references, file, fail_on, ignore)
-    run(common, request, depth)
+    from resolver.core.lint.lint import rule
+
+    most = _budget(max_bytes, deep=deep)
+    severity = _severity(fail_on)
+    ignored = tuple(rule(name).id for name in ignore or ())
+    named = tuple(dict.fromkeys(gather(references or [], file, "lint")))
+    with open_session(common) as (session, output):
+        found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored)
+        for image in found.looked_at:
+            output.warnings(image.warnings)
+        status = output.failures(found.failures)
+        if severity is not None and found.reaches(severity):
+            status = max(status, ErrorKind.NEGATIVE.status)
+        output.show(found, common.form)
+    if status:
+        raise typer.Exit(status)
 
 
 _NEVER = "never"
 _ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class LintDepth:
-    """How deep to check; `most` is bytes of layers per platform, None for the default."""
-
-    deep: bool
-    most: int | None
-
-    @classmethod
-    def read(cls, most: str | None, *, deep: bool) -> LintDepth:
-        """Parse the options before any request.
-
-        Raises:
-            Usage: the size is invalid, or given without `--deep`.
-        """
-        from resolver.cli.inputs import size
-
-        if most is None:
-            return cls(deep, None)
-        if not deep:
-            raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
-        count = size(most, "--max-bytes")
-        if not count:
-            raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
-        return cls(deep, count)
-
-
-@dataclass(frozen=True, slots=True)
-class LintOptions:
-    """What to lint, and which findings fail.
-
-    Attributes:
-        fail_on: the lowest severity that fails; None for none.
-    """
-
-    references: tuple[str, ...]
-    fail_on: Severity | None
-    ignored: tuple[str, ...]
-
-    @classmethod
-    def gather(
-        cls,
-        references: list[str] | None,
-        file: str | None,
-        fail_on: str,
-        ignored: list[str] | None,
-    ) -> LintOptions:
-        """Parse the options before any request.
-
-        Raises:
-            Malformed: the value of an option is invalid.
-        """
-        from resolver.cli.inputs import gather
-        from resolver.core.lint.lint import rule
-
-        severity = _severity(fail_on)
-        left_out = tuple(rule(name).id for name in ignored or ())
-        named = gather(references or [], file, "lint")
-        return cls(tuple(dict.fromkeys(named)), severity, left_out)
+def _budget(most: str | None, *, deep: bool) -> int:
+    """Parse `--max-bytes`, in bytes of layers per platform."""
+    if most is None:
+        return LINT_MAX_BYTES
+    if not deep:
+        raise Usage("`--max-bytes` limits what `--deep` reads", "add `--deep`, or leave it out")
+    count = size(most, "--max-bytes")
+    if not count:
+        raise Usage("`--max-bytes 0` leaves nothing to read", "leave out `--deep`")
+    return count
 
 
 def show_rules(common: Common, name: str | None) -> None:
     """Print one rule, all rules, or their list."""
-    from resolver.cli.output import Output
     from resolver.core.lint.lint import RULES, Explained, rule
-    from resolver.render import prepare
 
     prepare(common.form)
     chosen = tuple(row.rule for row in RULES) if name in (None, _ALL) else (rule(name or ""),)
     Output().show(Explained(chosen, whole=name is not None), common.form)
-
-
-def run(common: Common, request: LintOptions, depth: LintDepth) -> None:
-    """Lint the images, print the findings, and exit with the resulting status."""
-    from resolver.cli.run import open_session
-    from resolver.settings import LINT_MAX_BYTES
-
-    with open_session(common) as (session, output):
-        found = session.lint(
-            request.references,
-            deep=depth.deep,
-            max_bytes=depth.most or LINT_MAX_BYTES,
-            ignore=request.ignored,
-        )
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        status = output.failures(found.failures)
-        if request.fail_on is not None and found.reaches(request.fail_on):
-            status = max(status, ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
-    if status:
-        raise typer.Exit(status)
 
 
 def _severity(text: str) -> Severity | None:

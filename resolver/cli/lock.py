@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Optional, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -30,44 +33,27 @@ def lock(
     platform: options.Platforms = None,
     file: options.File = None,
     files: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="Lock the images in these files; each REF is a file then.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--from", "Lock the images in these files; each REF is a file then.", "FILE"
         ),
     ] = None,
     check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Report changes; exit with status 1 if there are any.",
-            show_default=False,
-        ),
+        bool, options.option("--check", "Report changes; exit with status 1 if there are any.")
     ] = False,
     update: Annotated[
-        bool,
-        typer.Option(
-            "--update", help="Resolve these references again, or all.", show_default=False
-        ),
+        bool, options.option("--update", "Resolve these references again, or all.")
     ] = False,
     remove: Annotated[
-        bool,
-        typer.Option(
-            "--remove", help="Remove these references from the lock file.", show_default=False
-        ),
+        bool, options.option("--remove", "Remove these references from the lock file.")
     ] = False,
     lock_file: Annotated[
         str,
-        typer.Option(
-            "--lock-file",
-            "-o",
-            metavar="FILE",
-            envvar="RESOLVER_LOCK_FILE",
-            show_envvar=False,
-            help="Path of the lock file; by default resolver.lock.",
-            show_default=False,
+        options.option(
+            "--lock-file -o",
+            "Path of the lock file; by default resolver.lock.",
+            "FILE",
+            variable="RESOLVER_LOCK_FILE",
         ),
     ] = LOCK_FILE,
     no_trunc: options.NoTrunc = False,
@@ -86,8 +72,6 @@ def lock(
       resolver lock --update nginx
       resolver lock export --format kustomize
     """
-    from resolver.cli.inputs import split_platforms
-
     words = references or []
     task = Task.of(words, check=check, update=update, remove=remove)
     words = words[1:] if task is Task.EXPORT else words
@@ -111,11 +95,7 @@ class Task(Enum):
 
     @classmethod
     def of(cls, words: Sequence[str], *, check: bool, update: bool, remove: bool) -> Self:
-        """Choose the task from the options and the word `export`.
-
-        Raises:
-            Usage: there are two.
-        """
+        """Choose the task from the options and the word `export`."""
         exported = bool(words) and words[0] == cls.EXPORT.value
         given = {cls.CHECK: check, cls.UPDATE: update, cls.REMOVE: remove, cls.EXPORT: exported}
         chosen = [task for task, is_given in given.items() if is_given]
@@ -130,10 +110,8 @@ class LockOptions:
     """References to lock, or names of entries in the lock file.
 
     Attributes:
-        references: to lock, as written.
         names: of entries in the lock file; one without a tag means all tags.
         services: maps canonical references to the compose services that run them.
-        warnings: about the files that were read.
     """
 
     references: list[str]
@@ -143,13 +121,7 @@ class LockOptions:
 
     @classmethod
     def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
-        """Parse the arguments; with `--from` they are files, so that a shell can expand globs.
-
-        Raises:
-            Malformed: a reference or a file is invalid, or no file names an image.
-        """
-        from resolver.cli.inputs import gather
-
+        """Parse the arguments; with `--from` they are files, so that a shell can expand globs."""
         if not files:
             given = bool(words) or file is not None
             typed = gather(words, file, "lock") if given else []
@@ -186,13 +158,7 @@ class LockOptions:
 def named(
     references: list[str] | None, file: str | None, verb: str, lock_file: str | None
 ) -> list[str]:
-    """Return the references to use; with a lock file and no arguments, all locked ones.
-
-    Raises:
-        Malformed: a reference or the lock file is invalid, or there is no reference.
-    """
-    from resolver.cli.inputs import gather
-
+    """Return the references to use; with a lock file and no arguments, all locked ones."""
     if lock_file is None or references or file is not None:
         return gather(references or [], file, verb)
     from resolver.verbs.lock_files import load
@@ -210,8 +176,6 @@ def run(
     full: bool,
 ) -> None:
     """Run a task on a lock file, and print the answer."""
-    from resolver.cli.run import open_session
-
     names = request.names
     with open_session(common) as (session, output):
         output.warnings(request.warnings)
@@ -266,15 +230,8 @@ def _exit_with(output: Output, failures: Sequence[Failure]) -> None:
 
 
 def export_lock(common: Common, request: LockOptions, platforms: list[str], lock_file: str) -> None:
-    """Print a lock file in the format of another tool.
-
-    Raises:
-        Usage: the format is unknown, or there are several platforms.
-        NotLocked: a name is not in the lock file, or not for the platform.
-        Malformed: the lock file is invalid.
-    """
-    from resolver.cli.output import Output
-    from resolver.render.answers.lock_export import EXPORTS, export
+    """Print a lock file in the format of another tool."""
+    from resolver.render.answers.lock import EXPORTS, export
     from resolver.session import Session
 
     if common.form not in EXPORTS:

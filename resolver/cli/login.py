@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from resolver.cli import options
+from resolver.cli.run import open_session
 from resolver.errors import Usage
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 @options.command
 def login(
-    common: options.Common,
-    registry: Annotated[
-        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
-    ] = "docker.io",
+    common: options.Common, registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io"
 ) -> None:
     """Log in to a registry, by default Docker Hub.
 
@@ -32,8 +29,6 @@ def login(
       resolver login ghcr.io --username me --password-stdin < token.txt
       resolver login registry.corp:5000 --ca-file corp.pem
     """
-    from resolver.cli.run import open_session
-
     request = with_login(common, registry)
     with open_session(request) as (session, output):
         done = session.login(registry)
@@ -44,10 +39,7 @@ def login(
 
 @options.command
 def logout(
-    common: options.Common,
-    registry: Annotated[
-        str, typer.Argument(metavar="[REGISTRY]", show_default=False)
-    ] = "docker.io",
+    common: options.Common, registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io"
 ) -> None:
     """Log out of a registry, by default Docker Hub.
 
@@ -56,20 +48,12 @@ def logout(
     \b
       resolver logout ghcr.io
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         output.show(session.logout(registry), common.form)
 
 
 def with_login(common: Common, registry: str) -> Common:
-    """Add a user name and a password to the options, from variables or a prompt.
-
-    Raises:
-        Usage: one is missing, and there is no terminal.
-    """
-    import os
-
+    """Add a user name and a password to the options, from variables or a prompt."""
     flags = common.flags
     username = flags.username or os.environ.get("RESOLVER_USERNAME")
     password = flags.password or os.environ.get("RESOLVER_PASSWORD")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.output import page_width, presentable
+from resolver.cli.run import open_session
 from resolver.render import DEFAULT_FORMAT, render, renderer
 
 if TYPE_CHECKING:
@@ -19,26 +20,17 @@ if TYPE_CHECKING:
 def ls(
     common: options.Common,
     context: typer.Context,
-    patterns: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[NAME]...", show_default=False),
-    ] = None,
+    patterns: Annotated[options.Texts, options.argument("[NAME]...")] = None,
     filters: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--filter",
-            metavar="KEY=VALUE",
-            help="`reference=PATTERN`, `platform=linux/arm64`, `dangling=true`.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--filter", "`reference=PATTERN`, `platform=linux/arm64`, `dangling=true`.", "KEY=VALUE"
         ),
     ] = None,
     dangling: Annotated[
-        bool,
-        typer.Option("--dangling", help="List only images without a name.", show_default=False),
+        bool, options.option("--dangling", "List only images without a name.")
     ] = False,
-    digests: Annotated[
-        bool, typer.Option("--digests", help="Also show digests.", show_default=False)
-    ] = False,
+    digests: Annotated[bool, options.option("--digests", "Also show digests.")] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """List the images in the store.
@@ -52,7 +44,6 @@ def ls(
       resolver ls 'ghcr.io/*' --digests
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.run import open_session
     from resolver.verbs.store import ListFilters
 
     wanted = ListFilters.parse([*(filters or []), *(["dangling=true"] * dangling)], patterns or [])

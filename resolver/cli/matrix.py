@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.run import open_session
 from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from resolver.cli.options import Common
 
 
 @options.command
@@ -22,24 +17,15 @@ def matrix(
     reference: options.Reference,
     platform: options.Platforms = None,
     system: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--for", metavar="SYSTEM", help="Set the CI system: github (default), gitlab or json."
-        ),
+        options.Text,
+        options.option("--for", "Set the CI system: github (default), gitlab or json.", "SYSTEM"),
     ] = None,
     runner: Annotated[
-        Optional[list[str]],  # noqa: UP045 - as above
-        typer.Option(
-            "--runner", metavar="PLATFORM=LABEL", help="Set the runner for a platform; repeatable."
-        ),
+        options.Texts,
+        options.option("--runner", "Set the runner for a platform; repeatable.", "PLATFORM=LABEL"),
     ] = None,
     require_runner: Annotated[
-        bool,
-        typer.Option(
-            "--require-runner",
-            help="Exit with status 1 if a job has no runner.",
-            show_default=False,
-        ),
+        bool, options.option("--require-runner", "Exit with status 1 if a job has no runner.")
     ] = False,
     index_only: options.IndexOnly = False,
 ) -> None:
@@ -57,47 +43,18 @@ def matrix(
       echo "matrix=$(resolver matrix ubuntu:24.04)" >> "$GITHUB_OUTPUT"
       resolver matrix app:2 --for gitlab --runner linux/s390x=big-iron
     """
-    run(
-        common,
-        reference,
-        platform or [],
-        system,
-        runner or [],
-        require_runner=require_runner,
-        index_only=index_only,
-    )
-
-
-_DEFAULT_SYSTEM = "github"
-
-
-def run(
-    common: Common,
-    reference: str,
-    platforms: Sequence[str],
-    system: str | None,
-    runners: Sequence[str],
-    *,
-    require_runner: bool,
-    index_only: bool,
-) -> None:
-    """Print the matrix, for a CI system with `--for`, or in a format with `--format`."""
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import open_session
-    from resolver.render.answers.matrix import matrix_text
-
     if system is not None and common.form != DEFAULT_FORMAT:
         raise Usage(
             f"`--for {system}` and `--format {common.form}` exclude each other",
             "leave out one of them",
         )
-    wanted = [text for text in split_platforms(list(platforms)) if text != "all"]
+    wanted = [text for text in split_platforms(platform or []) if text != "all"]
     with open_session(common) as (session, output):
         found = session.matrix(
             reference,
             wanted,
-            system=system or _DEFAULT_SYSTEM,
-            runners=runners,
+            system=system or "github",
+            runners=runner or (),
             require_runner=require_runner,
             index_only=index_only,
         )
@@ -105,5 +62,7 @@ def run(
         if common.form != DEFAULT_FORMAT:
             output.show(found, common.form)
             return
+        from resolver.render.answers.matrix import matrix_text
+
         output.keep(found)
         output.answer(matrix_text(found))

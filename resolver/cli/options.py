@@ -48,161 +48,138 @@ def offer_platforms(incomplete: str) -> list[str]:
     return completion.platforms(incomplete)
 
 
-References = Annotated[
-    list[str], typer.Argument(metavar="REF...", show_default=False, autocompletion=offer_references)
-]
-Reference = Annotated[
-    str, typer.Argument(metavar="REF", show_default=False, autocompletion=offer_references)
-]
+#: Optional values, in the form that Typer reads at run time.
+Text = Optional[str]  # noqa: UP045
+Texts = Optional[list[str]]  # noqa: UP045
+
+
+def option(
+    names: str,
+    help: str,  # noqa: A002 - as Typer calls it
+    metavar: str | None = None,
+    *,
+    variable: str | None = None,
+    complete: Callable[..., list[str]] | None = None,
+    show_default: bool = False,
+) -> Any:
+    """Declare an option; `names` are separated by spaces, `variable` sets it in the environment."""
+    return typer.Option(
+        *names.split(),
+        metavar=metavar,
+        help=help,
+        envvar=variable,
+        show_envvar=False,
+        show_default=show_default,
+        autocompletion=complete,
+    )
+
+
+def argument(metavar: str, complete: Callable[..., list[str]] | None = None) -> Any:
+    """Declare an argument."""
+    return typer.Argument(metavar=metavar, show_default=False, autocompletion=complete)
+
+
+References = Annotated[list[str], argument("REF...", complete=offer_references)]
+Reference = Annotated[str, argument("REF", complete=offer_references)]
 Platforms = Annotated[
-    Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-    typer.Option(
-        "--platform",
-        "-p",
-        metavar="PLATFORM",
-        help="os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`.",
-        show_default=False,
-        autocompletion=offer_platforms,
+    Texts,
+    option(
+        "--platform -p",
+        "os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`.",
+        "PLATFORM",
+        complete=offer_platforms,
     ),
 ]
-NoTrunc = Annotated[
-    bool,
-    typer.Option("--no-trunc", help="Show whole digests and values in tables.", show_default=False),
-]
-IndexOnly = Annotated[
-    bool,
-    typer.Option("--index-only", help="Read only the index, no manifests.", show_default=False),
-]
+NoTrunc = Annotated[bool, option("--no-trunc", "Show whole digests and values in tables.")]
+IndexOnly = Annotated[bool, option("--index-only", "Read only the index, no manifests.")]
 Exact = Annotated[
     bool,
-    typer.Option(
-        "--exact",
-        envvar="RESOLVER_EXACT",
-        show_envvar=False,
-        help="Refuse fallback to another platform that would run.",
-        show_default=False,
+    option(
+        "--exact", "Refuse fallback to another platform that would run.", variable="RESOLVER_EXACT"
     ),
 ]
 Strict = Annotated[
     bool,
-    typer.Option(
+    option(
         "--strict",
-        envvar="RESOLVER_STRICT",
-        show_envvar=False,
-        help="Fail if the index and the image config disagree; reads both.",
-        show_default=False,
+        "Fail if the index and the image config disagree; reads both.",
+        variable="RESOLVER_STRICT",
     ),
 ]
-ManyReferences = Annotated[
-    Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-    typer.Argument(metavar="[REF]...", show_default=False, autocompletion=offer_references),
-]
+ManyReferences = Annotated[Texts, argument("[REF]...", complete=offer_references)]
 File = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads this at run time
-    typer.Option(
-        "--file",
-        "-f",
-        metavar="FILE",
-        help="Read references from FILE, one per line; `-` is stdin.",
-    ),
+    Text, option("--file -f", "Read references from FILE, one per line; `-` is stdin.", "FILE")
 ]
 From = Annotated[
-    Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-    typer.Option(
+    Texts,
+    option(
         "--from",
-        metavar="PLACE",
-        envvar="RESOLVER_FROM",
-        show_envvar=False,
-        help="Copy content from a local store, layout, archive or containerd root first.",
-        show_default=False,
+        "Copy content from a local store, layout, archive or containerd root first.",
+        "PLACE",
+        variable="RESOLVER_FROM",
     ),
 ]
 Foreign = Annotated[
     bool,
-    typer.Option(
-        "--foreign",
-        envvar="RESOLVER_FOREIGN",
-        show_envvar=False,
-        help="Also fetch foreign layers, without credentials.",
-        show_default=False,
+    option(
+        "--foreign", "Also fetch foreign layers, without credentials.", variable="RESOLVER_FOREIGN"
     ),
 ]
 NoAttestations = Annotated[
     bool,
-    typer.Option(
+    option(
         "--no-attestations",
-        envvar="RESOLVER_NO_ATTESTATIONS",
-        show_envvar=False,
-        help="Skip the SBOMs and provenance that the index lists.",
-        show_default=False,
+        "Skip the SBOMs and provenance that the index lists.",
+        variable="RESOLVER_NO_ATTESTATIONS",
     ),
 ]
 Referrers = Annotated[
     bool,
-    typer.Option(
+    option(
         "--referrers",
-        envvar="RESOLVER_REFERRERS",
-        show_envvar=False,
-        help="Also fetch signatures and other referrers of the image.",
-        show_default=False,
+        "Also fetch signatures and other referrers of the image.",
+        variable="RESOLVER_REFERRERS",
     ),
 ]
 MaxDownload = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads this at run time
-    typer.Option(
+    Text,
+    option(
         "--max-download",
-        metavar="SIZE",
-        envvar="RESOLVER_MAX_DOWNLOAD",
-        show_envvar=False,
-        help="Exit with status 1 if more must be fetched: `500MB`, `2GiB`.",
-        show_default=False,
+        "Exit with status 1 if more must be fetched: `500MB`, `2GiB`.",
+        "SIZE",
+        variable="RESOLVER_MAX_DOWNLOAD",
     ),
 ]
 
 Locked = Annotated[
     bool,
-    typer.Option(
+    option(
         "--locked",
-        envvar="RESOLVER_LOCKED",
-        show_envvar=False,
-        help="Resolve REF from the lock file, not from a registry.",
-        show_default=False,
+        "Resolve REF from the lock file, not from a registry.",
+        variable="RESOLVER_LOCKED",
     ),
 ]
 LockFile = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads this at run time
-    typer.Option(
+    Text,
+    option(
         "--lock-file",
-        metavar="FILE",
-        envvar="RESOLVER_LOCK_FILE",
-        show_envvar=False,
-        help="Path of the lock file; by default resolver.lock.",
-        show_default=False,
+        "Path of the lock file; by default resolver.lock.",
+        "FILE",
+        variable="RESOLVER_LOCK_FILE",
     ),
 ]
 
 
 SigningKey = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads this at run time
-    typer.Option("--key", metavar="FILE", help="Verify signatures with this public key (PEM)."),
+    Text, option("--key", "Verify signatures with this public key (PEM).", "FILE")
 ]
 Identity = Annotated[
-    Optional[str],  # noqa: UP045 - as above
-    typer.Option(
-        "--identity", metavar="ID", help="Verify signatures of this identity; needs --issuer."
-    ),
+    Text, option("--identity", "Verify signatures of this identity; needs --issuer.", "ID")
 ]
-Issuer = Annotated[
-    Optional[str],  # noqa: UP045 - as above
-    typer.Option("--issuer", metavar="URL", help="Set the issuer of the identity."),
-]
+Issuer = Annotated[Text, option("--issuer", "Set the issuer of the identity.", "URL")]
 TrustedRoot = Annotated[
-    Optional[str],  # noqa: UP045 - as above
-    typer.Option(
-        "--trusted-root",
-        metavar="FILE",
-        help="Trust a private Sigstore deployment: its trusted_root.json.",
-    ),
+    Text,
+    option("--trusted-root", "Trust a private Sigstore deployment: its trusted_root.json.", "FILE"),
 ]
 
 
@@ -239,162 +216,123 @@ class Shared(NamedTuple):
     """One shared option: its field in `Common` or `Flags`, its names, its type and its help."""
 
     field: str
-    names: tuple[str, ...]
+    names: str
     kind: Any
-    default: object
     help: str
     metavar: str | None = None
-    variable: str = ""
+    variable: str | None = None
+    default: object = None
 
 
 #: Every option that all commands take. To add one, add a row here and a field in `Flags`.
 SHARED = (
     Shared(
         "form",
-        ("--format",),
+        "--format",
         str,
-        DEFAULT_FORMAT,
         "Output format, see below.",
         "FORMAT",
-        "RESOLVER_FORMAT",
+        variable="RESOLVER_FORMAT",
+        default=DEFAULT_FORMAT,
     ),
-    Shared("json", ("--json",), bool, False, "Short for `--format json`."),
+    Shared("json", "--json", bool, "Short for `--format json`.", default=False),
     Shared(
         "quiet",
-        ("--quiet", "-q"),
+        "--quiet -q",
         bool,
-        False,
         "Print no warnings or notes.",
-        None,
-        "RESOLVER_QUIET",
+        variable="RESOLVER_QUIET",
+        default=False,
     ),
-    Shared("verbose", ("--verbose", "-v"), int, 0, "Log what happens; twice: every request."),
+    Shared("verbose", "--verbose -v", int, "Log what happens; twice: every request.", default=0),
     Shared(
         "no_progress",
-        ("--no-progress",),
+        "--no-progress",
         bool,
-        False,
         "Show no progress.",
-        None,
-        "RESOLVER_NO_PROGRESS",
+        variable="RESOLVER_NO_PROGRESS",
+        default=False,
     ),
+    Shared("store", "--store", Text, "Folder of the local store [RESOLVER_STORE].", "DIR"),
     Shared(
-        "store",
-        ("--store",),
-        str | None,
-        None,
-        "Folder of the local store [RESOLVER_STORE].",
-        "DIR",
-    ),
-    Shared(
-        "offline",
-        ("--offline",),
-        bool | None,
-        None,
-        "Use only the store, no network [RESOLVER_OFFLINE].",
+        "offline", "--offline", bool | None, "Use only the store, no network [RESOLVER_OFFLINE]."
     ),
     Shared(
         "no_fsync",
-        ("--no-fsync",),
+        "--no-fsync",
         bool | None,
-        None,
         "Faster, not safe from power cuts [RESOLVER_NO_FSYNC].",
     ),
     Shared(
         "unsafe_no_lock",
-        ("--unsafe-no-lock",),
+        "--unsafe-no-lock",
         bool | None,
-        None,
         "Do not lock the store [RESOLVER_UNSAFE_NO_LOCK].",
     ),
     Shared(
         "shared_store",
-        ("--shared-store",),
+        "--shared-store",
         bool | None,
-        None,
         "Trust a shared store [RESOLVER_SHARED_STORE].",
     ),
+    Shared("jobs", "--jobs", Text, "Concurrent requests, 1 to 256 [RESOLVER_JOBS].", "N"),
     Shared(
-        "jobs", ("--jobs",), str | None, None, "Concurrent requests, 1 to 256 [RESOLVER_JOBS].", "N"
+        "plain_http", "--plain-http", bool | None, "Use HTTP without TLS [RESOLVER_PLAIN_HTTP]."
     ),
     Shared(
-        "plain_http",
-        ("--plain-http",),
-        bool | None,
-        None,
-        "Use HTTP without TLS [RESOLVER_PLAIN_HTTP].",
-    ),
-    Shared(
-        "ca_file",
-        ("--ca-file",),
-        str | None,
-        None,
-        "Also trust these certificates [RESOLVER_CA_FILE].",
-        "FILE",
+        "ca_file", "--ca-file", Text, "Also trust these certificates [RESOLVER_CA_FILE].", "FILE"
     ),
     Shared(
         "tls_skip_verify",
-        ("--tls-skip-verify",),
+        "--tls-skip-verify",
         bool | None,
-        None,
         "Skip TLS verification [RESOLVER_TLS_SKIP_VERIFY].",
     ),
     Shared(
         "mirrors",
-        ("--mirror",),
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        None,
+        "--mirror",
+        Texts,
         "Try URL first; `#tags`: for tags too [RESOLVER_MIRROR].",
         "HOST=URL",
     ),
     Shared(
         "auth_file",
-        ("--auth-file",),
-        str | None,
-        None,
+        "--auth-file",
+        Text,
         "Read credentials only from FILE [RESOLVER_AUTH_FILE].",
         "FILE",
     ),
-    Shared(
-        "anonymous",
-        ("--anonymous",),
-        bool | None,
-        None,
-        "Use no credentials [RESOLVER_ANONYMOUS].",
-    ),
-    Shared("username", ("--username",), str | None, None, "User name [RESOLVER_USERNAME].", "NAME"),
+    Shared("anonymous", "--anonymous", bool | None, "Use no credentials [RESOLVER_ANONYMOUS]."),
+    Shared("username", "--username", Text, "User name [RESOLVER_USERNAME].", "NAME"),
     Shared(
         "password_stdin",
-        ("--password-stdin",),
+        "--password-stdin",
         bool,
-        False,
         "Read the password from stdin [RESOLVER_PASSWORD].",
+        default=False,
     ),
     Shared(
         "platforms_file",
-        ("--platforms-file",),
-        str | None,
-        None,
+        "--platforms-file",
+        Text,
         "Add platform facts [RESOLVER_PLATFORMS].",
         "FILE",
     ),
     Shared(
         "emit",
-        ("--emit",),
-        list[str] | None,
-        None,
+        "--emit",
+        Texts,
         "Also pass the answer to a CI system.",
         "SYSTEM",
-        "RESOLVER_EMIT",
+        variable="RESOLVER_EMIT",
     ),
     Shared(
         "report",
-        ("--report",),
-        list[str] | None,
-        None,
+        "--report",
+        Texts,
         "Also write a report to FILE.",
         "FORM=FILE",
-        "RESOLVER_REPORT",
+        variable="RESOLVER_REPORT",
     ),
 )
 
@@ -410,7 +348,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(function, eval_str=True)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
     own_names = {name for parameter in kept for name in _names(parameter)}
-    added = [_parameter(shared) for shared in SHARED if not own_names & {*shared.names}]
+    added = [_parameter(shared) for shared in SHARED if not own_names & {*shared.names.split()}]
 
     def run(**values: Any) -> None:
         shared = {row.field: values.pop(row.field, row.default) for row in SHARED}
@@ -436,28 +374,31 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def _names(parameter: inspect.Parameter) -> tuple[str, ...]:
     """List the names of an option as typed on the command line."""
     found: list[object] = []
-    for option in getattr(parameter.annotation, "__metadata__", ()):
+    for declared in getattr(parameter.annotation, "__metadata__", ()):
         # Typer stores the first name as the default until it processes the annotation.
-        found += [getattr(option, "default", None), *(getattr(option, "param_decls", None) or ())]
+        found += [
+            getattr(declared, "default", None),
+            *(getattr(declared, "param_decls", None) or ()),
+        ]
     return tuple(name for name in found if isinstance(name, str) and name.startswith("-"))
 
 
 def _parameter(shared: Shared) -> inspect.Parameter:
     counted = shared.field == "verbose"
-    option = typer.Option(
-        *shared.names,
+    option_info = typer.Option(
+        *shared.names.split(),
         metavar=shared.metavar,
         help=shared.help,
         hidden=not is_completing(),
         count=counted,
-        envvar=shared.variable or None,
+        envvar=shared.variable,
         show_default=False,
     )
     return inspect.Parameter(
         shared.field,
         inspect.Parameter.KEYWORD_ONLY,
         default=shared.default,
-        annotation=Annotated[shared.kind, option],
+        annotation=Annotated[shared.kind, option_info],
     )
 
 

@@ -85,12 +85,7 @@ class Output:
             self.recorder.keep(answer)
 
     def answer(self, text: str) -> None:
-        """Write a chunk of the answer.
-
-        Raises:
-            OutputFault: it cannot be written, for example to a full disk.
-            ReaderGone: the reader closed the pipe.
-        """
+        """Write a chunk of the answer."""
         with _stdout_errors():
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -202,13 +197,7 @@ def _write(text: str) -> None:
 
 
 def takes_stdout(to: str, form: str) -> bool:
-    """Return whether an export goes to standard output, which then carries nothing else.
-
-    Raises:
-        Usage: standard output is a terminal, or `--format` would write to it as well.
-        OutputFault: standard output is closed.
-
-    """
+    """Return whether an export goes to standard output, which then carries nothing else."""
     from resolver.core.results.export import parse_destination
 
     if not parse_destination(to).is_stream:

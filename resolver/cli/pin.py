@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.inputs import split_platforms
+from resolver.cli.run import open_session
 from resolver.errors import ErrorKind, ResolverError, Usage
 from resolver.render import DEFAULT_FORMAT, renderer
-from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from resolver.cli.output import Output
     from resolver.core.pin.decide import Pinned, PinnedFile
     from resolver.session import Session
@@ -23,40 +22,30 @@ if TYPE_CHECKING:
 @options.command
 def pin(
     common: options.Common,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", show_default=False)],
+    files: Annotated[list[str], options.argument("FILE...")],
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Write nothing; exit with status 1 if an image is not pinned."
-        ),
+        options.option("--check", "Write nothing; exit with status 1 if an image is not pinned."),
     ] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Write nothing; print the changes as a patch.")
+        bool, options.option("--diff", "Write nothing; print the changes as a patch.")
     ] = False,
     update: Annotated[
-        bool,
-        typer.Option("--update", help="Also resolve the tags of pinned references again."),
+        bool, options.option("--update", "Also resolve the tags of pinned references again.")
     ] = False,
     unpin: Annotated[
-        bool, typer.Option("--unpin", help="Remove digests from references that have a tag.")
+        bool, options.option("--unpin", "Remove digests from references that have a tag.")
     ] = False,
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Pin the image for this platform only, not the index.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--platform -p", "Pin the image for this platform only, not the index.", "PLATFORM"
         ),
     ] = None,
     require: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--require",
-            metavar="PLATFORM",
-            help="Exit with status 1 if an image lacks a platform; repeatable.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--require", "Exit with status 1 if an image lacks a platform; repeatable.", "PLATFORM"
         ),
     ] = None,
     no_trunc: options.NoTrunc = False,
@@ -78,85 +67,60 @@ def pin(
       resolver pin --check .
       resolver pin --update --diff Dockerfile | git apply
     """
-    from resolver.cli.inputs import split_platforms
-    from resolver.cli.run import open_session
-
     needed = split_platforms(require or [])
-    request = PinOptions(check, diff, update, unpin, platform, tuple(needed))
-    request.check_options(common.form)
+    if unpin:
+        given = {"check": check, "update": update, "platform": platform, "require": needed}
+        for name in (name for name, value in given.items() if value):
+            raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
+    _refuse_format(common.form, diff=diff)
+    if check and diff:
+        raise Usage(
+            "`--check` and `--diff` exclude each other",
+            "`--check` reports what is not pinned, `--diff` shows the changes",
+        )
     with open_session(common) as (session, output):
-        run(session, output, files, request, common.form, full=no_trunc)
+        found = session.pin(
+            files, check=check, update=update, unpin=unpin, platform=platform, require=needed
+        )
+        output.warnings(found.warnings)
+        if diff:
+            from resolver.core.pin.decide import diff as unified_diff
+
+            for file in found.files:
+                output.raw(unified_diff(file.path, file.text, file.after).encode())
+        else:
+            if not check:
+                found = replace(found, files=tuple(_written(session, file) for file in found.files))
+            output.show(found, common.form, full=no_trunc)
+        _exit(output, found, check=check)
 
 
 #: Files or lines named in one message.
 _NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class PinOptions:
-    """The options of `pin`; see `Session.pin`."""
-
-    check: bool
-    diff: bool
-    update: bool
-    unpin: bool
-    platform: str | None
-    require: tuple[str, ...]
-
-    def check_options(self, form: str) -> None:
-        """Refuse options that exclude each other, before any file is read."""
-        for name in ("check", "update", "platform", "require"):
-            if self.unpin and getattr(self, name):
-                raise Usage(f"`--unpin` and `--{name}` exclude each other", "leave out one of them")
-        if self.diff and form != DEFAULT_FORMAT:
-            raise Usage(
-                f"`--diff` and `--format {form}` exclude each other", "leave out one of them"
-            )
-        if renderer(form).draws == "word":
-            raise Usage(
-                f"`pin` does not support `--format {form}`", "choose table, markdown, json or yaml"
-            )
-        if self.check and self.diff:
-            raise Usage(
-                "`--check` and `--diff` exclude each other",
-                "`--check` reports what is not pinned, `--diff` shows the changes",
-            )
+def _refuse_format(form: str, *, diff: bool) -> None:
+    if diff and form != DEFAULT_FORMAT:
+        raise Usage(f"`--diff` and `--format {form}` exclude each other", "leave out one of them")
+    if renderer(form).draws == "word":
+        raise Usage(
+            f"`pin` does not support `--format {form}`", "choose table, markdown, json or yaml"
+        )
 
 
-def run(
-    session: Session,
-    output: Output,
-    files: Sequence[str],
-    request: PinOptions,
-    form: str,
-    *,
-    full: bool,
-) -> None:
-    """Pin files, print the results, and exit with the highest status."""
-    found = session.pin(
-        files,
-        check=request.check,
-        update=request.update,
-        unpin=request.unpin,
-        platform=request.platform,
-        require=request.require,
-    )
-    output.warnings(found.warnings)
-    if request.diff:
-        from resolver.core.pin.decide import diff as unified_diff
-
-        for file in found.files:
-            output.raw(unified_diff(file.path, file.text, file.after).encode())
-    else:
-        if not request.check:
-            found = replace(found, files=tuple(_written(session, file) for file in found.files))
-        output.show(found, form, full=full)
+def _exit(output: Output, found: Pinned, *, check: bool) -> None:
+    """Print failures, skipped files and hints; exit with the highest status unless it is 0."""
     for failure in found.failures:
         output.failed(failure, where=_where(found, failure))
-    _note_skipped(output, found)
+    # Note which files were skipped, one line per reason.
+    reasons: dict[str, list[str]] = {}
+    for file in found.skipped:
+        reasons.setdefault(file.reason, []).append(file.path)
+    for reason, paths in reasons.items():
+        output.note(f"skipped {_first(paths)}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
     _print_hints(output, found)
     worst = max((failure.kind.status for failure in found.failures), default=0)
-    if not worst and _is_negative(found, request):
+    if not worst and _is_negative(found, check=check):
         worst = ErrorKind.NEGATIVE.status
     if worst:
         raise typer.Exit(worst)
@@ -182,21 +146,13 @@ def _written(session: Session, file: PinnedFile) -> PinnedFile:
 def _where(found: Pinned, failure: ResolverError) -> str:
     """Name the lines of the references that failed."""
     places = [f"{place.path}:{place.line}" for place in found.places_of(failure)]
-    named = ", ".join(f"`{place}`" for place in places[:_NAMED])
-    more = len(places) - _NAMED
+    return _first(places)
+
+
+def _first(names: list[str]) -> str:
+    named = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    more = len(names) - _NAMED
     return f"{named} and {more} more" if more > 0 else named
-
-
-def _note_skipped(output: Output, found: Pinned) -> None:
-    """Note which files were skipped, one line per reason."""
-    reasons: dict[str, list[str]] = {}
-    for file in found.skipped:
-        reasons.setdefault(file.reason, []).append(file.path)
-    for reason, paths in reasons.items():
-        named = ", ".join(f"`{path}`" for path in paths[:_NAMED])
-        more = len(paths) - _NAMED
-        words = f"{named} and {more} more" if more > 0 else named
-        output.note(f"skipped {words}: {'each is' if len(paths) > 1 else 'it is'} {reason}")
 
 
 def _print_hints(output: Output, found: Pinned) -> None:
@@ -215,10 +171,10 @@ def _print_hints(output: Output, found: Pinned) -> None:
         output.hint(f"{more} more like these; `--json` lists all of them")
 
 
-def _is_negative(found: Pinned, request: PinOptions) -> bool:
+def _is_negative(found: Pinned, *, check: bool) -> bool:
     """Return whether `--check` or `--require` failed."""
     from resolver.core.pin.decide import PLATFORM_MISSING
 
-    if request.check:
+    if check:
         return not found.is_sound
     return any(finding.rule == PLATFORM_MISSING.id for finding in found.findings)

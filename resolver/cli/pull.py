@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import size, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.settings import LOCK_FILE
-from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +37,12 @@ def pull(
     lock_file: options.LockFile = None,
     progress: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--progress",
-            metavar="FORM",
-            envvar="RESOLVER_PROGRESS",
-            show_envvar=False,
-            help="Set the form of progress: auto, tty, plain, json or none.",
+            "Set the form of progress: auto, tty, plain, json or none.",
+            "FORM",
+            variable="RESOLVER_PROGRESS",
+            show_default=True,
         ),
     ] = "auto",
 ) -> None:
@@ -58,24 +58,21 @@ def pull(
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import open_session, show_progress
     from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
-    request = PullOptions.of(
-        names,
-        platform,
-        places,
-        exact=exact,
-        foreign=foreign,
-        attestations=not no_attestations,
-        referrers=referrers,
-    )
+    platforms = split_platforms(platform or [])
+    wanted = {
+        "exact": exact,
+        "foreign": foreign,
+        "attestations": not no_attestations,
+        "referrers": referrers,
+    }
     with open_session(common) as (session, output):
         with show_progress(output, common, progress):
-            found = make_plan(session, output, request, lock)
+            found = make_plan(session, output, names, platforms, places, lock, **wanted)
             refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
@@ -112,23 +109,20 @@ def plan(
       resolver plan app:2 --from oci:./mirror
     """
     from resolver.cli.lock import named
-    from resolver.cli.run import open_session
     from resolver.core.results.plan import over_limit
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "plan", lock)
-    request = PullOptions.of(
-        names,
-        platform,
-        places,
-        exact=exact,
-        foreign=foreign,
-        attestations=not no_attestations,
-        referrers=referrers,
-    )
+    platforms = split_platforms(platform or [])
+    wanted = {
+        "exact": exact,
+        "foreign": foreign,
+        "attestations": not no_attestations,
+        "referrers": referrers,
+    }
     with open_session(common) as (session, output):
-        found = make_plan(session, output, request, lock)
+        found = make_plan(session, output, names, platforms, places, lock, **wanted)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
         refusal = over_limit(found.bytes_missing, most)
@@ -137,89 +131,50 @@ def plan(
             raise typer.Exit(refusal.kind.status)
 
 
-@dataclass(frozen=True, slots=True)
-class PullOptions:
-    """The images and platforms to pull, and other sources of content.
-
-    Attributes:
-        platforms: as typed, comma lists split; empty if not given.
-    """
-
-    references: tuple[str, ...]
-    platforms: tuple[str, ...]
-    places: tuple[str, ...]
-    exact: bool
-    foreign: bool
-    attestations: bool = True
-    referrers: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        references: list[str],
-        platforms: list[str] | None,
-        places: list[str] | None,
-        *,
-        exact: bool,
-        foreign: bool,
-        attestations: bool = True,
-        referrers: bool = False,
-    ) -> Self:
-        """Parse the options before any request.
-
-        Raises:
-            Malformed: a list of platforms is invalid.
-        """
-        return cls(
-            tuple(dict.fromkeys(references)),
-            tuple(split_platforms(platforms or [])),
-            tuple(places or ()),
-            exact,
-            foreign,
-            attestations,
-            referrers,
-        )
-
-
 def make_plan(
-    session: Session, output: Output, request: PullOptions, lock_file: str | None = None
+    session: Session,
+    output: Output,
+    references: list[str],
+    platforms: list[str],
+    places: list[str] | None,
+    lock_file: str | None,
+    **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
-    typed = list(request.platforms)
-    if not typed and session.settings.platform:
-        typed = split_platforms([session.settings.platform])
-    references: Sequence[str | Resolution] = request.references
+    if not platforms and session.settings.platform:
+        platforms = split_platforms([session.settings.platform])
+    named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     if lock_file is not None:
-        references = _locked(session, output, request, typed, lock_file)
-    found = session.plan(
-        references,
-        typed or (None,),
-        exact=request.exact,
-        places=request.places,
-        foreign=request.foreign,
-        attestations=request.attestations,
-        referrers=request.referrers,
-    )
+        named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
+    found = session.plan(named, platforms or (None,), places=places or (), **wanted)
     for image in found.entries:
         output.warnings(image.warnings)
     return found
 
 
 def _locked(
-    session: Session, output: Output, request: PullOptions, typed: list[str], lock_file: str
+    session: Session,
+    output: Output,
+    references: list[str],
+    platforms: list[str],
+    lock_file: str,
+    *,
+    exact: bool,
 ) -> list[Resolution]:
     """Resolve the references from a lock file; raise `NotLocked` for a missing one."""
     from resolver.core.results.resolve import Failure
 
-    found: list[Resolution] = []
-    answers = session.by_lock(lock_file)
-    for answer in answers.resolve_each(request.references, typed or (None,), exact=request.exact):
+    found: dict[str, Resolution] = {}
+    every = "all" in platforms
+    names = dict.fromkeys(references)
+    lock = session.by_lock(lock_file)
+    for number, answer in enumerate(lock.resolve_each(names, platforms or (None,), exact=exact)):
         if isinstance(answer, Failure):
             raise answer.error
         output.warnings(answer.warnings)
-        found.append(answer)
-    # With `all`, one resolution of an index stands for every entry of it.
-    return list({image.reference: image for image in found}.values()) if "all" in typed else found
+        # With `all`, one resolution of an index stands for every entry of it.
+        found[answer.reference if every else str(number)] = answer
+    return list(found.values())
 
 
 def report_failures(output: Output, done: Pulled) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather
+from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.output import page_width, presentable
+from resolver.cli.run import open_session
 from resolver.errors import Usage
+from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
-from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,30 +31,23 @@ def resolve(
     file: options.File = None,
     exact: options.Exact = False,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="List every entry and why it was not chosen.", show_default=False
-        ),
+        bool, options.option("--explain", "List every entry and why it was not chosen.")
     ] = False,
     verify: Annotated[
         bool,
-        typer.Option(
+        options.option(
             "--verify",
-            envvar="RESOLVER_VERIFY",
-            show_envvar=False,
-            help="Also compare the manifest and config with the index.",
-            show_default=False,
+            "Also compare the manifest and config with the index.",
+            variable="RESOLVER_VERIFY",
         ),
     ] = False,
     strict: options.Strict = False,
     verify_tag: Annotated[
         bool,
-        typer.Option(
+        options.option(
             "--verify-tag",
-            envvar="RESOLVER_VERIFY_TAG",
-            show_envvar=False,
-            help="Fail if the tag of name:tag@digest has moved.",
-            show_default=False,
+            "Fail if the tag of name:tag@digest has moved.",
+            variable="RESOLVER_VERIFY_TAG",
         ),
     ] = False,
     locked: options.Locked = False,
@@ -69,110 +63,45 @@ def resolve(
       resolver resolve ubuntu:24.04 -p linux/arm64
       resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
     """
-    from resolver.cli.run import open_session
-
-    flags = ResolveOptions(exact=exact, verify=verify, strict=strict, verify_tag=verify_tag)
     lock = (lock_file or LOCK_FILE) if locked else None
+    flags = {"exact": exact}
     if lock is None:
         names = gather(references or [], file)
-        request = ResolveQuery(
-            names, platform or [], flags, (explain, no_trunc), listed=file is not None
-        )
-        with open_session(common) as (session, output):
-            run(session, session.settings.platform, output, common.form, request)
-        return
-    from resolver.cli.lock import named
-
-    names = named(references, file, "resolve", lock)
-    request = ResolveQuery(
-        names, platform or [], flags, (explain, no_trunc), listed=file is not None
-    )
-    with open_session(common) as (session, output):
-        locked_session = by_lock(session, lock, flags)
-        run(locked_session, session.settings.platform, output, common.form, request)
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveOptions:
-    """Options of `Session.resolve`."""
-
-    exact: bool
-    verify: bool
-    strict: bool
-    verify_tag: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveQuery:
-    """What to resolve, and how to print it.
-
-    Attributes:
-        references: in the order to print them.
-        platforms: as typed; empty for the default.
-        shown: the options `explain` and `full` of `render`.
-        listed: the references come from a file, so that even a single one is printed as a line.
-    """
-
-    references: list[str]
-    platforms: list[str]
-    request: ResolveOptions
-    shown: tuple[bool, bool]
-    listed: bool
-
-
-def run(
-    session: Session | LockResolver,
-    default: str | None,
-    output: Output,
-    form: str,
-    what: ResolveQuery,
-) -> None:
-    """Resolve and print one answer in full, several as lines.
-
-    `default` is the configured platform.
-    """
-    from resolver.cli.inputs import split_platforms
-
-    platforms = split_platforms(what.platforms or ([default] if default else []))
-    names, request, shown = what.references, what.request, what.shown
-    if len(names) == 1 and not what.listed and len(platforms) <= 1 and "all" not in platforms:
-        show_one(session, output, form, names[0], next(iter(platforms), None), request, shown)
+        flags |= {"verify": verify, "strict": strict, "verify_tag": verify_tag}
     else:
-        show_all(session, output, form, names, platforms, request, shown)
+        from resolver.cli.lock import named
+
+        names = named(references, file, "resolve", lock)
+    with open_session(common) as (session, output):
+        resolver: Session | ByLock = session
+        if lock is not None:
+            _refuse_locked({"--verify": verify, "--strict": strict, "--verify-tag": verify_tag})
+            resolver = session.by_lock(lock)
+        default = session.settings.platform
+        platforms = split_platforms(platform or ([default] if default else []))
+        wanted: list[str | None] = list(platforms) or [None]
+        if len(names) == 1 and file is None and len(wanted) == 1 and "all" not in wanted:
+            found = resolver.resolve(names[0], wanted[0], **flags)
+            output.warnings(found.warnings)
+            output.show(found, common.form, explain=explain, full=no_trunc)
+        else:
+            answers = resolver.resolve_each(names, wanted, **flags)
+            show_all(output, common.form, answers, explain=explain, full=no_trunc)
 
 
-def show_one(
-    session: Session | LockResolver,
-    output: Output,
-    form: str,
-    reference: str,
-    platform: str | None,
-    request: ResolveOptions,
-    shown: tuple[bool, bool],
-) -> None:
-    """Resolve one reference and print it in full."""
-    explain, full = shown
-    found = session.resolve(reference, platform, **asdict(request))
-    output.warnings(found.warnings)
-    output.show(found, form, explain=explain, full=full)
+def _refuse_locked(given: dict[str, bool]) -> None:
+    """Refuse options that need the registry with `--locked`."""
+    for name in (name for name, is_given in given.items() if is_given):
+        raise Usage(
+            f"`{name}` needs the registry, and `--locked` does not use it",
+            "leave out one of them; `resolver lock --check` reports what has moved",
+        )
 
 
 def show_all(
-    session: Session | LockResolver,
-    output: Output,
-    form: str,
-    references: list[str],
-    platforms: list[str],
-    request: ResolveOptions,
-    shown: tuple[bool, bool],
+    output: Output, form: str, answers: Iterator[Resolution | Failure], *, explain: bool, full: bool
 ) -> None:
-    """Resolve several references and print a line for each, in order.
-
-    Raises:
-        Usage: the format is a page about one answer.
-    """
-    from resolver.cli.output import presentable
-    from resolver.render import render, render_values, renderer
+    """Print a line for each of several answers, in order; none is requested before."""
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
     row = renderer(form)
@@ -181,9 +110,6 @@ def show_all(
             f"`--format {form}` supports only one answer",
             "resolve one REF on one platform, or choose `markdown` or `json`",
         )
-    explain, full = shown
-    wanted: list[str | None] = list(platforms) or [None]
-    answers = session.resolve_each(references, wanted, **asdict(request))
     collected = []
     worst = 0
     for answer in answers:
@@ -202,9 +128,7 @@ def show_all(
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
-    from resolver.cli.output import page_width, presentable
     from resolver.core.results.resolve import Failure
-    from resolver.render import render, renderer
     from resolver.render.report import failure_line, resolution_line
     from resolver.render.text import line
 
@@ -225,42 +149,3 @@ def _status(output: Output, answer: Resolution | Failure) -> int:
         return output.failures((answer,))
     output.warnings(answer.warnings)
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class LockResolver:
-    """Resolves from a lock file with the interface of a session."""
-
-    lock: ByLock
-
-    def resolve(
-        self, reference: str, platform: str | None, *, exact: bool, **_: bool
-    ) -> Resolution:
-        """See `ByLock.resolve`."""
-        return self.lock.resolve(reference, platform, exact=exact)
-
-    def resolve_each(
-        self, references: list[str], platforms: list[str | None], *, exact: bool, **_: bool
-    ) -> Iterator[Resolution | Failure]:
-        """See `ByLock.resolve_each`."""
-        return self.lock.resolve_each(references, platforms, exact=exact)
-
-
-def by_lock(session: Session, lock_file: str, request: ResolveOptions) -> LockResolver:
-    """Return a resolver for a lock file.
-
-    Raises:
-        Usage: an option needs the registry.
-        Malformed: the lock file is invalid.
-    """
-    wanted = {
-        "--verify": request.verify,
-        "--strict": request.strict,
-        "--verify-tag": request.verify_tag,
-    }
-    for name in (name for name, given in wanted.items() if given):
-        raise Usage(
-            f"`{name}` needs the registry, and `--locked` does not use it",
-            "leave out one of them; `resolver lock --check` reports what has moved",
-        )
-    return LockResolver(session.by_lock(lock_file))

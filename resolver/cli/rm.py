@@ -1,38 +1,22 @@
 """`resolver rm`: remove images from the store."""
 
-from typing import Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import for_each
+from resolver.cli.run import open_session
 
 
 @options.command
 def rm(
     common: options.Common,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE...", show_default=False, autocompletion=options.offer_references
-        ),
-    ],
+    images: Annotated[list[str], options.argument("IMAGE...", complete=options.offer_references)],
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="Remove only this platform of the image.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--platform -p", "Remove only this platform of the image.", "PLATFORM"),
     ] = None,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Also remove an image with several names or in use.",
-            show_default=False,
-        ),
+        bool, options.option("--force", "Also remove an image with several names or in use.")
     ] = False,
 ) -> None:
     """Remove images from the store.
@@ -48,13 +32,7 @@ def rm(
       resolver rm --force 8d3661f10977
       resolver rm $(resolver ls -q --dangling)
     """
-    from resolver.cli.inputs import for_each
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         for_each(
-            output,
-            common.form,
-            images,
-            lambda image: session.remove(image, platform, force=force),
+            output, common.form, images, lambda image: session.remove(image, platform, force=force)
         )

@@ -25,9 +25,6 @@ def open_session(
     """Open the session and the output of a command.
 
     `environment` replaces the environment of the process.
-
-    Raises:
-        Usage: the output format is unknown.
     """
     from resolver.session import Session
 
@@ -73,11 +70,7 @@ _OFF = frozenset({"", "0", "false"})
 
 @contextmanager
 def show_progress(output: Output, common: Common, form: str) -> Iterator[None]:
-    """Show progress on stderr while the block runs.
-
-    Raises:
-        Usage: the form is unknown.
-    """
+    """Show progress on stderr while the block runs."""
     if form not in FORMS:
         raise Usage(f"unknown form of progress `{form}`", f"choose one of {', '.join(FORMS)}")
     match choose_progress(form, os.environ, wanted=common.progress, terminal=_is_terminal()):

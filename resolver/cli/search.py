@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 
 
 @options.command
 def search(
     common: options.Common,
-    term: Annotated[str, typer.Argument(metavar="TERM", show_default=False)],
+    term: Annotated[str, options.argument("TERM")],
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=100, help="Set the number of results.")
     ] = 25,
     filters: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--filter",
-            metavar="WHAT",
-            help="Filter by `stars=10` or `is-official=true`; repeatable.",
-            show_default=False,
+        options.Texts,
+        options.option(
+            "--filter", "Filter by `stars=10` or `is-official=true`; repeatable.", "WHAT"
         ),
     ] = None,
 ) -> None:
@@ -37,7 +35,6 @@ def search(
       resolver search --filter is-official=true --filter stars=100 python
       resolver search registry.corp:5000/team
     """
-    from resolver.cli.run import open_session
     from resolver.core.results.account import SearchFilters
 
     wanted = SearchFilters.parse(filters or [])
@@ -49,10 +46,7 @@ def search(
 def quota(
     common: options.Common,
     reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="[REF]", show_default=False, autocompletion=options.offer_references
-        ),
+        str, options.argument("[REF]", complete=options.offer_references)
     ] = "docker.io/ratelimitpreview/test:latest",
 ) -> None:
     """Show how many pulls are left.
@@ -64,7 +58,5 @@ def quota(
       resolver quota
       resolver quota --anonymous --json
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         output.show(session.quota(reference), common.form)

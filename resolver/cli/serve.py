@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from resolver.cli import options
 from resolver.cli.inputs import span
+from resolver.cli.output import Output
+from resolver.cli.run import open_session
 from resolver.errors import Usage
+from resolver.render import prepare, render_values, renderer
 
 
 @options.command
 def serve(
     common: options.Common,
-    place: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[oci:DIR]", show_default=False),
-    ] = None,
+    place: Annotated[options.Text, options.argument("[oci:DIR]")] = None,
     listen: Annotated[
         str,
-        typer.Option(
+        options.option(
             "--listen",
-            metavar="HOST:PORT",
-            envvar="RESOLVER_LISTEN",
-            show_envvar=False,
-            help="Listen on this address; port 0 is any free port.",
+            "Listen on this address; port 0 is any free port.",
+            "HOST:PORT",
+            variable="RESOLVER_LISTEN",
+            show_default=True,
         ),
     ] = "127.0.0.1:5000",
     names: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--name", metavar="HOST", help="Also accept this host name; repeatable."),
+        options.Texts, options.option("--name", "Also accept this host name; repeatable.", "HOST")
     ] = None,
     mirror: Annotated[
-        bool,
-        typer.Option(
-            "--mirror", help="Fetch missing content from upstream, and keep it.", show_default=False
-        ),
+        bool, options.option("--mirror", "Fetch missing content from upstream, and keep it.")
     ] = False,
     upstream: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--upstream",
-            metavar="HOST",
-            help="Set the default registry; by default docker.io.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--upstream", "Set the default registry; by default docker.io.", "HOST"),
     ] = None,
     allow: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option("--allow", metavar="HOST", help="Also mirror this registry; repeatable."),
+        options.Texts, options.option("--allow", "Also mirror this registry; repeatable.", "HOST")
     ] = None,
     fresh: Annotated[
         str,
-        typer.Option("--fresh", metavar="AGE", help="Resolve a tag again after this time."),
+        options.option("--fresh", "Resolve a tag again after this time.", "AGE", show_default=True),
     ] = "60s",
 ) -> None:
     """Serve the store or an OCI layout as a registry.
@@ -70,8 +58,6 @@ def serve(
       resolver serve oci:./layout --listen 127.0.0.1:0
       resolver serve --mirror --allow ghcr.io,quay.io -v
     """
-    from resolver.cli.run import open_session
-
     host, port = address(listen)
     through = mirrored(place, upstream, allow, fresh, mirror=mirror)
     with open_session(common) as (session, output):
@@ -93,11 +79,7 @@ _MAX_PORT = 65_535
 
 
 def address(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`, `[HOST]:PORT` or `:PORT` (this machine).
-
-    Raises:
-        Usage: the address is invalid.
-    """
+    """Parse `HOST:PORT`, `[HOST]:PORT` or `:PORT` (this machine)."""
     host, colon, digits = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     usable = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(_MAX_PORT))
@@ -115,9 +97,6 @@ def mirrored(
     """Parse the mirror options: the default registry, the others, and seconds that a tag is fresh.
 
     Return None without `--mirror`.
-
-    Raises:
-        Usage: options exclude each other.
     """
     others = tuple(name for hosts in allow or () for name in hosts.split(",") if name)
     if not mirror:
@@ -132,33 +111,19 @@ def mirrored(
 @options.command
 def mirror_config(
     common: options.Common,
-    tool: Annotated[str, typer.Argument(metavar="TOOL", show_default=False)],
-    hosts: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Argument(metavar="[HOST]...", show_default=False),
-    ] = None,
+    tool: Annotated[str, options.argument("TOOL")],
+    hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None,
     mirror: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--mirror",
-            metavar="URL",
-            help="Use this mirror instead of `resolver serve`.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--mirror", "Use this mirror instead of `resolver serve`.", "URL"),
     ] = None,
     at: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--at",
-            metavar="URL",
-            help="Address of `resolver serve`; by default http://127.0.0.1:5000.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--at", "Address of `resolver serve`; by default http://127.0.0.1:5000.", "URL"
         ),
     ] = None,
-    tags: Annotated[
-        bool,
-        typer.Option("--tags", help="Also resolve tags through --mirror.", show_default=False),
-    ] = False,
+    tags: Annotated[bool, options.option("--tags", "Also resolve tags through --mirror.")] = False,
 ) -> None:
     """Print a mirror configuration for another tool.
 
@@ -171,8 +136,6 @@ def mirror_config(
       resolver mirror-config podman --at http://cache.lan:5000 docker.io quay.io
       resolver mirror-config buildkit --mirror https://mirror.example.com
     """
-    from resolver.cli.output import Output
-    from resolver.render import prepare, render_values, renderer
     from resolver.render.to_dict import SCHEMA
     from resolver.verbs.serve.tool_config import mirror_config as written
 

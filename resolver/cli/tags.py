@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
+from resolver.errors import Usage
+from resolver.render import render_values, renderer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,60 +20,35 @@ if TYPE_CHECKING:
 @options.command
 def tags(
     common: options.Common,
-    repository: Annotated[str, typer.Argument(metavar="REPO", show_default=False)],
+    repository: Annotated[str, options.argument("REPO")],
     platform: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--platform",
-            "-p",
-            metavar="PLATFORM",
-            help="List only tags with this platform.",
-            show_default=False,
-        ),
+        options.Text,
+        options.option("--platform -p", "List only tags with this platform.", "PLATFORM"),
     ] = None,
     semver: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--semver",
-            metavar="RANGE",
-            help="List only versions in a range: `>=1.25`, `^1.2`, `1.x`, `>=1 <3`.",
-            show_default=False,
+        options.Text,
+        options.option(
+            "--semver", "List only versions in a range: `>=1.25`, `^1.2`, `1.x`, `>=1 <3`.", "RANGE"
         ),
     ] = None,
     suffix: Annotated[
-        Optional[str],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
+        options.Text,
+        options.option(
             "--suffix",
-            metavar="TEXT",
-            help="List only tags of a flavour and its builds: `-alpine`, `-debian-12`.",
-            show_default=False,
+            "List only tags of a flavour and its builds: `-alpine`, `-debian-12`.",
+            "TEXT",
         ),
     ] = None,
     include: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--include",
-            metavar="GLOB",
-            help="List only matching tags: `app-*`; repeatable.",
-            show_default=False,
-        ),
+        options.Texts,
+        options.option("--include", "List only matching tags: `app-*`; repeatable.", "GLOB"),
     ] = None,
     exclude: Annotated[
-        Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
-        typer.Option(
-            "--exclude",
-            metavar="GLOB",
-            help="Leave out matching tags: `*-rc*`; repeatable.",
-            show_default=False,
-        ),
+        options.Texts,
+        options.option("--exclude", "Leave out matching tags: `*-rc*`; repeatable.", "GLOB"),
     ] = None,
     newest: Annotated[
-        bool,
-        typer.Option(
-            "--newest",
-            help="Sort newest first: versions, then dates, then names.",
-            show_default=False,
-        ),
+        bool, options.option("--newest", "Sort newest first: versions, then dates, then names.")
     ] = False,
     limit: Annotated[
         Optional[int],  # noqa: UP045 - Typer reads this at run time
@@ -102,10 +80,6 @@ def tags(
       resolver tags nginx --suffix -alpine --semver '>=1.25' --newest --limit 1
       resolver tags nginx -p linux/riscv64 --semver '>=1.25' --newest --limit 5
     """
-    from resolver.cli.run import open_session
-    from resolver.errors import Usage
-    from resolver.render import renderer
-
     row = renderer(common.form)
     if row.draws == "word" or (row.draws == "report" and not row.fits_width):
         raise Usage(
@@ -133,7 +107,6 @@ def show_tags(output: Output, repository: str, tags: Iterable[str], form: str) -
     After an error, the tags before it are printed, except in JSON and YAML.
     """
     from resolver.core.registry.tags import Tags
-    from resolver.render import render_values, renderer
     from resolver.render.text import line
 
     row = renderer(form)

@@ -7,18 +7,15 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
+from resolver.cli.run import open_session
 
 
 @options.command
 def verify(
     common: options.Common,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Hash every byte, of layers too.", show_default=False),
-    ] = False,
+    full: Annotated[bool, options.option("--full", "Hash every byte, of layers too.")] = False,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Fetch damaged and missing content again."),
+        bool, options.option("--repair", "Fetch damaged and missing content again.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -32,8 +29,6 @@ def verify(
       resolver verify
       resolver verify --full --repair
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         found = session.verify(full=full, repair=repair)
         output.show(found, common.form, full=no_trunc)
@@ -51,7 +46,5 @@ def du(common: options.Common, no_trunc: options.NoTrunc = False) -> None:
       resolver du
       resolver du --json
     """
-    from resolver.cli.run import open_session
-
     with open_session(common) as (session, output):
         output.show(session.usage(), common.form, full=no_trunc)

@@ -56,11 +56,7 @@ RENDERERS = {
 
 
 def renderer(name: str) -> Renderer:
-    """Return the row of a format.
-
-    Raises:
-        Usage: the format is unknown.
-    """
+    """Return the row of a format."""
     row = RENDERERS.get(name)
     if row is None:
         raise Usage(f"unknown format `{name}`", f"choose one of {', '.join(RENDERERS)}")
@@ -71,9 +67,6 @@ def prepare(name: str) -> None:
     """Import the modules of a format before any work.
 
     Later, a process near its limit of open files might fail to import them.
-
-    Raises:
-        Usage: the format is unknown.
     """
     row = renderer(name)
     _load(row)
@@ -94,13 +87,8 @@ def render(
 ) -> str:
     """Render an answer in a format; the text ends with a line break.
 
-    Args:
-        answer: any result of a session.
-        form: a name in `RENDERERS`.
-        explain: show more detail, for example why each entry was or was not chosen.
-        full: do not shorten digests and values.
-        width: columns of the terminal to fit tables to; None does not shorten cells.
-        clean: redacts the text of errors, warnings and tools.
+    `full` shows whole digests and values. `width` is that of the terminal in columns; None does not
+    shorten cells. `clean` redacts the text of errors, warnings and tools.
     """
     return "".join(
         render_chunks(answer, form, explain=explain, full=full, width=width, clean=clean)

@@ -184,7 +184,6 @@ def _key(name: str) -> str:
 
 
 def _value(value: object) -> object:
-    """Convert a value of an event: digests and platforms to text, pieces to objects."""
     match value:
         case Digest() | Platform():
             return str(value)
@@ -237,8 +236,6 @@ class Speed:
 
 @dataclass(slots=True)
 class _Moving:
-    """A layer in transfer."""
-
     total: int
     speed: Speed
     done: int = 0

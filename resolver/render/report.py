@@ -99,11 +99,7 @@ class Report:
 
 
 def report(
-    answer: object,
-    *,
-    explain: bool = False,
-    full: bool = False,
-    clean: Callable[[str], str] = str,
+    answer: object, *, explain: bool = False, full: bool = False, clean: Callable[[str], str] = str
 ) -> Report:
     """Turn an answer into a report.
 
@@ -176,7 +172,7 @@ def _platform_words(answer: Resolution) -> str:
         return "none: not an image"
     requested = " or ".join(str(platform) for platform in answer.wanted)
     grade = answer.grade.value if answer.grade is not None else "not the platform of this machine"
-    source = "asked for" if answer.explicit else "default"
+    source = "requested" if answer.explicit else "default"
     if str(answer.platform) == requested:
         return f"{answer.platform} ({grade})"
     return f"{answer.platform} ({grade}; {source} {requested})"
@@ -327,12 +323,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
 
 def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     rows = tuple(
-        (
-            str(number),
-            short(layer.digest, full=full),
-            megabytes(layer.size),
-            kind(layer.media_type),
-        )
+        (str(number), short(layer.digest, full=full), megabytes(layer.size), kind(layer.media_type))
         for number, layer in enumerate(manifest.layers, 1)
     )
     return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))

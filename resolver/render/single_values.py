@@ -26,7 +26,10 @@ def ref(answer: object) -> str:
         case Failure():
             return "-\n"
         case _:
-            _refuse_contents(answer)
+            from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
+
+            if isinstance(answer, Offers | Inspection):
+                raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
             return "".join(f"{line(name)}\n" for _digest, name in _pairs(answer))
 
 
@@ -42,18 +45,12 @@ def _digests(answer: object) -> list[str]:
             return [value for value, _name in _pairs(answer)]
 
 
-def _refuse_contents(answer: object) -> None:
-    from resolver.core.results.resolve import Inspection, Offers  # noqa: PLC0415 - a resolve needs none
-
-    if isinstance(answer, Offers | Inspection):
-        raise Usage("`--format ref` is for `resolve`", "choose `digest` or `json` here")
-
-
 def _pairs(answer: object) -> list[tuple[str, str]]:
     """Return the digest and name of each image of an answer; `Usage` if it has none."""
     from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
 
-    pairs: list[tuple[str, str]] | None = renderer_of(answer).pairs(answer)
+    pairs_of = getattr(renderer_of(answer), "pairs", None)
+    pairs: list[tuple[str, str]] | None = pairs_of(answer) if pairs_of is not None else None
     if pairs is None:
         raise Usage("this answer contains no images", "choose another `--format`")
     return pairs

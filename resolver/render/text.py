@@ -75,7 +75,6 @@ def _fact(label: str, value: str) -> str:
 
 
 def _table(table: ReportTable, width: int | None) -> str:
-    """Align the columns."""
     if not table.rows:
         return f"{table.title}: none"
     rows = [tuple(escape(cell) for cell in row) for row in table.rows]
@@ -117,7 +116,6 @@ def _is_name(column: str, table: ReportTable) -> bool:
 
 
 def _row(row: tuple[str, ...], widths: list[int], table: ReportTable) -> list[str]:
-    """Render a row: one line, and more if a name wraps."""
     cells = []
     for name, cell, width in zip(table.columns, row, widths, strict=True):
         if _is_name(name, table):

@@ -42,9 +42,7 @@ def open_local(target: LayoutTarget) -> Source:
 
     Raises:
         NotFound: the path does not exist.
-        Unavailable: it cannot be read.
         Untrusted: it is of another kind, or malformed.
-
     """
     module, _, factory = SOURCES[target.kind].partition(":")
     build: Callable[[LayoutTarget], Source] = getattr(import_module(module), factory)
@@ -52,7 +50,7 @@ def open_local(target: LayoutTarget) -> Source:
 
 
 def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> Source:
-    """Open the repository that a reference names; nothing is requested yet.
+    """Open the repository of a reference; sends no request.
 
     Raises:
         InvalidConfiguration: a credential file or a mirror file for it cannot be used. This is

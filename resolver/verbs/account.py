@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.reference import HUB, Reference, is_registry
 from resolver.core.oci.target import RegistryTarget
+from resolver.core.results.account import LoggedIn, LoggedOut, SearchFilters
+from resolver.core.results.doctor import Console
 from resolver.errors import InvalidReference, ResolverError, Unavailable, Usage
 from resolver.settings import QUOTA_PREVIEW, SEARCH_LIMIT
+from resolver.sources.credentials.helpers import Helpers
+from resolver.sources.credentials.login import check_login, erase, probe, save, writable_file
+from resolver.sources.credentials.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
-    from resolver.core.results.doctor import Checkup, CheckupRow, Console
-    from resolver.sources.credentials.helpers import Helpers
+    from resolver.core.results.account import Hits, Quota
+    from resolver.core.results.doctor import Checkup, CheckupRow
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Response
     from resolver.verbs.context import Context
@@ -32,10 +36,6 @@ _URL = re.compile(r"https?://([^/]+)(?:/v[12])?/?")
 
 def login(context: Context, registry: str = "docker.io") -> LoggedIn:
     """Keep the session's user name and password for a registry, once it has taken them."""
-    from resolver.core.results.account import LoggedIn  # noqa: PLC0415 - for this verb alone
-    from resolver.sources.credentials.login import check_login, save  # noqa: PLC0415
-    from resolver.sources.credentials.secrets import Secret  # noqa: PLC0415
-
     host = _registry(registry)
     username, password = context.settings.username, context.settings.password
     if username is None or password is None:
@@ -53,9 +53,6 @@ def login(context: Context, registry: str = "docker.io") -> LoggedIn:
 
 def logout(context: Context, registry: str = "docker.io") -> LoggedOut:
     """Remove the login for a registry from the helper and the file, without a request."""
-    from resolver.core.results.account import LoggedOut  # noqa: PLC0415 - for this verb alone
-    from resolver.sources.credentials.login import erase  # noqa: PLC0415
-
     host = _registry(registry)
     return LoggedOut(host, erase(_logins(context), host, _helpers(context)))
 
@@ -64,7 +61,6 @@ def search(
     context: Context, term: str, *, limit: int = SEARCH_LIMIT, filters: SearchFilters | None = None
 ) -> Hits:
     """Search Docker Hub, or with `HOST` or `HOST/TERM` another registry."""
-    from resolver.core.results.account import SearchFilters  # noqa: PLC0415 - for this question alone
     from resolver.sources.registry.search import search  # noqa: PLC0415
 
     registry, words = _split_term(term)
@@ -85,7 +81,7 @@ def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:
 
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):
-        raise Usage("quotas belong to registries", "name an image of one")
+        raise Usage("only registries have quotas", "name an image in a registry")
     image = target.reference
     transport = _ready(context, image.registry)
     return quota(transport, image.registry, image.repository, image.name)
@@ -102,7 +98,6 @@ def doctor(
     """Check the installation and this machine; a fault is a row of the result, not an error."""
     import time  # noqa: PLC0415 - for this question alone
 
-    from resolver.core.results.doctor import Console  # noqa: PLC0415
     from resolver.verbs.doctor.doctor import run_checks  # noqa: PLC0415
     from resolver.verbs.doctor.machine import MachineReport  # noqa: PLC0415
 
@@ -123,9 +118,6 @@ def doctor(
 
 
 def _knock(context: Context, host: str) -> Response:
-    """Send a registry one request without credentials."""
-    from resolver.sources.credentials.login import probe  # noqa: PLC0415 - for this question alone
-
     with context.mutex:
         hosts = context.hosts()
     # A registry that the user's configuration blocks gets no request at all.
@@ -134,7 +126,6 @@ def _knock(context: Context, host: str) -> Response:
 
 
 def _ready(context: Context, registry: str) -> Transport:
-    """Return the client for a registry that the caller named."""
     if context.settings.offline:
         raise Usage("this needs a registry", "leave out `--offline`")
     with context.mutex:
@@ -143,15 +134,11 @@ def _ready(context: Context, registry: str) -> Transport:
 
 
 def _logins(context: Context) -> Path:
-    from resolver.sources.credentials.login import writable_file  # noqa: PLC0415
-
     settings = context.settings
     return writable_file(settings.environment, settings.home, settings.auth_file)
 
 
 def _helpers(context: Context) -> Helpers:
-    from resolver.sources.credentials.helpers import Helpers  # noqa: PLC0415
-
     return Helpers(context.settings.environment)
 
 
@@ -169,11 +156,11 @@ def _split_term(text: str) -> tuple[str, str]:
         if slash and not term:
             raise Usage(
                 f"there is nothing to search for in `{text[:40]}`",
-                f"`resolver search {host}` lists all that it has",
+                f"`resolver search {host}` lists all its repositories",
             )
     elif hosts := [word for word in others if _looks_like_host(word)]:
         raise Usage(
-            f"`{hosts[0]}` looks like a registry, and would be sent to Docker Hub as a word",
+            f"`{hosts[0]}` looks like a registry, and would be searched for on Docker Hub",
             f"search that registry: `{hosts[0]}/TERM`; to search Docker Hub: `docker.io/TERM`",
         )
     else:
@@ -190,12 +177,6 @@ def _looks_like_host(word: str) -> bool:
 
 
 def _registry(text: str) -> str:
-    """Read the name of a registry.
-
-    Raises:
-        InvalidReference: there can be none of this name.
-
-    """
     url = _URL.fullmatch(text)
     host = url[1] if url is not None else text.removesuffix("/")
     hint = "name a host, with its port if it has one: `ghcr.io`, `localhost:5000`"

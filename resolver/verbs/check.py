@@ -8,33 +8,34 @@ a platform, whose configs name one; and for age, attestations and lint.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from resolver.core.check.check import (
     Checkable,
+    Checked,
     CheckedBuild,
     CheckedImage,
     counting,
     deciding,
     image_findings,
     like,
+    own_level,
 )
 from resolver.core.lint.findings import Severity
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import oversize
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
-from resolver.core.results.resolve import Failure
-from resolver.errors import ResolverError, Usage
+from resolver.errors import Usage
 from resolver.values import dataclass
 from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
     from pathlib import Path
 
-    from resolver.core.check.check import Checked, Requirements
+    from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
     from resolver.core.oci.descriptor import Descriptor
@@ -61,18 +62,8 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
 ) -> Checkable:
     """Read what the rules need from one image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        wanted: decides what is read; `same_as` is resolved already.
-        table: the platform facts.
-        jobs: documents in parallel.
-        now: a time with a zone.
-        index_only: trust the index, and read no manifest to learn what an entry is.
-        attached: what was pulled with the image, for attestations when offline.
-
-    Raises:
-        ResolverError: a document that a rule needs cannot be read.
+    `now` has a time zone. `index_only` trusts the index, and reads no manifest to learn what an
+    entry is. `attached` was pulled with the image; it stands in for referrers when offline.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -90,7 +81,11 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     lies: tuple[Finding, ...] = ()
     if wanted.max_age:
         with_configs = _with_configs(reader, root, counted, jobs)
-        created = _dates(with_configs)
+        created = {
+            str(entry.descriptor.digest): entry.config.created
+            for entry in with_configs.images
+            if entry.config is not None
+        }
         # Lint reports the same when it is requested.
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
@@ -170,10 +165,7 @@ def platforms_of(
 
 
 def judge_image(
-    image: Checkable,
-    root: RootDocument,
-    more: Iterable[Finding],
-    warned: Iterable[Warned],
+    image: Checkable, root: RootDocument, more: Iterable[Finding], warned: Iterable[Warned]
 ) -> CheckedImage:
     """Apply the rules; `more` are lint findings, which fail from the requested severity on."""
     own, further = image_findings(image), (*image.more, *more)
@@ -212,14 +204,6 @@ def _with_configs(
     return gather(reader, root, Depth(), jobs=jobs, wanted=wanted).sound()
 
 
-def _dates(image: ImageDocuments) -> dict[str, str]:
-    return {
-        str(entry.descriptor.digest): entry.config.created
-        for entry in image.images
-        if entry.config is not None
-    }
-
-
 def _oversized(
     image: ImageDocuments, counted: set[str], table: PlatformTable
 ) -> tuple[Finding, ...]:
@@ -247,8 +231,6 @@ def _contradictions(image: ImageDocuments, table: PlatformTable) -> tuple[Findin
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """One image, its requirements, and the line of the policy that sets them."""
-
     reference: str | Reference
     wanted: Requirements
     place: FindingPlace | None = None
@@ -299,14 +281,12 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
     index_only: bool = False,
 ) -> Matrix:
     """Make a job of every build of an image."""
-    from resolver.core.check.check import own_level  # noqa: PLC0415
     from resolver.core.results.matrix import (  # noqa: PLC0415 - for this question alone
         make_matrix,
         parse_runner,
         parts_of_jobs,
         system_of,
     )
-    from resolver.verbs.gather import gather_platforms  # noqa: PLC0415
 
     chosen = system_of(system)
     rules = [parse_runner(text, context.table) for text in runners]
@@ -355,14 +335,11 @@ def read_policy(
 def _check_all(
     context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
-    from resolver.core.check.check import Checked  # noqa: PLC0415 - for this question alone
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     targets = []
     for subject in subjects:
         if subject.wanted.is_empty:
             raise Usage(
-                f"nothing is required of `{subject.reference}`",
+                f"`{subject.reference}` has no requirements",
                 "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
@@ -380,15 +357,7 @@ def _check_all(
         placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
-    images: list[CheckedImage | Failure] = []
-    for outcome in parallel(look, targets, jobs=context.settings.jobs):
-        if not isinstance(outcome.value, ResolverError):
-            images.append(outcome.value)
-        elif len(targets) == 1:
-            raise outcome.value
-        else:
-            images.append(Failure(str(outcome.item[0]), None, outcome.value))
-    return Checked(tuple(images))
+    return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
 
 
 def _checked(
@@ -400,7 +369,6 @@ def _checked(
     *,
     index_only: bool,
 ) -> CheckedImage:
-
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
     root = context.read_root(reader, target)
@@ -439,18 +407,13 @@ def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tupl
     found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
     if not found:
         raise Usage(
-            f"`{reference}` is offered for no platform, so nothing can have the same",
+            f"`{reference}` offers no platform to require",
             "name an image with platforms after `--same-platforms-as`",
         )
     return found
 
 
 def _require_index_only(wanted: Requirements) -> None:
-    """Refuse requirements that an index alone cannot answer.
-
-    Raises:
-        Usage: there is one.
-    """
     needs = (
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),
@@ -459,7 +422,7 @@ def _require_index_only(wanted: Requirements) -> None:
     for name, value in needs:
         if value:
             raise Usage(
-                f"`{name}` needs manifests, and with `--index-only` none is read",
+                f"`{name}` needs manifests, which `--index-only` does not read",
                 "leave out `--index-only`",
             )
 
@@ -483,6 +446,4 @@ def _check_trust(wanted: Sequence[Requirements]) -> None:
 
 
 def _now() -> datetime:
-    from datetime import UTC, datetime  # noqa: PLC0415 - for ages alone
-
     return datetime.now(UTC)

@@ -5,43 +5,50 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.compare.compare import ChangeKind
+from resolver.core.check.check import own_level
+from resolver.core.compare.builds import builds_of, missing_of, wanted_of
+from resolver.core.compare.compare import (
+    ChangeKind,
+    Terms,
+    Thresholds,
+    compare_build_sets,
+    compare_builds,
+    judge,
+    judge_images,
+)
+from resolver.core.compare.drift import Ignoring
 from resolver.core.compare.files import LabelledTree, compare_trees, why_apart
 from resolver.core.layers.filetree import FileTree
 from resolver.core.oci.image import ImageEntry
 from resolver.core.platforms.platform import Platform
+from resolver.core.platforms.select import select
 from resolver.errors import NotFound, PlatformNotOffered, Usage
+from resolver.verbs.gather import Depth, gather_platforms, named_images
 from resolver.verbs.layers import LayeredImage, read_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from resolver.core.compare.builds import Build
     from resolver.core.compare.compare import Comparison, ImageComparison
-    from resolver.core.compare.drift import Ignoring
+    from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments
+    from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, Opened, PlatformLike
     from resolver.verbs.layers import LayerContent
+
+    #: An image, and those of its builds that are compared.
+    Side = tuple[ImageDocuments, tuple[Build, ...]]
+    Wanting = Callable[[Descriptor], bool]
 
 
 def with_files(
-    found: Comparison,
-    content: LayerContent,
-    table: PlatformTable,
-    ignoring: Ignoring | None = None,
+    found: Comparison, content: LayerContent, table: PlatformTable, ignoring: Ignoring | None = None
 ) -> Comparison:
     """Add what differs between the files of an image's builds; each layer is read once.
 
     Layers of a build that cannot be compared with the base, Windows with Linux, are not read.
-
-    Args:
-        found: the comparison without files.
-        content: has the layers.
-        table: words and machines of platforms.
-        ignoring: what differences to leave out.
-
-    Raises:
-        ResolverError: a layer cannot be had, or is not what it should be.
     """
     base = found.builds[found.base]
     others = [build for number, build in enumerate(found.builds) if number != found.base]
@@ -70,9 +77,6 @@ def with_changed_files(
     """Add, for each platform whose content changed, what differs between its files.
 
     A layer that both images have is read once.
-
-    Raises:
-        ResolverError: as `with_files`.
     """
     images = []
     for change in found.changes:
@@ -95,21 +99,6 @@ def _layered(build: Build, label: str, reference: str, content: LayerContent) ->
     return LayeredImage.of(entry, label, f"`{reference}` for {build.name}", content)
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from resolver.core.compare.builds import Build
-    from resolver.core.compare.compare import Comparison, ImageComparison, Terms, Thresholds
-    from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.image import ImageDocuments
-    from resolver.core.oci.reference import Reference
-    from resolver.verbs.context import Opened, PlatformLike
-
-    #: An image, and those of its builds that are compared.
-    Side = tuple[ImageDocuments, tuple[Build, ...]]
-    Wanting = Callable[[Descriptor], bool]
-
-
 #: Why layers are kept while they are read.
 _PURPOSE = "compare"
 
@@ -127,12 +116,6 @@ def compare(  # noqa: PLR0913 - each has a default and a name
     files: bool = False,
 ) -> Comparison:
     """Find out how one image differs between its platforms."""
-    from resolver.core.compare.compare import (  # noqa: PLC0415 - for this verb alone
-        Thresholds,
-        compare_builds,
-        judge,
-    )
-
     wants = _wants(context, platforms)
     terms = _terms(context, base, expect, expect_as, ignore)
     limits = _checked(thresholds or Thresholds(), files=files)
@@ -163,12 +146,6 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     files: bool = False,
 ) -> ImageComparison:
     """Find out, platform by platform, what a second image is to the holder of a first."""
-    from resolver.core.compare.compare import (  # noqa: PLC0415 - for this verb alone
-        Thresholds,
-        compare_build_sets,
-        judge_images,
-    )
-
     wants = _wants(context, platforms)
     terms = _terms(context, None, expect, expect_as, ignore)
     limits = _checked(thresholds or Thresholds(), files=files)
@@ -193,7 +170,6 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
 def _wants(
     context: Context, platforms: PlatformLike | Sequence[PlatformLike]
 ) -> tuple[Platform, ...]:
-    """Parse the requested platforms; none means all."""
     named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
@@ -209,8 +185,6 @@ def _at_own_level(
     named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
     if "local" not in named or not wants:
         return wants
-    from resolver.core.check.check import own_level  # noqa: PLC0415 - for this word alone
-
     machine = _one(context, "local")
     offered = [platform for opened in images for platform in _stated(context, opened)]
     return tuple(
@@ -219,9 +193,7 @@ def _at_own_level(
 
 
 def _stated(context: Context, opened: Opened) -> list[Platform | None]:
-    from resolver.verbs.gather import Depth  # noqa: PLC0415 - as above
-
-    return [entry.platform for entry in context.gather_opened(opened, Depth(), _silent).images]
+    return [entry.platform for entry in context.gather(opened, Depth(), _silent).images]
 
 
 def _one(context: Context, wanted: str | Platform) -> Platform:
@@ -236,9 +208,6 @@ def _terms(
     ignore: Iterable[str],
 ) -> Terms:
     """Read everything that a comparison depends on besides the images themselves."""
-    from resolver.core.compare.compare import Terms  # noqa: PLC0415 - for these verbs alone
-    from resolver.core.compare.drift import Ignoring  # noqa: PLC0415
-
     chosen = _one(context, base) if base is not None else None
     rules = Ignoring.read(ignore)
     expected = [_one(context, each) for each in expect]
@@ -249,50 +218,33 @@ def _terms(
 
 def _expected_of(context: Context, reference: str | Reference) -> list[Platform]:
     """List the platforms of another image; manifests are read to leave artifacts out."""
-    from resolver.verbs.gather import (  # noqa: PLC0415 - for this question alone
-        gather_platforms,
-        named_images,
-    )
-
     opened = context.open(reference)
     found = gather_platforms(
-        opened.reader,
-        opened.root,
-        context.table,
-        jobs=context.settings.jobs,
-        decisive=named_images,
+        opened.reader, opened.root, context.table, jobs=context.settings.jobs, decisive=named_images
     ).sound()
     platforms = [entry.platform for entry in found.images if entry.platform is not None]
     if not platforms:
-        raise NotFound(f"`{found.reference}` is offered for no platform at all")
+        raise NotFound(f"`{found.reference}` offers no platform")
     return platforms
 
 
 def _builds(
     context: Context, opened: Opened, wants: tuple[Platform, ...]
 ) -> tuple[ImageDocuments, tuple[Build, ...]]:
-    """Read the builds of an image, or the requested ones."""
     found = _side(context, opened, wants)
     _check_wants(context, wants, [found[0]])
     if not found[1]:
-        raise NotFound(f"`{found[0].reference}` has no image that could be compared")
+        raise NotFound(f"`{found[0].reference}` has no image to compare")
     return found
 
 
 def _sides(
     context: Context, one: Opened, other: Opened, wants: tuple[Platform, ...]
 ) -> tuple[Side, Side]:
-    """Read both images; where they are the same, not what is behind them.
-
-    Raises:
-        PlatformNotOffered: neither is offered for a platform.
-        ResolverError: one cannot be read.
-    """
-    from resolver.verbs.gather import Depth  # noqa: PLC0415 - for these verbs alone
-
+    """Read both images; where they are the same, not what is behind them."""
     roots = [opened.root.document.descriptor.digest for opened in (one, other)]
     if roots[0] == roots[1]:
-        both = [context.gather_opened(opened, Depth(), _silent) for opened in (one, other)]
+        both = [context.gather(opened, Depth(), _silent) for opened in (one, other)]
         sides: tuple[Side, Side] = (both[0], ()), (both[1], ())
     else:
         sides = _side(context, one, wants), _side(context, other, wants)
@@ -301,10 +253,6 @@ def _sides(
 
 
 def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side:
-    from resolver.core.compare.builds import builds_of, wanted_of  # noqa: PLC0415 - for these verbs
-    from resolver.core.platforms.select import select  # noqa: PLC0415
-    from resolver.verbs.gather import Depth  # noqa: PLC0415
-
     def wanted(entry: Descriptor) -> bool:
         """Read the builds that match, and those that name no platform."""
         offered = [entry.platform]
@@ -313,7 +261,7 @@ def _side(context: Context, opened: Opened, wants: tuple[Platform, ...]) -> Side
         )
 
     every: Wanting = _every if not wants else wanted
-    gathered = context.gather_opened(opened, Depth(), every)
+    gathered = context.gather(opened, Depth(), every)
     return gathered, wanted_of(builds_of(gathered, context.table), wants, context.table)
 
 
@@ -321,8 +269,6 @@ def _check_wants(
     context: Context, wants: tuple[Platform, ...], images: list[ImageDocuments]
 ) -> None:
     """Raise `PlatformNotOffered` for a platform that was named and is missing."""
-    from resolver.core.compare.builds import missing_of  # noqa: PLC0415 - for these verbs alone
-
     offered = [entry.platform for gathered in images for entry in gathered.images]
     for want in missing_of(offered, wants, context.table):
         names = dict.fromkeys(str(platform) for platform in offered if platform is not None)
@@ -332,7 +278,10 @@ def _check_wants(
 def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
     """Return the thresholds, unless they are about files and no files are read."""
     if thresholds.needs_files and not files:
-        raise Usage("files and packages are seen in layers alone", "add `--files` to read them")
+        raise Usage(
+            "files and packages can be compared only by reading layers",
+            "add `--files` to read them",
+        )
     return thresholds
 
 
@@ -341,5 +290,4 @@ def _every(_entry: Descriptor) -> bool:
 
 
 def _silent(entry: Descriptor) -> bool:
-    """Whether an index entry names no platform."""
     return entry.platform is None

@@ -6,15 +6,14 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
-from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
-from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
 from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
@@ -26,22 +25,24 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.registry.endpoints import HostChoice
+    from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
 
 PlatformLike = str | Platform | None
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 #: Repositories that are kept open.
 _MAX_SOURCES = 4_096
 
@@ -102,17 +103,6 @@ class Context:
         self.via = ""
         self._clean: Callable[[str], str] = str
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close every connection."""
         with self.mutex:
@@ -133,11 +123,7 @@ class Context:
         verify: bool = False,
         strict: bool = False,
     ) -> PlatformRequest:
-        """Parse a platform, or the default one, into the list of acceptable platforms.
-
-        Raises:
-            InvalidPlatform: the text is not a platform.
-        """
+        """Parse a platform, or the default one, into the list of acceptable platforms."""
         chosen = platform if platform is not None else self.settings.platform
         explicit = chosen is not None
         if isinstance(chosen, Platform):
@@ -175,9 +161,6 @@ class Context:
         """Return one exact request for each image that an index lists, in index order.
 
         Entries without a platform are identified by their configs, as in `resolve`.
-
-        Raises:
-            NotFound: the index lists no image.
         """
         if not isinstance(root.parsed, Index):
             return [self.platform_request(None)]
@@ -202,34 +185,37 @@ class Context:
             if entry.platform is not None
         }
         if not requests:
-            raise NotFound(f"`{root.text}` is offered for no platform at all")
+            raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
 
-    def gather(
-        self,
-        reference: str | Reference,
-        depth: Depth,
-        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
-    ) -> ImageDocuments:
-        """Read every build of an image, or the selected ones; see `resolver.verbs.gather`.
+    def look_at_all(
+        self, look: Callable[[Item], Found], items: Sequence[Item], name: Callable[[Item], str]
+    ) -> tuple[Found | Failure, ...]:
+        """Look at items in parallel; raise the error of an only one, else keep it in its place."""
+        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
+        from resolver.verbs.threads import parallel  # noqa: PLC0415
 
-        Raises:
-            ResolverError: the root document cannot be read; see `ImageEntry.failure` for one entry.
-        """
-        return self.gather_opened(self.open(reference), depth, wanted)
+        found: list[Found | Failure] = []
+        for outcome in parallel(look, items, jobs=self.settings.jobs):
+            if not isinstance(outcome.value, ResolverError):
+                found.append(outcome.value)
+            elif len(items) == 1:
+                raise outcome.value
+            else:
+                found.append(Failure(name(outcome.item), None, outcome.value))
+        return tuple(found)
 
     def open(self, reference: str | Reference) -> Opened:
-        """Read what a name points at, and no further.
-
-        Raises:
-            ResolverError: it cannot be read.
-        """
+        """Read what a name points at, and no further."""
         target = self.target(reference)
         reader, warned = self.reader(target)
         return Opened(target, reader, self.read_root(reader, target), warned)
 
-    def gather_opened(
-        self, opened: Opened, depth: Depth, wanted: Callable[[Descriptor], bool]
+    def gather(
+        self,
+        opened: Opened,
+        depth: Depth,
+        wanted: Callable[[Descriptor], bool] = lambda _entry: True,
     ) -> ImageDocuments:
         """Read the builds behind a name that was opened."""
         from resolver.verbs.gather import gather  # noqa: PLC0415
@@ -247,14 +233,6 @@ class Context:
 
         Layers in a registry are first fetched into the store and verified; layers in a local place
         or the store are read in place.
-
-        Args:
-            opened: the image.
-            brought: receives the layers that had to be fetched.
-            purpose: shown to a user who tries to remove one of them meanwhile.
-
-        Raises:
-            StoreFault: the store cannot be written.
         """
         from resolver.verbs.layers import HeldLayers, fetching  # noqa: PLC0415
 
@@ -313,12 +291,7 @@ class Context:
         return read_root(reader, target.reference, verify_tag=verify_tag)
 
     def _read_stored_root(self, reader: DocumentReader, reference: Reference) -> RootDocument:
-        """Read what was pulled, whatever a later look at the registry saw; else what was seen.
-
-        Raises:
-            ImageNotHeld: neither.
-
-        """
+        """Read what was pulled, whatever a later look at the registry saw; else what was seen."""
         text = str(reference)
         known = self.store.pulled(text) or self.store.recall(text)
         if known is None and reference.digest is None:
@@ -360,28 +333,8 @@ class Context:
                     self._sources.pop(next(iter(self._sources)))
         return source if whole else as_given(source, target.reference)
 
-    def endpoints(self, reference: str | Reference) -> HostChoice:
-        """Return the endpoints of a repository, in order, and the file that configures them.
-
-        No request is sent.
-
-        Raises:
-            Malformed: the reference is invalid, or a configuration file cannot be used.
-
-        """
-        parsed = Reference.parse(reference) if isinstance(reference, str) else reference
-        with self.mutex:
-            hosts = self.hosts()
-        return hosts.choose(parsed.registry, parsed.repository)
-
     def _refuse_blocked(self, reference: Reference) -> None:
-        """Refuse what the user's configuration forbids, also where the store could answer.
-
-        Raises:
-            RegistryBlocked: it is forbidden.
-            InvalidConfiguration: a file that may forbid something cannot be used.
-
-        """
+        """Refuse what the user's configuration forbids, also where the store could answer."""
         from resolver.sources.mirrors.files import (  # noqa: PLC0415 - small, and not for layouts
             SYSTEM,
             configuration_files,

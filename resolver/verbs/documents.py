@@ -55,11 +55,8 @@ class DocumentReader:
     """Documents of one repository or one local place.
 
     Args:
-        open_source: called at most when the store cannot answer, so that a reader of a fully
-            held image never builds a client.
-        store: None for local places, whose content needs no second copy.
-        place: for messages.
-
+        open_source: called at most when the store cannot answer, so that a reader of a fully held
+            image never builds a client.
     """
 
     def __init__(
@@ -76,14 +73,7 @@ class DocumentReader:
         self._source: Source | None = None
 
     def named(self, reference: Reference) -> Document:
-        """Read the document that a registry reference names.
-
-        Raises:
-            NotFound: the registry has no such tag or digest.
-            NotInStore: only the store may be read, and it does not know the reference.
-            Untrusted, Unavailable, Denied: as the source raises.
-
-        """
+        """Read the document that a registry reference names."""
         if reference.digest is not None:
             return self._by_digest(reference, reference.digest)
         return self._by_tag(reference)
@@ -93,14 +83,7 @@ class DocumentReader:
         return self._need("its index").document(name)
 
     def read(self, descriptor: Descriptor, what: str) -> bytes:
-        """Read a document that another one points at, verified.
-
-        Raises:
-            NotInStore: only the store may answer, and it does not hold it.
-            Untrusted: other bytes came, or more than the limit; or the algorithm of the digest is
-                not known, so that nothing could be verified.
-
-        """
+        """Read a document that another one points at, verified."""
         descriptor.digest.require_verifiable(what)
         if descriptor.data is not None:
             return descriptor.data
@@ -126,9 +109,8 @@ class DocumentReader:
         """Return the digest that a tag points at now: one HEAD if it is still `known`.
 
         A different digest is returned only after its bytes were read: some registries send wrong
-            digest
-        headers (docs/wire-protocol.md, "Wrong digest headers"), and a false "it has moved" is worse
-        than one more request.
+        digest headers (docs/wire-protocol.md, "Wrong digest headers"), and a false "it has moved"
+        is worse than one more request.
         """
         stated = self._need("where its tag points now").resolve(tag).digest
         if stated == known:
@@ -139,13 +121,7 @@ class DocumentReader:
         return known if same else document.descriptor.digest
 
     def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
-        """List the manifests that refer to a manifest; none where the place has no such lists.
-
-        Raises:
-            NotInStore: only the store may be read, and it keeps no such lists.
-            Denied, Unavailable, LimitExceeded: as the source raises.
-
-        """
+        """List the manifests that refer to a manifest; none where the place has no such lists."""
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
 
@@ -189,13 +165,7 @@ class DocumentReader:
         return bytes(body)
 
     def tagged(self, tag: str) -> Document | None:
-        """Read the document of another tag of the repository; None if there is no such tag.
-
-        Raises:
-            NotInStore: only the store may be read.
-            Denied, Unavailable, Untrusted: as the source raises.
-
-        """
+        """Read the document of another tag of the repository; None if there is no such tag."""
         try:
             document = self._need(f"the tag `{tag}`").document(tag)
         except ManifestNotFound:
@@ -248,9 +218,8 @@ class DocumentReader:
         """Read the document of a tag for which a HEAD returned a different digest than before.
 
         By that digest, so that a tag that moves again cannot mix two images. By the tag if the
-        digest
-        does not exist, or is of another algorithm: the header was wrong (docs/wire-protocol.md,
-        "Wrong digest headers").
+        digest does not exist, or is of another algorithm: the header was wrong
+        (docs/wire-protocol.md, "Wrong digest headers").
         """
         source = self._need("")
         if stated.algorithm == before.algorithm:
@@ -296,11 +265,7 @@ _UNKNOWN = Platform(os="unknown", architecture="unknown")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Match:
-    """The entry that was chosen, with the platform that its index or its config names.
-
-    Attributes:
-        manifest: None where it was not read.
-    """
+    """The entry that was chosen, with the platform that its index or its config names."""
 
     descriptor: Descriptor
     platform: Platform
@@ -324,7 +289,6 @@ class PlatformRequest:
         entry: take the index entry with this digest, and no other.
         reads: the chosen manifest is read in any case, so that checking its type costs nothing.
         image: read the manifest of the chosen entry, and reject one that is not an image.
-
     """
 
     platforms: tuple[Platform, ...]
@@ -342,8 +306,7 @@ class PlatformRequest:
         """Whether an entry whose manifest is not an image is rejected, even if it is the only one.
 
         Otherwise one request is enough: the index is trusted, as crane does, and artifacts
-            published
-        for several platforms can be pulled.
+        published for several platforms can be pulled.
         """
         return self.verify or self.strict or self.image
 
@@ -376,13 +339,7 @@ class IndexSearch:
         self.last_resort: Match | None = None
 
     def choose(self, index: Index, path: tuple[int, ...] = ()) -> Match | None:
-        """Find the best entry; nested indexes are entered, best first.
-
-        Raises:
-            LimitExceeded: nested deeper than 8, or more than 1,000 documents.
-            ResolverError: a document that decides cannot be read.
-
-        """
+        """Find the best entry; nested indexes are entered, best first."""
         candidates = [self._candidate(entry) for entry in index.manifests]
         selection = self._select(candidates)
         rejected = {loser.index: loser.reason for loser in selection.rejected}
@@ -414,7 +371,7 @@ class IndexSearch:
                 found = self._descend(entry, here)
                 if found is not None:
                     return found
-                self.reasons[here] = (entry, "the index inside has no image that fits")
+                self.reasons[here] = (entry, "the nested index has no matching image")
                 continue
             doubtful = twins[_without_features(platform.normalized(self._table))] > 1
             manifest = self._manifest(entry, doubtful=doubtful)
@@ -505,7 +462,7 @@ class IndexSearch:
         if entry.is_index:
             return self._descend(entry, path)
         if self._probes >= MAX_PROBES:
-            self.reasons[path] = (entry, f"not looked at: {MAX_PROBES} configs were read already")
+            self.reasons[path] = (entry, f"not read: the limit of {MAX_PROBES} configs was reached")
             return None
         self._probes += 1
         manifest = read_manifest(self._reader, entry, self._reference)
@@ -598,12 +555,7 @@ def fits(platform: Platform, request: PlatformRequest, table: PlatformTable) -> 
 
 
 def read_manifest(reader: DocumentReader, descriptor: Descriptor, reference: str) -> Manifest:
-    """Read an image manifest that an index names.
-
-    Raises:
-        Untrusted: its bytes or its media type differ from the index.
-
-    """
+    """Read an image manifest that an index names."""
     what = f"the manifest `{descriptor.digest}` of `{reference}`"
     kind = descriptor.media_type
     document = parse_document(reader.read(descriptor, what), kind, what, kind)
@@ -620,12 +572,7 @@ def warn_of_missing_layers(reader: DocumentReader, manifest: Manifest, what: str
 
 
 def read_config(reader: DocumentReader, manifest: Manifest, reference: str) -> ImageConfig:
-    """Read an image's config, checked against the number of its layers.
-
-    Raises:
-        PlatformUnknown: the manifest has no config.
-
-    """
+    """Read an image's config, checked against the number of its layers."""
     from resolver.core.oci.manifest import parse_config  # noqa: PLC0415 - most answers need none
 
     if manifest.config is None:
@@ -649,13 +596,7 @@ class RootDocument:
 def read_root(
     reader: DocumentReader, reference: Reference, *, verify_tag: bool = False
 ) -> RootDocument:
-    """Read what a registry reference points at.
-
-    Raises:
-        Negative: `verify_tag`, and the tag no longer points at the digest beside it.
-        ResolverError: as `Reader.named`.
-
-    """
+    """Read what a registry reference points at."""
     document = reader.named(reference)
     verified = None
     if verify_tag and reference.digest is not None and reference.tag is not None:

@@ -31,9 +31,6 @@ class Depth:
     """How much to read of each entry.
 
     Attributes:
-        manifests: read the manifests of images.
-        configs: read their configs too.
-        attestations: read the manifests of attestations as well.
         broken: keep an index inside the index that cannot be read as a part with its failure,
             instead of failing.
     """
@@ -56,17 +53,6 @@ def gather(
 
     An entry that cannot be read keeps its error; the others keep their documents. One with an
     unverifiable digest is not read, and a warning reports it unless `depth.broken` is set.
-
-    Args:
-        reader: reads documents of the place that has the image; the store's cost no request.
-        root: the reference, with its document.
-        depth: what to read.
-        jobs: entries in parallel.
-        wanted: selects the index entries to read; the others keep only their descriptor.
-
-    Raises:
-        LimitExceeded: indexes nested deeper than 8, or more than 1,000 of them.
-        ResolverError: a nested index cannot be read.
     """
     top = root.document.descriptor
     if isinstance(root.parsed, Manifest):
@@ -118,19 +104,9 @@ def gather_platforms(  # noqa: PLR0913 - each of them bounds the requests by its
     Most indexes name all platforms. Read are the entries without one, those that share one, where
     only the manifest shows which is the image, and those that decide the caller's question.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        table: the platform facts.
-        jobs: documents in parallel.
-        limit: read none of the entries without a platform if there are more of them.
-        decisive: returns the images, of those known so far, that must not be artifacts. Called
-            again after each round of reading, until it adds none.
-        index_only: read no manifest of an index.
-
-    Raises:
-        LimitExceeded: as `gather` raises.
-        ResolverError: a nested index cannot be read; of one entry, see `ImageEntry.failure`.
+    With more than `limit` entries without a platform, none of them is read.
+    `decisive` returns the images, of those known so far, that must not be artifacts. Called again
+    after each round of reading, until it adds none.
     """
     if isinstance(root.parsed, Manifest):
         return gather(reader, root, Depth(), jobs=jobs)
@@ -235,17 +211,9 @@ def entries_of(
 
     Nested indexes are replaced by their entries, each index once.
 
-    Args:
-        reader: reads documents of the place that has the index.
-        index: the root.
-        text: the reference, for messages.
-        broken: receives, by position, the error of a nested index that cannot be read, which is
-            then yielded like any other entry; None to raise it.
-        nested: receives the nested indexes that were read, by position.
-
-    Raises:
-        LimitExceeded: nested deeper than 8, or more than 1,000 of them.
-        ResolverError: a nested index cannot be read.
+    `broken` receives, by position, the error of a nested index that cannot be read, which is then
+    yielded like any other entry; None to raise it. `nested` receives the nested indexes that were
+    read, by position.
     """
     return _walk(reader, index, text, (), (set(), broken, nested))
 
@@ -269,7 +237,8 @@ def _walk(
             if len(seen) > MAX_VISITED:
                 raise LimitExceeded("nested indexes", MAX_VISITED, len(seen), "documents")
             try:
-                inner = _inner(reader, entry, text)
+                what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
+                inner = parse_document(reader.read(entry, what), kind, what, kind)
             except ResolverError as error:
                 if broken is None:
                     raise
@@ -290,8 +259,3 @@ def left_out(entry: Descriptor, text: str) -> Warned:
         f"the entry `{entry.digest}`{said} of `{text}` cannot be used: "
         f"`{entry.digest.algorithm}` digests cannot be verified",
     )
-
-
-def _inner(reader: DocumentReader, entry: Descriptor, text: str) -> Index | Manifest:
-    what, kind = f"the index `{entry.digest}` inside `{text}`", entry.media_type
-    return parse_document(reader.read(entry, what), kind, what, kind)

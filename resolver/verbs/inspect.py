@@ -17,8 +17,10 @@ from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
@@ -27,10 +29,6 @@ def offers(reader: DocumentReader, root: RootDocument, *, sizes: bool, jobs: int
 
     Attestations and artifacts are listed apart and do not count as platforms, see
     docs/platform-matching.md, "Eligible entries". Nested indexes count as their entries.
-
-    Raises:
-        ResolverError: a manifest cannot be read, and sizes were requested.
-
     """
     descriptor = root.document.descriptor
     if isinstance(root.parsed, Manifest):
@@ -80,10 +78,6 @@ def inspect_document(
 
     Without a request, the root document is shown, so that an index needs no platform; with one, the
     image chosen for it. With `config` the image's config is read too.
-
-    Raises:
-        PlatformNotOffered: no entry matches the request.
-
     """
     descriptor = root.document.descriptor
     if request is not None:
@@ -117,7 +111,6 @@ class _Base:
 
 
 def _image(reader: DocumentReader, root: RootDocument, base: _Base, *, config: bool) -> Inspection:
-    """Read one image's manifest, and its config where it has one."""
     if isinstance(root.parsed, Manifest):
         manifest, body = root.parsed, root.document.body
     else:
@@ -168,18 +161,10 @@ def _artifact_type(entry: ImageEntry) -> str:
 
 
 def _single_offer(reader: DocumentReader, root: RootDocument, manifest: Manifest) -> Offer:
-    """Describe a single image, whose config names its platform."""
     platform = None
     if manifest.is_image:
         platform = read_config(reader, manifest, root.text).platform
     return _offer(ImageEntry(root.document.descriptor, (), platform, manifest, None))
-
-
-if TYPE_CHECKING:
-    from resolver.core.oci.descriptor import Descriptor
-    from resolver.core.oci.reference import Reference
-    from resolver.verbs.context import Context, PlatformLike
-    from resolver.verbs.documents import DocumentReader
 
 
 def platforms(context: Context, reference: str | Reference, *, sizes: bool = True) -> Offers:

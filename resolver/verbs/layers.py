@@ -101,24 +101,7 @@ def read_layer(  # noqa: PLR0913 - each is one thing that a caller decides
     is_wanted: Callable[[], bool] = lambda: True,
     room: TreeRoom | None = None,
 ) -> ReadLayer:
-    """Read a layer from its first byte to its last.
-
-    Args:
-        content: has the layer.
-        descriptor: the expected digest and size.
-        what: the layer, for messages.
-        wanted: see `read_listing`.
-        limits: of the archive.
-        algorithms: of the diff_ids to compute.
-        is_wanted: polled at every chunk; False ends the reading.
-        room: the memory budget of all layers and trees.
-
-    Raises:
-        DigestMismatch, SizeMismatch: the bytes do not match the descriptor.
-        Untrusted: the content is damaged, exceeds a limit, or has an unsupported format.
-        NotFound, Unavailable, StoreFault: the layer cannot be read.
-        Stopped: `is_wanted` returned False.
-    """
+    """Read a layer from its first byte to its last."""
     verifier = Verifier(descriptor.digest, descriptor.size, what)
     with content.open(descriptor) as chunks:
         verified = _verified(chunks, verifier, is_wanted)
@@ -182,9 +165,6 @@ def _hashed(pieces: Iterable[bytes], hashers: Collection[hashlib._Hash]) -> Iter
 
 #: Layers at once: inflating and hashing leave the interpreter's lock, and more take memory.
 JOBS = 2
-#: Entries of all layers of one run: the limit of one archive.
-#: Source: docs/store-and-reliability.md, "Size limits".
-MAX_ENTRIES = DEFAULT_LIMITS.entries
 _GRACE = 1.0
 
 
@@ -208,12 +188,7 @@ class LayeredImage:
 
     @classmethod
     def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
-        """Take what was gathered of an image, manifest and config.
-
-        Raises:
-            ResolverError: why one of the two could not be read.
-            BadDocument: it has none, or they do not agree about the number of layers.
-        """
+        """Build from gathered documents: manifest and config."""
         if entry.failure is not None:
             raise entry.failure
         if entry.manifest is None or entry.config is None:
@@ -239,17 +214,6 @@ def read_trees(
     A layer that several images share is read once, and released after the last of them. Nothing is
     yielded before every layer is read to its end and checked against its digest and the config's
     diff_id.
-
-    Args:
-        images: any number.
-        jobs: layers in parallel.
-        limits: of each layer; entries and names are those of all layers together.
-        room: the memory budget of all trees.
-
-    Raises:
-        Untrusted: a layer does not match the config, is damaged, exceeds a limit, or has an
-            unsupported format.
-        ResolverError: a layer cannot be read.
     """
     room = room or TreeRoom(lock=threading.RLock())
     layers = _Layers(jobs, limits, room).read(images)
@@ -316,7 +280,6 @@ class _Layers:
         return found
 
     def _one(self, image: LayeredImage, number: int) -> ReadLayer:
-        """Read one layer; in a thread of its own."""
         if self._stop.is_set():
             raise Stopped
         read = read_layer(
@@ -360,7 +323,7 @@ def _check_diff_ids(image: LayeredImage, layers: dict[Digest, ReadLayer]) -> Non
             what = _layer_name(image, number)
             raise Untrusted(
                 f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
-                "tell the publisher: no container engine will run this image",
+                "report it to the publisher: no container engine will run this image",
                 code="contradictory-layer",
                 what=what,
                 stated=str(stated),
@@ -372,8 +335,6 @@ class Fetching:
     """Layers of one repository: what the store lacks is fetched into it, then read from there.
 
     Args:
-        shared: what transfers share.
-        source_of: opens the repository, once, when something is missing.
         keep: called with the digest of what is about to be used, by one thread at a time.
         fetched: called with each layer that had to be fetched, by one thread at a time.
     """
@@ -393,12 +354,7 @@ class Fetching:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream a layer out of the store.
-
-        Raises:
-            NotFound, Denied, Unavailable, Untrusted: it cannot be fetched.
-            StoreFault: it cannot be kept, or read.
-        """
+        """Stream a layer out of the store."""
         with self._lock:
             self._keep(descriptor.digest)
         if not self._shared.store.held(descriptor):
@@ -439,16 +395,7 @@ def fetching(
 ) -> Iterator[Fetching]:
     """Fetch layers into a store and protect them with a lease while a block runs.
 
-    Args:
-        store: the destination.
-        source_of: opens the repository that has them.
-        purpose: shown to a user who tries to remove one of them meanwhile.
-        observe: receives events.
-        fetched: called with each layer that the store lacked, before it is fetched.
-        clock: for retries.
-
-    Raises:
-        StoreFault: the store cannot be written.
+    `fetched` is called with each layer that the store lacked, before it is fetched.
     """
     options = TransferOptions(jobs=JOBS)
     stop = threading.Event()
@@ -465,23 +412,14 @@ def fetching(
 
 
 class HeldLayers:
-    """Layers of a store, without fetching.
-
-    Args:
-        store: may have the layers.
-        reference: the image, for messages.
-    """
+    """Layers of a store, without fetching."""
 
     def __init__(self, store: LocalStore, reference: str) -> None:
         self._store = store
         self._reference = reference
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Iterator[bytes]]:
-        """Stream a layer.
-
-        Raises:
-            NotInStore: it is not there.
-        """
+        """Stream a layer."""
         if not self._store.has(descriptor):
             layer = f"its layer `{descriptor.digest}`"
             raise NotInStore(self._reference, layer, str(self._store.root))

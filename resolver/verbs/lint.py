@@ -6,22 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
-from resolver.core.lint.lint import LintedImage, lint_subject, without
+from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, without
 from resolver.core.lint.subject import PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
-from resolver.core.results.resolve import Failure
-from resolver.errors import ManifestNotFound, NotInStore, ResolverError, UnsupportedDocument
+from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from resolver.core.lint.lint import Linted
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.target import Target
@@ -46,17 +44,7 @@ def look_at(
 ) -> Subject:
     """Read what the rules need to know of one image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        read_root: reads the root document.
-        target: the reference; a tag that has a digest too is looked up in the registry.
-        table: the platform facts.
-        jobs: documents in parallel.
-        warn: receives warnings about failed look-ups.
-
-    Raises:
-        ResolverError: the reference cannot be read, or an entry could not be requested;
-            an entry that was read and is wrong is a matter of the rules.
+    `warn` receives warnings about failed look-ups.
     """
     try:
         root = read_root()
@@ -134,9 +122,7 @@ def lint(
     ignore: Iterable[str] = (),
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""
-    from resolver.core.lint.lint import Linted, rule  # noqa: PLC0415
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
     named: list[str | Reference] = (
@@ -149,15 +135,7 @@ def lint(
     def look(target: Target) -> LintedImage:
         return _linted(context, target, ignored, jobs, depths)
 
-    images: list[LintedImage | Failure] = []
-    for outcome in parallel(look, targets, jobs=context.settings.jobs):
-        if not isinstance(outcome.value, ResolverError):
-            images.append(outcome.value)
-        elif len(targets) == 1:
-            raise outcome.value
-        else:
-            images.append(Failure(str(outcome.item), None, outcome.value))
-    return Linted(tuple(images))
+    return Linted(context.look_at_all(look, targets, str))
 
 
 def _linted(

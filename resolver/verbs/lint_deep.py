@@ -71,7 +71,6 @@ class Depths:
 
     Attributes:
         most: bytes of layers, as they are stored, for each image; the last stretch may go past it.
-        jobs: images at once.
     """
 
     most: int
@@ -84,9 +83,6 @@ def look_into(
     """Search the layers of every image that has a manifest, a config and a platform.
 
     Images that share a layer are checked in sequence, and the layer is read once.
-
-    Raises:
-        Denied, Unavailable, Offline, StoreFault: a layer could not be requested.
     """
     ready = [entry for entry in entries if entry.manifest and entry.config and entry.platform]
 
@@ -125,8 +121,6 @@ def _sharing(entries: Sequence[ImageEntry]) -> list[list[ImageEntry]]:
 
 
 class _Search:
-    """One image, and how far its layers were read."""
-
     def __init__(
         self,
         entry: ImageEntry,
@@ -205,7 +199,6 @@ class _Search:
             reach *= 2
 
     def _missed(self) -> frozenset[str]:
-        """List the names that would help; none when everything was found."""
         missed: set[str] = set()
         for _command, hit in self._hits():
             if hit.entry is None:
@@ -283,7 +276,6 @@ class _Search:
         return scan.diff_id is not None and self._stated(scan) == scan.diff_id
 
     def _stated(self, scan: LayerScan) -> Digest | None:
-        """Return the diff_id of a layer from the config."""
         layers = self._part.manifest.layers if self._part.manifest is not None else ()
         pairs = zip(layers, self._config.diff_ids, strict=False)
         return next(
@@ -327,11 +319,7 @@ def stretches(size: int) -> Iterator[tuple[int, int]]:
 
 
 def local_bytes(place: Content, descriptor: Descriptor) -> Generator[bytes, None, None]:
-    """Read content of this machine, cut as a registry's would be, so that answers are the same.
-
-    Raises:
-        NotFound, Unavailable, Untrusted, StoreFault: as `Content.open`.
-    """
+    """Read content of this machine, cut as a registry's would be, so that answers are the same."""
     with place.open(descriptor) as chunks:
         yield from _cut(chunks, descriptor.size)
 
@@ -374,7 +362,6 @@ def _part(place: RangedSource, descriptor: Descriptor, start: int, end: int) -> 
 
 
 def _after(start: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Leave out the stretches that are here already."""
     at = 0
     for piece in pieces:
         if at >= start:
@@ -441,11 +428,7 @@ class ByteBudget:
         self.used = 0
 
     def check(self) -> None:
-        """See whether there are any; the last stretch may go past the end.
-
-        Raises:
-            SpentError: there are none left.
-        """
+        """See whether there are any; the last stretch may go past the end."""
         if self.left <= 0:
             raise SpentError
 
@@ -488,11 +471,7 @@ class LayerScan:
         self._names = self._run()
 
     def next(self, allowance: ByteBudget) -> str | None:
-        """Read up to the next entry; return its normalized name, or None at the end.
-
-        Raises:
-            Denied, Unavailable, Offline, StoreFault: the layer could not be requested.
-        """
+        """Read up to the next entry; return its normalized name, or None at the end."""
         if self.is_over:
             return None
         self._allowance = allowance
@@ -603,7 +582,6 @@ def _file(entry: TarEntry, head: bytes) -> NameEntry:
 
 
 def _head(content: Iterator[memoryview]) -> bytes:
-    """Read as much of a file as its header takes."""
     head = b""
     for piece in content:
         head += bytes(piece[: PROBE - len(head)])
@@ -613,7 +591,6 @@ def _head(content: Iterator[memoryview]) -> bytes:
 
 
 def _wanted(head: bytes) -> int:
-    """Return how many bytes of a file are needed to read its headers."""
     if head.startswith(b"MZ"):
         at = int.from_bytes(head[60:64], "little") if len(head) >= _HEAD else 0
         return min(max(_HEAD, at + _PE_HEADER), PROBE)

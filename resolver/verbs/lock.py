@@ -1,13 +1,21 @@
-"""Locking: what references mean now, to be written down; and whether what was still holds."""
+"""Lock references to their current digests, and check locks for drift."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.lockfile.drift import LockDrift, PlatformPair, drift_of, gone, pairs_of
-from resolver.core.lockfile.entries import Platforms, by_entry, narrow, narrowed, pick
+from resolver.core.lockfile.drift import (
+    LockCheck,
+    LockDrift,
+    PlatformPair,
+    drift_of,
+    gone,
+    pairs_of,
+)
+from resolver.core.lockfile.entries import Platforms, by_entry, entries_of, narrow, narrowed, pick
 from resolver.core.lockfile.entries import record as record_of
+from resolver.core.lockfile.lock import Lock, LockChange, Locked, change_of
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.manifest import Index
@@ -29,23 +37,24 @@ from resolver.errors import (
 )
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
+from resolver.verbs import lock_files
 from resolver.verbs import resolve as resolving
-from resolver.verbs.documents import MAX_PROBES, RootDocument, read_root
+from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.entries import ExportedLockEntry
-    from resolver.core.lockfile.lock import Lock, Locked, LockedImage, LockedPlatform
+    from resolver.core.lockfile.lock import LockedImage, LockedPlatform
     from resolver.core.pin.edits import ImageSpot
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, PlatformLike
-    from resolver.verbs.documents import DocumentReader, PlatformRequest
+    from resolver.verbs.documents import PlatformRequest
     from resolver.verbs.pin import ImageFile
 
 
@@ -58,17 +67,7 @@ def record(
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
     """Record what a reference means, from its index alone, or from the config of a single image.
 
-    Args:
-        reader: reads documents of the place that has the image.
-        root: the reference, with its document.
-        written: the reference as the user wrote it.
-        only: the platforms to lock; empty for all that are offered.
-        table: the platform facts.
-
-    Raises:
-        PlatformNotOffered: one of `only` is not offered.
-        ResolverError: a document cannot be read.
-
+    `only` are the platforms to lock; empty for all that are offered.
     """
     image, warned = record_of(
         gather_platforms(reader, root, table, jobs=1, limit=MAX_PROBES).sound(), written
@@ -79,18 +78,7 @@ def record(
 def check(
     reader: DocumentReader, image: LockedImage, wanted: Sequence[Platforms], table: PlatformTable
 ) -> LockDrift:
-    """Check where a reference points now, by one HEAD; read the index only if it moved.
-
-    Args:
-        reader: reads documents of the place that has the image.
-        image: the lock entry.
-        wanted: platforms to check; empty for all that were locked.
-        table: the platform facts.
-
-    Raises:
-        ResolverError: the request failed, or the content does not match its digest.
-
-    """
+    """Check where a reference points now, by one HEAD; read the index only if it moved."""
     wanted = wanted or [Platforms((Platform.parse(key),)) for key in image.only]
     reference = Reference.parse(image.reference)
     try:
@@ -117,20 +105,7 @@ def resolve_locked(
     reader: DocumentReader,
     place: str,
 ) -> Resolution:
-    """Resolve from a lock entry alone, as if its platforms were the whole index; send no request.
-
-    Args:
-        image: the lock entry.
-        request: the request; `verify` and `strict` need more than an entry has.
-        table: the platform facts.
-        reader: an offline reader.
-        place: the lock file, for messages.
-
-    Raises:
-        NotLocked: the entry lacks the platform.
-        Offline: the entry lacks sizes and types.
-
-    """
+    """Resolve from a lock entry alone, as if its platforms were the index, without requests."""
     descriptor = image.root
     entries = [_descriptor(one) for one in by_entry(image)]
     whole = [entry for entry in entries if entry is not None]
@@ -181,7 +156,6 @@ class Named:
         references: canonical to as a file writes it, in the order of the files.
         services: canonical references to the services of compose files that run them.
         warnings: names that are put together elsewhere, and so are not known here.
-
     """
 
     references: dict[str, str]
@@ -190,12 +164,7 @@ class Named:
 
 
 def references_in(paths: Iterable[str]) -> Named:
-    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out.
-
-    Raises:
-        NotAnImageFile, UnreadableFile: a file cannot be read as what it is.
-
-    """
+    """Read files that name images; what their authors wrote `# resolver: ignore` at is left out."""
     from resolver.verbs.pin import find_images  # noqa: PLC0415 - it loads PyYAML
 
     references: dict[str, str] = {}
@@ -215,7 +184,6 @@ def references_in(paths: Iterable[str]) -> Named:
 
 
 def _written(file: ImageFile, spot: ImageSpot) -> str:
-    """Return the reference as the file has it, if it is on one line."""
     text = file.text[spot.start : spot.end]
     try:
         whole = Reference.parse(text) == spot.reference
@@ -229,7 +197,7 @@ def _strays(file: ImageFile) -> Iterator[Warned]:
     for stray in file.strays:
         if not stray.is_ignored:
             line, _ = lines.position(stray.start)
-            message = f"`{file.path}:{line}` names `{stray.text}`, which is not known: "
+            message = f"`{file.path}:{line}` names `{stray.text}`, which cannot be resolved: "
             yield Warned("reference-unknown", message + stray.reason)
 
 
@@ -242,10 +210,6 @@ def lock(
     file: str | Path = LOCK_FILE,
 ) -> Locked:
     """Record what references mean now, in a lock file; other references in it stay."""
-    from resolver.core.lockfile.lock import Lock, Locked, change_of  # noqa: PLC0415 - for this alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
@@ -257,11 +221,10 @@ def lock(
     if update is not None:
         for image in _named(known, tuple(update), path):
             targets.setdefault(
-                image.reference,
-                (image.written, RegistryTarget(Reference.parse(image.reference))),
+                image.reference, (image.written, RegistryTarget(Reference.parse(image.reference)))
             )
     if not targets:
-        raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
+        raise Usage("no reference to lock", "name it: `resolver lock ubuntu:24.04`")
 
     def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
         before = held.get(str(item[1]))
@@ -289,9 +252,6 @@ def lock(
 
 def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
     """Remove references from a lock file, without a request."""
-    from resolver.core.lockfile.lock import LockChange, Locked  # noqa: PLC0415 - for this alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load(path)
@@ -308,11 +268,6 @@ def check_lock(
     file: str | Path = LOCK_FILE,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
-    from resolver.core.lockfile.drift import LockCheck  # noqa: PLC0415 - for this question alone
-    from resolver.core.lockfile.entries import pick  # noqa: PLC0415
-    from resolver.verbs import lock_files  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415
-
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
     requests = _platform_lists(context, platforms)
@@ -342,8 +297,6 @@ def check_lock(
 
 def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:
     """Answer `resolve` from a lock file alone; what it answers, `plan` and `pull` take."""
-    from resolver.verbs import lock_files  # noqa: PLC0415 - for this question alone
-
     return ByLock(context, str(file), lock_files.load(str(file)))
 
 
@@ -356,10 +309,6 @@ def lock_entries(
     file: str | Path = LOCK_FILE,
 ) -> tuple[ExportedLockEntry, ...]:
     """Return the entries of a lock file for `resolver lock export`."""
-    from resolver.core.lockfile.entries import entries_of  # noqa: PLC0415
-    from resolver.core.lockfile.lock import Lock  # noqa: PLC0415 - for this question alone
-    from resolver.verbs import lock_files  # noqa: PLC0415
-
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
     wanted = _wanted(context, platform) if platform is not None else None
@@ -377,7 +326,6 @@ def _platform_lists(context: Context, platforms: Sequence[PlatformLike]) -> tupl
 
 
 def _wanted(context: Context, platform: PlatformLike) -> Platforms:
-
     request = context.platform_request(platform)
     return Platforms(request.platforms, request.local)
 
@@ -385,7 +333,6 @@ def _wanted(context: Context, platform: PlatformLike) -> Platforms:
 def _recorded(
     context: Context, target: RegistryTarget, written: str, requests: Sequence[Platforms]
 ) -> tuple[LockedImage, tuple[Warned, ...]]:
-
     reader, warned = context.reader(target)
     image, notes = record(
         reader, context.read_root(reader, target), written, requests, context.table
@@ -402,18 +349,12 @@ def _lockable(
         if not isinstance(target, RegistryTarget):
             raise Usage(
                 f"`{target}` cannot be locked: it is not an image in a registry",
-                "give the image's name in its registry",
+                "name the image in its registry",
             )
         yield str(reference).removeprefix("docker://"), target
 
 
 def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
-    """Find images by their names, in the order of the lock; all of them without names.
-
-    Raises:
-        NotLocked: a name is not in it.
-
-    """
     if not names:
         return lock.images
     found: set[str] = set()
@@ -427,12 +368,7 @@ def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, 
 
 
 class ByLock:
-    """Resolves from a lock file, without requests and without the store.
-
-    Attributes:
-        lock: the content of the file.
-
-    """
+    """Resolves from a lock file, without requests and without the store."""
 
     def __init__(self, context: Context, path: str, lock: Lock) -> None:
         self.lock = lock
@@ -443,13 +379,7 @@ class ByLock:
     def resolve(
         self, reference: str | Reference, platform: PlatformLike = None, *, exact: bool = False
     ) -> Resolution:
-        """Find what a reference meant on one platform when it was locked.
-
-        Raises:
-            NotLocked: the lock does not have the reference, or not for the platform.
-            Malformed: reference or platform cannot be read.
-
-        """
+        """Find what a reference meant on one platform when it was locked."""
         return self._resolve(self._find(reference), platform, exact=exact)
 
     def resolve_each(
@@ -493,8 +423,6 @@ class ByLock:
         return image
 
     def _resolve(self, image: LockedImage, platform: PlatformLike, *, exact: bool) -> Resolution:
-        from resolver.verbs.documents import DocumentReader  # noqa: PLC0415
-
         context = self._context
         request = context.platform_request(platform, exact=exact)
         nobody: DocumentReader = DocumentReader(None, None, image.reference)
@@ -502,7 +430,6 @@ class ByLock:
 
 
 def _only(image: LockedImage) -> tuple[Platforms, ...]:
-
     return tuple(Platforms((Platform.parse(key),)) for key in image.only)
 
 

@@ -48,13 +48,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def load(path: str) -> Lock:
-    """Read a lock file that must be there.
-
-    Raises:
-        Malformed: there is none.
-        BadLock, LockLimit: it cannot be used.
-
-    """
+    """Read a lock file that must be there."""
     lock = load_if_any(path)
     if lock is None:
         raise Malformed(
@@ -67,16 +61,10 @@ def load(path: str) -> Lock:
 
 
 def load_if_any(path: str) -> Lock | None:
-    """Read a lock file; None where there is none yet.
-
-    Raises:
-        BadLock, LockLimit: it cannot be used.
-        Usage: it is `-`: a lock is read and then replaced, which no stream can be.
-
-    """
+    """Read a lock file; None where there is none yet."""
     if path == "-":
         raise Usage(
-            "`-` names no lock file: a lock is read and then replaced",
+            "`-` cannot be a lock file, which is read and then replaced",
             "name a file, `./-` for one of that name; `resolver lock export` writes to stdout",
         )
     try:
@@ -96,12 +84,7 @@ def is_yaml(path: str) -> bool:
 
 
 def refuse_yaml(path: str) -> None:
-    """Refuse to write a file that is YAML by its name.
-
-    Raises:
-        Usage: it is.
-
-    """
+    """Refuse to write a file that is YAML by its name."""
     if is_yaml(path):
         raise Usage(
             f"`{path}` is named as YAML, but lock files are written as JSON",
@@ -110,17 +93,7 @@ def refuse_yaml(path: str) -> None:
 
 
 def change(path: str, how: Callable[[Lock], Lock]) -> Lock:
-    """Read a lock file, change its content, and write it, under a lock of its own.
-
-    Args:
-        path: the lock file; it need not exist yet.
-        how: returns the new content from the old.
-
-    Raises:
-        BadLock, LockLimit, OutputFault: as `load_if_any` and `save`.
-        BadDocument: an answer of a registry contradicts itself or the file.
-
-    """
+    """Read a lock file, change its content, and write it, under a lock of its own."""
     with _alone(path):
         lock = how(load_if_any(path) or Lock())
         found = contradiction(lock)
@@ -151,10 +124,6 @@ def save(path: str, lock: Lock) -> None:
     """Write a lock file atomically, under another name first.
 
     The mode of an existing file stays, and a link to one stays a link.
-
-    Raises:
-        OutputFault: the file cannot be written; an existing one is unchanged.
-
     """
     target = os.path.realpath(path)
     body = write_lock(lock)
@@ -167,7 +136,7 @@ def save(path: str, lock: Lock) -> None:
         reason = _reason(error)
         raise OutputFault(
             f"cannot write the lock file `{path}`: {reason}",
-            "make room, or name another place with `--lock-file`",
+            "free some space, or name another place with `--lock-file`",
             code="lock-unwritten",
             place=path,
             reason=reason,
@@ -199,16 +168,6 @@ def read_yaml(body: bytes, place: str) -> Lock:
 
     `repo` and `tag` may replace `ref`. Platforms map to digests without sizes and types, so that
     such a lock can be checked, but not resolved from. Other keys are ignored.
-
-    Args:
-        body: of the file.
-        place: the file, for messages.
-
-    Raises:
-        BadLock: the file is not such a lock; `field` is the path to the fault, the message has its
-            line.
-        LockLimit: the file is too large, too deep, has aliases, or too many references.
-
     """
     refuse_at_once(body, place)
     try:
@@ -227,7 +186,7 @@ def _lock(top: FieldReader) -> Lock:
     fields = top.members()
     version = _need(top, fields, "version")
     if version.whole() != _VERSION:
-        version.fail(f"a version that is not known here; this reads {_VERSION}")
+        version.fail(f"an unknown version; this `resolver` reads {_VERSION}")
     spots = list(_need(top, fields, "images").items())
     refuse_too_many(len(spots), top.place)
     images: dict[str, LockedImage] = {}
@@ -255,7 +214,7 @@ def _image(spot: FieldReader) -> LockedImage:
     found = tuple(_platforms(platforms)) if platforms is not None else ()
     digest = _digest(_need(spot, fields, "digest"))
     if reference.digest not in {None, digest}:
-        where.fail("the digest in here is not the one that is locked for it")
+        where.fail("its digest is not the locked one")
     return LockedImage(str(reference), text, digest, "", None, tuple(sorted(found, key=_key)))
 
 

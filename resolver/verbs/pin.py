@@ -70,7 +70,7 @@ MAX_FOUND = 20_000
 SKIPPED_FOLDERS = frozenset(
     [".git", ".hg", ".svn", ".terraform", ".tox", ".venv", "__pycache__", "node_modules"]
 )
-_RENDERED = "it looks like a template: pin the values that it is rendered with"
+_RENDERED = "it looks like a template: pin its values file"
 _TEMPLATE_KIND = "template"
 _DOCKERFILES = frozenset({"dockerfile", "containerfile"})
 #: The first word that is neither blank nor comment.
@@ -96,12 +96,10 @@ class ImageFile:
     """A file that contains image references.
 
     Attributes:
-        path: as passed by the caller.
         kind: its name in `KINDS`, or `template` for one that is rendered to YAML.
         text: its content, byte order mark and line ends included.
         spots: the references that a digest can be written into, in the order of the file.
         strays: the others, each with its reason.
-        passed: references that need no digest.
     """
 
     path: str
@@ -113,12 +111,7 @@ class ImageFile:
 
 
 def find_images(path: str, text: str) -> ImageFile:
-    """Find the image references in the text of a file; the path shows its kind.
-
-    Raises:
-        NotAnImageFile: neither its name nor its content is of a supported kind.
-        UnreadableFile: it cannot be parsed.
-    """
+    """Find the image references in the text of a file; the path shows its kind."""
     kind = by_path(path.replace("\\", "/"))
     if kind is not None and kind.find is None and not _may_be_dockerfile(path, text):
         raise NotAnImageFile(path, known_kinds())
@@ -211,16 +204,11 @@ def may_name_images(path: str, text: str) -> bool:
 
 
 def files_in(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List the files in a folder that may name images, and the links, which are not followed.
-
-    Raises:
-        LimitExceeded: there are too many of them.
-        Usage: a folder cannot be read.
-    """
+    """List the files in a folder that may name images, and the links, which are not followed."""
 
     def refuse(error: OSError) -> NoReturn:
         reason = (error.strerror or str(error)).lower()
-        hint = "name files, or folders that can be read"
+        hint = "name readable files or folders"
         raise Usage(f"cannot read `{error.filename}`: {reason}", hint) from error
 
     files: list[str] = []
@@ -252,21 +240,14 @@ def known_kinds() -> str:
 Answer = Fact | ResolverError
 
 _CHART_TEMPLATES = "templates"
-_OTHER = "of no kind that is known to name images"
-_TEMPLATE = "a template that names no image by itself"
+_OTHER = "not a supported file type"
+_TEMPLATE = "a template without a literal image"
 _LINK = "a link, and links in a folder are not followed"
 
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """How references are looked up.
-
-    Attributes:
-        read_root: reads the root document of a reference.
-        platform_request: parses a platform.
-        table: the platform facts.
-        jobs: references in parallel.
-    """
+    """How references are looked up."""
 
     read_root: Callable[[Reference], tuple[DocumentReader, RootDocument]]
     platform_request: Callable[[str], PlatformRequest]
@@ -275,7 +256,7 @@ class LookUp:
 
 
 def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pinned:
-    """Find out what is to be changed in files; nothing is written.
+    """Determine the changes to files; nothing is written.
 
     A file that cannot be read, and a name that cannot be looked up, keep their failure; the
     others are done. In a folder, and among several files, those that name no images are skipped.
@@ -377,7 +358,7 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
         hint = f"`pin` supports {known_kinds()}"
-        return Usage(f"no file in `{path}` is known to name images", hint)
+        return Usage(f"no supported file in `{path}`", hint)
     return NotAnImageFile(path, known_kinds())
 
 
@@ -441,7 +422,6 @@ def _unparsable(path: str, failure: UnreadableFile) -> Finding:
 
 
 def _warnings(file: PinnedFile, judge: Judge, requests: PinRequest) -> list[Warned]:
-    """Return warnings about the edits of a file."""
     told = [
         Warned(
             "not-compared",
@@ -468,10 +448,11 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     require: Iterable[str | Platform] = (),
 ) -> Pinned:
     """Find the digests to pin references in files to; `write_pins` writes them."""
-    from resolver.core.pin.decide import PinRequest  # noqa: PLC0415 - for this question alone
-
     if unpin and (check or update or platform is not None):
-        raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
+        raise Usage(
+            "`unpin` removes digests, so it cannot be combined with checks or lookups",
+            "leave out the other options",
+        )
     needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)
@@ -479,10 +460,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
     requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_read_root, context),
-        context.platform_request,
-        context.table,
-        context.settings.jobs,
+        partial(_read_root, context), context.platform_request, context.table, context.settings.jobs
     )
     return pin_files(_paths(files), requests, look_up)
 
@@ -503,9 +481,7 @@ def _read_root(context: Context, reference: Reference) -> tuple[DocumentReader, 
     return reader, context.read_root(reader, target)
 
 
-def _paths(
-    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-) -> tuple[str, ...]:
+def _paths(files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:
     import os  # noqa: PLC0415 - for this question alone
 
     several = (files,) if isinstance(files, str | os.PathLike) else tuple(files)

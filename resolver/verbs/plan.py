@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.fetch import ContentPlace
 
+
 #: Pieces of one operation. Source: docs/store-and-reliability.md, "Index traversal".
 MAX_PIECES = 20_000
 #: Tags under which cosign keeps what is about `sha256:HEX`. Source: cosign, "SIGNATURE_SPEC.md".
@@ -42,14 +43,7 @@ _COSIGN = ("sig", "att", "sbom")
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of an image to plan for, besides the image itself.
-
-    Attributes:
-        attestations: include those that the index lists.
-        referrers: include manifests that refer to the image or its index from outside.
-        jobs: documents read in parallel.
-
-    """
+    """How much of an image to plan for, besides the image itself."""
 
     attestations: bool = True
     referrers: bool = False
@@ -67,11 +61,6 @@ def plan_images(
 
     Indexes and manifests are read, and kept in the store; configs and layers are not. Requests that
     choose the same image yield one image.
-
-    Raises:
-        PlatformNotOffered, PlatformUnknown: as `resolve_document` raises.
-        ResolverError: a document cannot be read.
-
     """
     found: dict[Digest, PlannedImage] = {}
     attached: dict[Digest, PlannedImage] = {}
@@ -106,11 +95,6 @@ def plan_everything(
 
     Index and manifests are read, and kept in the store, and the configs of images whose entry
     states no platform.
-
-    Raises:
-        NotFound: the index lists nothing.
-        ResolverError: a document of it cannot be read.
-
     """
     if not isinstance(root.parsed, Index):
         raise TypeError("only an index has entries")
@@ -158,17 +142,7 @@ def make_plan(
 ) -> Plan:
     """List what some images need, and what of it has to be fetched; send no request.
 
-    Args:
-        selected: of one reference or of many.
-        store: the destination.
-        places: other places to read content from, in order of preference.
-        foreign: fetch foreign layers too, from their publishers.
-
-    Raises:
-        LimitExceeded: they have more than 20,000 pieces.
-        StoreFault: the store cannot be read.
-        Unavailable: a place cannot be read.
-
+    `places` have content too, in order of preference; `foreign` includes foreign layers.
     """
     chosen = tuple(selected)
     # A reference may have been planned several times, one platform at a time.
@@ -318,13 +292,7 @@ def _with_name(image: PlannedImage, store: LocalStore) -> PlannedImage:
 def _with_referrers(
     reader: DocumentReader, root: RootDocument, selected: Selected, extent: Extent
 ) -> Selected:
-    """Add what refers to the index, to the images and to what is attached, and so on.
-
-    Raises:
-        LimitExceeded: more than 20,000.
-        ResolverError: they cannot be listed, or one cannot be read.
-
-    """
+    """Add what refers to the index, to the images and to what is attached, and so on."""
     if not extent.referrers:
         return selected
     digest = root.document.descriptor.digest
@@ -389,9 +357,8 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Plan:
-    """List what images need, what of it is held, and what is left to fetch."""
+    """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
-    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for this question alone
 
     targets = [(one, _pullable(context, one)) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
@@ -416,11 +383,6 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:
-    """Parse what to pull into a registry target.
-
-    Raises:
-        Malformed: it is not an image in a registry.
-    """
     reference = named.reference if isinstance(named, Resolution) else named
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):

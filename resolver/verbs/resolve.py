@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
-from resolver.core.platforms.platform import Grade, percent_encode
+from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
 from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
-from resolver.errors import (
-    NotFound,
-    PlatformNotOffered,
-    PlatformUnknown,
-    ResolverError,
-)
+from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -27,6 +22,7 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
+from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,14 +40,7 @@ if TYPE_CHECKING:
 def resolve_document(
     reader: DocumentReader, root: RootDocument, request: PlatformRequest, table: PlatformTable
 ) -> Resolution:
-    """Find the manifest that a root document offers for a request.
-
-    Raises:
-        PlatformNotOffered: the image has no matching entry; the error lists the offered ones.
-        PlatformUnknown: the image names no platform.
-        NotFound: `strict`, and index and config disagree.
-
-    """
+    """Find the manifest that a root document offers for a request."""
     if isinstance(root.parsed, Index):
         return _from_index(reader, root, root.parsed, request, table)
     return _from_manifest(reader, root, root.parsed, request, table)
@@ -133,13 +122,7 @@ def resolve_single(
     request: PlatformRequest,
     table: PlatformTable,
 ) -> Resolution:
-    """Resolve a single image with a known platform; return None for content that is not an image.
-
-    Raises:
-        PlatformNotOffered: the image is for another platform than the requested one.
-        PlatformUnknown: the content is not an image, and a platform was requested.
-
-    """
+    """Resolve a root that is a single image, or content without a platform."""
     grade, warnings = _single(text, descriptor, platform, request, table)
     pinned = f"{prefix}{descriptor.digest}"
     return Resolution(
@@ -178,7 +161,7 @@ def _single(
         raise _not_offered(text, request, [platform], table)
     if grade is None:
         asked_for = _or(request.platforms)
-        message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
+        message = f"`{text}` is built for `{platform}` only; this machine is `{asked_for}`"
         return None, [Warned("other-platform", message)]
     choice = Match(descriptor, platform, grade, ())
     return grade, _fallback(text, request, choice) if request.explicit else []
@@ -223,14 +206,13 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
     else:
         why = "whose programs it can run"
     message = (
-        f"`{text}` is not offered for `{wanted}`; took `{choice.platform}`, {why} "
+        f"`{text}` is not offered for `{wanted}`; using `{choice.platform}`, {why} "
         "(`--exact` rejects this)"
     )
     return [Warned("fallback-platform", message)]
 
 
 def _oversize(text: str, choice: Match) -> list[Warned]:
-    """Warn when the chosen manifest is too large for `pull`."""
     reason = oversize(choice.descriptor, text)
     return [] if reason is None else [Warned("oversized-manifest", f"{reason}; `pull` rejects it")]
 
@@ -260,8 +242,8 @@ def _several_versions(
     named = ", ".join(map(percent_encode, versions))
     example = replace(wanted, os_version=next(reversed(versions)))
     message = (
-        f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); took the "
-        f"first, `{taken}`: name one as `{example}`"
+        f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); "
+        f"using the first, `{taken}`: select one with `-p {example}`"
     )
     return [Warned(f"several-{'windows-builds' if windows else 'versions'}", message)]
 
@@ -271,7 +253,7 @@ def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]
     if wanted.os_version == taken.os_version:
         return []
     message = (
-        f"`{wanted.os_version}` is not a Windows version, so any matches; took `{taken}` of "
+        f"`{wanted.os_version}` is not a Windows version, so any matches; using `{taken}` of "
         f"`{text}`: write a build as `10.0.20348`, or a release as `ltsc2022`"
     )
     return [Warned("unknown-windows-version", message)]
@@ -289,25 +271,30 @@ def _contradiction(
     config = _config_of(reader, text, choice, fetch=request.verify or request.strict)
     if config is None or config.platform is None:
         return []
-    stated, actual = choice.platform.normalized(table), config.platform.normalized(table)
-    same_kind = (stated.os, stated.architecture) == (actual.os, actual.architecture)
-    if same_kind and (not config.platform.variant or stated.variant == actual.variant):
-        return []
-    if request.strict:
+    warning = _disagreement(text, choice.descriptor, choice.platform, config.platform, table)
+    if warning is not None and request.strict:
         raise NotFound(
             f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
-            "tell the publisher; without `--strict` this is a warning",
+            "report it to the publisher; without `--strict` this is a warning",
             code="contradictory-platform",
             word="PLATFORM",
             reference=text,
             stated=str(choice.platform),
             actual=str(config.platform),
         )
-    message = (
-        f"`{text}` lists `{choice.descriptor.digest}` as `{choice.platform}`, "
-        f"but its config says `{config.platform}`"
-    )
-    return [Warned("contradictory-platform", message)]
+    return [] if warning is None else [warning]
+
+
+def _disagreement(
+    text: str, descriptor: Descriptor, stated: Platform, said: Platform, table: PlatformTable
+) -> Warned | None:
+    """Warn if an index and a config name different platforms; an omitted variant matches any."""
+    one, other = stated.normalized(table), said.normalized(table)
+    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
+    if same_kind and (not said.variant or one.variant == other.variant):
+        return None
+    message = f"`{text}` lists `{descriptor.digest}` as `{stated}`, but its config says `{said}`"
+    return Warned("contradictory-platform", message)
 
 
 def _config_of(
@@ -341,15 +328,8 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if said is None:
         return ()
-    one, other = stated.normalized(), said.normalized()
-    same_kind = (one.os, one.architecture) == (other.os, other.architecture)
-    if same_kind and (not said.variant or one.variant == other.variant):
-        return ()
-    message = (
-        f"`{image.reference}` lists `{image.manifest.digest}` as `{stated}`, "
-        f"but its config says `{said}`"
-    )
-    return (Warned("contradictory-platform", message),)
+    warning = _disagreement(image.reference, image.manifest, stated, said, BUILTIN)
+    return () if warning is None else (warning,)
 
 
 def resolve(  # noqa: PLR0913 - one for each option of the verb
@@ -382,7 +362,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     strict: bool = False,
     verify_tag: bool = False,
 ) -> Iterator[Resolution | Failure]:
-    """Resolve many, side by side; answers come in the order of the questions."""
+    """Resolve many references concurrently; answers are in the order of the references."""
     targets = [context.target(reference) for reference in references]
     requests = [
         None
@@ -394,8 +374,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 
     def answers(target: Target) -> list[Resolution | Failure]:
         return _answers(context, target, requests, every, verify_tag=verify_tag)
-
-    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for many alone
 
     for outcome in parallel(answers, targets, jobs=context.settings.jobs):
         if isinstance(outcome.value, ResolverError):

@@ -1,4 +1,4 @@
-"""The verbs of a session that are about what is here."""
+"""Verbs on the local store."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resolver.verbs.context import Context
     from resolver.verbs.serve.server import Server
 
+
 #: What may be an image id: a digest, or the start of one.
 _ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
@@ -34,7 +35,7 @@ _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
 def images(context: Context) -> tuple[StoredImage, ...]:
-    """List what was pulled, by reference; then what no reference means any more."""
+    """List pulled images by reference, then dangling ones."""
     return context.store.images()
 
 
@@ -50,7 +51,7 @@ def remove(
     *,
     force: bool = False,
 ) -> Removed:
-    """Take a name away, then delete what nothing else needs."""
+    """Remove a name, then delete content that no other name needs."""
     if isinstance(platform, str):
         platform = Platform.parse(platform, table=context.table)
     return context.store.remove(_held(context, image), platform, force=force)
@@ -171,7 +172,6 @@ def _fetch_again(context: Context, descriptor: Descriptor, references: tuple[str
 
 
 def _reference(text: str | Reference) -> Reference:
-    """Parse the reference of a stored image."""
     if isinstance(text, Reference):
         return text
     target = parse_target(text)
@@ -262,5 +262,8 @@ def _truth(values: list[str]) -> bool | None:
         return None
     truth = _TRUTHS.get(values[-1].lower())
     if truth is None:
-        raise Usage(f"`--filter dangling={values[-1]}` is neither true nor false")
+        raise Usage(
+            f"`--filter dangling={values[-1]}` is neither true nor false",
+            "write `--filter dangling=true` or `--filter dangling=false`",
+        )
     return truth

@@ -46,16 +46,8 @@ def find(
     Never more tags are checked in parallel than are still missing, so that no request follows the
     last hit.
 
-    Args:
-        tags: in the order to check them.
-        is_offered: checks one tag.
-        limit: the number of hits; None for all.
-        jobs: tags to check in parallel, called before each round.
-        skip: called for a tag that is gone, is not an image, or cannot be trusted; the search goes
-            on.
-
-    Raises:
-        ResolverError: a request failed, or the budget is spent.
+    `limit` is the number of hits, None for all. `skip` is called for a tag that is gone, is not an
+    image, or cannot be trusted; the search goes on.
     """
     source = iter(tags)
     left = limit
@@ -193,7 +185,6 @@ def _offered(
     limit: int | None,
     most: int,
 ) -> Iterator[str]:
-    """Keep the tags that are offered for a platform."""
     allowance = RequestBudget(most)
 
     def is_offered(tag: str) -> bool:
@@ -210,8 +201,7 @@ def _offered(
 
     def jobs() -> int:
         # Not more at a time than the budget allows, so that the result is reproducible. A tag that
-        # is
-        # offered costs two requests: its index, and the manifest of the platform.
+        # is offered costs two requests: its index, and the manifest of the platform.
         return max(1, min(context.settings.jobs, allowance.left // 2))
 
     return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
@@ -223,7 +213,6 @@ def _lazily(order: Callable[[Iterable[str]], list[str]], tags: Iterable[str]) ->
 
 
 def _tagged(target: Target, tag: str) -> Target:
-    """Name one tag of a repository, or one entry of a layout."""
     if isinstance(target, LayoutTarget):
         return replace(target, name=tag)
     return RegistryTarget(target.reference.with_tag(tag))

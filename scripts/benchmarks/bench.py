@@ -36,7 +36,7 @@ def main() -> None:
         "--only",
         choices=list(PARTS),
         action="append",
-        help="one part; repeat it (default: all)",
+        help="one part; repeat it (default: all but `many`)",
     )
     third.add_argument(
         "--huge",
@@ -72,7 +72,8 @@ def main() -> None:
         store(chosen.runs, chosen.images or list(SIZES))
     else:
         distance = Distance(chosen.round_trip, chosen.rate)
-        pull(chosen.runs, distance, chosen.only or list(PARTS), huge=chosen.huge)
+        parts = chosen.only or [part for part in PARTS if part != "many"]
+        pull(chosen.runs, distance, parts, huge=chosen.huge)
 
 
 if __name__ == "__main__":

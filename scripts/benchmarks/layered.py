@@ -69,22 +69,31 @@ class Layout:
         (self._blobs / digest).write_bytes(blob)
         return Layer(f"sha256:{digest}", len(blob), f"sha256:{content}")
 
-    def image(self, tag: str, layers: Sequence[Layer]) -> None:
+    def image(self, tag: str, layers: Sequence[Layer], *, last: bool = True) -> None:
         """Make an index of an image with these layers for linux/amd64, and an alternative."""
-        self.platforms(tag, dict.fromkeys(("amd64", "arm64"), layers))
+        self.platforms(tag, dict.fromkeys(("amd64", "arm64"), layers), last=last)
 
     def platforms(
-        self, tag: str, layers: Mapping[str, Sequence[Layer]], entrypoint: str = ""
+        self,
+        tag: str,
+        layers: Mapping[str, Sequence[Layer]],
+        entrypoint: str = "",
+        *,
+        last: bool = True,
     ) -> None:
-        """Make an index with one image, of separate layers, for each architecture."""
+        """Make an index with one image, of separate layers, for each architecture.
+
+        The layout names its images once the `last` one is there.
+        """
         settings = {"config": {"Entrypoint": [entrypoint]}} if entrypoint else {}
         entries = [self._image(own, one, settings) for one, own in layers.items()]
         index = self._document(
             INDEX_TYPE, {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}
         )
         self._named.append({**index, "annotations": {_NAME: tag}})
-        whole = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": self._named}
-        self._index.write_text(json.dumps(whole), "utf-8")
+        if last:
+            whole = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": self._named}
+            self._index.write_text(json.dumps(whole), "utf-8")
 
     def _image(
         self, layers: Iterable[Layer], architecture: str, settings: Mapping[str, object]

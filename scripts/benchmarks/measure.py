@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Command = Callable[[Path], "list[str]"]
 #: Seconds after which a run counts as hung.
 _PATIENCE = 120
+#: Runs from which quartiles say something.
+_QUARTILES = 3
 #: The unit of `ru_maxrss`. Source: getrusage(2) of Linux, and of macOS.
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 #: Returns the requests since the last call: name to number.
@@ -70,6 +72,14 @@ class Row:
         """The median in milliseconds."""
         return statistics.median(self.seconds) * 1000
 
+    @property
+    def spread(self) -> str:
+        """Half of the distance between the quartiles, in percent of the median."""
+        if len(self.seconds) < _QUARTILES:
+            return ""
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return f"{(high - low) * 50 / statistics.median(self.seconds):.0f} %"
+
 
 @cache
 def resolver() -> list[str]:
@@ -82,8 +92,29 @@ def resolver() -> list[str]:
 
 
 def tool(name: str) -> str | None:
-    """Return the path of another tool, or None if it is not installed."""
-    return shutil.which(name)
+    """Return the path of another tool, or None if there is none.
+
+    The folder that the variable `BENCH_PEERS` names goes before PATH.
+    """
+    folders = [os.environ.get("BENCH_PEERS", ""), os.environ.get("PATH", "")]
+    return shutil.which(name, path=os.pathsep.join(filter(None, folders)))
+
+
+def versions(names: Sequence[str]) -> str:
+    """Return the other tools that were found with their versions, and those that were not."""
+    words = []
+    for name in names:
+        path = tool(name)
+        words.append(f"{name} {_version(path, name)}" if path else f"{name} not found")
+    return ", ".join(words)
+
+
+def _version(path: str, name: str) -> str:
+    """Return the version that a tool prints."""
+    option = "--version" if name == "skopeo" else "version"
+    done = subprocess.run([path, option], check=False, capture_output=True, text=True)
+    match = re.search(r"v?[0-9]+\.[0-9]+[^\s,]*", done.stdout)
+    return match[0] if match else "of unknown version"
 
 
 def run(row: Row) -> None:
@@ -141,6 +172,8 @@ def _requests(counts: dict[str, int]) -> str:
         words.append(f"{counts['heads']} of them HEAD")
     if counts.get("tokens"):
         words.append(f"{counts['tokens']} token{'s' if counts['tokens'] > 1 else ''}")
+    if counts.get("refused"):
+        words.append(f"{counts['refused']} answered 429")
     if "bytes" in counts:
         words.append(f"{counts['bytes']:,} bytes")
     return ", ".join(words)
@@ -166,6 +199,7 @@ def table(rows: Sequence[Row], base: Row) -> str:
         ("what", [row.name if row.ours else f"  {row.name}" for row in rows]),
         ("median", [f"{row.median:.1f} ms" for row in rows]),
         ("best", [f"{min(row.seconds) * 1000:.1f} ms" for row in rows]),
+        ("spread", [row.spread for row in rows]),
         ("ratio", [f"{row.median / base.median:.2f}" for row in rows]),
         ("target", [_target(row) for row in rows]),
         (
@@ -196,6 +230,16 @@ def machine(runs: int) -> str:
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
     return (
         f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"load {load}, {platform.python_implementation()} {platform.python_version()}, "
-        f"medians of {runs} runs"
+        f"load {load}, {_processor()}, "
+        f"{platform.python_implementation()} {platform.python_version()}, medians of {runs} runs"
     )
+
+
+def _processor() -> str:
+    """Return the model of the processor as Linux names it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.processor() or "unknown processor"
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else "unknown processor"

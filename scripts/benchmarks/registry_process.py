@@ -1,10 +1,12 @@
 """A small registry in a separate process: serves one repository and counts requests.
 
-    python registry_process.py [--bearer]
+    python registry_process.py [--bearer] [--busy N --delay MS] [--tls AUTHORITY]
 
-Prints its port on the first line. `GET /_count` answers `{"requests": …, "tokens": …,
-"heads": …}` and starts counting anew. It is not the registry of the tests: every answer leaves in
-one write, so that what is measured is the network and the client.
+Prints its port on the first line, and behind it a second one for TLS if asked for; the certificate
+of the authority that vouches for that one is written to the file AUTHORITY. `GET /_count` answers
+`{"requests": …, "tokens": …, "heads": …, "refused": …, "at_once": …}` and starts counting anew.
+It is not the registry of the tests: every answer leaves in one write, so that what is measured is
+the network and the client.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ import argparse
 import asyncio
 import hashlib
 import json
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import trustme
 
 REPOSITORY = "bench/app"
 #: The number of tags; each is a separate index.
@@ -40,8 +46,13 @@ class Registry:
     """Documents by path, and counters."""
 
     bearer: bool = False
+    #: Requests at once above which the answer is 429; 0 = any number.
+    busy: int = 0
+    #: Seconds that an answer takes.
+    delay: float = 0.0
     answers: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    at_once: int = 0
 
     def __post_init__(self) -> None:
         """Make all images; they differ by one annotation, so no two share a digest."""
@@ -86,7 +97,7 @@ class Registry:
             first = await reader.readexactly(1)
             while first != TLS_GREETING:
                 head = first + await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(head.decode("latin-1")))
+                writer.write(await self._answer_in_time(head.decode("latin-1")))
                 await writer.drain()
                 first = await reader.readexactly(1)
             # Answer as a Go server does, so that a client which tries TLS first falls
@@ -96,6 +107,19 @@ class Registry:
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, ConnectionError):
             pass
         writer.close()
+
+    async def _answer_in_time(self, head: str) -> bytes:
+        """Answer after the delay, or with 429 if too many requests are being answered."""
+        if self.busy and self.at_once >= self.busy:
+            self.counts.update(requests=1, refused=1)
+            await asyncio.sleep(self.delay)
+            return _reply(429, "application/json", b'{"errors": [{"code": "TOOMANYREQUESTS"}]}')
+        self.at_once += 1
+        self.counts["at_once"] = max(self.counts["at_once"], self.at_once)
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        self.at_once -= 1
+        return self._answer(head)
 
     def _answer(self, head: str) -> bytes:
         method, target, _ = head.split(" ", 2)
@@ -140,14 +164,31 @@ def _reply(
     return head.encode() + (b"" if silent else body)
 
 
+def _guard(authority: Path) -> ssl.SSLContext:
+    """Make a certificate for this machine, and write that of its authority to a file."""
+    maker = trustme.CA()
+    maker.cert_pem.write_to_path(str(authority))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    maker.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
 async def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bearer", action="store_true", help="require a token, and issue it")
-    registry = Registry(bearer=parser.parse_args().bearer)
-    server = await asyncio.start_server(registry.serve, "127.0.0.1", 0, limit=HEAD_LIMIT)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    parser.add_argument("--busy", type=int, default=0, help="requests at once before 429")
+    parser.add_argument("--delay", type=float, default=0, help="milliseconds of each answer")
+    parser.add_argument("--tls", type=Path, help="serve over TLS too")
+    chosen = parser.parse_args()
+    registry = Registry(bearer=chosen.bearer, busy=chosen.busy, delay=chosen.delay / 1000)
+    guards = [None, *([_guard(chosen.tls)] if chosen.tls else [])]
+    servers = [
+        await asyncio.start_server(registry.serve, "127.0.0.1", 0, limit=HEAD_LIMIT, ssl=guard)
+        for guard in guards
+    ]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":

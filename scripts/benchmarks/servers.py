@@ -58,11 +58,32 @@ def _process(script: str, *arguments: str) -> Iterator[list[int]]:
 
 
 @contextmanager
-def registry(*, round_trip_ms: float = 0, bearer: bool = False) -> Iterator[Server]:
-    """Start a registry, `round_trip_ms` milliseconds away."""
-    with _process("registry_process.py", *(["--bearer"] if bearer else [])) as (direct,):
+def registry(
+    *,
+    round_trip_ms: float = 0,
+    bearer: bool = False,
+    busy: int = 0,
+    delay_ms: float = 0,
+    authority: Path | None = None,
+) -> Iterator[Server]:
+    """Start a registry, `round_trip_ms` milliseconds away.
+
+    Args:
+        round_trip_ms: between here and the registry.
+        bearer: whether it requires a token.
+        busy: requests at once above which it answers 429; 0 = any number.
+        delay_ms: milliseconds that it takes for an answer.
+        authority: the file to write the certificate to that TLS clients have to trust; None
+            serves without TLS.
+
+    """
+    words = ["--bearer"] if bearer else []
+    words += ["--busy", str(busy), "--delay", str(delay_ms)]
+    words += ["--tls", str(authority)] if authority else []
+    with _process("registry_process.py", *words) as (direct, *guarded):
         if not round_trip_ms:
-            yield Server(f"127.0.0.1:{direct}", direct)
+            near = f"127.0.0.1:{guarded[0]}" if guarded else ""
+            yield Server(f"127.0.0.1:{direct}", direct, near)
             return
         with _process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
             yield Server(f"127.0.0.1:{port}", direct)

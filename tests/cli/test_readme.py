@@ -17,7 +17,7 @@ import yaml
 
 from resolver.cli.app import COMMANDS, DEFECT, run
 from resolver.errors import ErrorKind
-from resolver.sources.mirrors.config_yaml import parse_config
+from resolver.sources.mirrors.formats import parse_config
 from tests import ROOT
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`resolver resolve`, as a person sees it: status, stdout, stderr."""
+"""Output of `resolver resolve`: status, stdout, stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_resolve_prints_both_digests_with_labels(run: Run, registry: str) -> Non
 status: 0
 --- stdout
 image    HOST:PORT/demo/app:1.0
-platform linux/arm64/v8 (normalised; asked for linux/arm64)
+platform linux/arm64/v8 (normalised; requested linux/arm64)
 manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 type     application/vnd.oci.image.manifest.v1+json
@@ -39,7 +39,7 @@ def test_resolve_explain_lists_every_entry_and_its_reason(run: Run, registry: st
 status: 0
 --- stdout
 image    HOST:PORT/demo/app:1.0
-platform linux/arm/v7 (fallback; asked for linux/arm/v8)
+platform linux/arm/v7 (fallback; requested linux/arm/v8)
 manifest sha256:e9c938fb2564d82d2eaa50a8e621dd74fe62d5d73b56f603d9c0d4cf60ca6744
 index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 type     application/vnd.oci.image.manifest.v1+json
@@ -55,7 +55,7 @@ size     860 bytes
 7  unknown/unknown                sha256:ba224a2ffee7  attestation, not an image
 8  unknown/unknown                sha256:374989eeaccf  attestation, not an image
 --- stderr
-warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; took `linux/arm/v7`, which it can run (`--exact` rejects this)
+warning: `HOST:PORT/demo/app:1.0` is not offered for `linux/arm/v8`; using `linux/arm/v7`, which it can run (`--exact` rejects this)
 """)
 
 
@@ -85,7 +85,7 @@ hint: it is offered for `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `window
 """)
 
 
-def test_exact_refuses_a_fallback(run: Run, registry: str) -> None:
+def test_resolve_exact_refuses_a_fallback(run: Run, registry: str) -> None:
     seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm/v8", "--exact")
 
     assert str(seen) == snapshot("""\
@@ -117,7 +117,7 @@ def test_resolve_verify_reports_an_index_with_a_false_platform(run: Run, registr
 status: 0
 --- stdout
 image    HOST:PORT/demo/liar:1.0
-platform linux/arm64/v8 (normalised; asked for linux/arm64)
+platform linux/arm64/v8 (normalised; requested linux/arm64)
 manifest sha256:4d002f6fbb5528e9178f7db899179dfac3f41289b7606844aa26f72b55e52e57
 index    sha256:b18a87ff50801f322595c83e1fef64e13ec0303aa779e7e293d521eb29e2f780
 type     application/vnd.oci.image.manifest.v1+json
@@ -135,7 +135,7 @@ status: 3
 --- stdout
 --- stderr
 error: `HOST:PORT/demo/liar:1.0` is listed as `linux/arm64/v8`, but its config says `linux/amd64`
-hint: tell the publisher; without `--strict` this is a warning
+hint: report it to the publisher; without `--strict` this is a warning
 """)
 
 
@@ -220,7 +220,7 @@ def test_resolve_platform_all_lists_every_offered_platform(run: Run, registry: s
     assert len(seen.stdout.split()) == 5
 
 
-def test_an_unknown_tag(run: Run, registry: str) -> None:
+def test_resolve_unknown_tag_is_not_found(run: Run, registry: str) -> None:
     assert str(run("resolve", f"{registry}/demo/app:9.9")) == snapshot("""\
 status: 3
 --- stdout
@@ -230,7 +230,7 @@ hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
 
 
-def test_an_unknown_repository(run: Run, registry: str) -> None:
+def test_resolve_unknown_repository_is_not_found(run: Run, registry: str) -> None:
     assert str(run("resolve", f"{registry}/demo/nothing")) == snapshot("""\
 status: 3
 --- stdout
@@ -325,7 +325,7 @@ class TestJson:
             False,
         ]
 
-    def test_a_failure_is_a_document_on_stdout_and_a_line_on_stderr(
+    def test_resolve_failure_in_json_is_a_document_and_a_line_on_stderr(
         self, run: Run, registry: str
     ) -> None:
         seen = run("resolve", f"{registry}/demo/app:9.9", "--json")
@@ -333,7 +333,7 @@ class TestJson:
         assert json.loads(seen.stdout)["error"]["class"] == "NOT_FOUND"
         assert seen.stderr.startswith("error: ")
 
-    def test_a_mistake_on_the_command_line_is_a_document_too(self, run: Run) -> None:
+    def test_resolve_usage_error_in_json_is_a_document(self, run: Run) -> None:
         seen = run("resolve", "--json", "app", "--no-such-option")
 
         assert json.loads(seen.stdout)["error"]["class"] == "USAGE"
@@ -364,7 +364,9 @@ hint: write `upper`
 """)
 
     @pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n"])
-    def test_an_empty_list_is_a_mistake(self, run: Run, tmp_path: Path, content: str) -> None:
+    def test_resolve_rejects_a_file_without_references(
+        self, run: Run, tmp_path: Path, content: str
+    ) -> None:
         (tmp_path / "images.txt").write_text(content)
 
         assert run("resolve", "-f", "images.txt").status == 2
@@ -398,5 +400,5 @@ def test_resolve_names_the_variable_of_an_invalid_platform(
 
     assert seen.status == 2
     assert f"the variable `{variable}` sets it" in seen.stderr
-    # What somebody typed is somebody's own.
+    # The user's own input is not escaped.
     assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr

@@ -10,13 +10,13 @@ from resolver.core.platforms.platform import Platform
 from resolver.errors import ManifestNotFound, NotFound
 from resolver.session import Session
 from resolver.verbs.gather import Depth
-from tests.fakes.images import build_image, build_index, listed_as, multi_platform
-from tests.fakes.messages import Reply
+from tests.kit.images import build_image, build_index, listed_as, multi_platform
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
@@ -27,9 +27,9 @@ def test_gather_requests_each_document_once(registry: FakeRegistry, tmp_path: Pa
     name = f"{registry.host}/app:1"
 
     with Session(tmp_path) as session:
-        found = session._context.gather(name, Depth())
+        found = session._context.gather(session._context.open(name), Depth())
         first = len(registry.log)
-        again = session._context.gather(name, Depth())
+        again = session._context.gather(session._context.open(name), Depth())
 
     assert [str(part.platform) for part in found.images] == platforms
     assert all(part.config is not None for part in found.images)
@@ -47,7 +47,7 @@ def test_gather_keeps_the_error_of_an_unreadable_entry(
     registry.on("GET", f"/v2/app/manifests/{gone.digest}", Reply(404))
 
     with Session(tmp_path) as session:
-        found = session._context.gather(f"{registry.host}/app:1", Depth())
+        found = session._context.gather(session._context.open(f"{registry.host}/app:1"), Depth())
 
     assert [type(part.failure) for part in found.parts] == [type(None), ManifestNotFound]
     # A frame would keep the whole answer in memory, for each of thousands of entries.
@@ -66,7 +66,7 @@ def test_gather_places_nested_entries_where_their_index_is(
     registry.serve("app", "1", outer)
 
     with Session(tmp_path) as session:
-        found = session._context.gather(f"{registry.host}/app:1", Depth())
+        found = session._context.gather(session._context.open(f"{registry.host}/app:1"), Depth())
 
     assert [part.path for part in found.parts] == [(0,), (1, 0), (2,)]
     assert found.parts[2].platform == Platform.parse(ARM64)
@@ -76,7 +76,9 @@ def test_gather_of_a_single_image_has_one_entry(registry: FakeRegistry, tmp_path
     registry.serve("app", "1", build_image("linux/arm/v7"))
 
     with Session(tmp_path) as session:
-        found = session._context.gather(f"{registry.host}/app:1", Depth(attestations=True))
+        found = session._context.gather(
+            session._context.open(f"{registry.host}/app:1"), Depth(attestations=True)
+        )
 
     assert found.index is None
     assert [(part.path, str(part.platform)) for part in found.images] == [((), "linux/arm/v7")]

@@ -1,8 +1,8 @@
 """Answers: the report (facts and tables) and the plain values of each kind of result.
 
-A module here has `report(answer, *, explain, full)`, `plain(answer)` and `pairs(answer)` (digest
-and name of each image, or None). It has the name of the module that defines the answer, or a row
-in `ANSWERS`.
+A module here has `report(answer, *, explain, full)`, `plain(answer)` and, for answers with images,
+`pairs(answer)` (digest and name of each). It has the name of the module that defines the answer, or
+a row in `ANSWERS`.
 """
 
 from __future__ import annotations

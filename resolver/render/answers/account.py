@@ -19,7 +19,7 @@ def report(answer: object, *, explain: bool, full: bool) -> Report:
     match answer:
         case LoggedIn():
             line = (
-                f"Login Succeeded: {answer.username} at {answer.registry}, kept in {answer.place}"
+                f"Login Succeeded: {answer.username} at {answer.registry}, stored in {answer.place}"
             )
             return Report(answer.registry, (), lines=(line,))
         case LoggedOut():
@@ -111,8 +111,3 @@ def plain(answer: object) -> Plain:
             return {"repository": answer.repository, "tags": list(answer.names)}
         case _:
             raise AssertionError(answer)
-
-
-def pairs(answer: object) -> None:
-    """Return None: these answers contain no images."""
-    del answer

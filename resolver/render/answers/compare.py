@@ -41,7 +41,7 @@ def images_report(answer: ImageComparison, *, full: bool) -> Report:
 
 
 def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
-    """Return what is compared, and the totals."""
+    """Return the compared references and the totals."""
     facts = [
         ("from", answer.first),
         ("", str(answer.first_root.digest)),
@@ -143,7 +143,7 @@ def report(
 
 
 def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
-    """Return what is compared, and the totals."""
+    """Return the compared references and the totals."""
     root = "index" if answer.root.is_index else "manifest"
     facts = [("image", answer.reference), (root, str(answer.root.digest))]
     if len(answer.builds) > 1:
@@ -307,12 +307,7 @@ def _history_summed(answer: Comparison) -> ReportTable:
 def _unmatched(answer: Comparison, *, full: bool) -> list[ReportTable]:
     """List layers whose step is unknown, from builds without usable history."""
     rows = tuple(
-        (
-            f"{position + 1}",
-            str(number),
-            short(layer.digest, full=full),
-            megabytes(layer.size),
-        )
+        (f"{position + 1}", str(number), short(layer.digest, full=full), megabytes(layer.size))
         for position, build in enumerate(answer.builds)
         for number, layer in enumerate(build.manifest.layers, 1)
         if answer.history.unmatched[position]
@@ -325,11 +320,6 @@ def _unmatched(answer: Comparison, *, full: bool) -> list[ReportTable]:
 def plain(answer: Comparison | ImageComparison) -> Plain:
     """Turn a comparison into plain values."""
     return _comparison(answer) if isinstance(answer, Comparison) else _images(answer)
-
-
-def pairs(answer: Comparison | ImageComparison) -> None:
-    """Return None: a comparison contains no single images."""
-    del answer
 
 
 def _comparison(answer: Comparison) -> Plain:
@@ -490,8 +480,4 @@ def _expected(value: Platform) -> str:
 
 
 def _reason(reason: CompareReason) -> Plain:
-    return {
-        "aspect": reason.aspect,
-        "platform": reason.platform or None,
-        "message": reason.message,
-    }
+    return {"aspect": reason.aspect, "platform": reason.platform or None, "message": reason.message}

@@ -113,8 +113,3 @@ def _fact(value: Fact) -> object:
     if isinstance(value, tuple):
         return [escape(item) for item in value]
     return escape(value) if isinstance(value, str) else value
-
-
-def pairs(answer: object) -> None:
-    """Return None: a checkup contains no images."""
-    del answer

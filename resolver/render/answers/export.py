@@ -1,4 +1,4 @@
-"""Exports: what was written, and where."""
+"""Answers of `export`: destination and content."""
 
 from __future__ import annotations
 
@@ -34,12 +34,7 @@ def report(answer: Exported, *, explain: bool = False, full: bool = False) -> Re
 
 
 def _content(answer: Exported) -> str:
-    """Return the number of pieces and bytes, and how they were written."""
-    counted = (
-        (answer.written, "written"),
-        (answer.linked, "linked"),
-        (answer.present, "present"),
-    )
+    counted = ((answer.written, "written"), (answer.linked, "linked"), (answer.present, "present"))
     parts = [f"{megabytes(count)} {word}" for count, word in counted if count]
     how = f" ({', '.join(parts)})" if parts else ""
     return f"{answer.blobs} pieces, {megabytes(answer.size)}{how}"

@@ -27,11 +27,7 @@ Fields = dict[str, str | None]
 
 
 def matrix_text(matrix: Matrix) -> str:
-    """Return a matrix in the format of its CI system, with a line break at the end.
-
-    Raises:
-        Negative: the name of a job exceeds the limit of the system.
-    """
+    """Return a matrix in the format of its CI system, with a line break at the end."""
     return FORMS[matrix.system](matrix)
 
 
@@ -52,7 +48,8 @@ def fields(job: Job) -> Fields:
 
 def _github(matrix: Matrix) -> str:
     """Return one line, for `$GITHUB_OUTPUT` and `fromJSON`."""
-    return _compact({"include": [fields(job) for job in matrix.jobs]})
+    include = {"include": [fields(job) for job in matrix.jobs]}
+    return json.dumps(include, separators=(",", ":")) + "\n"
 
 
 def _json(matrix: Matrix) -> str:
@@ -88,10 +85,6 @@ def _gitlab(matrix: Matrix) -> str:
   }}
 }}
 """
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
 #: Every format, by the name of the system.

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 #: How Docker reports the result of a pull.
-_STATUS = {
-    "downloaded": "Downloaded newer image for",
-    "up-to-date": "Image is up to date for",
-}
+_STATUS = {"downloaded": "Downloaded newer image for", "up-to-date": "Image is up to date for"}
 
 
 def report(answer: Plan | Pulled, *, explain: bool = False, full: bool = False) -> Report:
@@ -43,7 +40,7 @@ def _pulled(answer: Pulled) -> Report:
         lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
-        lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
+        lines.append(f"Fetched: {fetched}; {len(answer.reused)} already held")
     return Report("pulled", (), (), tuple(lines))
 
 
@@ -56,7 +53,7 @@ def left_out_words(entries: Iterable[LeftOut]) -> str:
     kinds = [item.kind for item in entries]
     if set(kinds) == {"attestation"}:
         return f"{counted(kinds)} (`--no-attestations`)"
-    return f"{counted(kinds)} of the index (`-p all` takes every entry)"
+    return f"{counted(kinds)} of the index (`-p all` includes every entry)"
 
 
 def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> list[str]:
@@ -98,7 +95,6 @@ def _image_facts(image: PlannedImage) -> tuple[tuple[str, str], ...]:
 
 
 def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
-    """Return the totals of a plan."""
     total, missing = answer.bytes_total, answer.bytes_missing
     requests = answer.requests
     fetch = "nothing, all content is held"
@@ -133,7 +129,6 @@ def _images(answer: Plan, *, full: bool) -> ReportTable:
 
 
 def _entry_name(image: PlannedImage) -> str:
-    """Return the platform of an entry, or its kind if it is not an image."""
     if image.kind != "image":
         return f"({image.kind})"
     return str(image.platform) if image.platform is not None else "-"

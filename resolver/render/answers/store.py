@@ -19,7 +19,7 @@ from resolver.render.report import SHORT_HEX, Report, ReportTable, megabytes, sh
 from resolver.render.to_dict import bare
 
 if TYPE_CHECKING:
-    from resolver.core.results.store import Damage, ImageUsage, Item
+    from resolver.core.results.store import Damage, ImageUsage
     from resolver.render.to_dict import Plain
 
 
@@ -148,7 +148,9 @@ def _collected(answer: Collected, *, full: bool) -> Report:
     lines.append(f"Kept: {answer.kept} blobs, {megabytes(answer.kept_size)}")
     lines += [f"Missing: {digest}" for digest in answer.missing]
     lines += [f"Kept because of {item.path}: {item}" for item in answer.unread]
-    rows = tuple(_item(item, full=full) for item in answer.removed)
+    rows = tuple(
+        (_name_of(item.name, full=full), item.kind, megabytes(item.size)) for item in answer.removed
+    )
     title = "would be deleted" if answer.dry_run else "deleted"
     size, names = frozenset({"size"}), frozenset({"what"})
     tables = [ReportTable(title, ("what", "kind", "size"), rows, size, tail=names)] if rows else []
@@ -188,12 +190,7 @@ def _span(seconds: float) -> str:
     return f"{whole}s"
 
 
-def _item(item: Item, *, full: bool) -> tuple[str, ...]:
-    return (_name_of(item.name, full=full), item.kind, megabytes(item.size))
-
-
 def _name_of(name: str, *, full: bool) -> str:
-    """Shorten a digest; keep a path."""
     return short(name, full=full) if "/" not in name and ":" in name else name
 
 
@@ -254,9 +251,7 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
     elif total > len(others):
         others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
-    rows: list[tuple[str, ...]] = [
-        (name, megabytes(image.own), megabytes(image.shared), *first),
-    ]
+    rows: list[tuple[str, ...]] = [(name, megabytes(image.own), megabytes(image.shared), *first)]
     return rows + [("", "", "", *other) for other in rest]
 
 
@@ -337,7 +332,9 @@ def _image_values(image: StoredImage) -> Plain:
 def _collected_values(answer: Collected) -> Plain:
     return {
         "dryRun": answer.dry_run,
-        "removed": [_item_values(item) for item in answer.removed],
+        "removed": [
+            {"name": item.name, "kind": item.kind, "size": item.size} for item in answer.removed
+        ],
         "freed": answer.freed,
         "kept": answer.kept,
         "keptSize": answer.kept_size,
@@ -362,10 +359,6 @@ def _stay(stay: Stay) -> Plain:
         "process": stay.process,
         "age": int(stay.age) or None,
     }
-
-
-def _item_values(item: Item) -> Plain:
-    return {"name": item.name, "kind": item.kind, "size": item.size}
 
 
 def _verified_values(answer: Verified) -> Plain:

@@ -1,7 +1,7 @@
 """CI systems (`--emit`) and report files (`--report`), and the actions each of them needs.
 
 Actions are values: `cli.ci` writes the files, prints the lines and runs the programs. To add a
-system or a report, write a module with one function and add a row.
+system or a report, write a function in `systems` or `reports` and add a row.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class CiEnvironment:
 
     Attributes:
         place: the file or folder after `=`; empty if the system needs none.
-        variables: environment variables.
         token: 32 random hex digits, for an unpredictable delimiter or file name.
     """
 
@@ -81,7 +80,6 @@ class Emitter(NamedTuple):
 
     Attributes:
         takes: `FILE` or `DIR` if the option needs one; empty if variables name it.
-        needs: required variables.
         detected: a variable set in its jobs, for `auto`; empty if there is none.
         usual: where `auto` writes.
         place: `module:function` that makes the actions.
@@ -103,15 +101,20 @@ EMITTERS = {
     row.name: row
     for row in (
         Emitter(
-            "github", "", ("GITHUB_OUTPUT",), "GITHUB_ACTIONS", "", "resolver.render.ci.github:emit"
+            "github",
+            "",
+            ("GITHUB_OUTPUT",),
+            "GITHUB_ACTIONS",
+            "",
+            "resolver.render.ci.systems:github",
         ),
         Emitter(
-            "gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "resolver.render.ci.gitlab:emit"
+            "gitlab", "FILE", (), "GITLAB_CI", "resolver.env", "resolver.render.ci.systems:gitlab"
         ),
-        Emitter("azure", "", (), "TF_BUILD", "", "resolver.render.ci.azure:emit"),
-        Emitter("tekton", "DIR", (), "", "", "resolver.render.ci.tekton:emit"),
-        Emitter("buildkite", "", (), "BUILDKITE", "", "resolver.render.ci.buildkite:emit"),
-        Emitter("env", "FILE", (), "", "", "resolver.render.ci.gitlab:emit_env_file"),
+        Emitter("azure", "", (), "TF_BUILD", "", "resolver.render.ci.systems:azure"),
+        Emitter("tekton", "DIR", (), "", "", "resolver.render.ci.systems:tekton"),
+        Emitter("buildkite", "", (), "BUILDKITE", "", "resolver.render.ci.systems:buildkite"),
+        Emitter("env", "FILE", (), "", "", "resolver.render.ci.systems:env_file"),
     )
 }
 
@@ -127,21 +130,16 @@ class Reporter(NamedTuple):
 REPORTS = {
     row.name: row
     for row in (
-        Reporter("sarif", "resolver.render.ci.sarif:sarif"),
-        Reporter("junit", "resolver.render.ci.junit:junit"),
-        Reporter("codequality", "resolver.render.ci.codequality:codequality"),
+        Reporter("sarif", "resolver.render.ci.reports:sarif"),
+        Reporter("junit", "resolver.render.ci.reports:junit"),
+        Reporter("codequality", "resolver.render.ci.reports:codequality"),
         Reporter("markdown", "resolver.render.ci.summary:summary"),
     )
 }
 
 
 def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[Emitter, str], ...]:
-    """Parse `--emit`: each system, and its file or folder.
-
-    Raises:
-        Usage: the system is unknown, a path is missing or not supported, or a variable of the
-            system is not set.
-    """
+    """Parse `--emit`: each system, and its file or folder."""
     found: dict[tuple[Emitter, str], None] = {}
     for word in words:
         if word == "auto":
@@ -159,11 +157,7 @@ def emits(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[tuple[E
 
 
 def reports(words: tuple[str, ...]) -> tuple[tuple[Reporter, str], ...]:
-    """Parse `--report`: each form, and its file.
-
-    Raises:
-        Usage: the form is unknown, or the file is missing.
-    """
+    """Parse `--report`: each form, and its file."""
     found: dict[tuple[Reporter, str], None] = {}
     for word in words:
         name, _, path = word.partition("=")
@@ -204,7 +198,6 @@ def _emitter(word: str) -> tuple[Emitter, str]:
 
 
 def _detected(variables: Mapping[str, str]) -> list[tuple[Emitter, str]]:
-    """Detect the CI systems whose job this is."""
     off = {"", "0", "false"}
     return [
         (row, row.usual)

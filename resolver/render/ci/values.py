@@ -39,7 +39,6 @@ def values(result: RunResult) -> tuple[Value, ...]:
 
 
 def _of(answer: object) -> dict[str, str]:
-    """Return the non-empty values of an answer, escaped."""
     give = VALUES.get(type(answer).__qualname__)
     pairs = give(answer) if give is not None else ()
     texts = ((name, _text(value)) for name, value in pairs if value is not None)
@@ -47,7 +46,6 @@ def _of(answer: object) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """Format a value as one line, or a list as a line for each member."""
     return "\n".join(escape(str(item)) for item in (value if isinstance(value, list) else [value]))
 
 

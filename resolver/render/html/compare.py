@@ -306,13 +306,7 @@ MOST_PATHS = 2_000
 
 
 def files_body(name: str, found: FileComparison, labels: Sequence[str]) -> str:
-    """Render file trees compared with their base.
-
-    Args:
-        name: unique on the page.
-        found: what differs.
-        labels: of the other trees, in order.
-    """
+    """Render file trees compared with their base."""
     base = found.base
     rows = [
         [Cell("base"), *_counts(base), Cell(text(programs_words(base)))],

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html as standard
 from dataclasses import field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.compare.drift import DIMENSIONS, Unit
@@ -26,109 +27,8 @@ if TYPE_CHECKING:
 HEATS = 6
 
 #: Every pair of text and background has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
-#: `tests/render/test_html.py`, which computes them from this text.
-STYLE = """
-:root {
-  color-scheme: light dark;
-  --ground: #ffffff; --text: #1b1f24; --quiet: #535c66; --line: #d3d9e0; --raised: #f5f7f9;
-  --link: #0a58a3; --own: #0a66b8; --shared: #8a5a00; --alarm: #a8261c;
-  --heat-0: #ffffff; --heat-1: #eaf3fb; --heat-2: #d2e6f7; --heat-3: #b5d5f0;
-  --heat-4: #96c2e8; --heat-5: #78aede;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #14181d; --text: #e6e9ec; --quiet: #a5aeb8; --line: #3a424b; --raised: #1d232a;
-    --link: #7cbcf5; --own: #4c9fe0; --shared: #d9a441; --alarm: #ff9c92;
-    --heat-0: #14181d; --heat-1: #172635; --heat-2: #19344e; --heat-3: #1b4266;
-    --heat-4: #1c4f7e; --heat-5: #1d5b94;
-  }
-}
-* { box-sizing: border-box; }
-html { font: 16px/1.5 system-ui, sans-serif; background: var(--ground); color: var(--text); }
-body { margin: 0 auto; max-width: 80rem; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
-a { color: var(--link); }
-a:focus-visible, summary:focus-visible, .scroll:focus-visible {
-  outline: 3px solid var(--link); outline-offset: 2px; border-radius: 2px;
-}
-.skip { position: absolute; left: -100rem; }
-.skip:focus { position: static; }
-nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; }
-nav a { display: inline-block; padding: .25rem 0; }
-code, .number, td.right { font-variant-numeric: tabular-nums; }
-code { font-family: ui-monospace, "Liberation Mono", monospace; font-size: .875em; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 1rem 0; }
-dt { color: var(--quiet); }
-dd { margin: 0; grid-column: 2; }
-p.note, .legend { color: var(--quiet); margin: .25rem 0 .75rem; }
-ul.reasons { border-left: 4px solid var(--alarm); list-style: none; padding: 0 1rem; }
-ul.reasons strong { color: var(--alarm); }
-.scroll {
-  position: relative; overflow-x: auto; margin: .75rem 0;
-  border: 1px solid var(--line); border-radius: 6px;
-}
-table { border-collapse: collapse; min-width: 100%; font-size: .9rem; overflow-wrap: normal; }
-caption { text-align: left; padding: .6rem .75rem; font-weight: 600; }
-caption span {
-  display: block; position: sticky; left: .75rem; width: max-content;
-  max-width: calc(100vw - 4rem);
-}
-details > .scroll caption { position: absolute; clip-path: inset(50%); white-space: nowrap; }
-th, td {
-  text-align: left; vertical-align: top; padding: .4rem .75rem;
-  border-top: 1px solid var(--line);
-}
-thead th { color: var(--quiet); font-weight: 600; background: var(--raised); min-width: 4rem; }
-thead th.right { white-space: normal; min-width: 6.5rem; }
-tbody th { font-weight: 500; position: sticky; left: 0; background: var(--ground); }
-.right { text-align: right; white-space: nowrap; }
-.nowrap { white-space: nowrap; }
-.value { min-width: 12rem; overflow-wrap: anywhere; }
-.step { min-width: 16rem; max-width: 40rem; overflow-wrap: anywhere; }
-.quiet { color: var(--quiet); }
-.differs { font-weight: 700; color: var(--alarm); }
-details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; }
-details .scroll { border: 0; margin: 0; border-radius: 0 0 6px 6px; }
-details > p, details > h3 { margin: .75rem; }
-summary { cursor: pointer; padding: .6rem .75rem; }
-td details, th details { border: 0; margin: 0; }
-td details summary, th details summary { padding: 0; }
-.bars { list-style: none; padding: 0; margin: .75rem 0; }
-.bars li {
-  display: grid; grid-template-columns: minmax(8rem, 18rem) 1fr 6rem; gap: .75rem;
-  align-items: center; padding: .2rem 0;
-}
-.bars .number { text-align: right; white-space: nowrap; }
-svg.bar { display: block; width: 100%; height: 1.25rem; }
-td svg.bar { min-width: 8rem; }
-svg.key { width: 1.25rem; height: .8rem; margin-right: .3rem; }
-.own { fill: var(--own); }
-.shared { fill: url(#hatch); }
-.hatch { stroke: var(--shared); stroke-width: 5; }
-.hatched { fill: var(--ground); }
-.cut { stroke: var(--ground); stroke-width: 2; }
-.legend span { display: inline-block; margin-right: 1.25rem; }
-.heat-0 { background: var(--heat-0); } .heat-1 { background: var(--heat-1); }
-.heat-2 { background: var(--heat-2); } .heat-3 { background: var(--heat-3); }
-.heat-4 { background: var(--heat-4); } .heat-5 { background: var(--heat-5); }
-footer {
-  margin-top: 3rem; padding-top: .75rem; color: var(--quiet);
-  border-top: 1px solid var(--line);
-}
-.unseen { position: absolute; width: 0; height: 0; overflow: hidden; }
-@media (max-width: 40rem) {
-  .bars li { grid-template-columns: 1fr auto; gap: .1rem .75rem; padding: .4rem 0; }
-  .bars svg.bar { grid-column: 1 / -1; grid-row: 2; }
-  dl { grid-template-columns: 1fr; gap: 0; }
-  dd { grid-column: 1; margin-bottom: .5rem; }
-  tbody th.nowrap, tbody th.key {
-    white-space: normal; min-width: 8rem; max-width: 10rem; overflow-wrap: break-word;
-  }
-  .value, .step { min-width: 10rem; }
-}
-@media print { .scroll { overflow: visible; } nav { display: none; } }
-"""
+#: `tests/render/test_html.py`, which computes them from this file.
+STYLE = "\n" + Path(__file__).with_name("page.css").read_text("utf-8")
 
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 #: Allow only this style and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and
@@ -174,13 +74,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        body: HTML.
-        kind: its class.
-        rows: how many rows it stands in.
-    """
+    """A cell of a table."""
 
     body: str
     kind: str = ""
@@ -396,14 +290,10 @@ _SHORT = 120
 def history_grid(name: str, history: History, names: Sequence[str], base: int) -> str:
     """Render histories: a row for each step, with its size in each build.
 
-    Args:
-        name: unique on the page.
-        history: aligned.
-        names: of the builds, in their order.
-        base: position of the build that the others are held against.
+    `base` is the position of the build to compare with.
     """
     notes = "".join(
-        f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'
+        f'<p class="note">{text(item)}: {text(reason)}, so layers are shown without steps.</p>\n'
         for item, reason in zip(names, history.unmatched, strict=True)
         if reason
     )

@@ -27,7 +27,7 @@ from resolver.sources.credentials.files import (
     read_variable,
     same_registry,
 )
-from resolver.sources.credentials.helpers import Helpers, Once, failure, program_name
+from resolver.sources.credentials.helpers import Helpers, Once, failure, program_name, valid_name
 from resolver.sources.credentials.secrets import (
     ANONYMOUS,
     Credential,
@@ -38,7 +38,7 @@ from resolver.sources.credentials.secrets import (
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from resolver.core.results.events import Event, Observer
     from resolver.sources.credentials.files import AuthFile, HelperChoice
@@ -49,12 +49,7 @@ HELPER_NOT_RUN: Final = Credential()
 
 
 class CredentialReader:
-    """Reads credential files, variables and helpers, each once.
-
-    Args:
-        environment: used to find helpers, and passed to them.
-        observe: receives warnings and notes, each once.
-    """
+    """Reads credential files, variables and helpers, each once."""
 
     __slots__ = ("_files", "_helpers", "_lock", "_observe", "_said", "_variable")
 
@@ -71,15 +66,7 @@ class CredentialReader:
     ) -> CredentialAnswer | None:
         """Return the credential from a default file; None if it is absent or unreadable.
 
-        Args:
-            path: of the file.
-            name: registry and repository.
-            legacy: whether it is a `.dockercfg`.
-            run: whether helpers may run; if not, they answer `HELPER_NOT_RUN`.
-
-        Raises:
-            InvalidConfiguration: a relevant part of the file is malformed.
-            HelperFailed: the helper that the file names failed.
+        `legacy` is whether it is a `.dockercfg`.
         """
         try:
             file = self._files.get((path, legacy), lambda: read_auth_file(path, legacy=legacy))
@@ -91,15 +78,10 @@ class CredentialReader:
     def named_file(
         self, path: Path, name: tuple[str, str], *, named_by: str, run: bool = True
     ) -> CredentialAnswer:
-        """Return the credential from an explicitly named file, which must exist.
-
-        Raises:
-            InvalidConfiguration: it is absent, unreadable or malformed.
-            HelperFailed: the helper that the file names failed.
-        """
+        """Return the credential from an explicitly named file, which must exist."""
         file = self._files.get((path, False), lambda: read_auth_file(path))
         if file is None:
-            reason = f"there is no such file, and {named_by} names it"
+            reason = f"there is no such file, but {named_by} names it"
             raise InvalidConfiguration(str(path), "", reason)
         return self._from_file(file, name, run=run)
 
@@ -115,7 +97,7 @@ class CredentialReader:
             if is_variable_entry(entry):
                 credential = decode_entry(VARIABLE, at, entry)
                 return CredentialAnswer(credential, VARIABLE)
-            reason = "an entry of this variable has `auth`, and nothing else"
+            reason = "an entry of this variable can have only `auth`"
             self._warn("credentials-ignored", f"`{VARIABLE}`: `{at}` is ignored: {reason}")
         return None
 
@@ -124,7 +106,6 @@ class CredentialReader:
         self._say(message, Noted(message))
 
     def _warn(self, code: str, message: str) -> None:
-        """Warn, once."""
         self._say(f"{code} {message}", Warned(code, message))
 
     def _say(self, key: str, event: Event) -> None:
@@ -137,7 +118,7 @@ class CredentialReader:
     def _read_variable(self, text: str) -> AuthFile:
         file, ignored = read_variable(text)
         for member in ignored:
-            self._warn("credentials-ignored", f"`{VARIABLE}`: `{member}` has no meaning there")
+            self._warn("credentials-ignored", f"`{VARIABLE}`: `{member}` is not used there")
         return file
 
     def _from_file(self, file: AuthFile, name: tuple[str, str], *, run: bool) -> CredentialAnswer:
@@ -164,9 +145,9 @@ class CredentialReader:
         """
         program = program_name(choice.name)
         if self._helpers.locate(choice.name) is None:
-            problem = f"it is not installed, and `{file.place}` names it"
+            problem = f"it is not installed, but `{file.place}` names it"
             message = (
-                f"`{program}` is not installed, and `{file.place}` names it; continuing without it"
+                f"`{program}` is not installed, but `{file.place}` names it; continuing without it"
             )
             self._warn("helper-missing", message)
             return CredentialAnswer(None, program, failure(choice.name, "get", choice.key, problem))
@@ -199,12 +180,8 @@ class CredentialChain:
     """Reads the sources in order and caches answers; safe to share between threads.
 
     Attributes:
-        environment: for file locations, `DOCKER_AUTH_CONFIG` and helpers.
         home: the user's home; None to skip files there.
-        explicit: a credential from flags or a library caller.
         explicit_hosts: the only registries that get `explicit`.
-        anonymous: read and run nothing.
-        auth_file: used instead of the default files.
         observe: receives warnings and the source of each credential.
         redactor: learns every secret that is found.
     """
@@ -229,10 +206,6 @@ class CredentialChain:
     def find(self, registry: str, repository: str) -> CredentialAnswer:
         """Find the credential for a repository. May run a helper, so call it only after a 401.
 
-        Args:
-            registry: identity `host[:port]`; `docker.io` for Docker Hub.
-            repository: path, for entries of a namespace; may be empty.
-
         Raises:
             InvalidConfiguration: a file or variable cannot be used.
             HelperFailed: a helper failed. A missing helper is `CredentialAnswer.problem`.
@@ -245,21 +218,13 @@ class CredentialChain:
     def find_again(
         self, registry: str, repository: str, refused: CredentialAnswer
     ) -> CredentialAnswer:
-        """Find the credential again after a refusal; its helper is run again.
-
-        Raises:
-            InvalidConfiguration, HelperFailed: as `find`.
-        """
+        """Find the credential again after a refusal; its helper is run again."""
         self._answers.forget((registry, repository), lambda found: found is refused)
         self.reader.forget(refused)
         return self.find(registry, repository)
 
     def check(self, registry: str, repository: str) -> None:
-        """Check that `find` can answer, without running a helper.
-
-        Raises:
-            InvalidConfiguration: as `find` would.
-        """
+        """Check that `find` can answer, without running a helper."""
         if not self.anonymous:
             _search(CredentialRequest(registry, repository, self, run_helpers=False))
 
@@ -322,7 +287,6 @@ def _search(request: CredentialRequest) -> CredentialAnswer:
 
 
 def _explicit(request: CredentialRequest) -> CredentialAnswer | None:
-    """Return the explicit credential, if it is for this registry."""
     chain = request.chain
     if any(same_registry(host, request.registry) for host in chain.explicit_hosts):
         return CredentialAnswer(chain.explicit, "given explicitly")
@@ -372,8 +336,6 @@ def docker_legacy(environment: Mapping[str, str], home: Path | None) -> Path | N
 
 
 def _from(place: FileLocation, *, legacy: bool = False) -> CredentialSource:
-    """Return the source for a default file."""
-
     def source(request: CredentialRequest) -> CredentialAnswer | None:
         chain = request.chain
         return request.default_file(place(chain.environment, chain.home), legacy=legacy)
@@ -401,3 +363,112 @@ CREDENTIALS: Final[tuple[tuple[str, CredentialSource], ...]] = (
     *((name, _from(place, legacy=place is docker_legacy)) for name, place in FILES),
 )
 """Name and function of every source, in search order."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperFound:
+    """A helper that a location names.
+
+    Attributes:
+        registries: that use it; empty for all others.
+    """
+
+    program: str
+    registries: tuple[str, ...]
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFound:
+    """A location of logins.
+
+    Attributes:
+        registries: keys with a login, without secrets.
+        shared: whether other users can read it and it has logins.
+        problems: errors that show no values.
+    """
+
+    place: str
+    exists: bool
+    registries: tuple[str, ...] = ()
+    helpers: tuple[HelperFound, ...] = ()
+    shared: bool = False
+    problems: tuple[InvalidConfiguration, ...] = ()
+
+
+def census(
+    environment: Mapping[str, str], home: Path | None, named: Path | None
+) -> Iterator[PlaceFound]:
+    """Scan all locations in search order, without those replaced by a named file."""
+    helpers = Helpers(environment)
+    text = environment.get(VARIABLE)
+    if text:
+        yield _look(VARIABLE, lambda: read_variable(text)[0], helpers)
+    places = [(named, False)] if named is not None else []
+    if named is None:
+        places = [
+            (path, place is docker_legacy)
+            for _name, place in FILES
+            if (path := place(environment, home)) is not None
+        ]
+    for path, legacy in places:
+        yield _look(str(path), _reader(path, legacy=legacy), helpers)
+
+
+def _reader(path: Path, *, legacy: bool) -> Callable[[], AuthFile | None]:
+    return lambda: read_auth_file(path, legacy=legacy)
+
+
+def _look(place: str, read: Callable[[], AuthFile | None], helpers: Helpers) -> PlaceFound:
+    try:
+        file = read()
+    except InvalidConfiguration as error:
+        return PlaceFound(place, exists=True, problems=(error,))
+    if file is None:
+        return PlaceFound(place, exists=False)
+    registries, problems = [], []
+    for key, entry in file.auths.items():
+        try:
+            kept = decode_entry(place, file.entry_field(_shown(key)), entry)
+        except InvalidConfiguration as error:
+            problems.append(error)
+            continue
+        if kept is not None:
+            registries.append(_shown(key))
+    programs, faults = _helpers(file, helpers)
+    return PlaceFound(
+        place,
+        exists=True,
+        registries=tuple(registries),
+        helpers=tuple(programs),
+        shared=file.shared and bool(registries),
+        problems=(*problems, *faults),
+    )
+
+
+def _helpers(
+    file: AuthFile, helpers: Helpers
+) -> tuple[list[HelperFound], list[InvalidConfiguration]]:
+    """List the helpers that a file names, the general one first; empty names are skipped."""
+    # By name and scope: `credsStore` and `credHelpers` may name the same one.
+    named: dict[tuple[str, bool], list[str]] = {}
+    problems = []
+    for key, name in (("", file.store), *file.helpers.items()):
+        if name is None or name == "":
+            continue
+        if isinstance(name, str) and valid_name(name):
+            named.setdefault((name, not key), []).append(_shown(key))
+            continue
+        field = f"credHelpers.{_shown(key)}" if key else "credsStore"
+        problems.append(InvalidConfiguration(file.place, field, "it is not a valid helper name"))
+    found = [
+        HelperFound(program_name(name), () if for_all else tuple(keys), helpers.locate(name))
+        for (name, for_all), keys in named.items()
+    ]
+    return found, problems
+
+
+def _shown(key: str) -> str:
+    """Return the key of an entry without a login in its URL."""
+    scheme, colon, rest = key.rpartition("://")
+    return f"{scheme}{colon}{rest.rpartition('@')[2]}"

@@ -69,11 +69,7 @@ def entry_keys(auths: Iterable[str], registry: str, repository: str) -> Iterator
 
 
 def decode_entry(place: str, field: str, entry: object) -> Credential | None:
-    """Parse one entry of `auths`; None if it is empty, as beside a helper.
-
-    Raises:
-        InvalidConfiguration: it is not an object of texts, or `auth` is not `user:password`.
-    """
+    """Parse one entry of `auths`; None if it is empty, as beside a helper."""
     if entry is None:
         return None
     if not isinstance(entry, dict):
@@ -97,14 +93,7 @@ def refuse_other_case(
 ) -> None:
     """Refuse a known name in another case, which other clients would accept.
 
-    Args:
-        place: file or variable.
-        field: path of the object; empty for the top level.
-        names: names of its members.
-        known: correct spelling by lower-case name.
-
-    Raises:
-        InvalidConfiguration: a name differs from a known one in case only.
+    `known` is the correct spelling by lower-case name.
     """
     for name in names:
         right = known.get(name.lower(), name)
@@ -115,8 +104,6 @@ def refuse_other_case(
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The texts of one entry, checked when they are used."""
-
     place: str
     field: str
     entry: Mapping[str, object]
@@ -222,10 +209,7 @@ class AuthFile:
     """A configuration with a valid outer structure; entries are checked on use.
 
     Attributes:
-        place: path, or name of the variable.
         field: path of the entries: `auths`, or empty for the top level.
-        auths: entries by key, unchecked.
-        helpers: names of helpers by key, unchecked.
         store: helper for all other registries, unchecked.
         shared: whether other users can read the file.
     """
@@ -253,13 +237,7 @@ class HelperChoice:
 def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
     """Read a credential file; None if absent. An empty file has no entries.
 
-    Args:
-        path: the file.
-        legacy: whether it is a `.dockercfg`, with entries at the top level.
-
-    Raises:
-        UnreadableCredentials: it cannot be read.
-        InvalidConfiguration: not a regular file, over 1 MiB, not strict JSON, or malformed.
+    `legacy` is whether it is a `.dockercfg`, with entries at the top level.
     """
     read = _read(path)
     if read is None:
@@ -273,21 +251,13 @@ def read_auth_file(path: Path, *, legacy: bool = False) -> AuthFile | None:
 
 
 def read_document(path: Path) -> dict[str, object]:
-    """Read a whole `config.json` for rewriting; empty if absent.
-
-    Raises:
-        InvalidConfiguration: as `read_auth_file`.
-    """
+    """Read a whole `config.json` for rewriting; empty if absent."""
     read = _read(path)
     return _parse(str(path), read[0], names_known=True) if read is not None else {}
 
 
 def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) -> AuthFile:
-    """Check the outer structure of a `config.json`.
-
-    Raises:
-        InvalidConfiguration: it is malformed.
-    """
+    """Check the outer structure of a `config.json`."""
     refuse_other_case(place, "", document, _KNOWN)
     return AuthFile(
         place,
@@ -301,9 +271,6 @@ def auth_file_of(place: str, document: Mapping[str, object], *, shared: bool) ->
 
 def read_variable(text: str) -> tuple[AuthFile, tuple[str, ...]]:
     """Parse `DOCKER_AUTH_CONFIG`; also return its ignored top-level names.
-
-    Raises:
-        InvalidConfiguration: over 1 MiB, not strict JSON, or malformed.
 
     Source: docker/cli v28, cli/config/configfile/file.go, parseEnvConfig.
     """
@@ -321,11 +288,7 @@ def is_variable_entry(entry: object) -> bool:
 
 
 def choose_helper(file: AuthFile, registry: str) -> HelperChoice | None:
-    """Return a file's helper for a registry; None to use its entries.
-
-    Raises:
-        InvalidConfiguration: the helper's name is not valid.
-    """
+    """Return a file's helper for a registry; None to use its entries."""
     for key in host_keys(registry):
         name = file.helpers.get(key)
         if name is not None:
@@ -335,11 +298,7 @@ def choose_helper(file: AuthFile, registry: str) -> HelperChoice | None:
 
 
 def find_entry(file: AuthFile, registry: str, repository: str) -> Credential | None:
-    """Return the best entry of a repository; None if absent or empty.
-
-    Raises:
-        InvalidConfiguration: that entry is malformed. Other entries are not checked.
-    """
+    """Return the best entry of a repository; None if absent or empty."""
     for key in entry_keys(file.auths, registry, repository):
         return decode_entry(file.place, file.entry_field(key), file.auths[key])
     return None
@@ -359,7 +318,6 @@ def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperCh
 
 
 def _read(path: Path) -> tuple[bytes, int] | None:
-    """Read a small regular file and its mode; None if absent."""
     try:
         body, status = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -373,13 +331,11 @@ def _read(path: Path) -> tuple[bytes, int] | None:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableCredentials:
-    """Return the error for an unreadable file; a ValueError means an invalid path."""
     reason = error.strerror if isinstance(error, OSError) else "it is not a path"
     return UnreadableCredentials(str(path), "", f"it cannot be read: {reason}")
 
 
 def _limit(place: str, size: int) -> None:
-    """Refuse a configuration over the size limit."""
     if size > MAX_FILE:
         raise InvalidConfiguration(
             place, "", f"it exceeds the limit of {MAX_FILE} bytes: {size} bytes"

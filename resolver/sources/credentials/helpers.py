@@ -85,8 +85,6 @@ class Once(Generic[Key, Value]):
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Outcome of a helper's `get`: a credential, none, or a problem."""
-
     credential: Credential | None = None
     problem: str = ""
 
@@ -109,7 +107,6 @@ class Helpers:
     """The credential helpers of one environment, each run once per key.
 
     Args:
-        environment: for `PATH`; passed to helpers without secrets.
         timeout: seconds a helper may take.
     """
 
@@ -117,7 +114,7 @@ class Helpers:
 
     def __init__(self, environment: Mapping[str, str], timeout: float = TIMEOUT) -> None:
         self._environment = {
-            name: value for name, value in environment.items() if not _may_be_secret(name)
+            name: value for name, value in environment.items() if not may_be_secret(name)
         }
         self._path = environment.get("PATH", "")
         self._timeout = timeout
@@ -133,11 +130,7 @@ class Helpers:
         return shutil.which(program_name(name), path=os.pathsep.join(folders))
 
     def ask(self, name: str, key: str) -> Credential | None:
-        """Return a registry's credential from a helper; None if unknown. `name` must be valid.
-
-        Raises:
-            HelperFailed: it is not installed, fails, takes too long or has invalid output.
-        """
+        """Return a registry's credential from a helper; None if unknown. `name` must be valid."""
         outcome = self._outcomes.get((name, key), lambda: self._ask(name, key))
         if outcome.problem:
             raise failure(name, "get", key, outcome.problem)
@@ -148,20 +141,12 @@ class Helpers:
         self._outcomes.forget((name, key), lambda outcome: outcome.credential is refused)
 
     def store(self, name: str, key: str, username: str, secret: Secret) -> None:
-        """Store a credential in a helper. `name` must be a `valid_name`.
-
-        Raises:
-            HelperFailed: it is not installed, fails, or takes too long.
-        """
+        """Store a credential in a helper. `name` must be a `valid_name`."""
         said = {"ServerURL": key, "Username": username, "Secret": secret.reveal()}
         self._send(name, "store", key, json.dumps(said))
 
     def erase(self, name: str, key: str) -> bool:
-        """Erase a registry from a helper; False if it was unknown.
-
-        Raises:
-            HelperFailed: it is not installed, fails, or takes too long.
-        """
+        """Erase a registry from a helper; False if it was unknown."""
         return self._send(name, "erase", key, key)
 
     def _send(self, name: str, verb: str, key: str, text: str) -> bool:
@@ -182,7 +167,6 @@ class Helpers:
         return self._run([program_name(name), verb], path, text)
 
     def _ask(self, name: str, key: str) -> _Outcome:
-        """Run a helper's `get` and parse its output."""
         result = self._call(name, "get", key)
         if isinstance(result, str):
             return _Outcome(problem=result)
@@ -212,7 +196,11 @@ class Helpers:
             except TimeoutError:
                 return f"it did not answer within {self._timeout:g} s"
             finally:
-                _end(process)
+                # Kill the process group before waiting, while its PID is still valid.
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 def valid_name(name: str) -> bool:
@@ -235,13 +223,15 @@ def failure(name: str, verb: str, key: str, problem: str) -> HelperFailed:
     )
 
 
-def _may_be_secret(variable: str) -> bool:
-    """Whether a variable may contain a secret that helpers must not get."""
+def may_be_secret(variable: str) -> bool:
+    """Whether a variable may contain a secret that other programs must not get.
+
+    See docs/store-and-reliability.md, "Secrets and other programs".
+    """
     return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
 
 
 def _exchange(process: subprocess.Popen[bytes], key: str, deadline: float) -> _Result | str:
-    """Send the key, read the output, and wait for the end."""
     if process.stdin is None:
         raise AssertionError(process.args)
     # A key fits in the pipe, so this never blocks. A helper may ignore it.
@@ -290,14 +280,6 @@ def _read_output(process: subprocess.Popen[bytes], deadline: float) -> tuple[byt
     return bytes(received[process.stdout]), stderr_size
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process group before waiting, while its PID is still valid."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _refusal(result: _Result, verb: str) -> _Outcome:
     """Interpret a failed helper: unknown registry, or a problem."""
     said = result.output.decode("utf-8", "replace").strip()
@@ -318,7 +300,7 @@ def _answer(output: bytes) -> _Outcome:
     # Other clients accept names in another case; ignoring them would mean "unknown registry".
     other_case = {name.capitalize() for name in document if name not in _MEMBERS} & _MEMBERS
     if other_case or not isinstance(username, str) or not isinstance(secret, str):
-        return _Outcome(problem="its answer is not a pair of texts, `Username` and `Secret`")
+        return _Outcome(problem="its answer does not have the strings `Username` and `Secret`")
     if username == TOKEN_USER:
         token = Secret(secret) if secret else None
         return _Outcome(Credential(username, identity_token=token) if token else None)

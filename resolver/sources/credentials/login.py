@@ -49,11 +49,7 @@ _ONLY_US: Final = 0o600
 
 
 def writable_file(environment: Mapping[str, str], home: Path | None, named: Path | None) -> Path:
-    """Return the file for logins: the named one, else Docker's.
-
-    Raises:
-        InvalidConfiguration: there is no home folder.
-    """
+    """Return the file for logins: the named one, else Docker's."""
     chosen = named or _path(environment.get("REGISTRY_AUTH_FILE"))
     if chosen is not None:
         return chosen
@@ -64,13 +60,7 @@ def writable_file(environment: Mapping[str, str], home: Path | None, named: Path
 
 
 def save(file: Path, registry: str, username: str, password: Secret, helpers: Helpers) -> str:
-    """Store a login and return where: a helper program, or the file's path.
-
-    Raises:
-        InvalidConfiguration: the file is there and malformed; it stays as it is.
-        HelperFailed: the configured credential helper failed.
-        OutputFault: the file cannot be written.
-    """
+    """Store a login and return where: a helper program, or the file's path."""
     document = read_document(file)
     auths = _auths(file, document)
     choice = choose_helper(auth_file_of(str(file), document, shared=False), registry)
@@ -88,11 +78,7 @@ def save(file: Path, registry: str, username: str, password: Secret, helpers: He
 
 
 def erase(file: Path, registry: str, helpers: Helpers) -> tuple[str, ...]:
-    """Erase a login and return where it was; empty if there was none.
-
-    Raises:
-        InvalidConfiguration, HelperFailed, OutputFault: as `save`.
-    """
+    """Erase a login and return where it was; empty if there was none."""
     document = read_document(file)
     auths = _auths(file, document)
     found = []
@@ -159,11 +145,6 @@ def check_login(transport: Transport, registry: str, settings: HostSettings = US
     """Check the transport's credentials at a registry; False if it requires none.
 
     `settings` are those of its host. Mirrors are not used.
-
-    Raises:
-        AuthenticationFailed: it, or its token server, rejects them.
-        Usage: the host is not a registry.
-        Denied, Unavailable: as every request.
     """
     scope = Scope(registry, "")
     what = f"the API of `{registry}`"
@@ -182,11 +163,7 @@ def check_login(transport: Transport, registry: str, settings: HostSettings = US
 
 
 def probe(transport: Transport, registry: str, settings: HostSettings = USUAL) -> Response:
-    """Request the API of a registry once, without a login, and return any response.
-
-    Raises:
-        Unavailable: there is no response.
-    """
+    """Request the API of a registry once, without a login, and return any response."""
     what = f"the API of `{registry}`"
     scope = Scope(registry, "")
     request = Request("GET", api_host(registry), scope, "/v2/", what, settings=settings)

@@ -113,11 +113,6 @@ SHORTEST: Final = 4
 """Shorter secrets are not redacted, since they would match ordinary words."""
 
 
-def redactions(credential: Credential) -> tuple[str, ...]:
-    """Return all forms of a credential's secrets to redact, longest first."""
-    return tuple(sorted(_searchable(_credential_forms(credential)), key=len, reverse=True))
-
-
 class Redactor:
     """Replaces known secrets by `***`; safe to share between threads."""
 
@@ -151,14 +146,12 @@ class Redactor:
 
 
 def _forms_of(item: Secret | Credential) -> Iterator[str]:
-    """Return the forms of either kind of item."""
     if isinstance(item, Credential):
         return _credential_forms(item)
     return _secret_forms(item.reveal())
 
 
 def _credential_forms(credential: Credential) -> Iterator[str]:
-    """Return the forms of each secret and of the Basic pair."""
     for secret in credential.secrets():
         yield from _secret_forms(secret.reveal())
     if credential.password:
@@ -178,7 +171,6 @@ def _secret_forms(secret: str) -> Iterator[str]:
 
 
 def _text_forms(text: str) -> Iterator[str]:
-    """Return a text literally, URL-encoded and JSON-encoded."""
     yield text
     raw = octets(text)
     for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
@@ -212,7 +204,6 @@ def _base64_cores(text: str) -> Iterator[str]:
 
 
 def _lower_escapes(encoded: str) -> str:
-    """Convert escapes such as `%3A` to lower case."""
     first, *rest = encoded.split("%")
     return "%".join((first, *(piece[:2].lower() + piece[2:] for piece in rest)))
 

@@ -11,10 +11,17 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from resolver.core.layers.decompress import GZIP_MAGIC
 from resolver.errors import NotFound, UnsupportedDocument
 from resolver.sources.local.layout import LayoutSource, translate
-from resolver.sources.local.tar_index import GZIP_MAGIC, index_tar, inflate
-from resolver.sources.local.tree import CHUNK, close, open_path, unreadable
+from resolver.sources.local.tree import (
+    CHUNK,
+    close,
+    index_tar,
+    inflate,
+    open_path,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,21 +29,11 @@ if TYPE_CHECKING:
     from resolver.core.oci.target import LayoutTarget
 
 
-_OTHER_MAGIC = {
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\xfd7zXZ\x00": "xz",
-    b"BZh": "bzip2",
-}
+_OTHER_MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 
 
 class TarTree:
-    """The files of a tar archive as a `Tree`; safe for concurrent reads.
-
-    Raises:
-        NotFound, Unavailable: as `tree.open_path`.
-        Untrusted: it is not a tar archive, or a damaged or hostile one.
-
-    """
+    """The files of a tar archive as a `Tree`; safe for concurrent reads."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -91,14 +88,7 @@ class TarTree:
 
 
 def open_oci_archive(target: LayoutTarget) -> LayoutSource:
-    """Open `oci-archive:PATH`.
-
-    Raises:
-        NotFound: the path does not exist.
-        Unavailable: it cannot be read, or there is no space to inflate it.
-        Untrusted: it is not a tar archive, or has no OCI layout.
-
-    """
+    """Open `oci-archive:PATH`."""
     tree = TarTree(target.path)
     if tree.size("oci-layout") is None and tree.size("manifest.json") is not None:
         raise UnsupportedDocument(
@@ -111,14 +101,7 @@ def open_oci_archive(target: LayoutTarget) -> LayoutSource:
 
 
 def open_docker_archive(target: LayoutTarget) -> LayoutSource:
-    """Open `docker-archive:PATH` of any Docker version: since Docker 25 it contains an OCI layout.
-
-    Raises:
-        NotFound: the path does not exist.
-        Unavailable: it cannot be read, or there is no space to inflate it.
-        Untrusted: it is not a tar archive of `docker save`.
-
-    """
+    """Open `docker-archive:PATH`; since Docker 25 the archive contains an OCI layout."""
     tree = TarTree(target.path)
     if tree.size("oci-layout") is not None and tree.size("index.json") is not None:
         return _layout(tree)
@@ -134,13 +117,12 @@ def _layout(tree: TarTree) -> LayoutSource:
 
 
 def _open_archive(path: str) -> int:
-    """Open an archive for reading at any offset."""
     descriptor, status = open_path(path)
     kept = False
     try:
         if stat.S_ISDIR(status.st_mode):
             raise UnsupportedDocument(
-                f"`{path}`", "", "it is a folder, and an archive is a file", f"write `oci:{path}`"
+                f"`{path}`", "", "it is a folder, but an archive is a file", f"write `oci:{path}`"
             )
         with unreadable(path):
             start = os.pread(descriptor, 6, 0)

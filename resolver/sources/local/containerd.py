@@ -46,14 +46,7 @@ class BlobTree:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content; the caller must verify it.
-
-        Raises:
-            BlobNotFound: it is absent.
-            SizeMismatch: its file has another size.
-            Unavailable: it cannot be read.
-
-        """
+        """Stream content; the caller must verify it."""
         name = _name(descriptor)
         size = self._tree.size(name)
         if size is None:
@@ -64,14 +57,7 @@ class BlobTree:
             yield chunks
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a verified document.
-
-        Raises:
-            BlobNotFound: it is absent.
-            Untrusted: it does not match the descriptor, or is too large for a document.
-            Unavailable: it cannot be read.
-
-        """
+        """Return a verified document."""
         what = f"`{descriptor.digest}` in `{self._tree.path}`"
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)

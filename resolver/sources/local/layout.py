@@ -11,6 +11,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from resolver.core.layers.decompress import GZIP_MAGIC
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
@@ -26,8 +27,13 @@ from resolver.errors import (
     SizeMismatch,
     UnsupportedDocument,
 )
-from resolver.sources.local.tar_index import GZIP_MAGIC
-from resolver.sources.local.tree import FolderTree, close, open_path, read_small, refuse_link
+from resolver.sources.local.tree import (
+    FolderTree,
+    close,
+    open_path,
+    read_small,
+    refuse_link,
+)
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -54,8 +60,6 @@ class LayoutSource:
     Raises:
         BadDocument: the tree is not a layout, or a malformed one.
         UnsupportedDocument: the layout has an unsupported version.
-        Unavailable: it cannot be read.
-
     """
 
     def __init__(self, tree: Tree, warnings: tuple[str, ...] = ()) -> None:
@@ -79,11 +83,6 @@ class LayoutSource:
 
         A digest finds any manifest, listed in `index.json` or not, and any blob; blobs have the
         type `application/octet-stream`.
-
-        Raises:
-            NotFound: there is no such entry, or several; the hints list them.
-            InvalidDigest: it looks like a digest and is not valid.
-
         """
         if name.partition(":")[0] in HEX_DIGITS:
             return self._by_digest(Digest.parse(name))
@@ -96,13 +95,7 @@ class LayoutSource:
         raise NotFound(self._not_found(name, len(found)), *hints)
 
     def document(self, name: str) -> Document:
-        """Return the document of a name or digest.
-
-        Raises:
-            NotFound: there is no such entry, or its content is absent.
-            Untrusted: its content does not match, or is not a document.
-
-        """
+        """Return the document of a name or digest."""
         descriptor = self.resolve(name)
         body = self.read(descriptor)
         what = f"`{name or descriptor.digest}` in `{self._tree.path}`"
@@ -115,13 +108,7 @@ class LayoutSource:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content; the caller must verify it.
-
-        Raises:
-            NotFound: it is absent.
-            SizeMismatch: its file has another size.
-
-        """
+        """Stream content; the caller must verify it."""
         name = _blob(descriptor.digest)
         descriptor.digest.require_verifiable(f"`{name}` in `{self._tree.path}`")
         size = self._tree.size(name)
@@ -134,13 +121,7 @@ class LayoutSource:
             yield chunks
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a verified document.
-
-        Raises:
-            NotFound: it is absent.
-            Untrusted: it does not match the descriptor, or is too large for a document.
-
-        """
+        """Return a verified document."""
         what = f"`{_blob(descriptor.digest)}` in `{self._tree.path}`"
         if descriptor.size > MAX_DOCUMENT:
             raise LimitExceeded(what, MAX_DOCUMENT, descriptor.size)
@@ -156,7 +137,6 @@ class LayoutSource:
 
         Raises:
             UnsupportedDocument: an entry is a link.
-
         """
         for entry in self._entries:
             if self._tree.size(_blob(entry.digest)) is None:
@@ -209,7 +189,7 @@ class LayoutSource:
         if not self._entries:
             return f"`{self._tree.path}` holds no image"
         if not name:
-            return f"`{self._tree.path}` holds {len(self._entries)} images, and none was named"
+            return f"`{self._tree.path}` holds {len(self._entries)} images, and no name was given"
         if found:
             return f"`{self._tree.path}` holds {found} different images named `{name}`"
         return f"`{self._tree.path}` holds no image named `{name}`"
@@ -266,7 +246,6 @@ def _has_name(entry: Descriptor, name: str) -> bool:
 
 
 def _canonical(name: str) -> str | None:
-    """Return the canonical form of a reference; None if it is not valid."""
     try:
         return str(Reference.parse(name))
     except Malformed:
@@ -274,22 +253,14 @@ def _canonical(name: str) -> str | None:
 
 
 def open_folder(target: LayoutTarget) -> LayoutSource:
-    """Open `oci:PATH`.
-
-    Raises:
-        NotFound: the path does not exist.
-        UnsupportedDocument: it is not a folder.
-        Unavailable: it cannot be read.
-        Untrusted: it is not an OCI layout.
-
-    """
+    """Open `oci:PATH`."""
     descriptor, status = open_path(target.path)
     close(descriptor)
     if not stat.S_ISDIR(status.st_mode):
         raise UnsupportedDocument(
             f"`{target.path}`",
             "",
-            "it is a file, and an OCI layout is a folder",
+            "it is a file, but an OCI layout is a folder",
             f"write `oci-archive:{target.path}` or `docker-archive:{target.path}`",
         )
     tree = FolderTree(target.path)
@@ -355,15 +326,12 @@ class TranslatedTree:
 def translate(tree: Tree, links: Mapping[str, str]) -> TranslatedTree:
     """Translate a `docker save` archive to an OCI layout, with images under their `RepoTags`.
 
-    Args:
-        tree: the archive.
-        links: its links. Docker writes a shared layer once and links to it; targets are looked up
-            in the archive, never on this machine.
+    Docker writes a shared layer once and links to it (`links`); targets are looked up in the
+    archive, never on this machine.
 
     Raises:
         BadDocument: `manifest.json` or a config is malformed, or names a missing file.
         LimitExceeded: one of them is too large.
-
     """
     what = f"`{_LISTED}` in `{tree.path}`"
     made: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}

@@ -101,12 +101,7 @@ def may_block(files: Iterable[Path]) -> bool:
 
 
 def read_file(path: Path) -> bytes | None:
-    """Read a file; None if absent.
-
-    Raises:
-        InvalidConfiguration: it cannot be read, is not a regular file, or is too large.
-
-    """
+    """Read a file; None if absent."""
     try:
         body, _ = read_regular(path, MAX_FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -120,7 +115,6 @@ def read_file(path: Path) -> bytes | None:
 
 
 def _drop_ins(folder: Path) -> list[Path]:
-    """List drop-ins by name."""
     try:
         return sorted(file for file in folder.iterdir() if file.name.endswith(".conf"))
     except (FileNotFoundError, NotADirectoryError):
@@ -144,16 +138,7 @@ def endpoint_at(
 ) -> Endpoint:
     """Parse the URL of an endpoint; `https://` is optional.
 
-    Args:
-        url: with or without a path; `/v2` is appended to a path unless it ends in it.
-        registry: the registry that it mirrors.
-        repository: its name at the endpoint.
-        abilities: the requests it may serve.
-        settings: its scheme is replaced by the URL's.
-        whole_path: use the path unchanged (`override_path`).
-
-    Raises:
-        BadUrl: it is not a valid URL or has a query.
+    `whole_path` uses the path unchanged (`override_path`).
 
     Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
     """
@@ -212,12 +197,7 @@ def certificate_folders(
 
 
 def find_certificates(folders: tuple[Path, ...], host: str) -> tuple[Certificates, str]:
-    """Read the first certificate folder of `host[:port]`; also return its path.
-
-    Raises:
-        InvalidConfiguration: it cannot be read, or a certificate or key lacks its counterpart.
-
-    """
+    """Read the first certificate folder of `host[:port]`; also return its path."""
     for folder in folders:
         place = folder / host
         if is_folder(place):
@@ -231,12 +211,7 @@ def _is_file_of_sorts(entry: os.DirEntry[str]) -> bool:
 
 
 def read_certificates(folder: Path) -> Certificates:
-    """Read one folder: `*.crt` are certificate authorities; `X.cert` and `X.key` are a pair.
-
-    Raises:
-        InvalidConfiguration: as `find_certificates`.
-
-    """
+    """Read one folder: `*.crt` are certificate authorities; `X.cert` and `X.key` are a pair."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if _is_file_of_sorts(entry))
     except OSError as error:

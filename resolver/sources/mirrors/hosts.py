@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from resolver.core.results.events import Observer
-    from resolver.sources.mirrors.config_yaml import HostEntry
-    from resolver.sources.mirrors.registries_conf import RegistryRule
+    from resolver.sources.mirrors.formats import HostEntry, RegistryRule
 
 OPTION: Final = "option"
 CONFIG: Final = "config.yaml"
@@ -55,16 +54,7 @@ _WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:
-    """Selects the endpoints of a repository; safe to share between threads.
-
-    Args:
-        environment: variables that name files and folders.
-        home: of the user.
-        mirrors: `HOST=URL` each, as for `--mirror`.
-        observe: receives warnings about files.
-        system: folder of the system-wide files.
-
-    """
+    """Selects the endpoints of a repository; safe to share between threads."""
 
     def __init__(
         self,
@@ -90,7 +80,6 @@ class Hosts:
 
         Raises:
             InvalidConfiguration: a source cannot be used.
-
         """
         with self._lock:
             found = (
@@ -106,13 +95,7 @@ class Hosts:
         return replace(found, endpoints=tuple(self._certified(each) for each in found.endpoints))
 
     def open(self, registry: str, repository: str, *, by_digest: bool | None = None) -> HostChoice:
-        """Choose endpoints for requests by digest, by tag, or both (None).
-
-        Raises:
-            RegistryBlocked: all endpoints are blocked.
-            InvalidConfiguration: as `choose`.
-
-        """
+        """Choose endpoints for requests by digest, by tag, or both (None)."""
         found = self.choose(registry, repository)
         is_left = by_digest is None or used_for(found.endpoints, by_digest=by_digest)
         if found.is_closed or not is_left:
@@ -120,12 +103,7 @@ class Hosts:
         return found
 
     def of(self, registry: str) -> HostSettings:
-        """Return the settings of a registry's own host, for requests that bypass mirrors.
-
-        Raises:
-            InvalidConfiguration: as `choose`.
-
-        """
+        """Return the settings of a registry's own host, for requests that bypass mirrors."""
         endpoints = self.choose(registry, "library/any").endpoints
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 
@@ -150,7 +128,7 @@ class Hosts:
         return tuple(self._config or ())
 
     def _in_folders(self) -> tuple[str, ...]:
-        from resolver.sources.mirrors.hosts_toml import host_of_folder  # noqa: PLC0415 - rarely
+        from resolver.sources.mirrors.formats import host_of_folder  # noqa: PLC0415 - rarely
 
         found: list[str] = []
         for root in (*self._roots(), *self._folders):
@@ -189,7 +167,7 @@ class Hosts:
         roots = tuple(root for root in self._roots() if is_folder(root))
         if not roots:
             return None
-        from resolver.sources.mirrors.hosts_toml import find_folder, read_hosts  # noqa: PLC0415 - rarely
+        from resolver.sources.mirrors.formats import find_folder, read_hosts  # noqa: PLC0415 - rarely
 
         folder = find_folder(roots, registry)
         return None if folder is None else read_hosts(folder, registry, repository)
@@ -198,18 +176,12 @@ class Hosts:
         rules = self._read_rules()
         if not rules:
             return None
-        from resolver.sources.mirrors.registries_conf import choose  # noqa: PLC0415 - loads TOML
+        from resolver.sources.mirrors.formats import choose  # noqa: PLC0415 - loads TOML
 
         return choose(rules, registry, repository)
 
     def _mirror(
-        self,
-        url: str,
-        registry: str,
-        repository: str,
-        *,
-        tags: bool,
-        timeout: float | None = None,
+        self, url: str, registry: str, repository: str, *, tags: bool, timeout: float | None = None
     ) -> Endpoint:
         try:
             found = endpoint_at(
@@ -231,7 +203,6 @@ class Hosts:
         return replace(found, settings=settings)
 
     def _settings(self, host: str) -> HostSettings:
-        """Return our own configuration of a host."""
         entry = self._entry(host)
         return HostSettings() if entry is None else entry.settings
 
@@ -256,7 +227,6 @@ class Hosts:
         return (self._system / "containerd/certs.d",)
 
     def _entry(self, host: str) -> HostEntry | None:
-        """Return our own configuration of a host."""
         if self._config is None:
             self._config = self._read_config()
         return self._config.get(host)
@@ -266,7 +236,7 @@ class Hosts:
         there = path is not None and (is_named or is_in_reach(path))
         body = read_file(path) if path is not None and there else None
         if body is not None:
-            from resolver.sources.mirrors.config_yaml import parse_config  # noqa: PLC0415 - where there is one
+            from resolver.sources.mirrors.formats import parse_config  # noqa: PLC0415 - where there is one
 
             return parse_config(body, str(path))
         if is_named:
@@ -281,7 +251,7 @@ class Hosts:
                 body = read_file(file)
                 # Files with only aliases, present in every installation, are not parsed.
                 if body is not None and mentions_registries(body):
-                    from resolver.sources.mirrors.registries_conf import parse_rules  # noqa: PLC0415 - loads TOML
+                    from resolver.sources.mirrors.formats import parse_rules  # noqa: PLC0415 - loads TOML
 
                     parsed = parse_rules(body, str(file), self._observe)
                     rules |= {rule.prefix: rule for rule in parsed}

@@ -63,12 +63,7 @@ class MirroredSource:
     """One repository behind several endpoints; safe to share between threads.
 
     Args:
-        name: the logical name, for messages.
-        sources: one per endpoint in order; the last one is authoritative.
-        health: shared by all repositories of a process.
-        observe: receives which endpoints answered or failed.
         configured_by: file or option with the endpoints, for messages.
-
     """
 
     def __init__(
@@ -93,7 +88,6 @@ class MirroredSource:
 
         Raises:
             RegistryBlocked: none is left, since the registry itself is blocked.
-
         """
         used = used_for(tuple(each.endpoint for each in self._sources), by_digest=by_digest)
         if len(used) == len(self._sources):
@@ -284,7 +278,7 @@ class MirroredSource:
         elif isinstance(error, Unavailable) and not isinstance(error, RangeRefused):
             wait = error.retry_after if isinstance(error, RateLimited) else None
             if self._health.pause(endpoint, max(wait or 0.0, PAUSE)):
-                self._warn("mirror-unusable", f"mirror `{endpoint.host}` is left out: {error}")
+                self._warn("mirror-unusable", f"mirror `{endpoint.host}` is skipped: {error}")
         elif isinstance(error, Untrusted):
             self._warn("mirror-untrusted", f"mirror `{endpoint.host}` cannot be used: {error}")
         else:

@@ -9,12 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.oci.content import Document, RangeAnswer, read_content_range
-from resolver.core.oci.descriptor import (
-    ACCEPT,
-    DOCUMENT_TYPES,
-    OCI_INDEX,
-    Descriptor,
-)
+from resolver.core.oci.descriptor import ACCEPT, DOCUMENT_TYPES, OCI_INDEX, Descriptor
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
 from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.registry.endpoints import upstream
@@ -39,8 +34,13 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.referrers import ReferrersApi, api_referrers, list_referrers
-from resolver.sources.registry.tags import MAX_PAGE, TagPages
+from resolver.sources.registry.lists import (
+    MAX_PAGE,
+    ReferrersApi,
+    TagPages,
+    api_referrers,
+    list_referrers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,12 +59,7 @@ _LINK_EXPIRED = frozenset({400, 401, 403, 410})
 
 
 def check_blob_response(answer: StreamedResponse, what: str, *, part: bool) -> None:
-    """Refuse a response that another request may avoid; `part` is whether a range was requested.
-
-    Raises:
-        RangeRefused: ranges are not supported; the whole blob may be.
-        StorageRefused: storage refuses the registry's link; a new link may work.
-    """
+    """Refuse a response that another request may avoid; `part` is whether a range was requested."""
     place = answer.url.authority
     if part and answer.status in _NO_RANGES:
         raise RangeRefused(f"`{place}` answered {answer.status} to a range of {what}")
@@ -81,10 +76,6 @@ def read_part(
 
     `requested` is the requested range with exclusive end; None for the whole blob. See
     docs/wire-protocol.md, "Ranges and resume" and "Blob size checks".
-
-    Raises:
-        RangeRefused: it has another range, or several.
-        SizeMismatch: it states another size of the blob.
     """
     headers, size = answer.headers, descriptor.size
     coding = headers.encoded or ""
@@ -119,7 +110,7 @@ T = TypeVar("T")
 def open_registry(
     transport: Transport, registry: str, repository: str, observe: Observer | None = None
 ) -> RegistrySource:
-    """Open a repository; nothing is requested yet."""
+    """Open a repository; sends no request."""
     return RegistrySource(transport, registry, repository, observe)
 
 
@@ -127,10 +118,6 @@ class RegistrySource:
     """One repository as a source of content; safe to share between threads.
 
     Args:
-        transport: sends the requests.
-        registry: identity, `host[:port]`, as in references; `docker.io` for Docker Hub.
-        repository: without the registry.
-        observe: receives warnings; by default the transport's observer.
         endpoint: used instead of the registry's own.
         attempts: per request; None for the default.
     """
@@ -171,10 +158,6 @@ class RegistrySource:
 
         The size is then stated by the registry and may be wrong; `document` measures it. See
         docs/wire-protocol.md, "Resolving a tag".
-
-        Raises:
-            NotFound: the name does not exist.
-            Denied, Unavailable, Untrusted: as `document`.
         """
         requested = _digest(name)
         response = self._ask("HEAD", f"manifests/{name}", self._name(name), (("Accept", ACCEPT),))
@@ -185,14 +168,7 @@ class RegistrySource:
         return found or self.document(name).descriptor
 
     def document(self, name: str) -> Document:
-        """Return the document of a tag or digest, in one round trip.
-
-        Raises:
-            NotFound: the name does not exist.
-            DigestMismatch: the bytes do not match the requested digest.
-            BadDocument, UnsupportedDocument, LimitExceeded: it is not a usable manifest or index.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return the document of a tag or digest, in one round trip."""
         expected = _digest(name)
         what = f"the manifest of `{self._name(name)}`"
 
@@ -206,12 +182,7 @@ class RegistrySource:
         return Document(Descriptor(parsed.media_type, digest, size), response.body)
 
     def tags(self) -> Iterator[str]:
-        """List the tags in the registry's order; pages are requested on demand.
-
-        Raises:
-            RepositoryNotFound: the repository does not exist or, for some registries, is empty.
-            BadDocument, ServerFault, LimitExceeded: the response is not a tag list, or endless.
-        """
+        """List the tags in the registry's order; pages are requested on demand."""
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -232,15 +203,6 @@ class RegistrySource:
 
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
-
-        Args:
-            digest: of the subject.
-            artifact_type: filter; an entry without one has the type of its config.
-
-        Raises:
-            RepositoryNotFound: the repository does not exist.
-            Denied, Unavailable: access is denied, or there is no response.
-            LimitExceeded: the list is too long.
         """
         return list_referrers(self._referrers_api, digest, artifact_type)
 
@@ -265,13 +227,7 @@ class RegistrySource:
         raise self._refusal(response, str(descriptor.digest))
 
     def size(self, digest: Digest) -> int:
-        """Return the size of a blob in bytes, as stated by HEAD.
-
-        Raises:
-            BlobNotFound: it does not exist.
-            ServerFault: the response has no size.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return the size of a blob in bytes, as stated by HEAD."""
         response = self._ask("HEAD", f"blobs/{digest}", str(digest), (("Accept", "*/*"),))
         if response.status != _OK:
             raise self._refusal(response, str(digest), blob=True)
@@ -282,14 +238,7 @@ class RegistrySource:
         return length
 
     def read(self, descriptor: Descriptor) -> bytes:
-        """Return a document of at most 4 MiB, verified against digest and size.
-
-        Raises:
-            NotFound: it does not exist.
-            SizeMismatch, DigestMismatch: the bytes were wrong, twice.
-            LimitExceeded: its size exceeds 4 MiB.
-            Denied, Unavailable: access is denied, or there is no response.
-        """
+        """Return a document of at most 4 MiB, verified against digest and size."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         if descriptor.size > MAX_DOCUMENT:
@@ -298,13 +247,7 @@ class RegistrySource:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        """Stream content in raw chunks; the caller must verify it.
-
-        Raises:
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Denied, Unavailable: access is denied, or there is no response; also while streaming.
-        """
+        """Stream content in raw chunks; the caller must verify it."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
@@ -322,13 +265,6 @@ class RegistrySource:
         """Stream a blob from `start` up to `end`; the caller must verify it.
 
         The whole blob is requested without `Range`, which some registries do not support.
-
-        Raises:
-            RangeRefused: the response has another range, or none.
-            StorageRefused: the storage that the registry redirects to refuses the link.
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Denied, Unavailable: access is denied, or there is no response; also while streaming.
         """
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
@@ -347,14 +283,7 @@ class RegistrySource:
 
     @contextmanager
     def open_elsewhere(self, descriptor: Descriptor, url: str) -> Iterator[RangeAnswer]:
-        """Stream a blob anonymously from a URL of its descriptor; the caller must verify it.
-
-        Raises:
-            RedirectRefused, AddressRefused: the URL is not allowed.
-            NotFound: it does not exist.
-            SizeMismatch: the response states another size.
-            Unavailable: there is no usable response; also while streaming.
-        """
+        """Stream a blob anonymously from a URL of its descriptor; the caller must verify it."""
         what = f"`{descriptor.digest}` of `{self._scope}`"
         descriptor.digest.require_verifiable(what)
         request = self._request("GET", self._place(descriptor), what, _accept(descriptor))
@@ -477,7 +406,6 @@ class RegistrySource:
         )
 
     def _collect_warnings(self, headers: Headers) -> None:
-        """Collect `Warning` headers, each text once."""
         for value in headers.all("warning"):
             for found in _WARNING.finditer(value[:_MAX_WARNING]):
                 text = self._printable(re.sub(r"\\(.)", r"\1", found[1]))

@@ -14,7 +14,7 @@ from resolver.core.results.account import MAX_LIMIT, Hits, Quota, SearchHit, rea
 from resolver.errors import Denied, NotFound, ServerFault
 from resolver.sources.http.messages import Request, Response, Scope
 from resolver.sources.http.responses import refusal
-from resolver.sources.registry.tags import next_page
+from resolver.sources.registry.lists import next_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Host of Docker Hub's search. Source: moby registry/config.go, IndexServer.
 HUB_INDEX = "index.docker.io"
-#: A HEAD of it returns the quota and is not counted. Source: Docker documentation, "Pull usage".
-PREVIEW = "ratelimitpreview/test"
 
 _RESULT = frozenset({"name", "description", "star_count", "is_official"})
 _PAGE = 100
@@ -37,16 +35,7 @@ _OK = 200
 def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
     """Search a registry by its search API, or else by names in its catalog.
 
-    Args:
-        transport: sends the requests.
-        registry: identity; `docker.io` is Docker Hub.
-        term: words, or part of a name in a catalog; empty to list the catalog.
-        limit: most hits, 1 to 100.
-
-    Raises:
-        NotFound: it has no search, and lists no repositories.
-        BadDocument: its answer is no list of hits.
-        Denied, Unavailable: nobody let us in, or answered.
+    `limit` is the largest number of hits, 1 to 100.
     """
     host = HUB_INDEX if registry == HUB else registry
     scope = Scope(registry, "", catalog=registry != HUB)
@@ -64,11 +53,7 @@ def search(transport: Transport, registry: str, term: str, limit: int) -> Hits:
 
 
 def quota(transport: Transport, registry: str, repository: str, tag: str) -> Quota:
-    """Return the remaining quota, by a HEAD, which is not counted.
-
-    Raises:
-        NotFound, Denied, Unavailable: as every manifest request.
-    """
+    """Return the remaining quota, by a HEAD, which is not counted."""
     scope = Scope(registry, repository)
     name = f"{scope}:{tag}"
     response = transport.fetch(
@@ -117,11 +102,7 @@ def _not_offered(registry: str) -> NotFound:
 
 
 def _catalog(transport: Transport, scope: Scope) -> Iterator[str]:
-    """List the repositories of a registry (distribution-spec "Catalog"; many refuse).
-
-    Raises:
-        NotFound: it does not list them.
-    """
+    """List the repositories of a registry (distribution-spec "Catalog"; many refuse)."""
     what = f"the list of repositories of `{scope.registry}`"
     host = api_host(scope.registry)
     target: str | None = f"/v2/_catalog?n={_PAGE}"

@@ -16,7 +16,7 @@ from resolver.core.variables import PREFIX
 from resolver.errors import ResolverError
 from resolver.files.platforms import load_table
 from resolver.settings import Flags, Settings
-from resolver.verbs.doctor import hosts, installation, logins, network, store
+from resolver.verbs.doctor import local, network
 from resolver.verbs.doctor.machine import failed
 
 if TYPE_CHECKING:
@@ -35,30 +35,30 @@ class DoctorCheck(NamedTuple):
 
 #: Every check, in the order it is shown.
 CHECKS = (
-    DoctorCheck("installation", "python", installation.python),
-    DoctorCheck("installation", "platform", installation.platform),
-    DoctorCheck("installation", "packages", installation.packages),
-    DoctorCheck("installation", "isal", installation.gzip),
-    DoctorCheck("installation", "zstd", installation.zstd),
-    DoctorCheck("store", "folder", store.folder),
-    DoctorCheck("store", "access", store.access),
-    DoctorCheck("store", "content", store.content),
-    DoctorCheck("store", "room", store.room),
-    DoctorCheck("store", "file system", store.file_system),
-    DoctorCheck("store", "writing", store.writing),
-    DoctorCheck("logins", "given", logins.explicit),
-    DoctorCheck("logins", "files", logins.places),
-    DoctorCheck("registries", "config.yaml", hosts.config),
-    DoctorCheck("registries", "files", hosts.choices),
-    DoctorCheck("registries", "answers", hosts.answers),
+    DoctorCheck("installation", "python", local.python),
+    DoctorCheck("installation", "platform", local.platform),
+    DoctorCheck("installation", "packages", local.packages),
+    DoctorCheck("installation", "isal", local.gzip),
+    DoctorCheck("installation", "zstd", local.zstd),
+    DoctorCheck("store", "folder", local.folder),
+    DoctorCheck("store", "access", local.access),
+    DoctorCheck("store", "content", local.content),
+    DoctorCheck("store", "room", local.room),
+    DoctorCheck("store", "file system", local.file_system),
+    DoctorCheck("store", "writing", local.writing),
+    DoctorCheck("logins", "given", local.explicit),
+    DoctorCheck("logins", "files", local.places),
+    DoctorCheck("registries", "config.yaml", network.config),
+    DoctorCheck("registries", "files", network.choices),
+    DoctorCheck("registries", "answers", network.answers),
     DoctorCheck("network", "offline", network.offline),
     DoctorCheck("network", "authorities", network.authorities),
     DoctorCheck("network", "--ca-file", network.ca_file),
     DoctorCheck("network", "proxies", network.proxies),
     DoctorCheck("network", "clock", network.clock),
-    DoctorCheck("tools", "tools", installation.tools),
-    DoctorCheck("terminal", "terminal", installation.terminal),
-    DoctorCheck("variables", "variables", installation.variables),
+    DoctorCheck("tools", "tools", local.tools),
+    DoctorCheck("terminal", "terminal", local.terminal),
+    DoctorCheck("variables", "variables", local.variables),
 )
 
 #: Two that go together.
@@ -73,12 +73,7 @@ def run_checks(machine: MachineReport, checks: tuple[DoctorCheck, ...] = CHECKS)
 def check_installation(error: ImportError) -> Checkup:
     """Check the installation where it is too broken for anything else; `error` has the reason."""
     rows = [failed("installation", "session", error)]
-    for look in (
-        installation.python,
-        installation.packages,
-        installation.gzip,
-        installation.zstd,
-    ):
+    for look in (local.python, local.packages, local.gzip, local.zstd):
         rows += look(None)
     return Checkup(__version__, tuple(rows))
 
@@ -111,12 +106,7 @@ def set_aside(environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[Che
 
 
 def _try(name: str, environment: Mapping[str, str]) -> None:
-    """See whether a session could be made with this variable.
-
-    Raises:
-        ResolverError, OSError: it could not.
-
-    """
+    """See whether a session could be made with this variable."""
     alone = {each: environment[each] for each in ("HOME", *_LOGIN) if each in environment}
     if name not in _LOGIN:
         alone = {"HOME": environment.get("HOME", "")}

@@ -32,7 +32,6 @@ class MachineReport:
         knock: sends one request without credentials; None when offline.
         clock: seconds since 1970.
         set_aside: rows about invalid variables, found before there were settings.
-
     """
 
     settings: Settings

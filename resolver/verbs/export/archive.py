@@ -40,18 +40,8 @@ def write_archive(
 ) -> int:
     """Write a bundle as one tar; return its size in bytes.
 
-    Args:
-        bundle: what goes into it.
-        images: of the bundle, with their names.
-        store: has the content; every blob is verified as it is copied.
-        sink: receives the bytes, in order.
-        listed: the body of `manifest.json`, see `docker_manifest`.
-        epoch: the time of every member.
-
-    Raises:
-        Untrusted: a blob does not match its digest; the archive is truncated then.
-        NotFound, StoreFault: a blob is gone, or cannot be read.
-
+    `listed` is the body of `manifest.json`, see `docker_manifest`.
+    `epoch` is the time of every member.
     """
     writer = _Writer(sink, epoch)
     small = {
@@ -79,10 +69,8 @@ def docker_manifest(
     Windows images are listed only where there is nothing else: Docker on Linux refuses an
     archive that lists one.
 
-    Args:
-        bundle: what is in the archive.
-        preferred: the platform that a name means if there are several; else the first of its index.
-        warn: receives warnings about images that Docker ignores.
+    `preferred` is the platform that a name means if there are several; else the first of its index.
+    `warn` receives warnings about images that Docker ignores.
 
     Source: moby image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
     """
@@ -94,7 +82,7 @@ def docker_manifest(
         warn(
             Warned(
                 "docker-windows",
-                f"`docker load` will not see {left}: Windows and Linux images do not go into one "
+                f"`docker load` does not load {left}: Windows and Linux images cannot share one "
                 "`manifest.json`",
             )
         )
@@ -131,7 +119,7 @@ def _chosen(
         warn(
             Warned(
                 "docker-none",
-                f"`docker load` will not see `{each.name}`: it is not an image, or layers "
+                f"`docker load` does not load `{each.name}`: it is not an image, or layers "
                 "are missing",
             )
         )

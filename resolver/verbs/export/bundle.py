@@ -52,7 +52,6 @@ class ExportSelection:
         everything: export every entry of an index, or fail.
         attestations: include those that the index lists.
         referrers: include what was pulled from outside the index; archives cannot hold it.
-
     """
 
     platforms: tuple[Platform, ...] = ()
@@ -89,7 +88,6 @@ class ExportedRoot:
         images: below `root`, in index order, without attestations.
         attached: exported content besides images; of referrers, `tag` is that of their repository.
         left_out: entries of the original index that are not exported.
-
     """
 
     reference: Reference
@@ -122,9 +120,7 @@ class ExportBundle:
 
     Attributes:
         packed: sorted by name, each name once.
-        pieces: all content, each digest once, sorted by digest.
         made: the bodies of rewritten indexes, which no store holds.
-
     """
 
     packed: tuple[ExportedRoot, ...]
@@ -142,13 +138,11 @@ class Pruner:
     """Removes entries from an index, and from the indexes nested in it.
 
     Args:
-        content: has the indexes.
         keep: whether an entry that is not an index stays.
 
     Attributes:
         made: the indexes that had to be rewritten.
         left_out: the removed entries, in index order.
-
     """
 
     def __init__(self, content: Content, keep: Callable[[Descriptor], bool]) -> None:
@@ -161,11 +155,6 @@ class Pruner:
         """Prune an index; return `root` itself if nothing is removed, None if nothing stays.
 
         All other members and the order of the entries are kept.
-
-        Raises:
-            LimitExceeded: indexes are nested deeper than 8.
-            NotFound, Untrusted: as `Content.read` and `parse_document` raise.
-
         """
         what = f"`{root.digest}` in the store"
         if depth > MAX_DEPTH:
@@ -223,12 +212,7 @@ class Completeness:
         self._known: dict[Digest, bool] = {}
 
     def is_whole(self, entry: Descriptor) -> bool:
-        """Whether a manifest and everything it lists are here, or the children of an index.
-
-        Raises:
-            StoreFault, Untrusted, Unavailable: a manifest is damaged or cannot be read.
-
-        """
+        """Whether a manifest and everything it lists are here, or the children of an index."""
         known = self._known.get(entry.digest)
         if known is None:
             known = self._known[entry.digest] = self._look(entry)
@@ -265,10 +249,7 @@ def held_entry(record: PulledName | None, here: Completeness) -> Callable[[Descr
     Images stay if they were pulled under this name; attestations, artifacts and other attachments,
     if they are complete.
 
-    Args:
-        record: what was pulled; None if it was not recorded, as in a layout.
-        here: checks for completeness.
-
+    `record` is what was pulled; None if it was not recorded, as in a layout.
     """
     if record is None:
         return here.is_whole
@@ -299,18 +280,8 @@ def gather(
 ) -> ExportBundle:
     """Choose what is exported; only documents are read, and verified.
 
-    Args:
-        references: that were pulled.
-        store: has them.
-        request: which of their images.
-        claim: protects the listed content from removal before it is looked up, see
-            docs/store-and-reliability.md, "Leases".
-
-    Raises:
-        NotHeld: an image was not pulled, not for a requested platform, or is incomplete.
-        PlatformNotOffered: the image does not exist for a requested platform.
-        Untrusted, StoreFault: a document is malformed, or cannot be read.
-
+    `claim` protects the listed content from removal before it is looked up, see
+    docs/store-and-reliability.md, "Leases".
     """
     work = _Work(store, request, claim)
     packed = {each.name: each for each in map(work.pack, dict.fromkeys(references))}
@@ -325,15 +296,11 @@ def gather(
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image that an index lists, with its platform; None if it is unknown."""
-
     descriptor: Descriptor
     platform: Platform | None
 
 
 class _Work:
-    """One call of `gather`."""
-
     def __init__(
         self, store: LocalStore, request: ExportSelection, claim: Callable[[Iterable[Digest]], None]
     ) -> None:
@@ -598,10 +565,7 @@ MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 def named(packed: Iterable[ExportedRoot], taken: Collection[str]) -> tuple[ExportedImage, ...]:
     """Name the images of a layout.
 
-    Args:
-        packed: sorted by name.
-        taken: short names of the images that stay in the layout.
-
+    `taken` are short names of the images that stay in the layout.
     """
     used = set(taken)
     images = []

@@ -19,6 +19,7 @@ from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned, ignore
 from resolver.core.results.export import Destination, Exported, ExportedImage
 from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
+from resolver.sources.credentials.helpers import may_be_secret
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
@@ -50,12 +51,7 @@ def command_for(
 ) -> tuple[str, ...]:
     """Return the command that loads images from its standard input.
 
-    Args:
-        kind: a tool.
-        namespace: of containerd; None for the default of `ctr`.
-        host: platform of this machine; None if unknown.
-        images: the platforms of each. `ctr` skips those that do not run here, and fails to unpack
-            an image without any others, unless a flag disables that.
+    `namespace` is containerd's; None for the default of `ctr`.
 
     Source: containerd v1.6.20, cmd/ctr/commands/images/import.go; the same flags in v2.
     """
@@ -74,10 +70,6 @@ def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """Find the program of a command in the absolute entries of `PATH`.
 
     See docs/store-and-reliability.md, "Programs on PATH".
-
-    Raises:
-        ToolMissing: it is not installed.
-
     """
     folders = [
         each for each in environment.get("PATH", "").split(os.pathsep) if each.startswith("/")
@@ -104,16 +96,6 @@ def hand_over(
     """Run a tool, and write into its standard input.
 
     If writing fails, the tool is killed, so that it cannot load a truncated archive.
-
-    Args:
-        command: as `command_for` returns it.
-        write: writes to the file it is called with; returns the number of bytes.
-        environment: of the tool; our own secrets are removed.
-
-    Raises:
-        ToolMissing: it is not installed.
-        ToolFailed: it exited with an error.
-
     """
     program = find_tool(command, environment)
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
@@ -122,7 +104,9 @@ def hand_over(
             written = _feed(process, write)
             status = process.wait()
         finally:
-            _end(process)
+            if process.poll() is None:
+                _kill(process)
+            process.wait()
         if status or written is None:
             detail = _tail(complained) or _tail(said)
             raise ToolFailed(shlex.join(command), status, detail)
@@ -135,7 +119,7 @@ def _start(
     environment: Mapping[str, str],
     outputs: tuple[IO[bytes], IO[bytes]],
 ) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in environment.items() if not _is_ours(name)}
+    kept = {name: value for name, value in environment.items() if not may_be_secret(name)}
     try:
         return subprocess.Popen(  # noqa: S603 - an argument list, no shell
             list(command),
@@ -150,14 +134,6 @@ def _start(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its environment is unusable"
         raise ToolFailed(shlex.join(command), 0, f"it cannot be started: {reason}") from error
-
-
-def _is_ours(variable: str) -> bool:
-    """Whether a variable may hold one of our secrets, which the tool must not see.
-
-    See docs/store-and-reliability.md, "Secrets and other programs".
-    """
-    return variable == "DOCKER_AUTH_CONFIG" or variable.startswith("RESOLVER_")
 
 
 def _feed(
@@ -195,15 +171,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that nothing of the tool lives on."""
-    if process.poll() is None:
-        _kill(process)
-    process.wait()
-
-
 def _tail(file: IO[bytes]) -> str:
-    """Read the end of a tool's output."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
     return file.read(_TAIL).decode("utf-8", "replace").strip()
@@ -217,15 +185,10 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        selection: which images of each reference.
         host: platform of this machine, the default platform of its Docker engine.
         epoch: the time of all members of an archive, in seconds since 1970.
         namespace: of containerd; None for the default of `ctr`.
-        environment: of the tool, and the `PATH` to find it in.
-        layout: options of a layout.
-        sink: receives the bytes of an archive for standard output.
         check: called regularly; may raise to cancel.
-
     """
 
     selection: ExportSelection = field(default_factory=ExportSelection)
@@ -249,23 +212,6 @@ def export(
 
     A lease protects them in the store meanwhile. The destination gets all of the export or stays as
     it was.
-
-    Args:
-        references: that were pulled.
-        store: has them.
-        to: a folder, a file, or a tool.
-        options: how to write them.
-        observe: receives the warnings, which the result lists too.
-
-    Raises:
-        Usage: the destination is standard output, and there is no `sink`.
-        NotHeld: something was not pulled.
-        PlatformNotOffered: an image does not exist for a requested platform.
-        ExportFault: the destination cannot be written.
-        ToolMissing, ToolFailed: the tool is not installed, or failed.
-        Untrusted: the content of the store does not match its digests.
-        StoreFault: the store cannot be read.
-
     """
     options = options or ExportOptions()
     if to.is_stream and options.sink is None:

@@ -77,11 +77,8 @@ class Placer:
     """Puts blobs of a store into the `blobs` of a layout; every byte is hashed on the way.
 
     Args:
-        store: the folder of the store.
-        layout: open, as long as this is used.
         sync: make copies outlive a power cut.
         link: make hard links where that is possible.
-
     """
 
     def __init__(self, store: Path, layout: StoreFolder, *, sync: bool, link: bool = False) -> None:
@@ -93,14 +90,7 @@ class Placer:
         self.tally = Tally()
 
     def place(self, piece: Descriptor) -> None:
-        """Put a blob of the store into the layout.
-
-        Raises:
-            BlobNotFound: the store does not have it.
-            Untrusted: the bytes in the store do not match the digest.
-            StoreFault, ExportFault: it cannot be read, or written.
-
-        """
+        """Put a blob of the store into the layout."""
         with self._folder(piece) as folder:
             if self._is_there(folder, piece) and not self._is_unwanted_link(folder, piece):
                 self.tally.present += piece.size
@@ -153,7 +143,6 @@ class Placer:
         return False
 
     def _source(self, piece: Descriptor) -> File:
-        """Open a blob of the store."""
         file = None
         root = StoreFolder.at(self._store)
         if root is not None:
@@ -251,7 +240,6 @@ class LayoutOptions:
         sync: make it outlive a power cut.
         link: share files with the store as hard links; changing one changes both.
         patience: how long to wait for another process that is changing the same `index.json`.
-
     """
 
     sync: bool = True
@@ -260,29 +248,12 @@ class LayoutOptions:
 
 
 def write_layout(
-    bundle: ExportBundle,
-    store: Path,
-    path: str,
-    options: LayoutOptions,
-    check: Callable[[], None],
+    bundle: ExportBundle, store: Path, path: str, options: LayoutOptions, check: Callable[[], None]
 ) -> tuple[tuple[ExportedImage, ...], Tally]:
     """Write a bundle into a layout; return its names there.
 
     An image of the same name is replaced, all others stay. Nothing is visible before `index.json`
     is replaced, the last step; after a failure nothing ever is.
-
-    Args:
-        bundle: what goes into it.
-        store: the folder of the store that has the content.
-        path: of the layout; created with its parents if it does not exist.
-        options: how to write it.
-        check: called before every blob; may raise to cancel.
-
-    Raises:
-        ExportFault: the layout cannot be written, or the folder has other content.
-        Untrusted: a blob of the store, or the existing `index.json`, is malformed or corrupt.
-        NotFound, StoreFault: a blob is gone, or cannot be read.
-
     """
     folder = _opened(path)
     with folder:
@@ -327,7 +298,14 @@ def _locked(folder: StoreFolder, patience: Patience) -> Iterator[None]:
                     "find it with `fuser`, then wait for it or end it",
                 )
             patience.sleep(_STEP)
-        _still_there(folder)
+        # Refuse to write into a folder that was removed or replaced while we waited for it.
+        with writing(folder.path):
+            try:
+                current = Path(folder.path).stat()
+            except FileNotFoundError:
+                current = None
+            if current is None or not os.path.samestat(current, os.fstat(folder.descriptor)):
+                raise ExportFault(folder.path, "it was removed while it was in use", "try again")
         yield
     finally:
         os.close(descriptor)
@@ -345,17 +323,6 @@ def _try_lock(descriptor: int, path: str) -> bool:
     return True
 
 
-def _still_there(folder: StoreFolder) -> None:
-    """Refuse to write into a folder that was removed or replaced while we waited for it."""
-    with writing(folder.path):
-        try:
-            current = Path(folder.path).stat()
-        except FileNotFoundError:
-            current = None
-        if current is None or not os.path.samestat(current, os.fstat(folder.descriptor)):
-            raise ExportFault(folder.path, "it was removed while it was in use", "try again")
-
-
 def _adopt(folder: StoreFolder, *, sync: bool) -> None:
     """Make sure that the folder is a layout, or make an empty one into one."""
     body = _small(folder, "oci-layout")
@@ -363,7 +330,7 @@ def _adopt(folder: StoreFolder, *, sync: bool) -> None:
         what = f"`{folder.where('oci-layout')}`"
         version = read_object(body, what).get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
-            reason = "it is of a version that is not known here"
+            reason = "its version is not supported"
             raise UnsupportedDocument(what, "imageLayoutVersion", reason, "name another folder")
         return
     with writing(folder.path):
@@ -408,7 +375,6 @@ def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedIm
 
 
 def _full_name(raw: dict[str, object]) -> str:
-    """Return the full name of an entry, from whichever annotation has it."""
     return _annotation(raw, IMAGE_NAME) or _annotation(raw, REF_NAME)
 
 
@@ -419,7 +385,6 @@ def _annotation(raw: dict[str, object], key: str) -> str:
 
 
 def _small(folder: StoreFolder, name: str) -> bytes | None:
-    """Read a file of the layout; None if there is nothing."""
     path = folder.where(name)
     with writing(path):
         try:

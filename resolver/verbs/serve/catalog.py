@@ -50,7 +50,6 @@ class Shown:
 
     Attributes:
         record: what was pulled under the name; None if it was not recorded.
-
     """
 
     repository: str
@@ -69,7 +68,6 @@ class Partial:
         served: the index of complete entries; None if there are none, and the tag is not served.
         made: bodies of the rewritten indexes.
         left_out: the entries that are incomplete.
-
     """
 
     tag: str
@@ -81,8 +79,6 @@ class Partial:
 
 @dataclass(slots=True)
 class _Repository:
-    """One repository; the content of its names is read on the first request."""
-
     tags: dict[str, Descriptor] = field(default_factory=dict)
     roots: dict[Digest, Descriptor] = field(default_factory=dict)
     made: dict[Digest, Document] = field(default_factory=dict)
@@ -91,8 +87,6 @@ class _Repository:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A shelf as it was at one time."""
-
     content: Content
     repositories: dict[str, _Repository]
     listed: tuple[str, ...]
@@ -279,7 +273,6 @@ def _walk(
 
 
 def _read(content: Content, descriptor: Descriptor) -> Document | None:
-    """Read a document; None if it is not here, or is not what it must be."""
     if descriptor.media_type not in DOCUMENT_TYPES:
         return None
     try:
@@ -298,10 +291,8 @@ class StoreShelf(ContentShelf):
     bytes.
 
     Args:
-        store: images that are pulled later are served too.
         claim: protects served content from removal, see docs/store-and-reliability.md, "Leases".
         only: canonical references; None for all.
-
     """
 
     _is_noted = True
@@ -342,10 +333,6 @@ class LayoutShelf(ContentShelf):
 
     All its tags are in one repository named after the folder; entries with a full name, as Docker,
     containerd and `resolver export` write it, are served under that name too.
-
-    Raises:
-        NotFound, Untrusted, Unavailable: the folder cannot be read, or is not a layout.
-
     """
 
     def __init__(self, path: str) -> None:

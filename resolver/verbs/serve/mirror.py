@@ -104,7 +104,6 @@ class UpstreamRequest:
         kind: `manifests`, `blobs`, `tags` or `referrers`.
         name: a tag, a digest, or `list`; not validated yet.
         called: the repository as the client wrote it.
-
     """
 
     repository: Reference
@@ -119,10 +118,6 @@ class Upstreams:
     Args:
         allowed: `host[:port]` each.
         usual: the default one, for clients that name none; None for no default.
-
-    Raises:
-        Malformed: one is not a registry.
-
     """
 
     def __init__(self, allowed: Iterable[str], usual: str | None) -> None:
@@ -135,12 +130,7 @@ class Upstreams:
         self._spelled |= {spelled(each): each for each in self.allowed}
 
     def read(self, path: str, query: str) -> UpstreamRequest:
-        """Parse the percent-decoded path and the query of a request.
-
-        Raises:
-            Unclear: the request is not about a repository, or about one that is not allowed.
-
-        """
+        """Parse the percent-decoded path and the query of a request."""
         route = _ROUTE.fullmatch(path)
         if route is None:
             raise Unclear(404, "UNSUPPORTED", "there is no such endpoint")
@@ -242,8 +232,6 @@ _FetchKey = tuple[str, Digest, int]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The meaning of a tag, and when upstream last confirmed it."""
-
     document: Document
     asked_at: float
 
@@ -252,15 +240,8 @@ class Mirror:
     """Answers the requests of clients; used from several threads.
 
     Args:
-        store: receives all content.
-        lease: protects that content while the mirror runs.
-        upstreams: the registries that may be contacted.
-        asking: how to contact them.
         fresh: seconds for which a tag is not looked up again.
         via: the `Via` header of its own requests; empty for none.
-        observe: receives every request, and warnings about stale content.
-        clock: for freshness and waiting.
-
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing that decides
@@ -305,7 +286,7 @@ class Mirror:
         self._claimed: set[Digest] = set()
 
     def close(self) -> None:
-        """Call off what is being fetched; what has come is kept."""
+        """Cancel running fetches; received bytes are kept."""
         self._stop.set()
         for workers in (*self._workers.values(), *self._parts.values()):
             workers.close(1.0)
@@ -313,12 +294,7 @@ class Mirror:
     def __call__(self, method: str, target: str, via: str, peer: Peer = NOBODY) -> ServerResponse:
         """Answer GET or HEAD.
 
-        Args:
-            method: one of these.
-            target: path and query of the request line.
-            via: the values of the header.
-            peer: the client's address.
-
+        `via` has the values of the header.
         """
         if self._via and self._via in via:
             return problem(508, "UNAVAILABLE", "this mirror is configured to use itself")
@@ -402,21 +378,9 @@ class Mirror:
 
     @contextmanager
     def _sought(
-        self,
-        kind: str,
-        reference: Reference,
-        name: str,
-        peer: Peer,
-        seconds: float = MISSING,
+        self, kind: str, reference: Reference, name: str, peer: Peer, seconds: float = MISSING
     ) -> Iterator[None]:
-        """Request content that may not exist from upstream; a miss is remembered for a while.
-
-        Raises:
-            NotFound: upstream is known to lack it.
-            Later: there are too many requests.
-            Busy: the client has waited too long.
-
-        """
+        """Request content that may not exist from upstream; a miss is remembered for a while."""
         request, registry = (kind, reference.identity, name), reference.registry
         is_known = ":" in name and self._ledger.descriptor(reference, Digest.parse(name))
         if not is_known and not self._misses.check(registry, request, peer):
@@ -442,12 +406,6 @@ class Mirror:
 
     @contextmanager
     def _question(self, registry: str) -> Iterator[None]:
-        """Take one of the places for questions to a registry.
-
-        Raises:
-            Later: all of them are taken.
-
-        """
         now = self._clock.monotonic()
         with self._lock:
             begun = self._questions[registry]
@@ -503,12 +461,7 @@ class Mirror:
         return document_answer(document)
 
     def _pruned(self, reference: Reference, document: Document) -> Document:
-        """Leave out of an index what is not here, where it cannot be fetched.
-
-        Raises:
-            NotInStore: nothing of it is here.
-
-        """
+        """Leave out of an index what is not here, where it cannot be fetched."""
         root = document.descriptor
         if not root.is_index:
             return document
@@ -526,12 +479,7 @@ class Mirror:
         return document if served is root else self._made[served.digest]
 
     def _stale(self, reference: Reference, error: Unavailable) -> ServerResponse:
-        """Serve the last known content of a tag, with a warning that it may be stale.
-
-        Raises:
-            Unavailable: `error`, when there is none.
-
-        """
+        """Serve the last known content of a tag, with a warning that it may be stale."""
         try:
             document = self._asking.reader(reference, offline=True).named(reference)
         except ResolverError:
@@ -578,8 +526,7 @@ class Mirror:
         """Forward the request; if upstream lacks the API, read its fallback tag.
 
         An unreachable upstream is an error and never an empty list: a client would take a signed
-            image
-        for an unsigned one.
+        image for an unsigned one.
         """
         digest = Digest.parse(question.name)
         source = self._asking.source(question.repository)
@@ -626,8 +573,7 @@ class Mirror:
         """Return the running fetch of a blob, or start one.
 
         Only clients of one registry share a fetch: the bytes and the size from another registry
-            must not
-        affect them.
+        must not affect them.
         """
         registry = repository.registry
         key = (registry, descriptor.digest, descriptor.size)
@@ -676,7 +622,7 @@ class Mirror:
                 and other.is_in_the_way(now)
             ]
         for key, other in slow:
-            reason = Unavailable(f"`{other.descriptor.digest}`: it came too slowly")
+            reason = Unavailable(f"`{other.descriptor.digest}`: it was sent too slowly")
             if other.give_up(reason):
                 self._end(key, other)
 
@@ -710,10 +656,10 @@ class Mirror:
             fetch.failed(error)
         except Stopped:
             is_late = fetch.is_in_the_way(self._clock.monotonic())
-            reason = "it came too slowly" if is_late else "this mirror is being stopped"
+            reason = "it was sent too slowly" if is_late else "this mirror is being stopped"
             fetch.failed(Unavailable(f"`{fetch.descriptor.digest}`: {reason}"))
         except BaseException as error:
-            fetch.failed(Unavailable(f"this mirror has a defect: {type(error).__name__}"))
+            fetch.failed(Unavailable(f"internal error of this mirror: {type(error).__name__}"))
             raise
         else:
             fetch.done()
@@ -727,7 +673,6 @@ class Mirror:
             self._ledger.settle(each)
 
     def _tell(self, event: Event) -> None:
-        """Forward warnings and notes to the observer; drop progress."""
         if isinstance(event, Noted | Warned):
             self._observe(event)
 

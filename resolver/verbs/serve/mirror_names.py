@@ -55,8 +55,6 @@ class _Name:
 
 @dataclass(slots=True)
 class _Repository:
-    """What is known of one repository."""
-
     names: dict[str, _Name] = field(default_factory=dict)
     manifests: dict[Digest, tuple[Descriptor, Manifest]] = field(default_factory=dict)
     sizes: dict[Digest, Descriptor] = field(default_factory=dict)
@@ -146,7 +144,6 @@ class Ledger:
             self._observe(Noted(f"`{name.reference}` is not named in the store: {error}"))
 
     def _platform(self, manifest: Manifest) -> Platform | None:
-        """Read the platform of a single image from its config."""
         if manifest.config is None or not manifest.is_image:
             return None
         try:

@@ -114,11 +114,6 @@ class Misses:
         """Whether a registry may get the request now; False if it is known to lack the content.
 
         After True, call `done` or `put_back`.
-
-        Raises:
-            Later: the limit is reached; the client waits in line.
-            Busy: the client has waited too long.
-
         """
         now, waiter = self._clock.monotonic(), (peer, request)
         with self._lock:
@@ -149,12 +144,7 @@ class Misses:
             line.called[peer, request] = self._clock.monotonic() + _GONE
 
     def done(
-        self,
-        registry: str,
-        request: Asked,
-        peer: Peer = NOBODY,
-        *,
-        missing: float | None = None,
+        self, registry: str, request: Asked, peer: Peer = NOBODY, *, missing: float | None = None
     ) -> None:
         """Note that a question was answered; `missing` in vain, to be remembered for so long."""
         now = self._clock.monotonic()

@@ -47,18 +47,8 @@ def serve_store(
 ) -> Iterator[Server]:
     """Serve what was pulled; a lease keeps it in the store meanwhile.
 
-    Args:
-        store: what is pulled meanwhile is served too.
-        host: an address or a name of this machine.
-        port: 0 = any free one.
-        only: canonical references; None = all there are.
-        names: by which clients call this machine, besides `host`, `localhost` and addresses.
-        observe: receives a warning for every tag that is served with less than its index lists.
-
-    Raises:
-        Usage: nothing can listen there.
-        StoreFault: the store cannot be read.
-
+    `only` are canonical references, None for all. `names` are those by which clients call this
+    machine, besides `host`, `localhost` and addresses.
     """
     with store.lease((), "serve", needed=False) as lease:
         shelf = StoreShelf(store, lease.add, only)
@@ -82,25 +72,11 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     observe: Observer = ignore,
     clock: Clock | None = None,
 ) -> Iterator[Server]:
-    """Serve what is here, and fetch what is not; see `serve.mirror`.
+    """Serve held content and fetch the rest; see `serve.mirror`.
 
-    Args:
-        store: receives the content, which a lease protects meanwhile.
-        upstreams: the registries that may be contacted.
-        asking: how to contact them.
-        host: an address or a name of this machine.
-        port: 0 for any free one.
-        fresh: seconds for which a tag is not looked up again.
-        names: further names that clients use for this machine, besides `host`, `localhost` and
-            addresses.
-        via: the `Via` header that `asking` sends, to detect requests that loop back here.
-        observe: receives every request.
-        clock: for freshness and waiting.
-
-    Raises:
-        Usage: the address cannot be listened on.
-        StoreFault: the store cannot be written.
-
+    `fresh` is the time in seconds for which a tag is not looked up again. `names` are further names
+    that clients use for this machine, besides `host`, `localhost` and addresses. `via` is the `Via`
+    header that `asking` sends, to detect requests that loop back here.
     """
     from resolver.clock import SystemClock  # noqa: PLC0415
     from resolver.verbs.serve.mirror import Mirror  # noqa: PLC0415 - for this kind alone
@@ -132,14 +108,7 @@ def serve_layout(
     names: Iterable[str] = (),
     observe: Observer = ignore,
 ) -> Iterator[Server]:
-    """Serve an OCI layout, like `serve_store`.
-
-    Raises:
-        Usage: the address cannot be listened on.
-        UnsupportedDocument: the target is an archive.
-        NotFound, Untrusted, Unavailable: the layout cannot be read.
-
-    """
+    """Serve an OCI layout, like `serve_store`."""
     if target.kind != "oci":
         raise UnsupportedDocument(
             f"`{target}`",
@@ -162,11 +131,11 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
     for one in partial[:_TOLD]:
         what = counted(map(kind_of, one.left_out))
         if one.served is None:
-            message = f"`{one.tag}` is not served: nothing that its index lists is here ({hint})"
+            message = f"`{one.tag}` is not served: nothing that its index lists is stored ({hint})"
         else:
             message = (
-                f"`{one.tag}` is served as `{one.served.digest}`, an index of what is here: {what} "
-                f"of `{one.original.digest}` left out ({hint})"
+                f"`{one.tag}` is served as `{one.served.digest}`, an index of the stored part: "
+                f"{what} of `{one.original.digest}` left out ({hint})"
             )
         observe(Warned("partial-index", message))
     if len(partial) > _TOLD:
@@ -184,7 +153,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     fresh: float = SERVE_FRESH,
     names: Iterable[str] = (),
 ) -> AbstractContextManager[Server]:
-    """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""
+    """Serve as a pull-through cache while a `with` block lasts: missing content is fetched."""
     from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
 
     allowed = (*((upstream,) if upstream else ()), *allow)
@@ -209,8 +178,6 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
 
 
 class _Asking:
-    """How a mirror gets at registries: as every other question of the session does."""
-
     def __init__(self, context: Context) -> None:
         self._context = context
 
@@ -220,12 +187,7 @@ class _Asking:
         return self._context.settings.offline
 
     def source(self, repository: Reference) -> Source:
-        """Open a repository.
-
-        Raises:
-            NotInStore: only the store may answer.
-
-        """
+        """Open a repository."""
         if self._context.settings.offline:
             root = str(self._context.store.root)
             raise NotInStore(repository.identity, "the requested content", root)

@@ -87,7 +87,7 @@ class Fetch:
         return sum(end - start for start, end in ranges)
 
     def began(self, receiving: BlobWriter) -> None:
-        """Note that bytes begin to come; a second time when those before were no good."""
+        """Record that bytes arrive; called again after wrong bytes were discarded."""
         with self._state:
             self._receiving = receiving
             self._round += 1
@@ -100,7 +100,7 @@ class Fetch:
             self._state.notify_all()
 
     def failed(self, error: ResolverError) -> None:
-        """Note that it cannot be had; the first reason counts."""
+        """Record the failure; the first reason counts."""
         with self._state:
             self._error = self._error or error
             self._state.notify_all()
@@ -109,10 +109,6 @@ class Fetch:
         """Return the open file of the bytes, or None once all are in the store.
 
         With the number of the attempt that wrote them; None while no byte has arrived.
-
-        Raises:
-            ResolverError: the fetch failed.
-
         """
         with self._state:
             if self._error is not None:
@@ -126,13 +122,10 @@ class PartialBlobReader:
     """One client's view of a blob being fetched; use it in one thread, and close it.
 
     Args:
-        fetch: the running fetch.
-        file: the final path.
         waits: called when the next byte has not arrived yet.
 
     Attributes:
         size: of the whole blob, in bytes.
-
     """
 
     def __init__(
@@ -149,12 +142,7 @@ class PartialBlobReader:
         return self.size
 
     def has_begun(self) -> bool:
-        """Whether there are bytes to send, or the blob is empty.
-
-        Raises:
-            ResolverError: the fetch failed.
-
-        """
+        """Whether there are bytes to send, or the blob is empty."""
         known = self._fetch.known()
         if known is None:
             self._waits()
@@ -162,13 +150,7 @@ class PartialBlobReader:
         return known[0] is None or known[0].available(0, 0.0) > 0
 
     def take(self, position: int, most: int) -> bytes | None:
-        """Return the bytes available at a position; None while there are none, empty at the end.
-
-        Raises:
-            ResolverError: the fetch failed, or bytes that were already sent were wrong.
-            OSError: the file cannot be read.
-
-        """
+        """Return the bytes available at a position; None while there are none, empty at the end."""
         known = self._fetch.known()
         if known is None:
             return None
@@ -215,21 +197,13 @@ class RegularFile:
     Attributes:
         folder: may be, or contain, symbolic links: the user chose it.
         names: below the folder; the last is the file's.
-
     """
 
     folder: str
     names: tuple[str, ...]
 
     def open(self) -> IO[bytes]:
-        """Open it for reading, unbuffered; the caller closes it.
-
-        Raises:
-            FileNotFoundError: there is nothing.
-            OSError: it, or a folder on the way, is something else than it must be: a link, a
-                FIFO that would block, a device.
-
-        """
+        """Open it for reading, unbuffered; the caller closes it."""
         here = os.open(self.folder, _FOLDER)
         try:
             for name in self.names[:-1]:
@@ -239,7 +213,9 @@ class RegularFile:
             number = os.open(self.names[-1], _FILE, dir_fd=here)
         finally:
             os.close(here)
-        file = os.fdopen(number, "rb", buffering=0) if _is_regular(number) else None
+        # `fdopen` itself refuses a folder, in words of its own.
+        is_regular = stat.S_ISREG(os.fstat(number).st_mode)
+        file = os.fdopen(number, "rb", buffering=0) if is_regular else None
         if file is None:
             os.close(number)
             raise OSError(errno.EINVAL, "it is not a regular file", self.path)
@@ -249,8 +225,3 @@ class RegularFile:
     def path(self) -> str:
         """For messages."""
         return "/".join((self.folder, *self.names))
-
-
-def _is_regular(number: int) -> bool:
-    # `fdopen` itself refuses a folder, in words of its own.
-    return stat.S_ISREG(os.fstat(number).st_mode)

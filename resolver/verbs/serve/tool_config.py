@@ -26,12 +26,7 @@ USUAL = "http://127.0.0.1:5000"
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """One file, and where it belongs.
-
-    Attributes:
-        advice: what is to be done beside writing it; may be empty.
-
-    """
+    """One file, and where it belongs."""
 
     path: str
     content: str
@@ -47,7 +42,6 @@ class MirrorWish:
         url: of the mirror, without the path of its API.
         ours: the mirror is `resolver serve`, which serves several registries.
         tags: the mirror may resolve tags.
-
     """
 
     hosts: tuple[str, ...]
@@ -81,23 +75,14 @@ def mirror_config(
 ) -> tuple[ConfigFile, ...]:
     """Write the configuration that points a tool at a mirror.
 
-    Args:
-        tool: a name in `TOOLS`.
-        hosts: registries to mirror; Docker Hub if none is named.
-        mirror: URL of another mirror; None for `resolver serve`.
-        at: address of `resolver serve`.
-        tags: another mirror may resolve tags too; `resolver serve` always may.
-
-    Raises:
-        Usage: an argument is invalid, or the tool does not support it.
-        InvalidReference: a host is not a registry.
-
+    Without `hosts`, mirror Docker Hub; without `mirror`, point at `resolver serve` at `at`. `tags`
+    lets another mirror resolve tags too; `resolver serve` always may.
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)
-        raise Usage(f"`{tool}` is not a tool that can be pointed at a mirror", f"choose {known}")
+        raise Usage(f"`{tool}` is not a supported tool", f"choose {known}")
     if mirror is not None and at is not None:
-        raise Usage("`--mirror` and `--at` are two places", "name one of them")
+        raise Usage("`--mirror` and `--at` exclude each other", "name one of them")
     wanted = tuple(dict.fromkeys(hosts)) or (HUB,)
     for host in wanted:
         Reference(host, "library/any").check_endpoint()
@@ -139,7 +124,7 @@ def _docker(setup: MirrorWish) -> tuple[ConfigFile, ...]:
         ConfigFile(
             "/etc/docker/daemon.json",
             json.dumps(settings, indent=2) + "\n",
-            ("put these keys beside what is there, then `systemctl reload docker`",),
+            ("add these keys to the file, then `systemctl reload docker`",),
         ),
     )
 

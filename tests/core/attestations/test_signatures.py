@@ -19,7 +19,7 @@ from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.results.attestations import State
 from resolver.errors import Untrusted, Usage
-from tests.fakes.sigstore import (
+from tests.kit.sigstore import (
     IDENTITY,
     ISSUER,
     NOW,

@@ -1,4 +1,4 @@
-"""Nothing of a learned secret is left in a text, in whatever form it got there."""
+"""Redaction of learned secrets from text, in any encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.sources.credentials.chain import Credential, Secret
-from resolver.sources.credentials.secrets import Redactor, redactions
+from resolver.sources.credentials.secrets import Redactor
 
 ANY_TEXT = st.text(st.characters(), max_size=12)
 
@@ -48,7 +48,6 @@ def test_text_without_secrets_is_unchanged() -> None:
 )
 def test_every_usual_form_of_a_password_is_replaced(form: str) -> None:
     credential = Credential("u5er", Secret('p:w/+é "x'))
-    assert form in redactions(credential)
     assert cleaned(f"<{form}>", credential) == "<***>"
 
 
@@ -62,7 +61,7 @@ def test_short_secrets_are_redacted_only_in_their_encoded_pair() -> None:
     assert cleaned("a cat sat", "cat", "a", "") == "a cat sat"
     pair = base64.b64encode(b"u5er:cat").decode()
     assert cleaned(f"cat {pair}", Credential("u5er", Secret("cat"))) == "cat ***"
-    assert all(len(form) >= 4 for form in redactions(Credential("u", Secret("p"))))
+    assert cleaned("u p u:p dTpw", Credential("u", Secret("p"))) == "u p u:p dTpw"
 
 
 def test_overlapping_secrets_are_redacted_completely() -> None:
