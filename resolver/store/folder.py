@@ -5,6 +5,8 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+pushes/<sha256>.json   uploads to registries that were begun; made on first use
+uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
@@ -53,7 +55,18 @@ _FOLDERS = ("tmp", "blobs", "names", "seen", "partial", "leases")
 #: Entries that a store restored from a cache has, without empty folders; and those it may have.
 _ALWAYS = frozenset({"blobs", "names"})
 _OURS = frozenset(
-    {*_FOLDERS, "version", "CACHEDIR.TAG", "lock", _GATE, "names.lock", "names.index", "seen.index"}
+    {
+        *_FOLDERS,
+        "pushes",
+        "version",
+        "CACHEDIR.TAG",
+        "lock",
+        _GATE,
+        "names.lock",
+        "names.index",
+        "seen.index",
+        "uploads",
+    }
 )
 #: Created by the file system at the root of a volume.
 _NOT_FOREIGN = frozenset({"lost+found"})

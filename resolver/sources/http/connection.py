@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
@@ -213,6 +214,9 @@ class Connection:
         if options is not None and options.rate is not None:
             self._pacer.wait(host, options.rate, budget.stop)
         slot = self._slots_of(host, options.jobs if options else None).take()
+        if call.stream is not None:
+            body = call.stream
+            call = replace(call, stream=lambda: _noted(body(), slot))
         try:
             answer = engine.open(call, route)
         except BaseException as error:

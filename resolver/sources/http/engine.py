@@ -92,6 +92,8 @@ from pyreqwest.response import SyncResponse  # noqa: E402 - after the line above
 _MAX_PINNED: Final = 32
 #: Most servers remembered as having answered; others only get an additional hint.
 _MAX_ANSWERED: Final = 4096
+#: Seconds that a registry may take to store an upload.
+STORING: Final = 300.0
 #: Hyper's error for a header with control characters.
 _UNREADABLE: Final = "invalid HTTP header parsed"
 _LOG: Final = logging.getLogger(__name__)
@@ -178,7 +180,7 @@ class Engine:
         self._answered: set[tuple[str, str, int]] = set()
         self._lock = threading.Lock()
         self._transports: dict[Route, httpx.BaseTransport] = {}
-        self._spares: dict[ConnectionSettings, httpx.BaseTransport] = {}
+        self._spares: dict[Route, httpx.BaseTransport] = {}
 
     def settings_of(
         self, trust: Trust, connect_timeout: float, read_timeout: float
@@ -193,19 +195,27 @@ class Engine:
             RetryableFailure: there is no usable response.
 
         """
+        if call.stream is not None:
+            # pyreqwest reads a body in the thread of its event loop, where the source of an upload
+            # cannot be read: it would wait for itself.
+            return self._open(self._spare(route), call, route, ENGINES["httpx"], is_kept=True)
         transport, is_kept = self._transport(self._kind, route)
         try:
             return self._open(transport, call, route, self._kind, is_kept=is_kept)
         except _UnreadableHeaders:
             # pyreqwest rejects headers that are not UTF-8 or have control characters; httpx returns
             # them, and they are cleaned for display.
-            settings = route.own or self._settings
-            with self._lock:
-                spare = self._spares.get(settings)
-                if spare is None:
-                    spare = ENGINES["httpx"].build(settings, Route(route.proxy))
-                    self._spares[settings] = spare
-            return self._open(spare, call, route, ENGINES["httpx"], is_kept=True)
+            return self._open(self._spare(route), call, route, ENGINES["httpx"], is_kept=True)
+
+    def _spare(self, route: Route) -> httpx.BaseTransport:
+        """Return httpx's own transport, for what pyreqwest cannot do."""
+        key = Route(route.proxy, None, route.own)
+        with self._lock:
+            spare = self._spares.get(key)
+            if spare is None:
+                spare = ENGINES["httpx"].build(route.own or self._settings, key)
+                self._spares[key] = spare
+            return spare
 
     def close(self) -> None:
         """Close connections; active requests fail."""
@@ -228,7 +238,11 @@ class Engine:
     ) -> StreamedResponse:
         pin = None if kind.pins else route.pin
         settings = route.own or self._settings
-        request = _request(call, pin, kind.timeouts(settings, call.patience))
+        timeouts = kind.timeouts(settings, call.patience)
+        if call.stream is not None:
+            # The time to store what was sent; sending itself is limited by `write`.
+            timeouts["read"] = max(settings.read_timeout, STORING)
+        request = _request(call, pin, timeouts)
         origin = call.url.origin
         # `--plain-http` applies to registries, not to redirect targets.
         has_answered = origin in self._answered or origin != call.registry.origin
@@ -342,9 +356,8 @@ def _request(
         extensions["sni_hostname"] = call.url.host
         address = f"[{pin[1]}]" if ":" in pin[1] else pin[1]
         url = f"{call.url.scheme}://{address}:{call.url.port}{call.url.target}"
-    return httpx.Request(
-        call.method, url, headers=headers, content=call.body, extensions=extensions
-    )
+    body = call.body if call.stream is None else call.stream()
+    return httpx.Request(call.method, url, headers=headers, content=body, extensions=extensions)
 
 
 def _reader(response: httpx.Response) -> Callable[[], bytes | None]:

@@ -456,7 +456,7 @@ def test_only_loopback_uses_plain_http_by_default(
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
-        assert wire._base(host).scheme == scheme
+        assert wire.base(host).scheme == scheme
 
 
 @pytest.mark.parametrize(("jobs", "at_once"), [(None, 8), (4, 8), (16, 8), (64, 64)])
