@@ -302,7 +302,7 @@ class AttestationSearch:
             found = [] if has_api else list(self._fallback(about, tags))
             return [*found, *self._cosigned(about, tags)]
 
-        for outcome in parallel(look, subjects if tags else (), jobs=self._jobs):
+        for outcome in parallel(look, () if tags == frozenset() else subjects, jobs=self._jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
             yield from outcome.value
@@ -332,10 +332,10 @@ class AttestationSearch:
             yield about, entry, place
 
     def _fallback(
-        self, about: Digest, tags: frozenset[str]
+        self, about: Digest, tags: frozenset[str] | None
     ) -> Iterator[tuple[Digest, Descriptor, Place]]:
         tag = fallback_tag(about)
-        document = self._reader.tagged(tag) if tag in tags else None
+        document = self._reader.tagged(tag) if tags is None or tag in tags else None
         if document is None:
             return
         kind = document.descriptor.media_type
@@ -352,11 +352,11 @@ class AttestationSearch:
         yield from self._usable(about, listed.manifests, Place.FALLBACK)
 
     def _cosigned(
-        self, about: Digest, tags: frozenset[str]
+        self, about: Digest, tags: frozenset[str] | None
     ) -> Iterator[tuple[Digest, Descriptor, Place]]:
         for suffix in _COSIGN:
             tag = f"{about.algorithm}-{about.hex}.{suffix}"
-            document = self._reader.tagged(tag) if tag in tags else None
+            document = self._reader.tagged(tag) if tags is None or tag in tags else None
             if document is not None:
                 yield from self._usable(about, (document.descriptor,), Place.COSIGN)
 

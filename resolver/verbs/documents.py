@@ -25,9 +25,10 @@ from resolver.core.oci.manifest import (
 )
 from resolver.core.platforms.platform import Grade, Platform
 from resolver.core.platforms.select import select
-from resolver.core.results.events import Warned, ignore
+from resolver.core.results.events import Noted, Warned, ignore
 from resolver.core.results.resolve import Considered
 from resolver.errors import (
+    Denied,
     DigestMismatch,
     LimitExceeded,
     ManifestNotFound,
@@ -35,6 +36,7 @@ from resolver.errors import (
     NotInStore,
     PlatformUnknown,
     RepositoryNotFound,
+    Untrusted,
 )
 from resolver.store import NameRecord
 from resolver.values import dataclass
@@ -130,13 +132,16 @@ class DocumentReader:
         source = self._need(f"what refers to `{digest}`")
         return source.referrers_by_api(digest) if isinstance(source, Refers) else None
 
-    def tags(self) -> frozenset[str]:
-        """List the tags of the repository, or the names of a local place."""
+    def tags(self) -> frozenset[str] | None:
+        """List the tags, or the names of a local place; None where the list is refused."""
         try:
             return frozenset(self._need("its tags").tags())
         except RepositoryNotFound:
             # Some registries answer this for a repository that has only digests.
             return frozenset()
+        except (Denied, Untrusted) as error:
+            self._observe(Noted(f"tags of `{self._place}` are requested one by one: {error}"))
+            return None
 
     def blob(self, descriptor: Descriptor, limit: int, what: str) -> bytes:
         """Read a blob of at most `limit` bytes, verified, and keep it in the store.

@@ -363,3 +363,8 @@ def _oid(text: str) -> bytes:
 
 def _attribute(name: str, value: bytes) -> bytes:
     return _der(0x30, _oid(name) + _der(0x31, value))
+
+
+def ecdsa() -> ec.ECDSA:
+    """Return the scheme of most keys: ECDSA over SHA-256."""
+    return _SHA256
