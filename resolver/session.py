@@ -482,6 +482,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        attestations: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -496,6 +497,7 @@ class Session:
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
+            attestations: compare what is attached to both, also if they are the same.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -513,6 +515,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            attestations=attestations,
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:

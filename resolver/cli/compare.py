@@ -81,12 +81,16 @@ def compare(
         options.option(
             "--fail-on",
             "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
-            "packages; use commas.",
+            "packages, attestations; use commas.",
             "WHAT",
         ),
     ] = None,
     files: Annotated[
         bool, options.option("--files", "Also fetch layers and compare their files.")
+    ] = False,
+    attestations: Annotated[
+        bool,
+        options.option("--attestations", "With two REFs: also compare signatures and SBOMs."),
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -119,6 +123,11 @@ def compare(
             "`--base` is for the platforms of one image",
             "leave it out: with two images, the first is the base",
         )
+    if attestations and other is None:
+        raise Usage(
+            "`--attestations` compares two images",
+            "see those of one image with `resolver attestations`",
+        )
     with open_session(common) as (session, output):
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
@@ -127,7 +136,9 @@ def compare(
             found = (
                 session.compare(reference, platforms, base=base, **terms)
                 if other is None
-                else session.compare_images(reference, other, platforms, **terms)
+                else session.compare_images(
+                    reference, other, platforms, attestations=attestations, **terms
+                )
             )
         output.warnings(found.warnings)
         output.show(found, common.form, full=no_trunc)

@@ -15,10 +15,13 @@ from resolver.core.attestations.signatures import judge
 from resolver.core.attestations.statements import (
     MAX_STATEMENT,
     Form,
+    architectures_of,
     parts_of,
     read_bundle,
     read_envelope,
+    read_statement,
 )
+from resolver.core.lint.subject import IndexSbom
 from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST
 from resolver.core.oci.digest import fallback_tag
 from resolver.core.oci.manifest import Index, Manifest, parse_document, refers_to
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, Opened, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
 
 #: Manifests, and attestations in them, that are read for one subject.
@@ -394,19 +397,42 @@ def attestations(
 ) -> Attestations:
     """List what is attached to the index and to each image; with a platform, to that alone."""
     trusted = load_trust(trust or TrustOptions())
-    reader, warned, root, search = _open(context, reference, trusted)
-    rows = _rows(context, reader, root, platform)
-    found = search.find(digest for _platform, digest, _is_index in rows)
-    reader.report_warnings()
+    opened = context.open(reference)
+    rows = coverage_of(context, opened, platform, trusted)
+    root = opened.root
     digest = root.document.descriptor.digest
     return Attestations(
         root.text,
         root.document.descriptor,
         f"{root.prefix}{digest}" if root.prefix else "",
-        tuple(Coverage(name, about, is_index, found[about]) for name, about, is_index in rows),
+        rows,
         trusted.label if trusted is not None else "",
-        tuple(warned),
+        tuple(opened.warned),
     )
+
+
+def coverage_of(
+    context: Context,
+    opened: Opened,
+    platform: PlatformLike = None,
+    trust: Trust | None = None,
+    kinds: tuple[str, ...] | None = None,
+) -> tuple[Coverage, ...]:
+    """Find what is attached to an index and to its images, or to the image for a platform."""
+    search = AttestationSearch(
+        opened.reader,
+        opened.root,
+        jobs=context.settings.jobs,
+        trust=trust,
+        kinds=kinds,
+        attached=attached_in_store(context, opened.root, opened.target),
+    )
+    rows = _rows(context, opened.reader, opened.root, platform)
+    if kinds is not None:
+        rows = rows[:1]
+    found = search.find(digest for _platform, digest, _is_index in rows)
+    opened.reader.report_warnings()
+    return tuple(Coverage(name, about, is_index, found[about]) for name, about, is_index in rows)
 
 
 def show_attestation(
@@ -425,14 +451,13 @@ def show_attestation(
     if kind not in KINDS:
         raise Usage(f"`{kind[:40]}` is not a kind of attestation", f"choose from {_listed(KINDS)}")
     trusted = load_trust(trust or TrustOptions())
-    reader, _warned, root, search = _open(context, reference, trusted, (kind,))
-    name, about, is_index = _rows(context, reader, root, platform)[0]
-    row = Coverage(name, about, is_index, search.find((about,))[about])
-    reader.report_warnings()
+    opened = context.open(reference)
+    (row,) = coverage_of(context, opened, platform, trusted, (kind,))
+    root = opened.root
     found = row.of(kind)
     if not found:
         hint = f"see what there is: `resolver attestations {root.text}`"
-        if is_index:
+        if row.is_index:
             hint = f"name a platform: `-p linux/amd64`; {hint}"
         raise NotFound(
             f"`{root.text}` has no {kind} for `{row.label}`", hint, code="attestation-not-found"
@@ -447,7 +472,23 @@ def show_attestation(
             f"see all of them: `resolver attestations {root.text}`",
             code="attestation-not-shown",
         )
-    return ShownDocument(_unwrapped(reader, best), best)
+    return ShownDocument(_unwrapped(opened.reader, best), best)
+
+
+def index_sboms(reader: DocumentReader, root: RootDocument, jobs: int) -> tuple[IndexSbom, ...]:
+    """Read the SBOMs that are attached to an index, and what they are about."""
+    top = root.document.descriptor.digest
+    found = AttestationSearch(reader, root, jobs=jobs, kinds=("sbom",)).find((top,))[top]
+    sboms = []
+    for each in found:
+        if each.kind != "sbom" or each.blob is None or each.state is State.UNREADABLE:
+            continue
+        body = _unwrapped(reader, each)
+        subjects = frozenset[str]()
+        if each.type.startswith("https://"):
+            subjects = read_statement(body, f"the SBOM `{each.blob.digest}`").subjects
+        sboms.append(IndexSbom(each.manifest.digest, subjects, architectures_of(body)))
+    return tuple(sboms)
 
 
 def _unwrapped(reader: DocumentReader, found: Attestation) -> bytes:
@@ -464,26 +505,6 @@ def _unwrapped(reader: DocumentReader, found: Attestation) -> bytes:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _open(
-    context: Context,
-    reference: str | Reference,
-    trust: Trust | None,
-    kinds: tuple[str, ...] | None = None,
-) -> tuple[DocumentReader, list[Warned], RootDocument, AttestationSearch]:
-    target = context.target(reference)
-    reader, warned = context.reader(target)
-    root = context.read_root(reader, target)
-    search = AttestationSearch(
-        reader,
-        root,
-        jobs=context.settings.jobs,
-        trust=trust,
-        kinds=kinds,
-        attached=attached_in_store(context, root, target),
-    )
-    return reader, warned, root, search
 
 
 def attached_in_store(context: Context, root: RootDocument, target: Target) -> tuple[Attached, ...]:

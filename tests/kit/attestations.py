@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from resolver.core.oci.digest import Digest
 from tests.kit.images import from_dict
+from tests.kit.messages import Reply
 from tests.kit.pushes import Pusher
 from tests.kit.sigstore import BUNDLE, b64, compact
 
 if TYPE_CHECKING:
     from tests.kit.images import Image
+    from tests.kit.registry import FakeRegistry
 
 SPDX, SLSA = "https://spdx.dev/Document", "https://slsa.dev/provenance/v1"
 SIGN = "https://sigstore.dev/cosign/sign/v1"
@@ -116,6 +118,21 @@ def cosign_signature(key: Any, subject: Image | str, *arguments: Any) -> Image:
     body = payload(subject)
     signed = {"dev.cosignproject.cosign/signature": b64(key.sign(body, *arguments))}
     return manifest((SIMPLE, body, signed), config="application/vnd.oci.image.config.v1+json")
+
+
+def refer(registry: FakeRegistry, subject: Image, *made: Image, api: bool = True) -> None:
+    """Let a fake registry list what refers to a manifest in `app`, and serve it."""
+    entries = [
+        {"mediaType": OCI_MANIFEST, "digest": each.digest, "size": each.size} for each in made
+    ]
+    for each in made:
+        registry.serve("app", None, each)
+    listing = from_dict({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    if api:
+        reply = Reply(200, {"Content-Type": OCI_INDEX}, listing.body)
+        registry.on("GET", f"/v2/app/referrers/{subject.digest}", reply)
+    else:
+        registry.serve("app", subject.digest.replace(":", "-"), listing)
 
 
 class Requests(Protocol):

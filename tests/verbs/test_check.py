@@ -16,6 +16,7 @@ from resolver.demo import builders
 from resolver.errors import LimitExceeded, ManifestNotFound, NotFound, NotInStore, Usage
 from resolver.session import Session
 from resolver.verbs import attestations as attesting
+from tests.kit.attestations import refer
 from tests.kit.images import (
     Image,
     build_image,
@@ -285,22 +286,6 @@ def statement(subject: Image, *predicates: str, **fields: object) -> Image:
         **fields,
     }
     return from_dict(document, blobs=[empty, *written])
-
-
-def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool = True) -> None:
-    """Make a registry list and serve referrers of a build."""
-    entries = [
-        {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in statements
-    ]
-    for each in statements:
-        registry.serve("app", None, each)
-    body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
-    listing = from_dict(body)
-    if api:
-        reply = Reply(200, {"Content-Type": INDEX}, listing.body)
-        registry.on("GET", f"/v2/app/referrers/{subject.digest}", reply)
-    else:
-        registry.serve("app", subject.digest.replace(":", "-"), listing)
 
 
 def test_check_accepts_an_attestation_manifest_of_buildkit(

@@ -1,14 +1,15 @@
 """What a manifest carries about an image, and the statements in it.
 
-Formats: BuildKit, docs/attestations/attestation-storage.md; in-toto attestation framework,
-spec/v1; DSSE, protocol.md; Sigstore bundle format; cosign, specs/SIGNATURE_SPEC.md; notation,
-signature-specification.md.
+Sources: BuildKit, "Attestation Storage"; in-toto attestation framework, spec v1; DSSE, "Signature
+Definition"; Sigstore, "Bundle Format"; cosign, "Signature Specification"; notation, "Signature
+Specification".
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -187,7 +188,7 @@ class Envelope:
 
     @property
     def signed_bytes(self) -> bytes:
-        """What the signatures cover. Source: DSSE, protocol.md, "Signature Definition"."""
+        """What the signatures cover. Source: DSSE, "Signature Definition"."""
         kind = self.payload_type.encode()
         return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(self.payload), self.payload)
 
@@ -323,6 +324,17 @@ def _decode(fields: Fields, name: str, text: str) -> bytes:
 def _refuse_large(body: bytes, limit: int, what: str) -> None:
     if len(body) > limit:
         raise LimitExceeded(what, limit, len(body))
+
+
+#: The architecture in a package URL. Source: purl specification, "qualifiers".
+_PURL_ARCHITECTURE = re.compile(
+    rb"pkg:[a-z0-9.+-]{1,40}/[^\"\\\s]{1,600}?[?&]arch=([A-Za-z0-9_]{1,32})"
+)
+
+
+def architectures_of(sbom: bytes) -> frozenset[str]:
+    """Return the architectures of the packages in an SBOM, as written in their package URLs."""
+    return frozenset(found.decode() for found in _PURL_ARCHITECTURE.findall(sbom))
 
 
 def decode_annotation(text: str, what: str) -> bytes:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
 
-#: The aspects of `--fail-on`. `files` and `packages` need `--files`.
-Aspect = Literal["size", "layers", "config", "history", "platforms", "files", "packages"]
+#: The aspects of `--fail-on`. `files` and `packages` need `--files`, and
+#: `attestations` needs `--attestations`.
+Aspect = Literal[
+    "size", "layers", "config", "history", "platforms", "files", "packages", "attestations"
+]
 ASPECTS: tuple[Aspect, ...] = (
-    "size", "layers", "config", "history", "platforms", "files", "packages",
+    "size", "layers", "config", "history", "platforms", "files", "packages", "attestations",
 )  # fmt: skip
 
 #: Bytes or a count; text; a list of words; a set of names, or a mapping as sorted pairs.

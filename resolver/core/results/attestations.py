@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
-    from resolver.core.platforms.platform import Platform
+    from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
 
 #: What an attestation can be, in the order of the columns.
@@ -204,6 +204,34 @@ class ShownDocument:
 
     body: bytes
     attestation: Attestation
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationChange:
+    """A kind of attestation that differs between two images; `name` is a platform or `index`."""
+
+    name: str
+    kind: str
+    before: State
+    after: State
+
+
+def changes_of(
+    first: Iterable[Coverage], second: Iterable[Coverage], table: PlatformTable
+) -> tuple[AttestationChange, ...]:
+    """Compare the best state of each kind, for what both images have."""
+
+    def name(row: Coverage) -> str:
+        return str(row.platform.normalized(table)) if row.platform is not None else row.label
+
+    before = {name(row): row for row in first}
+    return tuple(
+        AttestationChange(row.label, kind, earlier.state(kind), row.state(kind))
+        for row in second
+        if (earlier := before.get(name(row))) is not None
+        for kind in KINDS
+        if earlier.state(kind) is not row.state(kind)
+    )
 
 
 def merged(found: Iterable[Attestation]) -> tuple[Attestation, ...]:
