@@ -258,7 +258,9 @@ class AttestationSearch:
         return tuple(self._part(part, about, entry, place) for part in parts_of(manifest))
 
     def _part(self, part: Part, about: Digest, entry: Descriptor, place: Place) -> Attestation:
-        skip = self._kinds is not None and part.kind not in {*self._kinds, "other"}
+        # The annotations of a bundle are unsigned, and it is small: always read it.
+        named = part.form is not Form.BUNDLE and part.kind != "other"
+        skip = self._kinds is not None and named and part.kind not in self._kinds
         if part.blob is None or not part.is_read or skip:
             unsigned = "not signed" if self._trust is not None and not skip else ""
             return _attestation(part, place, entry, State.PRESENT, unsigned)
@@ -295,14 +297,14 @@ class AttestationSearch:
         if not self._reader.may_request:
             yield from self._pulled(subjects)
             return
-        has_api = False
+        listed: set[Digest] = set()
         for about, entries in self._by_api(subjects):
-            has_api = True
+            listed.add(about)
             yield from self._usable(about, entries, Place.REFERRER)
         tags = self._reader.tags()
 
         def look(about: Digest) -> list[tuple[Digest, Descriptor, Place]]:
-            found = [] if has_api else list(self._fallback(about, tags))
+            found = [] if about in listed else list(self._fallback(about, tags))
             return [*found, *self._cosigned(about, tags)]
 
         for outcome in parallel(look, () if tags == frozenset() else subjects, jobs=self._jobs):
@@ -321,7 +323,8 @@ class AttestationSearch:
         for outcome in parallel(self._reader.referrers_by_api, subjects[1:], jobs=self._jobs):
             if isinstance(outcome.value, ResolverError):
                 raise outcome.value
-            yield outcome.item, outcome.value or ()
+            if outcome.value is not None:
+                yield outcome.item, outcome.value
 
     def _usable(
         self, about: Digest, entries: Iterable[Descriptor], place: Place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.core.results.attestations import KINDS
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from resolver.core.results.attestations import Attestation, Attestations, Coverage
     from resolver.render.to_dict import Plain
 
+#: A digest in a reason, and what tables show of it.
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 _TITLES = {"sbom": "SBOM"}
 _NOT_VERIFIED = "not verified: no key or identity was given"
 
@@ -38,7 +41,7 @@ def report(answer: Attestations, *, explain: bool = False, full: bool = False) -
         for kind in KINDS
         for each in row.of(kind)
     )
-    columns = ("platform", "kind", "state", "format", "signer", "manifest")
+    columns = ("platform", "kind", "format", "signer", "manifest", "state")
     details = ReportTable(
         "attestations", columns, found, tail=frozenset({"state", "format", "signer"})
     )
@@ -60,12 +63,12 @@ def _where(found: Attestation) -> str:
 
 
 def _details(found: Attestation, *, full: bool) -> tuple[str, ...]:
-    why = f": {found.reason}" if found.reason else ""
+    reason = found.reason if full else _DIGEST.sub(r"\1", found.reason)
     return (
-        f"{found.state.value}{why}",
         f"{found.format}, {_where(found)}",
         found.signer or "-",
         short(found.manifest.digest, full=full),
+        f"{found.state.value}: {reason}" if reason else found.state.value,
     )
 
 

@@ -237,12 +237,12 @@ def list_referrers(
     repository: ReferrersApi, digest: Digest, artifact_type: str | None
 ) -> tuple[Descriptor, ...]:
     """List the referrers of a digest, each once, by digest; see `RegistrySource.referrers`."""
-    found = list(api_referrers(repository, digest, artifact_type) or ())
-    if repository.has_api is False:
-        entries = _by_tag(repository, digest)
-        if len(entries) > MAX_REFERRERS:
-            raise _too_many(repository, digest, len(entries))
-        found = list(_once(entries))
+    listed = api_referrers(repository, digest, artifact_type)
+    if listed is None:
+        listed = _once(_by_tag(repository, digest))
+        if len(listed) > MAX_REFERRERS:
+            raise _too_many(repository, digest, len(listed))
+    found = list(listed)
     if artifact_type is not None:
         # A registry may ignore the filter; filtering again is harmless.
         found = [entry for entry in found if _type_of(repository, entry) == artifact_type]
@@ -256,7 +256,8 @@ def api_referrers(
     if repository.has_api is False:
         return None
     entries = _by_api(repository, digest, artifact_type)
-    repository.has_api = entries is not None
+    # A registry that has it may still refuse to list for one digest.
+    repository.has_api = bool(repository.has_api) or entries is not None
     return None if entries is None else _once(entries)
 
 
