@@ -25,7 +25,6 @@ from resolver.core.lint.subject import IndexSbom
 from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST
 from resolver.core.oci.digest import fallback_tag
 from resolver.core.oci.manifest import Index, Manifest, parse_document, refers_to
-from resolver.core.oci.target import LayoutTarget
 from resolver.core.platforms.select import select
 from resolver.core.results.attestations import (
     KINDS,
@@ -40,11 +39,13 @@ from resolver.core.results.attestations import (
 )
 from resolver.core.results.events import Warned
 from resolver.errors import (
+    BadDocument,
     LimitExceeded,
     Negative,
     NotFound,
     PlatformNotOffered,
     ResolverError,
+    UnsupportedDocument,
     Untrusted,
     Usage,
 )
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import Attached
     from resolver.core.oci.reference import Reference
-    from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform
     from resolver.verbs.context import Context, Opened, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
@@ -80,8 +80,7 @@ def load_trust(options: TrustOptions) -> Trust | None:
     """Read the key or the trusted root; None without any.
 
     Raises:
-        Usage: the options contradict each other, a file is invalid, or an extra is not installed.
-        UnreadableFile: a file cannot be read.
+        Usage: the options contradict each other, a file cannot be used, or an extra is missing.
     """
     from resolver.core.attestations.signatures import load_identity, load_key  # noqa: PLC0415
 
@@ -139,7 +138,9 @@ def _silence_sigstore() -> None:
     """Keep log messages of the library, which quote remote text, off standard error."""
     import logging  # noqa: PLC0415 - for identities alone
 
-    logging.getLogger("sigstore").addHandler(logging.NullHandler())
+    logger = logging.getLogger("sigstore")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 class AttestationSearch:
@@ -183,6 +184,7 @@ class AttestationSearch:
                 part.descriptor
                 for part in bare.attestations
                 if part.descriptor.annotation(_REFERENCE_TYPE) == "attestation-manifest"
+                and part.descriptor.digest.is_verifiable
             ]
 
     def find(self, subjects: Iterable[Digest]) -> dict[Digest, tuple[Attestation, ...]]:
@@ -261,6 +263,8 @@ class AttestationSearch:
         # The annotations of a bundle are unsigned, and it is small: always read it.
         named = part.form is not Form.BUNDLE and part.kind != "other"
         skip = self._kinds is not None and named and part.kind not in self._kinds
+        if part.blob is None and part.kind != "other":
+            return _attestation(part, place, entry, State.UNREADABLE, "it has no content")
         if part.blob is None or not part.is_read or skip:
             unsigned = "not signed" if self._trust is not None and not skip else ""
             return _attestation(part, place, entry, State.PRESENT, unsigned)
@@ -341,16 +345,18 @@ class AttestationSearch:
         self, about: Digest, tags: frozenset[str] | None
     ) -> Iterator[tuple[Digest, Descriptor, Place]]:
         tag = fallback_tag(about)
-        document = self._reader.tagged(tag) if tags is None or tag in tags else None
-        if document is None:
+        if tags is not None and tag not in tags:
             return
-        kind = document.descriptor.media_type
-        listed = parse_document(document.body, kind, f"`{tag}` of `{self._root.text}`", kind)
-        if (
-            not isinstance(listed, Index)
-            or kind != OCI_INDEX
-            or document.descriptor.digest == about
-        ):
+        try:
+            document = self._reader.tagged(tag)
+            if document is None:
+                return
+            kind = document.descriptor.media_type
+            listed = parse_document(document.body, kind, f"`{tag}` of `{self._root.text}`", kind)
+            is_itself = document.descriptor.digest == about
+        except (BadDocument, UnsupportedDocument):
+            listed, kind, is_itself = None, "", False
+        if not isinstance(listed, Index) or kind != OCI_INDEX or is_itself:
             # Some registries answer with the subject itself.
             message = f"the tag `{tag}` is not a list of referrers of `{about}`; skipped"
             self._reader.warn(Warned("referrers", message))
@@ -428,7 +434,7 @@ def coverage_of(
         jobs=context.settings.jobs,
         trust=trust,
         kinds=kinds,
-        attached=attached_in_store(context, opened.root, opened.target),
+        attached=attached_in_store(context, opened),
     )
     rows = _rows(context, opened.reader, opened.root, platform)
     if kinds is not None:
@@ -510,10 +516,11 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def attached_in_store(context: Context, root: RootDocument, target: Target) -> tuple[Attached, ...]:
-    """Return what was pulled with an image, for use without a network."""
-    if isinstance(target, LayoutTarget):
+def attached_in_store(context: Context, opened: Opened) -> tuple[Attached, ...]:
+    """Return what was pulled with an image, where nothing may be requested."""
+    if opened.reader.may_request:
         return ()
+    root = opened.root
     pulled = context.store.pulled(root.text)
     same = pulled is not None and pulled.root.digest == root.document.descriptor.digest
     return pulled.attached if pulled is not None and same else ()

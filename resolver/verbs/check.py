@@ -7,7 +7,7 @@ a platform, whose configs name one; and for age, attestations and lint.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.errors import Usage
 from resolver.values import dataclass
+from resolver.verbs.context import Opened
 from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from resolver.core.attestations.signatures import Trust
     from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
@@ -43,10 +45,19 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import Attached
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
     from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Keys and identities that were loaded, and what was pulled with the image, when offline."""
+
+    trusts: Mapping[TrustOptions, Trust | None] = field(default_factory=dict)
+    attached: tuple[Attached, ...] = ()
 
 
 def look_at_image(  # noqa: PLR0913 - each of them decides what is read
@@ -58,12 +69,12 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     jobs: int,
     now: datetime,
     index_only: bool = False,
-    attached: Sequence[Attached] = (),
+    signers: Signers = Signers(),  # noqa: B008 - frozen
 ) -> Checkable:
     """Read what the rules need from one image.
 
     `now` has a time zone. `index_only` trusts the index, and reads no manifest to learn what an
-    entry is. `attached` was pulled with the image; it stands in for referrers when offline.
+    entry is. `signers` saves loading keys for every image.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -95,7 +106,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     judged: dict[str, CheckedBuild] = {}
     if wanted.attestations:
         subjects = [top] if covers_index else list(map(Digest.parse, sorted(counted)))
-        judged = _attested(reader, root, subjects, wanted, jobs, attached)
+        judged = _attested(reader, root, subjects, wanted, jobs, signers)
     builds = tuple(
         CheckedBuild(
             entry.platform,
@@ -116,15 +127,15 @@ def _attested(
     subjects: Sequence[Digest],
     wanted: Requirements,
     jobs: int,
-    attached: Sequence[Attached],
+    signers: Signers,
 ) -> dict[str, CheckedBuild]:
     """Judge the attestations of some manifests: kinds that hold, and why others do not."""
     from resolver.core.results.attestations import Coverage, State  # noqa: PLC0415 - as asked
     from resolver.verbs.attestations import AttestationSearch, load_trust  # noqa: PLC0415
 
-    trust = load_trust(wanted.trust)
+    trust = signers.trusts.get(wanted.trust) or load_trust(wanted.trust)
     search = AttestationSearch(
-        reader, root, jobs=jobs, trust=trust, kinds=wanted.attestations, attached=attached
+        reader, root, jobs=jobs, trust=trust, kinds=wanted.attestations, attached=signers.attached
     )
     enough = {State.VERIFIED} if trust is not None else {State.PRESENT, State.VERIFIED}
     judged = {}
@@ -347,36 +358,40 @@ def _check_all(
         targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
-    _check_trust([subject.wanted for subject in subjects])
+    trusts = _load_trusts([subject.wanted for subject in subjects])
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
     def look(pair: tuple[Target, _Subject]) -> CheckedImage:
         target, subject = pair
-        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
+        found = _checked(
+            context, target, subject.wanted, moment, jobs, trusts, index_only=index_only
+        )
         placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
     return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
 
 
-def _checked(
+def _checked(  # noqa: PLR0913 - what decides about requests
     context: Context,
     target: Target,
     asked_for: Requirements,
     now: datetime,
     jobs: int,
+    trusts: Mapping[TrustOptions, Trust | None],
     *,
     index_only: bool,
 ) -> CheckedImage:
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
-    root = context.read_root(reader, target)
+    opened = Opened(target, reader, context.read_root(reader, target), warned)
+    root = opened.root
     attached: tuple[Attached, ...] = ()
     if wanted.attestations and not reader.may_request:
         from resolver.verbs.attestations import attached_in_store  # noqa: PLC0415 - rarely needed
 
-        attached = attached_in_store(context, root, target)
+        attached = attached_in_store(context, opened)
     image = look_at_image(
         reader,
         root,
@@ -385,7 +400,7 @@ def _checked(
         jobs=jobs,
         now=now,
         index_only=index_only,
-        attached=attached,
+        signers=Signers(trusts, attached),
     )
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
@@ -427,22 +442,23 @@ def _require_index_only(wanted: Requirements) -> None:
             )
 
 
-def _check_trust(wanted: Sequence[Requirements]) -> None:
-    """Refuse a key or an identity that cannot be used, before any request.
+def _load_trusts(wanted: Sequence[Requirements]) -> dict[TrustOptions, Trust | None]:
+    """Load keys and identities, before any request.
 
     Raises:
-        Usage: it is invalid, or no attestation is required.
+        Usage: one is invalid, or no attestation is required.
     """
     trusted = dict.fromkeys(each.trust for each in wanted if not each.trust.is_empty)
-    if trusted and not any(each.attestations for each in wanted):
+    if not trusted:
+        return {}
+    if not any(each.attestations for each in wanted):
         raise Usage(
             "a key or an identity verifies attestations, and none is required",
             "add `--require-attestation signature`",
         )
-    for trust in trusted:
-        from resolver.verbs.attestations import load_trust  # noqa: PLC0415 - for signatures alone
+    from resolver.verbs.attestations import load_trust  # noqa: PLC0415 - for signatures alone
 
-        load_trust(trust)
+    return {options: load_trust(options) for options in trusted}
 
 
 def _now() -> datetime:

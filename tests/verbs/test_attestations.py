@@ -347,6 +347,38 @@ def test_unsigned_sbom_does_not_meet_a_key(
     assert found.message == f"the provenance of `{AMD64}` does not count: not verified: not signed"
 
 
+def test_every_signature_of_one_payload_is_listed(
+    registry: FakeRegistry, tmp_path: Path, key: TrustOptions
+) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", "1", image)
+    body = payload(image)
+    signed = [
+        {"dev.cosignproject.cosign/signature": b64(each.sign(body, ecdsa()))}
+        for each in (new_key(), KEY)
+    ]
+    tag = image.digest.replace(":", "-")
+    registry.serve("app", f"{tag}.sig", manifest(*((SIMPLE, body, each) for each in signed)))
+
+    with Session(tmp_path) as session:
+        (row,) = session.attestations(f"{registry.host}/app:1", trust=key).rows
+    assert [each.state for each in row.of("signature")] == [State.VERIFIED, State.INVALID]
+
+
+def test_manifest_without_content_is_no_attestation(registry: FakeRegistry, tmp_path: Path) -> None:
+    image = build_image(AMD64)
+    registry.serve("app", "1", image)
+    claims = {"dev.sigstore.bundle.predicateType": SPDX}
+    refer(registry, image, manifest(subject=image, kind=SPDX, annotations=claims))
+
+    with Session(tmp_path) as session:
+        assert states(session.attestations(f"{registry.host}/app:1")) == {
+            AMD64: ["sbom unreadable"]
+        }
+        found = session.check(f"{registry.host}/app:1", Requirements(attestations=("sbom",)))
+    assert [each.rule for each in found.findings] == ["attestation-unusable"]
+
+
 def test_number_of_referrers_is_limited(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

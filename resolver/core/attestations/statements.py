@@ -339,6 +339,8 @@ def architectures_of(sbom: bytes) -> frozenset[str]:
 
 def decode_annotation(text: str, what: str) -> bytes:
     """Decode the signature in an annotation."""
+    if not text:
+        raise BadDocument(what, SIGNATURE_ANNOTATION, "required, but missing")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -236,9 +236,10 @@ def changes_of(
 
 def merged(found: Iterable[Attestation]) -> tuple[Attestation, ...]:
     """Combine attestations that were found in several places."""
-    once: dict[tuple[Digest, Digest | None], Attestation] = {}
+    # Two signatures of one payload differ in the annotations of their layers only.
+    once: dict[tuple[Digest, Descriptor | None], Attestation] = {}
     for each in found:
-        key = (each.manifest.digest, each.blob.digest if each.blob is not None else None)
+        key = (each.manifest.digest, each.blob)
         same = once.get(key)
         places = each.found if same is None else tuple(dict.fromkeys((*same.found, *each.found)))
         once[key] = replace(same or each, found=places)

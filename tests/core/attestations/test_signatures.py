@@ -219,6 +219,14 @@ def test_oversized_bundle_and_statement_are_unreadable(
     assert judged(plain, None, Form.STATEMENT).state is State.UNREADABLE
 
 
+def test_envelope_limits_its_signatures() -> None:
+    sealed = envelope(new_key(), statement(SUBJECT))
+    sealed["signatures"] *= statements.MAX_SIGNATURES
+    assert judged(compact(sealed), None, Form.ENVELOPE).state is State.PRESENT
+    sealed["signatures"].append(sealed["signatures"][0])
+    assert judged(compact(sealed), None, Form.ENVELOPE).state is State.UNREADABLE
+
+
 # Keys
 
 PREHASHED = ec.ECDSA(hashes.SHA256())
@@ -302,7 +310,7 @@ def test_key_rejects_a_changed_payload() -> None:
 
     assert judged(payload, trust, Form.PAYLOAD, named).state is State.VERIFIED
     assert judged(changed, trust, Form.PAYLOAD, named).state is State.INVALID
-    assert judged(payload, trust, Form.PAYLOAD, {}).state is State.INVALID
+    assert judged(payload, trust, Form.PAYLOAD, {}).state is State.UNREADABLE
     broken = {"dev.cosignproject.cosign/signature": "%%"}
     assert judged(payload, trust, Form.PAYLOAD, broken).state is State.UNREADABLE
 
