@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from resolver.core.results.copy import CopyPiece
     from resolver.sources.registry.upload import PushHost, RegistryDestination, Width
     from resolver.verbs.context import Context
-    from resolver.verbs.copy_source import Extent
+    from resolver.verbs.copy_source import CopyExtent
     from resolver.verbs.export.layout import LayoutWriter
 
 #: Blobs at once.
@@ -71,7 +71,7 @@ _GRACE: Final = 1.0
 # --- the destinations ----------------------------------------------------------------------
 
 
-class Destination(Protocol):
+class CopyDestination(Protocol):
     """A place that images are copied to."""
 
     name: str
@@ -172,7 +172,7 @@ class Destinations:
         self._clock = clock or SystemClock()
         self._hosts: dict[str, PushHost] = {}
 
-    def open(self, text: str) -> Destination:
+    def open(self, text: str) -> CopyDestination:
         """Open a destination: a repository, with a tag or a digest, or `oci:DIR[:TAG]`.
 
         Raises:
@@ -213,7 +213,7 @@ class Destinations:
             clock=self._clock,
         )
 
-    def _layout(self, text: str, target: LayoutTarget) -> Destination:
+    def _layout(self, text: str, target: LayoutTarget) -> CopyDestination:
         from resolver.sources import settle  # noqa: PLC0415 - for layouts
         from resolver.verbs.export.layout import LayoutWriter  # noqa: PLC0415 - likewise
 
@@ -284,11 +284,11 @@ class _Planner:
         self._source = source
         self._options = options
         self._jobs = context.settings.jobs
-        self._extent: Extent | None = None
+        self._extent: CopyExtent | None = None
         self._referrers: list[CopyEntry] = []
         self._uncovered: tuple[Descriptor, ...] = ()
 
-    def plan(self, destinations: Sequence[Destination]) -> CopyPlan:
+    def plan(self, destinations: Sequence[CopyDestination]) -> CopyPlan:
         """Plan for all destinations; the source is read at most once."""
         options, source = self._options, self._source
         before = [self._current(destination) for destination in destinations]
@@ -330,7 +330,7 @@ class _Planner:
             expect=options.expect,
         )
 
-    def _current(self, destination: Destination) -> Descriptor | None:
+    def _current(self, destination: CopyDestination) -> Descriptor | None:
         return destination.current(destination.tag) if destination.tag else None
 
     def _unneeded(self, before: Descriptor | None) -> str:
@@ -347,7 +347,7 @@ class _Planner:
             same = Digest.of(body, before.digest.algorithm) == before.digest
         return "up to date" if same else ""
 
-    def _read(self) -> Extent:
+    def _read(self) -> CopyExtent:
         extent = read_extent(self._context, self._source, self._options)
         if self._options.referrers:
             subjects = [entry.manifest.digest for entry in extent.entries]
@@ -362,7 +362,7 @@ class _Planner:
         return extent
 
     def _target(
-        self, destination: Destination, before: Descriptor | None, extent: Extent
+        self, destination: CopyDestination, before: Descriptor | None, extent: CopyExtent
     ) -> CopyTarget:
         done = ""
         if before is not None and self._options.if_absent:
@@ -394,7 +394,7 @@ class _Planner:
             looks=len(asked) + bool(destination.tag),
         )
 
-    def _mounts(self, destination: Destination, blobs: Iterable[Digest]) -> dict[Digest, str]:
+    def _mounts(self, destination: CopyDestination, blobs: Iterable[Digest]) -> dict[Digest, str]:
         registry, repository = self._source.repository
         if not registry or destination.repository[0] != registry:
             return {}
@@ -403,7 +403,7 @@ class _Planner:
         return dict.fromkeys(blobs, repository)
 
 
-def _refuse_other_digest(destination: Destination, root: Descriptor) -> None:
+def _refuse_other_digest(destination: CopyDestination, root: Descriptor) -> None:
     """Refuse a destination by digest that the copy would not have."""
     target = parse_target(destination.name)
     if isinstance(target, RegistryTarget) and target.reference.digest not in (None, root.digest):

@@ -276,7 +276,7 @@ def as_root(text: str, document: Document) -> RootDocument:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Extent:
+class CopyExtent:
     """What is sent: leaf entries, the indexes above them, children first, and the rest.
 
     Attributes:
@@ -291,7 +291,7 @@ class Extent:
     whole: bool = True
 
 
-def read_extent(context: Context, source: CopySource, options: CopyOptions) -> Extent:
+def read_extent(context: Context, source: CopySource, options: CopyOptions) -> CopyExtent:
     """Read every document of an image, or of some platforms of it.
 
     Raises:
@@ -344,11 +344,11 @@ class _Documents:
 
 def _everything(
     reader: CopyReader, root: RootDocument, jobs: int, wanted: set[Digest] | None = None
-) -> Extent:
+) -> CopyExtent:
     """Take every entry of an index, or the wanted ones, as it is."""
     top = root.document.descriptor
     if isinstance(root.parsed, Manifest):
-        return Extent(top, (copy_entry(root.parsed, top),), ())
+        return CopyExtent(top, (copy_entry(root.parsed, top),), ())
     nested: dict[tuple[int, ...], Descriptor] = {}
     listed = [
         (path, entry)
@@ -378,7 +378,7 @@ def _everything(
     indexes = [bare(nested[path]) for path in deepest]
     unique = {each.digest: each for each in (*indexes, bare(top))}
     _limit(entries, root.text)
-    return Extent(bare(top), tuple(entries), tuple(unique.values()))
+    return CopyExtent(bare(top), tuple(entries), tuple(unique.values()))
 
 
 def bare(descriptor: Descriptor) -> Descriptor:

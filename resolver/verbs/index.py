@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from resolver.core.platforms.platform import PlatformTable
     from resolver.verbs.context import Context
-    from resolver.verbs.copy import Destination
+    from resolver.verbs.copy import CopyDestination
 
 _GLOB = frozenset("*?[")
 
@@ -229,7 +229,7 @@ class _Work:
 
     # --- children --------------------------------------------------------------------------
 
-    def children(self, sources: Sequence[str], destination: Destination) -> list[_Child]:
+    def children(self, sources: Sequence[str], destination: CopyDestination) -> list[_Child]:
         """Read what the sources list, in order; each digest once."""
         opened = [
             CopySource(self._context, text)
@@ -244,7 +244,7 @@ class _Work:
                 found.setdefault(child.descriptor.digest, child)
         return list(found.values())
 
-    def _expanded(self, text: str, destination: Destination) -> list[str]:
+    def _expanded(self, text: str, destination: CopyDestination) -> list[str]:
         """Complete a bare digest, and find the tags that a pattern matches."""
         registry, repository = destination.repository
         if text.startswith(("sha256:", "sha512:")) and "/" not in text:
@@ -400,7 +400,7 @@ class _Work:
             self._name, root, entries, current, tuple(lost), sent, done, options.dry_run
         )
 
-    def _copy(self, children: Sequence[_Child], destination: Destination) -> int:
+    def _copy(self, children: Sequence[_Child], destination: CopyDestination) -> int:
         """Bring the children that come from elsewhere; return the bytes sent."""
         sent = 0
         options = CopyOptions(referrers=self._options.referrers)

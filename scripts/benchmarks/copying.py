@@ -1,4 +1,4 @@
-"""`scripts/bench copy`: images between registries, beside other tools; docs/pipelines.md."""
+"""`scripts/bench copy`: images between registries, beside other tools."""
 
 from __future__ import annotations
 
@@ -62,7 +62,11 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """State that the parts share."""
+    """State that the parts share.
+
+    Attributes:
+        reach: opens another address of the far sink.
+    """
 
     near: Server
     far: Server
@@ -70,10 +74,18 @@ class Bench:
     folder: Path
     huge: bool
     numbers: Iterator[int]
+    reach: Callable[[], str]
 
     def name(self, sink: str = "") -> str:
         """Return a destination that nothing was copied to."""
         return f"{sink or self.sink.far}/copy-{next(self.numbers)}:1"
+
+    def unknown(self) -> str:
+        """Return a destination at an address that no tool knows.
+
+        skopeo remembers, for the whole machine, which blobs it has pushed where, and mounts them.
+        """
+        return self.name(self.reach())
 
     def ours(self, source: str, *targets: str, options: Sequence[str] = ()) -> list[str]:
         """Copy with a store of its own."""
@@ -126,12 +138,12 @@ def _far(bench: Bench) -> list[Row]:
     return [
         Row(
             "copy",
-            lambda _: bench.ours(source, bench.name()),
+            lambda _: bench.ours(source, bench.unknown()),
             at_most=FAR,
             count=bench.sink.count(),
             moved=TOTAL,
         ),
-        *peers(bench, source, bench.name, TOTAL),
+        *peers(bench, source, bench.unknown, TOTAL),
     ]
 
 
@@ -331,7 +343,14 @@ def copy(runs: int, distance: Distance, parts: Sequence[str], *, huge: bool) -> 
         far = {"round_trip_ms": distance.round_trip, "rate": distance.rate}
         near, away = stack.enter_context(layers(folder / "layout", folder / "authority.pem", **far))
         sink = stack.enter_context(_sink(folder / "sink", distance))
-        bench = Bench(near, away, sink, folder, huge, itertools.count())
+        port = sink.near.rpartition(":")[2]
+        words = ["delay_proxy.py", port, str(distance.round_trip), str(distance.rate)]
+
+        def reach() -> str:
+            (other,) = stack.enter_context(process(*words))
+            return f"127.0.0.1:{other}"
+
+        bench = Bench(near, away, sink, folder, huge, itertools.count(), reach)
         for part in parts:
             title, list_rows = COPIES[part]
             rows = list_rows(bench)
