@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from resolver.core.attestations.signatures import judge
 from resolver.core.attestations.statements import (
     MAX_STATEMENT,
-    Form,
+    Wrapping,
     architectures_of,
     parts_of,
     read_bundle,
@@ -56,7 +56,7 @@ from resolver.verbs.threads import parallel
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from resolver.core.attestations.signatures import Trust
+    from resolver.core.attestations.signatures import TrustedSigner
     from resolver.core.attestations.statements import Part
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
@@ -76,7 +76,7 @@ _LARGE = 4 << 20
 _MAX_KEY, _MAX_ROOT = 1 << 16, 4 << 20
 
 
-def load_trust(options: TrustOptions) -> Trust | None:
+def load_trust(options: TrustOptions) -> TrustedSigner | None:
     """Read the key or the trusted root; None without any.
 
     Raises:
@@ -162,7 +162,7 @@ class AttestationSearch:
         root: RootDocument,
         *,
         jobs: int,
-        trust: Trust | None = None,
+        trust: TrustedSigner | None = None,
         kinds: Collection[str] | None = None,
         attached: Sequence[Attached] = (),
     ) -> None:
@@ -261,7 +261,7 @@ class AttestationSearch:
 
     def _part(self, part: Part, about: Digest, entry: Descriptor, place: Place) -> Attestation:
         # The annotations of a bundle are unsigned, and it is small: always read it.
-        named = part.form is not Form.BUNDLE and part.kind != "other"
+        named = part.form is not Wrapping.BUNDLE and part.kind != "other"
         skip = self._kinds is not None and named and part.kind not in self._kinds
         if part.blob is None and part.kind != "other":
             return _attestation(part, place, entry, State.UNREADABLE, "it has no content")
@@ -424,7 +424,7 @@ def coverage_of(
     context: Context,
     opened: Opened,
     platform: PlatformLike = None,
-    trust: Trust | None = None,
+    trust: TrustedSigner | None = None,
     kinds: tuple[str, ...] | None = None,
 ) -> tuple[Coverage, ...]:
     """Find what is attached to an index and to its images, or to the image for a platform."""
@@ -505,9 +505,9 @@ def _unwrapped(reader: DocumentReader, found: Attestation) -> bytes:
     what = f"the {found.format} `{found.blob.digest}`"
     body = reader.blob(found.blob, MAX_STATEMENT, what)
     envelope = None
-    if found.format == Form.BUNDLE.value:
+    if found.format == Wrapping.BUNDLE.value:
         envelope = read_bundle(body, what).envelope
-    elif found.format == Form.ENVELOPE.value:
+    elif found.format == Wrapping.ENVELOPE.value:
         envelope = read_envelope(body, what)
     return body if envelope is None else envelope.payload
 

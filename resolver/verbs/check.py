@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from resolver.core.attestations.signatures import Trust
+    from resolver.core.attestations.signatures import TrustedSigner
     from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 class Signers:
     """Keys and identities that were loaded, and what was pulled with the image, when offline."""
 
-    trusts: Mapping[TrustOptions, Trust | None] = field(default_factory=dict)
+    trusts: Mapping[TrustOptions, TrustedSigner | None] = field(default_factory=dict)
     attached: tuple[Attached, ...] = ()
 
 
@@ -379,7 +379,7 @@ def _checked(  # noqa: PLR0913 - what decides about requests
     asked_for: Requirements,
     now: datetime,
     jobs: int,
-    trusts: Mapping[TrustOptions, Trust | None],
+    trusts: Mapping[TrustOptions, TrustedSigner | None],
     *,
     index_only: bool,
 ) -> CheckedImage:
@@ -442,7 +442,7 @@ def _require_index_only(wanted: Requirements) -> None:
             )
 
 
-def _load_trusts(wanted: Sequence[Requirements]) -> dict[TrustOptions, Trust | None]:
+def _load_trusts(wanted: Sequence[Requirements]) -> dict[TrustOptions, TrustedSigner | None]:
     """Load keys and identities, before any request.
 
     Raises:

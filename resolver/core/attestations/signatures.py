@@ -14,7 +14,7 @@ from resolver.core.attestations.statements import (
     IN_TOTO,
     SIGNATURE_ANNOTATION,
     Envelope,
-    Form,
+    Wrapping,
     decode_annotation,
     kind_of_predicate,
     read_bundle,
@@ -68,7 +68,7 @@ class Rejected(Exception):
         self.state = state
 
 
-class Trust(Protocol):
+class TrustedSigner(Protocol):
     """Who is trusted to sign."""
 
     @property
@@ -98,7 +98,7 @@ def judge(
     body: bytes,
     subject: Digest,
     members: frozenset[str],
-    trust: Trust | None,
+    trust: TrustedSigner | None,
     document: Callable[[], bytes] = bytes,
 ) -> Judgement:
     """Decide the state of an attestation from its verified bytes.
@@ -125,7 +125,7 @@ def judge(
             found = replace(found, state=rejected.state, reason=str(rejected))
             if rejected.state is State.INVALID:
                 return found
-    if part.form is Form.NOTATION and not subjects:
+    if part.form is Wrapping.NOTATION and not subjects:
         return found
     return _about(found, subjects, subject, members)
 
@@ -137,16 +137,16 @@ def _read(
     what = f"the {part.format} `{part.blob.digest}`" if part.blob is not None else part.format
     annotations = dict(part.blob.annotations) if part.blob is not None else {}
     certified = CERTIFICATE_ANNOTATION in annotations
-    if part.form is Form.NOTATION:
+    if part.form is Wrapping.NOTATION:
         media_type = part.blob.media_type if part.blob is not None else ""
         named = read_notation(body, media_type, what)
         reason = "notation signatures are not verified"
         return replace(found, reason=reason), None, frozenset({named} if named else ())
-    if part.form is Form.PAYLOAD:
+    if part.form is Wrapping.PAYLOAD:
         signature = decode_annotation(annotations.get(SIGNATURE_ANNOTATION, ""), what)
         signed = Signed(certified, message=body, signature=signature)
         return found, signed, frozenset({read_payload(body, what)})
-    if part.form is Form.BUNDLE:
+    if part.form is Wrapping.BUNDLE:
         bundle = read_bundle(body, what)
         if bundle.envelope is None:
             found = replace(found, kind="signature")
@@ -166,7 +166,7 @@ def _read(
     if envelope is None:
         statement = read_statement(body, what)
     else:
-        found = replace(found, format=part.format if signed.bundle else Form.ENVELOPE.value)
+        found = replace(found, format=part.format if signed.bundle else Wrapping.ENVELOPE.value)
         if envelope.payload_type != IN_TOTO:
             kind = envelope.payload_type
             reason = f"its payload is `{kind[:80]}`, not `{IN_TOTO}`"
@@ -177,8 +177,10 @@ def _read(
     return found, signed if envelope is not None else None, statement.subjects
 
 
-def _verified(found: Judgement, part: Part, signed: Signed | None, trust: Trust) -> Judgement:
-    if found.state is State.INVALID or part.form is Form.NOTATION:
+def _verified(
+    found: Judgement, part: Part, signed: Signed | None, trust: TrustedSigner
+) -> Judgement:
+    if found.state is State.INVALID or part.form is Wrapping.NOTATION:
         return found
     if signed is None:
         return replace(found, reason="not signed")
@@ -206,7 +208,7 @@ class KeyTrust:
     key: Any
 
     def verify(self, signed: Signed) -> str:
-        """See `Trust.verify`."""
+        """See `TrustedSigner.verify`."""
         if signed.has_certificate:
             reason = "signed with a certificate; verify it with an identity and its issuer"
             raise Rejected(reason, State.PRESENT)
@@ -302,11 +304,11 @@ class IdentityTrust:
 
     @property
     def label(self) -> str:
-        """See `Trust.label`."""
+        """See `TrustedSigner.label`."""
         return f"{self.identity} ({self.issuer})"
 
     def verify(self, signed: Signed) -> str:
-        """See `Trust.verify`."""
+        """See `TrustedSigner.verify`."""
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415
         from cryptography.x509 import DuplicateExtension, ExtensionNotFound  # noqa: PLC0415
         from sigstore.errors import Error  # noqa: PLC0415 - slow, and optional

@@ -61,7 +61,7 @@ _DOCUMENTS = {
 }
 
 
-class Form(Enum):
+class Wrapping(Enum):
     """How the content of an attestation is wrapped; the value is its name for people."""
 
     STATEMENT = "in-toto statement"
@@ -85,20 +85,20 @@ class Part:
 
     kind: str
     type: str
-    form: Form
+    form: Wrapping
     format: str
     blob: Descriptor | None
 
     @property
     def limit(self) -> int:
         """The most bytes to read."""
-        is_small = self.form in {Form.BUNDLE, Form.PAYLOAD, Form.NOTATION}
+        is_small = self.form in {Wrapping.BUNDLE, Wrapping.PAYLOAD, Wrapping.NOTATION}
         return MAX_BUNDLE if is_small else MAX_STATEMENT
 
     @property
     def is_read(self) -> bool:
         """Whether the content has to be read to judge it."""
-        return self.blob is not None and self.form is not Form.DOCUMENT
+        return self.blob is not None and self.form is not Wrapping.DOCUMENT
 
 
 def kind_of_predicate(predicate: str) -> str:
@@ -112,7 +112,7 @@ def parts_of(manifest: Manifest) -> tuple[Part, ...]:
     kind = manifest.artifact_type or config
     if NOTATION in {manifest.artifact_type, config}:
         blob = manifest.layers[0] if manifest.layers else None
-        return (Part("signature", NOTATION, Form.NOTATION, Form.NOTATION.value, blob),)
+        return (Part("signature", NOTATION, Wrapping.NOTATION, Wrapping.NOTATION.value, blob),)
     whole = _annotation(manifest.annotations, "dev.sigstore.bundle.predicateType")
     content = _annotation(manifest.annotations, "dev.sigstore.bundle.content")
     is_signature = content == "message-signature" or _plain(kind) == _plain(
@@ -127,31 +127,33 @@ def parts_of(manifest: Manifest) -> tuple[Part, ...]:
     for media_type in (kind, *(layer.media_type for layer in manifest.layers)):
         if _plain(media_type) in _DOCUMENTS:
             sort, name = _DOCUMENTS[_plain(media_type)]
-            return (Part(sort, media_type, Form.DOCUMENT, name, _first(manifest)),)
+            return (Part(sort, media_type, Wrapping.DOCUMENT, name, _first(manifest)),)
     if is_signature:
-        return (Part("signature", kind, Form.DOCUMENT, Form.DOCUMENT.value, _first(manifest)),)
-    return (Part("other", kind, Form.DOCUMENT, Form.DOCUMENT.value, _first(manifest)),)
+        return (
+            Part("signature", kind, Wrapping.DOCUMENT, Wrapping.DOCUMENT.value, _first(manifest)),
+        )
+    return (Part("other", kind, Wrapping.DOCUMENT, Wrapping.DOCUMENT.value, _first(manifest)),)
 
 
 def _part(layer: Descriptor, whole: str, is_signature: bool) -> Iterator[Part]:  # noqa: FBT001 - private
     kind = _plain(layer.media_type)
     predicate = layer.annotation("in-toto.io/predicate-type") or layer.annotation("predicateType")
     if kind == SIMPLE_SIGNING:
-        yield Part("signature", SIMPLE_SIGNING, Form.PAYLOAD, Form.PAYLOAD.value, layer)
+        yield Part("signature", SIMPLE_SIGNING, Wrapping.PAYLOAD, Wrapping.PAYLOAD.value, layer)
     elif kind.startswith(BUNDLE):
         yield _bundle(layer, whole or predicate or "", is_signature=is_signature)
     elif kind in {DSSE, IN_TOTO} or predicate:
         named = predicate or whole
-        form = Form.ENVELOPE if kind == DSSE else Form.STATEMENT
+        form = Wrapping.ENVELOPE if kind == DSSE else Wrapping.STATEMENT
         yield Part(kind_of_predicate(named), named or layer.media_type, form, form.value, layer)
     elif kind in _DOCUMENTS:
         sort, name = _DOCUMENTS[kind]
-        yield Part(sort, layer.media_type, Form.DOCUMENT, name, layer)
+        yield Part(sort, layer.media_type, Wrapping.DOCUMENT, name, layer)
 
 
 def _bundle(blob: Descriptor | None, predicate: str, *, is_signature: bool) -> Part:
     kind = "signature" if is_signature else kind_of_predicate(predicate)
-    return Part(kind, predicate or BUNDLE, Form.BUNDLE, Form.BUNDLE.value, blob)
+    return Part(kind, predicate or BUNDLE, Wrapping.BUNDLE, Wrapping.BUNDLE.value, blob)
 
 
 def _first(manifest: Manifest) -> Descriptor | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from resolver.core.attestations import statements
 from resolver.core.attestations.signatures import judge, load_identity, load_key
-from resolver.core.attestations.statements import Form, Part, read_bundle
+from resolver.core.attestations.statements import Part, Wrapping, read_bundle
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.results.attestations import State
@@ -36,7 +36,7 @@ from tests.kit.sigstore import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolver.core.attestations.signatures import Judgement, Trust
+    from resolver.core.attestations.signatures import Judgement, TrustedSigner
 
 MANIFEST = b'{"schemaVersion": 2}'
 SUBJECT, OTHER = Digest.of(MANIFEST), Digest.of(b"another manifest")
@@ -45,7 +45,7 @@ DEPLOYMENT = Deployment()
 
 
 @pytest.fixture(scope="module")
-def identity() -> Trust:
+def identity() -> TrustedSigner:
     return load_identity(IDENTITY, ISSUER, DEPLOYMENT.trusted_root(), "root.json")
 
 
@@ -62,8 +62,8 @@ def statement(*subjects: Digest, predicate: str = SIGN) -> bytes:
 
 def judged(
     body: bytes,
-    trust: Trust | None,
-    form: Form = Form.BUNDLE,
+    trust: TrustedSigner | None,
+    form: Wrapping = Wrapping.BUNDLE,
     annotations: dict[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Judgement:
@@ -77,7 +77,7 @@ def judged(
 @pytest.mark.parametrize("stamp", ["log", "tsa"])
 @pytest.mark.parametrize("predicate", [SIGN, SPDX])
 def test_identity_verifies_a_bundle_of_its_deployment(
-    identity: Trust, stamp: str, predicate: str
+    identity: TrustedSigner, stamp: str, predicate: str
 ) -> None:
     body = compact(DEPLOYMENT.sign(statement(SUBJECT, predicate=predicate), stamp=stamp))
     found = judged(body, identity)
@@ -88,7 +88,7 @@ def test_identity_verifies_a_bundle_of_its_deployment(
     assert judged(body, None).signer == "certificate"
 
 
-def test_identity_verifies_a_message_signature(identity: Trust) -> None:
+def test_identity_verifies_a_message_signature(identity: TrustedSigner) -> None:
     assert (
         judged(compact(DEPLOYMENT.sign(MANIFEST, message=True)), identity).state is State.VERIFIED
     )
@@ -145,7 +145,7 @@ def _no_certificate(bundle: dict[str, Any]) -> None:
     ],
 )
 def test_identity_rejects_a_changed_bundle(
-    identity: Trust, change: Callable[[dict[str, Any]], None]
+    identity: TrustedSigner, change: Callable[[dict[str, Any]], None]
 ) -> None:
     bundle = DEPLOYMENT.sign(statement(SUBJECT))
     assert judged(compact(bundle), identity).state is State.VERIFIED
@@ -169,7 +169,7 @@ def test_identity_rejects_a_changed_bundle(
     ],
 )
 def test_identity_rejects_other_signers_times_and_payload_types(
-    identity: Trust, signing: dict[str, Any], reason: str
+    identity: TrustedSigner, signing: dict[str, Any], reason: str
 ) -> None:
     found = judged(compact(DEPLOYMENT.sign(statement(SUBJECT), **signing)), identity)
 
@@ -177,7 +177,7 @@ def test_identity_rejects_other_signers_times_and_payload_types(
     assert reason in found.reason
 
 
-def test_identity_rejects_another_deployment(identity: Trust) -> None:
+def test_identity_rejects_another_deployment(identity: TrustedSigner) -> None:
     assert judged(compact(Deployment().sign(statement(SUBJECT))), identity).state is State.INVALID
     # The same authority, and another log: its proof does not count.
     forged = Deployment(ca=DEPLOYMENT.ca, ct=DEPLOYMENT.ct)
@@ -185,7 +185,7 @@ def test_identity_rejects_another_deployment(identity: Trust) -> None:
     assert found.state is State.INVALID
 
 
-def test_valid_signature_over_another_digest_is_never_verified(identity: Trust) -> None:
+def test_valid_signature_over_another_digest_is_never_verified(identity: TrustedSigner) -> None:
     body = compact(DEPLOYMENT.sign(statement(OTHER)))
     key = new_key()
     sbom = compact(DEPLOYMENT.sign(statement(Digest.of(b"a file"), predicate=SPDX)))
@@ -199,13 +199,13 @@ def test_valid_signature_over_another_digest_is_never_verified(identity: Trust) 
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -1])
-def test_truncated_bundle_is_unreadable(identity: Trust, cut: int) -> None:
+def test_truncated_bundle_is_unreadable(identity: TrustedSigner, cut: int) -> None:
     body = compact(DEPLOYMENT.sign(statement(SUBJECT)))
     assert judged(body[:cut], identity).state is State.UNREADABLE
 
 
 def test_oversized_bundle_and_statement_are_unreadable(
-    identity: Trust, monkeypatch: pytest.MonkeyPatch
+    identity: TrustedSigner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = compact(DEPLOYMENT.sign(statement(SUBJECT)))
     monkeypatch.setattr(statements, "MAX_BUNDLE", len(body))
@@ -214,17 +214,17 @@ def test_oversized_bundle_and_statement_are_unreadable(
     assert judged(body, identity).state is State.UNREADABLE
     plain = statement(SUBJECT, predicate=SPDX)
     monkeypatch.setattr(statements, "MAX_STATEMENT", len(plain))
-    assert judged(plain, None, Form.STATEMENT).state is State.PRESENT
+    assert judged(plain, None, Wrapping.STATEMENT).state is State.PRESENT
     monkeypatch.setattr(statements, "MAX_STATEMENT", len(plain) - 1)
-    assert judged(plain, None, Form.STATEMENT).state is State.UNREADABLE
+    assert judged(plain, None, Wrapping.STATEMENT).state is State.UNREADABLE
 
 
 def test_envelope_limits_its_signatures() -> None:
     sealed = envelope(new_key(), statement(SUBJECT))
     sealed["signatures"] *= statements.MAX_SIGNATURES
-    assert judged(compact(sealed), None, Form.ENVELOPE).state is State.PRESENT
+    assert judged(compact(sealed), None, Wrapping.ENVELOPE).state is State.PRESENT
     sealed["signatures"].append(sealed["signatures"][0])
-    assert judged(compact(sealed), None, Form.ENVELOPE).state is State.UNREADABLE
+    assert judged(compact(sealed), None, Wrapping.ENVELOPE).state is State.UNREADABLE
 
 
 # Keys
@@ -258,11 +258,11 @@ def test_key_verifies_its_own_signatures_only(scheme: str, form: str) -> None:
     sealed = compact_envelope(key, statement(SUBJECT), *arguments)
     annotations = {}
     if form == "bundle":
-        body, wrapped = bundled(dsseEnvelope=json.loads(sealed)), Form.BUNDLE
+        body, wrapped = bundled(dsseEnvelope=json.loads(sealed)), Wrapping.BUNDLE
     elif form == "envelope":
-        body, wrapped = sealed, Form.ENVELOPE
+        body, wrapped = sealed, Wrapping.ENVELOPE
     elif form == "payload":
-        body, wrapped = payload, Form.PAYLOAD
+        body, wrapped = payload, Wrapping.PAYLOAD
         signature = b64(key.sign(payload, *arguments))
         annotations = {"dev.cosignproject.cosign/signature": signature}
     else:
@@ -275,7 +275,7 @@ def test_key_verifies_its_own_signatures_only(scheme: str, form: str) -> None:
                 "signature": b64(key.sign(MANIFEST, *arguments)),
             }
         )
-        wrapped = Form.BUNDLE
+        wrapped = Wrapping.BUNDLE
     trust = load_key(pem(key), "cosign.pub")
     found = judged(body, trust, wrapped, annotations)
 
@@ -308,14 +308,14 @@ def test_key_rejects_a_changed_payload() -> None:
     changed = payload + b" "
     trust = load_key(pem(key), "k")
 
-    assert judged(payload, trust, Form.PAYLOAD, named).state is State.VERIFIED
-    assert judged(changed, trust, Form.PAYLOAD, named).state is State.INVALID
-    assert judged(payload, trust, Form.PAYLOAD, {}).state is State.UNREADABLE
+    assert judged(payload, trust, Wrapping.PAYLOAD, named).state is State.VERIFIED
+    assert judged(changed, trust, Wrapping.PAYLOAD, named).state is State.INVALID
+    assert judged(payload, trust, Wrapping.PAYLOAD, {}).state is State.UNREADABLE
     broken = {"dev.cosignproject.cosign/signature": "%%"}
-    assert judged(payload, trust, Form.PAYLOAD, broken).state is State.UNREADABLE
+    assert judged(payload, trust, Wrapping.PAYLOAD, broken).state is State.UNREADABLE
 
 
-def test_keys_and_identities_leave_each_others_signatures_present(identity: Trust) -> None:
+def test_keys_and_identities_leave_each_others_signatures_present(identity: TrustedSigner) -> None:
     key = new_key()
     keyed, keyless = keyed_bundle(key, statement(SUBJECT)), DEPLOYMENT.sign(statement(SUBJECT))
     old = {"dev.sigstore.cosign/certificate": "PEM", "dev.cosignproject.cosign/signature": "AAAA"}
@@ -324,9 +324,9 @@ def test_keys_and_identities_leave_each_others_signatures_present(identity: Trus
     for found, reason in (
         (judged(keyed, identity), "signed with a key; verify it with `--key`"),
         (judged(compact(keyless), load_key(pem(key), "k")), "signed with a certificate"),
-        (judged(payload, identity, Form.PAYLOAD, old), "not verifiable offline"),
-        (judged(statement(SUBJECT), identity, Form.STATEMENT), "not signed"),
-        (judged(b"\x01", identity, Form.NOTATION, media_type="application/cose"), "notation"),
+        (judged(payload, identity, Wrapping.PAYLOAD, old), "not verifiable offline"),
+        (judged(statement(SUBJECT), identity, Wrapping.STATEMENT), "not signed"),
+        (judged(b"\x01", identity, Wrapping.NOTATION, media_type="application/cose"), "notation"),
     ):
         assert found.state is State.PRESENT
         assert reason in found.reason
@@ -338,9 +338,9 @@ def test_notation_signature_names_its_subject() -> None:
         return compact({"payload": b64(payload).rstrip("="), "signature": "x"})
 
     kind = "application/jose+json"
-    good = judged(jws(SUBJECT), None, Form.NOTATION, media_type=kind)
+    good = judged(jws(SUBJECT), None, Wrapping.NOTATION, media_type=kind)
     assert (good.state, good.reason) == (State.PRESENT, "notation signatures are not verified")
-    other = judged(jws(OTHER), None, Form.NOTATION, media_type=kind)
+    other = judged(jws(OTHER), None, Wrapping.NOTATION, media_type=kind)
     assert (other.state, other.reason) == (State.WRONG_SUBJECT, f"it is about `{OTHER}`")
 
 
@@ -374,7 +374,7 @@ def test_what_is_no_trusted_root_is_refused(root: bytes) -> None:
     ),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_judged_or_unreadable(body: bytes) -> None:
-    for form in (Form.BUNDLE, Form.ENVELOPE, Form.STATEMENT, Form.PAYLOAD):
+    for form in (Wrapping.BUNDLE, Wrapping.ENVELOPE, Wrapping.STATEMENT, Wrapping.PAYLOAD):
         assert judged(body, None, form).state is not State.VERIFIED
     try:
         read_bundle(body, "it")
