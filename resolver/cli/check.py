@@ -49,15 +49,11 @@ def check(
     ] = False,
     attestation: Annotated[
         options.Texts,
-        options.option(
-            "--require-attestation", "Require for each build: sbom, provenance, signature.", "KINDS"
-        ),
+        options.option("--require-attestation", "Require sbom, provenance, signature.", "KINDS"),
     ] = None,
     cover: Annotated[
         options.Text,
-        options.option(
-            "--cover", "Which manifests need them: each-platform (default) or index.", "WHAT"
-        ),
+        options.option("--cover", "Of `each-platform` (default) or the `index`.", "WHAT"),
     ] = None,
     key: options.SigningKey = None,
     identity: options.Identity = None,
@@ -78,16 +74,11 @@ def check(
 ) -> None:
     """Check that an image meets requirements.
 
-    Prints a line for each problem, with the nearest match, and exits with
-    status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
-    revision of it. --max-age and --require-attestation apply to the builds
-    that meet --require. Attestations count if they are about that very
-    manifest and, with --key or --identity, are verified.
-    Reads the manifests that decide, one request each, to detect an SBOM
-    listed as an image; --index-only skips that.
-    A policy has `version: 1`, `defaults:` and `images:`; their keys are the
-    names of these options, and `image:`. Options given here replace the
-    defaults.
+    Prints a line for each problem, with the nearest match, and exits with status 1. Platforms match
+    exactly; `windows/amd64:10.0.20348` matches any revision. --max-age and --require-attestation
+    apply to the builds that meet --require; attestations must be about that very manifest and,
+    with --key or --identity, verified. A policy has `version: 1`, `defaults:` and `images:`; their
+    keys are these options, and `image:`. Options given here replace the defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d

@@ -170,16 +170,12 @@ LockFile = Annotated[
 ]
 
 
-SigningKey = Annotated[
-    Text, option("--key", "Verify signatures with this public key (PEM).", "FILE")
-]
-Identity = Annotated[
-    Text, option("--identity", "Verify signatures of this identity; needs --issuer.", "ID")
-]
-Issuer = Annotated[Text, option("--issuer", "Set the issuer of the identity.", "URL")]
+SigningKey = Annotated[Text, option("--key", "Verify signatures with this public key.", "FILE")]
+Identity = Annotated[Text, option("--identity", "Verify signatures by this identity.", "ID")]
+Issuer = Annotated[Text, option("--issuer", "Set the issuer of that identity.", "URL")]
 TrustedRoot = Annotated[
     Text,
-    option("--trusted-root", "Trust a private Sigstore deployment: its trusted_root.json.", "FILE"),
+    option("--trusted-root", "Use this `trusted_root.json` of Sigstore.", "FILE"),
 ]
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.content import Document, Refers
+from resolver.core.oci.content import Distrusting, Document, Refers
 from resolver.core.oci.descriptor import MANIFEST_TYPES, Descriptor, EntryKind
 from resolver.core.oci.digest import Digest, Verifier
 from resolver.core.oci.manifest import (
@@ -36,6 +36,7 @@ from resolver.errors import (
     NotInStore,
     PlatformUnknown,
     RepositoryNotFound,
+    SizeMismatch,
     Untrusted,
 )
 from resolver.store import NameRecord
@@ -160,14 +161,22 @@ class DocumentReader:
             held = self._store.load(descriptor.digest, descriptor.size, limit)
             if held is not None:
                 return held
-        verifier, body = Verifier(descriptor.digest, descriptor.size, what), bytearray()
-        with self._need(what).open(descriptor) as chunks:
-            for chunk in chunks:
-                verifier.update(chunk)
-                body += chunk
-        verifier.finish()
-        self._keep(Document(descriptor, bytes(body)))
-        return bytes(body)
+        source = self._need(what)
+        while True:
+            verifier, body = Verifier(descriptor.digest, descriptor.size, what), bytearray()
+            try:
+                with source.open(descriptor) as chunks:
+                    for chunk in chunks:
+                        verifier.update(chunk)
+                        body += chunk
+                verifier.finish()
+            except (DigestMismatch, SizeMismatch):
+                # Another host may have the right bytes.
+                if not (isinstance(source, Distrusting) and source.distrust(descriptor.digest)):
+                    raise
+            else:
+                self._keep(Document(descriptor, bytes(body)))
+                return bytes(body)
 
     def tagged(self, tag: str) -> Document | None:
         """Read the document of another tag of the repository; None if there is no such tag."""

@@ -35,6 +35,7 @@ Ask:
   resolve       Resolve an image to a manifest digest.
   platforms     List the platforms of an image.
   inspect       Show an index or an image.
+  attestations  Show signatures, SBOMs and provenance by platform.
   tags          List the tags of a repository.
   search        Search Docker Hub or another registry.
   repositories  List the repositories of a registry.

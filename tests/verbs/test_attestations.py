@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resolver.core.check.check import Requirements
 from resolver.core.compare.compare import Thresholds
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.core.results.attestations import Place, State, TrustOptions
-from resolver.errors import Denied, LimitExceeded, Negative, NotFound, NotInStore, Usage
+from resolver.errors import (
+    Denied,
+    DigestMismatch,
+    LimitExceeded,
+    Negative,
+    NotFound,
+    NotInStore,
+    Usage,
+)
 from resolver.session import Session
 from resolver.verbs import attestations as verb
+from resolver.verbs.documents import DocumentReader
 from tests.kit.attestations import (
     DSSE,
     IN_TOTO,
@@ -41,6 +53,7 @@ from tests.kit.sigstore import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.results.attestations import Attestations
@@ -175,6 +188,36 @@ def test_large_sbom_is_read_and_kept(registry: FakeRegistry, tmp_path: Path) -> 
         before = len(registry.requests("GET", "/blobs/"))
         assert session.show_attestation(name, "sbom").body == body
         assert len(registry.requests("GET", "/blobs/")) == before
+
+
+def test_large_blob_comes_from_another_mirror_after_wrong_bytes() -> None:
+    right = b"x" * (5 << 20)
+    descriptor = Descriptor(IN_TOTO, Digest.of(right), len(right))
+
+    class Mirrors:
+        """Serves wrong bytes until it is told so."""
+
+        def __init__(self, hosts: list[bytes]) -> None:
+            self.hosts = hosts
+
+        @contextmanager
+        def open(self, _descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
+            yield iter([self.hosts[0][:1000], self.hosts[0][1000:]])
+
+        def distrust(self, _digest: Digest) -> bool:
+            self.hosts.pop(0)
+            return bool(self.hosts)
+
+    def reader(*hosts: bytes) -> DocumentReader:
+        source: Any = Mirrors(list(hosts))
+        return DocumentReader(lambda: source, None, "app")
+
+    wrong = b"y" * len(right)
+    assert reader(wrong, right + b"x", right).blob(descriptor, 6 << 20, "it") == right
+    with pytest.raises(DigestMismatch):
+        reader(wrong).blob(descriptor, 6 << 20, "it")
+    with pytest.raises(LimitExceeded):
+        reader(right).blob(descriptor, len(right) - 1, "it")
 
 
 def test_attestations_of_a_pulled_image_are_found_offline(

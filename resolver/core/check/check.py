@@ -360,6 +360,10 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
 def _not_attested(image: Checkable) -> Iterator[Finding]:
     """Find builds for both rules about attestations."""
     root = image.covering
+    if image.wanted.attestations and root is None and not (image.counted or image.wanted.require):
+        # Nothing must not pass for everything.
+        message = "there is no image whose attestations could be checked"
+        yield image.finding(ATTESTATION_MISSING, message, "", image.digest)
     for build in image.counted if root is None else (root,):
         name = _called(build) if root is None else "the index"
         for kind in dict.fromkeys(image.wanted.attestations):
