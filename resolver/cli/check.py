@@ -75,10 +75,9 @@ def check(
     """Check that an image meets requirements.
 
     Prints a line for each problem, with the nearest match, and exits with status 1. Platforms match
-    exactly; `windows/amd64:10.0.20348` matches any revision. --max-age and --require-attestation
-    apply to the builds that meet --require; attestations must be about that very manifest and,
-    with --key or --identity, verified. A policy has `version: 1`, `defaults:` and `images:`; their
-    keys are these options, and `image:`. Options given here replace the defaults.
+    exactly; `windows/amd64:10.0.20348` matches any revision. Age and attestations are those of the
+    builds that meet --require. A policy has `version: 1`, `defaults:` and `images:`; its keys are
+    these options and `image:`. Options given here replace its defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
