@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
@@ -73,6 +74,7 @@ _HOMES = {
     "LockCheck": "resolver.core.lockfile.drift",
     "Locked": "resolver.core.lockfile.lock",
     "Matrix": "resolver.core.results.matrix",
+    "Needs": "resolver.core.results.needs",
     "Offer": "resolver.core.results.resolve",
     "Offers": "resolver.core.results.resolve",
     "Pin": "resolver.core.pin.decide",
@@ -126,6 +128,7 @@ __all__ = [
     "LockCheck",
     "Locked",
     "Matrix",
+    "Needs",
     "Offer",
     "Offers",
     "Pin",

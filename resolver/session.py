@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import httpx
+
     from resolver.core.check.check import Checked, Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Machine, Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
@@ -70,6 +73,9 @@ class Session:
         flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
         observe: receives warnings, notes and progress during a call.
+        http_client: sends all requests, with its own proxies, TLS settings and hooks, except to
+            hosts that have settings of their own. Cookies, redirects and timeouts stay with the
+            session. It is not closed.
     """
 
     def __init__(
@@ -80,9 +86,15 @@ class Session:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         self._context = Context(
-            store, offline=offline, flags=flags, environment=environment, observe=observe
+            store,
+            offline=offline,
+            flags=flags,
+            environment=environment,
+            observe=observe,
+            http_client=http_client,
         )
 
     def __enter__(self) -> Self:
@@ -114,7 +126,7 @@ class Session:
         """The platform facts that this session matches by."""
         return self._context.table
 
-    def resolve(
+    def resolve(  # noqa: PLR0913 - one for each option of the verb
         self,
         reference: str | Reference,
         platform: PlatformLike = None,
@@ -123,6 +135,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Resolution:
         """Find the manifest that a reference means on one platform.
 
@@ -134,6 +147,8 @@ class Session:
             verify: read the image's own config too, and compare it with the index.
             strict: the same, and raise an error for a contradiction instead of a warning.
             verify_tag: for `name:tag@digest`, check whether the tag still points there.
+            verify_cpu: read the start of the layers too, and warn of what the programs need and
+                this machine lacks.
 
         Raises:
             Malformed: reference or platform is invalid; no request was sent.
@@ -150,9 +165,10 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
-    def resolve_each(
+    def resolve_each(  # noqa: PLR0913 - as above
         self,
         references: Iterable[str | Reference],
         platforms: Sequence[PlatformLike] = (None,),
@@ -161,6 +177,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references in parallel; answers have the order of the questions.
 
@@ -181,6 +198,7 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
@@ -363,6 +381,16 @@ class Session:
 
         return check_policy(self._context, policy, references, now=now, index_only=index_only)
 
+    def read_nodes(self, path: Path | str) -> tuple[Machine, ...]:
+        """Read the nodes of a cluster, for `Requirements.nodes`; see `kubectl get nodes -o json`.
+
+        Raises:
+            BadFile: it cannot be read, or is not a list of nodes.
+        """
+        from resolver.verbs.check import read_nodes  # noqa: PLC0415
+
+        return read_nodes(self._context, path)
+
     def matrix(
         self,
         reference: str | Reference,
@@ -433,6 +461,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> Comparison:
         """Find out how one image differs between its platforms.
 
@@ -450,6 +479,7 @@ class Session:
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
+            needs: read what the programs need too, from the start of the layers.
 
         Raises:
             PlatformNotOffered: one of `platforms`, or `base`, is not offered.
@@ -469,6 +499,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -482,6 +513,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
         attestations: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
@@ -497,6 +529,7 @@ class Session:
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
+            needs: as for `compare`.
             attestations: compare what is attached to both, also if they are the same.
 
         Raises:
@@ -515,6 +548,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
             attestations=attestations,
         )
 
@@ -641,6 +675,34 @@ class Session:
         from resolver.verbs.lint import lint  # noqa: PLC0415
 
         return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+
+    def needs(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[PlatformLike] = (),
+        *,
+        every: bool = False,
+        max_bytes: int = LINT_MAX_BYTES,
+    ) -> Needs:
+        """Find out what the programs of an image need of the machine, from its layers.
+
+        The layers are read in ranges, from the top down, until the entrypoint, its loader and its
+        libraries were found; nothing is stored or executed.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: those to read; none for all.
+            every: read every ELF file, not only what the image starts.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+
+        Raises:
+            PlatformNotOffered: the image has nothing that runs on one of `platforms`.
+            ResolverError: the image cannot be read; a damaged layer is part of the answer.
+        """
+        from resolver.verbs.needs import needs  # noqa: PLC0415
+
+        return needs(self._context, reference, platforms, every=every, max_bytes=max_bytes)
 
     def lock(
         self,

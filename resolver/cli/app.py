@@ -58,6 +58,7 @@ COMMANDS = (
     ("Store", "du", "resolver.cli.verify"),
     ("CI", "check", "resolver.cli.check"),
     ("CI", "lint", "resolver.cli.lint"),
+    ("CI", "needs", "resolver.cli.needs"),
     ("CI", "matrix", "resolver.cli.matrix"),
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),

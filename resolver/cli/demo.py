@@ -100,6 +100,7 @@ STOPS = (
         "check {at}/demo/app:1.0 --require linux/amd64,linux/arm/v6",
         1,
     ),
+    Stop("It can check what the programs need.", "needs {at}/demo/app:1.0 -p linux/amd64"),
     Stop("And runs a job for each platform.", "matrix {at}/demo/app:1.0 -p linux/amd64"),
     Stop(
         "Record what was tested: the digests of the index and of every platform.",

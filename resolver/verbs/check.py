@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import ImageNeeds, Machine
     from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
 
@@ -118,7 +119,7 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         for entry in images
     )
     covering = judged.get(str(top)) if covers_index else None
-    return Checkable(known.reference, str(top), builds, wanted, table, now, lies, covering)
+    return Checkable(known.reference, str(top), builds, wanted, table, now, lies, covering=covering)
 
 
 def _attested(
@@ -185,12 +186,13 @@ def judge_image(
     rest = tuple(finding for finding in further if finding.rule not in left_out)
     weight = image.wanted.lint or Severity.ERROR
     fails = any(not finding.severity < weight for finding in rest)
+    fails = fails or any(finding.severity is Severity.ERROR for finding in kept)
     return CheckedImage(
         reference=image.reference,
         root=root.document.descriptor,
         pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
         platforms=tuple(map(str, image.offered)),
-        passed=not kept and not fails,
+        passed=not fails,
         findings=(*kept, *rest),
         ignored=len(own) + len(further) - len(kept) - len(rest),
         warnings=tuple(warned),
@@ -343,6 +345,14 @@ def read_policy(
     return read_policy(yaml.read(path), context.table, over)
 
 
+def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:
+    """Read the nodes of a cluster from a file; `-` is standard input."""
+    from resolver.core.check.nodes import MAX_NODES_FILE, parse_nodes  # noqa: PLC0415 - for clusters
+    from resolver.files.yaml import read_content  # noqa: PLC0415 - likewise
+
+    return parse_nodes(*read_content(path, MAX_NODES_FILE), context.table)
+
+
 def _check_all(
     context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
@@ -402,6 +412,9 @@ def _checked(  # noqa: PLR0913 - what decides about requests
         index_only=index_only,
         signers=Signers(trusts, attached),
     )
+    if wanted.needs_layers:
+        opened = Opened(target, reader, root, warned)
+        image = replace(image, runs=_runs(context, opened, image))
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
         from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
@@ -412,6 +425,26 @@ def _checked(  # noqa: PLR0913 - what decides about requests
         more = judge_entries(subject, (), ()).findings
     reader.report_warnings()
     return judge_image(image, root, more, warned)
+
+
+def _runs(
+    context: Context, opened: Opened, image: Checkable
+) -> tuple[tuple[Machine, ImageNeeds | None], ...]:
+    """Read what the programs need of the builds that are selected on the required machines."""
+    from resolver.core.platforms.select import select  # noqa: PLC0415 - for this requirement alone
+    from resolver.verbs.needs import gathered, needs_of  # noqa: PLC0415 - likewise
+
+    machines = image.wanted.machines(image.offered)
+    found = gathered(context, opened, [machine.platform for machine in machines])
+    offered = [entry.platform for entry in found.images]
+    chosen = [select(offered, machine.platform, table=context.table).index for machine in machines]
+    positions = sorted({position for position in chosen if position is not None})
+    entries = [found.images[position] for position in positions]
+    needs = dict(zip(positions, needs_of(context, opened, entries), strict=True))
+    return tuple(
+        (machine, needs[position] if position is not None else None)
+        for machine, position in zip(machines, chosen, strict=True)
+    )
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
@@ -433,6 +466,7 @@ def _require_index_only(wanted: Requirements) -> None:
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),
         ("lint", wanted.lint),
+        ("runs-on", wanted.needs_layers),
     )
     for name, value in needs:
         if value:

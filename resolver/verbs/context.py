@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import httpx
+
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
@@ -78,6 +80,7 @@ class Context:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         given = flags or Flags()
         if store is not None:
@@ -95,6 +98,7 @@ class Context:
             observe=observe,
         )
         self.mutex = threading.Lock()
+        self._http_client = http_client
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
         self._may_block: bool | None = None
@@ -196,7 +200,7 @@ class Context:
         from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.jobs):
+        for outcome in parallel(look, items, jobs=self.settings.batch_jobs):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
@@ -367,10 +371,12 @@ class Context:
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
         if self._transport is None:
-            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+            from resolver.sources import open_transport  # noqa: PLC0415 - not for what is held
 
             hosts = frozenset(self.trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
+            self._transport = open_transport(
+                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+            )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 #: Everything that can be found without a layer: a request per manifest and config, and what is
 #: attached to the index.
 _DEPTH = Depth(attestations=True, broken=True)
+#: Most images whose layers are inflated at once: the processor is the limit, not the network.
+_DEEP = 16
 
 
 def look_at(
@@ -162,7 +164,7 @@ def lint(
     )
     targets = [context.target(reference) for reference in named]
     jobs = context.settings.jobs if len(targets) == 1 else 1
-    depths = Depths(max_bytes, jobs) if deep else None
+    depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
 
     def look(target: Target) -> LintedImage:
         return _linted(context, target, ignored, jobs, depths)
@@ -185,13 +187,13 @@ def _linted(
         warn=warned.append,
     )
     if depths is not None:
-        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        looks = look_into(subject.images, layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
     reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
-def _layer_bytes(
+def layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""

@@ -53,6 +53,7 @@ ASKED = {
     "compare": ("{app}",),
     "check": ("{app}", "--require", "linux/arm64"),
     "lint": ("{app}",),
+    "needs": ("{app}",),
     "matrix": ("{app}", "-p", "linux/amd64"),
     "logout": ("reg.test",),
     "pin": ("Dockerfile",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -22,7 +21,7 @@ from resolver.errors import (
 )
 from resolver.sources.http.client import is_redirect
 from resolver.sources.http.urls import BadUrl
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -48,9 +47,9 @@ MAX_PAGE = 32 * 1024 * 1024
 #: Largest page parsed as a whole, in bytes: a parsed document takes up to forty times its size.
 MAX_WHOLE = 1024 * 1024
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_TARGET = re.compile(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
-_PARAMETER = re.compile(
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TARGET = pattern(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
+_PARAMETER = pattern(
     r'[ \t]*+;[ \t]*+([A-Za-z0-9*_-]*+)(?:[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"|([^;,"]*+)))?'
 )
 _MAX_LINK = 16_384

@@ -41,6 +41,7 @@ from resolver.sources.registry.lists import (
     api_referrers,
     list_referrers,
 )
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,9 +99,9 @@ def read_part(
     return RangeAnswer(whole=False, end=end, chunks=answer.chunks(), coding=coding)
 
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Source: RFC 7234 5.5 and distribution-spec "Warnings": code 299, agent `-`.
-_WARNING = re.compile(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_WARNING = pattern(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _MAX_WARNING, _MAX_WARNINGS = 4_096, 100
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 
