@@ -72,9 +72,7 @@ def compare(
     ] = None,
     max_size_delta: Annotated[
         options.Text,
-        options.option(
-            "--max-size-delta", "Exit with status 1 above this difference, as `50MB`.", "SIZE"
-        ),
+        options.option("--max-size-delta", "Exit with status 1 above this, as `50MB`.", "SIZE"),
     ] = None,
     fail_on: Annotated[
         options.Texts,
