@@ -23,7 +23,8 @@ def compare(
     common: options.Common,
     reference: options.Reference,
     other: Annotated[
-        options.Text, options.argument("[REF]", complete=options.offer_references)
+        options.Text,
+        options.argument("[REF]", "Compare with this image.", options.offer_references),
     ] = None,
     platform: options.Platforms = None,
     base: Annotated[

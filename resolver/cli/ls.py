@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def ls(
     common: options.Common,
     context: typer.Context,
-    patterns: Annotated[options.Texts, options.argument("[NAME]...")] = None,
+    patterns: Annotated[
+        options.Texts, options.argument("[NAME]...", "List only these; may contain `*` and `?`.")
+    ] = None,
     filters: Annotated[
         options.Texts,
         options.option(

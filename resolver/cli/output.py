@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
@@ -86,12 +88,18 @@ class Output:
 
     def answer(self, text: str) -> None:
         """Write a chunk of the answer."""
+        if _answer_file:
+            _answer_file[0].write(text.encode("utf-8", "backslashreplace"))
+            return
         with _stdout_errors():
             sys.stdout.write(text)
             sys.stdout.flush()
 
     def raw(self, body: bytes) -> None:
         """Write bytes unchanged, as for `inspect --raw`."""
+        if _answer_file:
+            _answer_file[0].write(body)
+            return
         with _stdout_errors():
             sys.stdout.flush()
             sys.stdout.buffer.write(body)
@@ -187,7 +195,7 @@ def takes_stdout(to: str, form: str) -> bool:
     if not parse_destination(to).is_stream:
         return False
     check_stdout()
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not _answer_file:
         raise Usage(
             "refusing to write an archive to a terminal",
             f"pipe it to a program, or name a file: `--to {to} | docker load`, `--to image.tar`",
@@ -204,7 +212,91 @@ def page_width() -> int | None:
     """Return the columns of the terminal on stdout; None for a pipe or a file."""
     from shutil import get_terminal_size
 
-    return get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    on_terminal = sys.stdout is not None and sys.stdout.isatty() and not _answer_file
+    return get_terminal_size().columns if on_terminal else None
+
+
+class AnswerFile:
+    """The file of `--output`, which is complete at the end of the command or not touched.
+
+    Devices and pipes are written directly.
+    """
+
+    def __init__(self, path: str) -> None:
+        # A pipe or a device is opened as named: behind `/dev/stdout` there may be no path.
+        is_special = Path(path).exists() and not Path(path).is_file()
+        self._target = Path(path if is_special else os.path.realpath(path))
+        self._temporary: Path | None = None
+        self.is_written = False
+        with self._errors():
+            self._stream = self._open(special=is_special)
+
+    def write(self, body: bytes) -> None:
+        """Append to the answer; raise `OutputFault` if that fails."""
+        self.is_written = True
+        with self._errors():
+            self._stream.write(body)
+            self._stream.flush()
+
+    def close(self, *, keep: bool) -> None:
+        """Give the file its name, or discard what was written."""
+        with self._errors():
+            self._stream.close()
+            if self._temporary is None:
+                return
+            if keep:
+                self._temporary.replace(self._target)
+            else:
+                self._temporary.unlink()
+
+    def _open(self, *, special: bool) -> IO[bytes]:
+        if special:
+            return open(self._target, "wb", opener=open_without_waiting)
+        if self._target.exists() and not os.access(self._target, os.W_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
+        temporary = self._target.with_name(f".resolver-{os.urandom(16).hex()}")
+        stream = temporary.open("xb")
+        self._temporary = temporary
+        if self._target.exists():
+            os.fchmod(stream.fileno(), self._target.stat().st_mode & 0o777)
+        return stream
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputFault(
+                f"cannot write `{self._target}`: {reason}", "name a file in a writable folder"
+            ) from error
+
+
+#: The file of `--output`, while it is open.
+_answer_file: list[AnswerFile] = []
+
+
+def answer_to(path: str) -> None:
+    """Write every later answer to a file instead of standard output."""
+    _answer_file[:] = [AnswerFile(path)]
+
+
+def finish_answer(*, keep: bool | None = None) -> None:
+    """Complete the file of `--output`; by default only if something was written to it."""
+    if _answer_file:
+        file = _answer_file.pop()
+        file.close(keep=file.is_written if keep is None else keep)
+    elif keep:
+        check_stdout()
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file to write; a FIFO without a reader is an error (ENXIO), not a reason to wait."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 #: Bytes that restore the terminal if the process exits during live progress.
@@ -222,6 +314,8 @@ def exit_now(status: int) -> NoReturn:
     Flush the streams first; the kernel releases locks, and partial files stay for the next run.
     A normal exit would join worker threads, which can take up to a read timeout.
     """
+    with suppress(ResolverError, ReaderGone):
+        finish_answer(keep=False)
     for restore in _exit_bytes:
         with suppress(OSError):
             os.write(_STDERR, restore)
