@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
-from resolver.cli.run import open_session
+from resolver.cli.inputs import References, gather, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -94,22 +94,25 @@ def check(
         fail_on=fail_on,
         ignored=ignore or (),
     )
-    named: list[str] = []
+    given = References(())
     if not references and file is None and policy is None:
         raise Usage(
             "no reference to check",
             "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
         )
     if references or file is not None:
-        named = list(dict.fromkeys(gather(references or [], file, "check")))
+        given = gather(references or [], file, "check")
+    named = list(dict.fromkeys(given))
     with open_session(common) as (session, output):
-        if policy is None:
-            found = session.check(
-                named, request.over(Requirements(), session.table), index_only=index_only
-            )
-        else:
-            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
-            found = session.check_policy(rules, named, index_only=index_only)
+        output.places = given.places
+        with show_progress(output, common):
+            if policy is None:
+                found = session.check(
+                    named, request.over(Requirements(), session.table), index_only=index_only
+                )
+            else:
+                rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+                found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)
         passed = all(image.passed for image in found.looked_at)

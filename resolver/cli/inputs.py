@@ -12,7 +12,7 @@ from resolver.errors import ResolverError, Usage
 from resolver.files.read import read_given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from resolver.cli.output import Output
 
@@ -137,7 +137,7 @@ def for_each(
     output: Output, form: str, items: Sequence[str], action: Callable[[str], object]
 ) -> None:
     """Run an action for each item and print each answer; continue after a failure."""
-    from resolver.cli.output import page_width, presentable
+    from resolver.cli.output import page, presentable
     from resolver.core.results.resolve import Failure
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
@@ -156,7 +156,7 @@ def for_each(
         if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))
         elif row.is_lines or not isinstance(answer, Failure):
-            output.answer(render(answer, form, width=page_width(), clean=presentable))
+            output.answer(render(answer, form, page=page(), clean=presentable))
     if collected:
         one = len(items) == 1
         value = collected[0] if one else {"schema": SCHEMA, "results": collected}
@@ -165,19 +165,33 @@ def for_each(
         raise typer.Exit(worst)
 
 
-def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
-    """Return the references given as arguments and in a file, checked before any request."""
-    from resolver.cli.inputs import read_references
+class References(list[str]):
+    """References as typed, and where in a file the malformed ones are: `images.txt:3`."""
+
+    def __init__(self, given: Iterable[str]) -> None:
+        super().__init__(given)
+        self.places: dict[str, str] = {}
+
+
+def gather(references: list[str], file: str | None, verb: str = "resolve") -> References:
+    """Return the references given as arguments and in a file.
+
+    A malformed one among several is left to the verb, whose answer has a failure in its place.
+    """
     from resolver.core.oci.target import parse_target
 
-    found = list(references)
-    if file is not None:
-        for place, text in read_references(file):
-            try:
-                parse_target(text)
-            except ResolverError as error:
-                raise Usage(f"{place}: {error}", *error.hints()) from error
-            found.append(text)
+    found = References(references)
+    for place, text in read_references(file) if file is not None else ():
+        found.append(text)
+        try:
+            parse_target(text)
+        except ResolverError as error:
+            if text not in references:
+                found.places.setdefault(text, place)
+            only = error, place
+    if len(found) == len(found.places) == 1:
+        error, place = only
+        raise Usage(f"{place}: {error}", *error.hints()) from error
     if not found:
         raise Usage(
             f"no reference to {verb}", f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`"

@@ -237,6 +237,14 @@ SHARED = (
     ),
     Shared("verbose", "--verbose -v", int, "Log what happens; twice: every request.", default=0),
     Shared(
+        "colour",
+        "--color",
+        str,
+        "Colours: auto, always, never; also NO_COLOR, FORCE_COLOR.",
+        "WHEN",
+        default="auto",
+    ),
+    Shared(
         "no_progress",
         "--no-progress",
         bool,
@@ -397,6 +405,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         shared = {row.field: values.pop(row.field, row.default) for row in SHARED}
+        from resolver.cli.output import choose_colour
+
+        choose_colour(shared["colour"])
         if shared["output"] not in {None, "-"}:
             from resolver.cli.output import answer_to
 

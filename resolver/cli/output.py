@@ -11,11 +11,12 @@ from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
-from resolver.render import DEFAULT_FORMAT
+from resolver.render import DEFAULT_FORMAT, Page
 from resolver.render.text import escape
+from resolver.render.text import label as coloured_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from resolver.core.results.resolve import Failure
 
@@ -68,6 +69,8 @@ class Output:
         self.progress: Observer = ignore
         #: Writes text to stderr; live progress replaces it to keep lines and bars apart.
         self.write: Callable[[str], None] = _write
+        #: Where in a file the malformed references of a batch are: `images.txt:3`.
+        self.places: Mapping[str, str] = {}
         #: Collects answers and failures for `--emit` and `--report`.
         self.recorder: Recorder | None = None
 
@@ -77,7 +80,7 @@ class Output:
 
         self.keep(answer)
         for chunk in render_chunks(
-            answer, form, explain=explain, full=full, width=page_width(), clean=presentable
+            answer, form, explain=explain, full=full, page=page(), clean=presentable
         ):
             self.answer(chunk)
 
@@ -171,12 +174,13 @@ class Output:
         for failure in failures:
             if not isinstance(failure.error, ResolverError):
                 raise failure.error
-            self.failed(failure.error)
+            self.failed(failure.error, where=self.places.get(failure.reference, ""))
             worst = max(worst, failure.error.kind.status)
         return worst
 
     def _line(self, label: str, text: str) -> None:
-        self.write(f"{label}: {escape(presentable(text))}\n")
+        head = coloured_label(label, colour=is_coloured(sys.stderr))
+        self.write(f"{head} {escape(presentable(text))}\n")
 
 
 def _write(text: str) -> None:
@@ -208,12 +212,48 @@ def takes_stdout(to: str, form: str) -> bool:
     return True
 
 
-def page_width() -> int | None:
-    """Return the columns of the terminal on stdout; None for a pipe or a file."""
+#: Values of `--color`.
+COLOURS = ("auto", "always", "never")
+_colour = [COLOURS[0]]
+
+
+def choose_colour(when: str) -> None:
+    """Set whether output has colours, as for `--color`."""
+    if when not in COLOURS:
+        raise Usage(f"`--color {when}` is not a choice", f"choose one of {', '.join(COLOURS)}")
+    _colour[0] = when
+
+
+def is_coloured(stream: IO[str] | None) -> bool:
+    """Return whether text for this stream has colours: on a terminal, unless told otherwise.
+
+    Source: no-color.org and force-color.org: variables that count if they are not empty.
+    """
+    if _colour[0] != COLOURS[0]:
+        return _colour[0] == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Return whether a stream is a terminal; a closed one is not."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def page() -> Page:
+    """Return the columns and colours of standard output; those of a file for `--output`."""
+    if _answer_file:
+        return Page(colour=_colour[0] == "always")
     from shutil import get_terminal_size
 
-    on_terminal = sys.stdout is not None and sys.stdout.isatty() and not _answer_file
-    return get_terminal_size().columns if on_terminal else None
+    width = get_terminal_size().columns if is_terminal(sys.stdout) else None
+    return Page(width, is_coloured(sys.stdout))
 
 
 class AnswerFile:

@@ -71,6 +71,7 @@ def pull(
         "referrers": referrers,
     }
     with open_session(common) as (session, output):
+        output.places = names.places
         with show_progress(output, common, progress):
             found = make_plan(session, output, names, platforms, places, lock, **wanted)
             refusal = over_limit(found.bytes_missing, most)
@@ -122,13 +123,18 @@ def plan(
         "referrers": referrers,
     }
     with open_session(common) as (session, output):
-        found = make_plan(session, output, names, platforms, places, lock, **wanted)
+        output.places = names.places
+        with show_progress(output, common):
+            found = make_plan(session, output, names, platforms, places, lock, **wanted)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
+        status = output.failures(found.failures)
         refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
             output.failed(refusal)
-            raise typer.Exit(refusal.kind.status)
+            status = max(status, refusal.kind.status)
+        if status:
+            raise typer.Exit(status)
 
 
 def make_plan(

@@ -8,8 +8,8 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import gather, split_platforms
-from resolver.cli.output import page_width, presentable
-from resolver.cli.run import open_session
+from resolver.cli.output import page, presentable
+from resolver.cli.run import open_session, show_progress
 from resolver.errors import Usage
 from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
@@ -73,6 +73,7 @@ def resolve(
 
         names = named(references, file, "resolve", lock)
     with open_session(common) as (session, output):
+        output.places = names.places
         resolver: Session | ByLock = session
         if lock is not None:
             _refuse_locked({"--verify": verify, "--strict": strict, "--verify-tag": verify_tag})
@@ -86,7 +87,10 @@ def resolve(
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
             answers = resolver.resolve_each(names, wanted, **flags)
-            show_all(output, common.form, answers, explain=explain, full=no_trunc)
+            # Lines on the same terminal are progress enough.
+            on_screen = page().width is not None and not renderer(common.form).collects
+            with show_progress(output, common, "none" if on_screen else "auto"):
+                show_all(output, common.form, answers, explain=explain, full=no_trunc)
 
 
 def _refuse_locked(given: dict[str, bool]) -> None:
@@ -111,9 +115,10 @@ def show_all(
             "resolve one REF on one platform, or choose `markdown` or `json`",
         )
     collected = []
-    worst = 0
+    worst = total = failed = 0
     for answer in answers:
-        worst = max(worst, _status(output, answer))
+        status = _status(output, answer)
+        worst, total, failed = max(worst, status), total + 1, failed + bool(status)
         output.keep(answer)
         if row.collects:
             collected.append(cleaned(to_dict(answer, explain=explain), presentable))
@@ -123,23 +128,20 @@ def show_all(
             output.answer(render(answer, form, explain=explain, clean=presentable))
     if row.collects:
         output.answer(render_values({"schema": SCHEMA, "results": collected}, form))
+    if total > 1:
+        output.note(f"resolved {total - failed} of {total}" + (f", {failed} failed" * bool(failed)))
     if worst:
         raise typer.Exit(worst)
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.core.results.resolve import Failure
-    from resolver.render.report import failure_line, resolution_line
-    from resolver.render.text import line
+    from resolver.render.report import batch_line
 
     if not renderer(form).fits_width or (explain and not isinstance(answer, Failure)):
-        width = page_width()
-        return (
-            render(answer, form, explain=explain, full=full, width=width, clean=presentable) + "\n"
-        )
-    if isinstance(answer, Failure):
-        return line(failure_line(answer)) + "\n"
-    return line(resolution_line(answer)) + "\n"
+        text = render(answer, form, explain=explain, full=full, page=page(), clean=presentable)
+        return f"{text}\n"
+    return batch_line(answer, page()._replace(width=None) if full else page()) + "\n"
 
 
 def _status(output: Output, answer: Resolution | Failure) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
 from resolver.render.answers import renderer_of
+from resolver.render.text import batch_row
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
+    from resolver.render import Page
 
 
 _STEP = 1000.0
@@ -47,8 +49,8 @@ SHORT_HEX = 12
 SAID = "said"
 #: Headings of columns with names, which are never cut: a part of a name is useless.
 NAMES = frozenset(
-    {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
-     "repository", "tag", "where"}
+    {"folder", "image", "key", "listed for", "name", "package", "path", "platform", "program", "read as", "reference",
+     "repository", "rule", "tag", "what", "where"}
 )  # fmt: skip
 
 #: Short names of common media types, for tables.
@@ -74,9 +76,8 @@ class ReportTable:
     Attributes:
         right: columns with numbers; never narrowed.
         whole: columns that are never narrowed.
-        tail: columns with names, which wrap on a narrow terminal, like those headed by one of
-            `NAMES`; all others are narrowed first, and cut.
-        is_wide: the table may be wider than the terminal.
+        tail: columns with names, like those headed by one of `NAMES`: they are never cut or
+            broken; the text in other columns wraps on a narrow terminal.
     """
 
     title: str
@@ -85,7 +86,6 @@ class ReportTable:
     right: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
     tail: frozenset[str] = frozenset()
-    is_wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +133,32 @@ def kind(media_type: str) -> str:
     return _KINDS.get(media_type, media_type)
 
 
-def resolution_line(answer: Resolution) -> str:
-    """Return a resolution as one line, digest first, so that columns line up."""
-    platform = str(answer.platform) if answer.platform is not None else "-"
-    grade = answer.grade.value if answer.grade is not None else "-"
-    return f"{answer.manifest.digest}  {platform:<16}  {grade:<10}  {answer.reference}"
+#: Columns of the lines of a batch, which are printed before the next ones are known.
+BATCH = ("digest", "platform", "grade", "reference")
+#: Widths of the longest platform, `windows/amd64:10.0.20348.2700`, and grade.
+_PLATFORM, _GRADE = 29, 10
+#: Widths of a digest: whole, and on a narrow terminal, where an error code still fits.
+_WHOLE, _SHORTENED = 71, 27
 
 
-def failure_line(answer: Failure) -> str:
-    """Return a failure as one line, in place of an answer."""
-    code = getattr(answer.error, "code", "error")
-    return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
+def batch_line(answer: Resolution | Failure, page: Page) -> str:
+    """Return one of several resolutions, or a failure in its place, as a line.
+
+    On a terminal the digest is shortened if the line does not fit.
+    """
+    if isinstance(answer, Failure):
+        code = f"error: {getattr(answer.error, 'code', 'error')}"
+        cells = (code, answer.wanted or "-", "-", answer.reference)
+    else:
+        platform = str(answer.platform) if answer.platform is not None else "-"
+        grade = answer.grade.value if answer.grade is not None else "-"
+        cells = (str(answer.manifest.digest), platform, grade, answer.reference)
+    rest = 2 * 3 + _PLATFORM + _GRADE + len(answer.reference)
+    fits = page.width is None or _WHOLE + rest <= page.width
+    widths = (_WHOLE if fits else _SHORTENED, _PLATFORM, _GRADE, 0)
+    if not isinstance(answer, Failure):
+        cells = (cells[0][: widths[0]], *cells[1:])
+    return batch_row(BATCH, cells, widths, colour=page.colour)
 
 
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:

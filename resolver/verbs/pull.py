@@ -188,7 +188,7 @@ class _Work:
             raise failures[0].error
         return Pulled(
             tuple(one for one in done if one.image.kind == "image"),
-            failures,
+            (*self._plan.failures, *failures),
             tuple(self._fetched),
             tuple(self._reused),
             tuple(one for one in done if one.image.kind != "image"),

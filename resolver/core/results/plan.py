@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import AttachedKind, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 Role = Literal["layer", "config", "manifest", "index"]
 
@@ -122,13 +123,15 @@ class Plan:
     """The content of some images, each piece once, children before parents.
 
     `pieces` is in the order of storing, so an interrupted pull never leaves a parent that looks
-    like a complete image. `attached` and `left_out` are as in `Selected`.
+    like a complete image. `attached` and `left_out` are as in `Selected`;
+    `failures` are the references that cannot be planned, among several.
     """
 
     images: tuple[PlannedImage, ...]
     pieces: tuple[Piece, ...]
     attached: tuple[PlannedImage, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     @property
     def entries(self) -> tuple[PlannedImage, ...]:

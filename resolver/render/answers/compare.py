@@ -259,11 +259,11 @@ def _drift(answer: Comparison) -> ReportTable:
 
 
 def _drift_rows(drift: Drift) -> list[tuple[str, ...]]:
-    """Return a row for every value; the first names what differs."""
+    """Return a row for every value."""
     rows: list[tuple[str, ...]] = []
-    for number, (value, holders) in enumerate(drift.groups):
+    for value, holders in drift.groups:
         numbers = ", ".join(str(position + 1) for position in holders)
-        rows.append((drift.name if number == 0 else "", numbers, value_words(value)))
+        rows.append((drift.name, numbers, value_words(value)))
     return rows
 
 

@@ -50,7 +50,7 @@ def step_words(step: Step | None) -> str:
 
 def mark(*, same: bool) -> str:
     """Mark a step that differs between builds."""
-    return "" if same else "!"
+    return "=" if same else "!"
 
 
 def cut(instruction: str) -> str:

@@ -74,9 +74,7 @@ def _listing(found: ImageListing, *, digests: bool, full: bool) -> Report:
     )
     numbers = frozenset({"platforms", "size", "shared"})
     whole = numbers | {"image id"}
-    table = ReportTable(
-        "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
-    )
+    table = ReportTable("images", tuple(columns), rows, numbers, whole, frozenset({"repository"}))
     unpulled = [image for image in found.images if image.read_as]
     if not unpulled:
         return Report("images", (), (table,))
@@ -252,7 +250,7 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
         others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
     rows: list[tuple[str, ...]] = [(name, megabytes(image.own), megabytes(image.shared), *first)]
-    return rows + [("", "", "", *other) for other in rest]
+    return rows + [(name, "-", "-", *other) for other in rest]
 
 
 def _short_name(reference: str) -> str:
