@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import read_rules, size, split_platforms
+from resolver.cli.inputs import expand_for_all, read_rules, size, split_platforms
 from resolver.cli.run import open_session, show_progress
 from resolver.errors import Negative, Usage
 
@@ -121,6 +121,8 @@ def compare(
             "leave it out: with two images, the first is the base",
         )
     with open_session(common) as (session, output):
+        images = [reference] if other is None else [reference, other]
+        platforms = expand_for_all(session, images, platforms)
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
                 expect=expected, expect_as=expect_as, ignore=rules, thresholds=limits, files=files
@@ -156,7 +158,7 @@ def fail_if_different(output: Output, found: Comparison | ImageComparison) -> No
         for reason in found.reasons
     ]
     for error in errors:
-        output.failed(error)
+        output.failed(error, label="difference")
     if errors:
         raise typer.Exit(errors[0].kind.status)
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resolver.errors import ResolverError, Usage
+from resolver.errors import ResolverError, Usage, limit_words
 from resolver.files.read import read_given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from resolver.cli.output import Output
+    from resolver.core.results.resolve import Failure, Resolution
+    from resolver.session import Session
 
 
 #: Bytes of a list of references; a thousand references take about 60 kB.
@@ -84,7 +86,7 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
             f"cannot read `{name}`: {error.strerror or error}", "name a readable file"
         ) from error
     if len(body) > limit:
-        raise Usage(f"`{name}` is larger than {limit} bytes", "split it")
+        raise Usage(f"`{name}` is larger than {limit_words(limit)}", "split it")
     return body
 
 
@@ -134,9 +136,18 @@ def span(text: str, option: str) -> float:
 
 
 def for_each(
-    output: Output, form: str, items: Sequence[str], action: Callable[[str], object]
+    output: Output,
+    form: str,
+    items: Sequence[str],
+    action: Callable[[str], object],
+    *,
+    full: bool = False,
+    gap: str = "",
 ) -> None:
-    """Run an action for each item and print each answer; continue after a failure."""
+    """Run an action for each item and print each answer; continue after a failure.
+
+    `gap` goes between the answers of people; it is empty for answers of one line.
+    """
     from resolver.cli.output import page, presentable
     from resolver.core.results.resolve import Failure
     from resolver.render import render, render_values, renderer
@@ -145,6 +156,7 @@ def for_each(
     row = renderer(form)
     collected = []
     worst = 0
+    printed = False
     for item in dict.fromkeys(items):
         try:
             answer = action(item)
@@ -156,13 +168,82 @@ def for_each(
         if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))
         elif row.is_lines or not isinstance(answer, Failure):
-            output.answer(render(answer, form, page=page(), clean=presentable))
+            text = render(answer, form, full=full, page=page(), clean=presentable)
+            output.answer(gap * (printed and not row.is_lines) + text)
+            printed = True
     if collected:
         one = len(items) == 1
         value = collected[0] if one else {"schema": SCHEMA, "results": collected}
         output.answer(render_values(value, form))
     if worst:
         raise typer.Exit(worst)
+
+
+def expand_platforms(
+    session: Session, reference: str, platforms: Sequence[str | None]
+) -> list[str | None]:
+    """Replace each pattern, as `linux/*`, by the platforms of the image that match it."""
+    if not has_pattern(platforms):
+        return list(platforms)
+    from fnmatch import fnmatchcase
+
+    from resolver.errors import PlatformNotOffered
+
+    offers = session.platforms(reference, sizes=False)
+    offered = [offer.platform for offer in offers.offers if offer.platform is not None]
+    found: dict[str | None, None] = {}
+    for wanted in platforms:
+        if wanted is None or not has_pattern([wanted]):
+            found[wanted] = None
+            continue
+        names = [
+            str(platform)
+            for platform in offered
+            if fnmatchcase(str(platform), wanted) or fnmatchcase(str(platform.normalized()), wanted)
+        ]
+        if not names:
+            raise PlatformNotOffered(offers.reference, wanted, [str(item) for item in offered])
+        found |= dict.fromkeys(names)
+    return list(found)
+
+
+def expand_for_all(
+    session: Session, references: Iterable[str], platforms: Sequence[str]
+) -> list[str]:
+    """Replace each pattern by the platforms that match it in any of the images."""
+    found: dict[str, None] = {}
+    for reference in references if has_pattern(platforms) else ():
+        found |= dict.fromkeys(filter(None, expand_platforms(session, reference, platforms)))
+    return list(found) or list(platforms)
+
+
+def resolve_matching(
+    session: Session, references: Iterable[str], platforms: Sequence[str | None], **flags: bool
+) -> Iterator[Resolution | Failure]:
+    """Resolve each reference for its own platforms that match the patterns."""
+    from resolver.core.results.resolve import Failure
+
+    for reference in references:
+        try:
+            expanded = expand_platforms(session, reference, platforms)
+        except ResolverError as error:
+            yield Failure(reference, ",".join(filter(None, platforms)), error)
+        else:
+            yield from session.resolve_each([reference], expanded, **flags)
+
+
+def refuse_locked_pattern(lock_file: str | None) -> None:
+    """Refuse a pattern with `--locked`: only an index lists what could match."""
+    if lock_file is not None:
+        raise Usage(
+            "a pattern in `--platform` needs the index, and `--locked` does not read it",
+            "name the platforms, or use `-p all`",
+        )
+
+
+def has_pattern(platforms: Sequence[str | None]) -> bool:
+    """Return whether a platform is a pattern with `*` or `?`."""
+    return any(text and ("*" in text or "?" in text) for text in platforms)
 
 
 class References(list[str]):

@@ -227,7 +227,7 @@ def show_check(output: Output, form: str, found: LockCheck, *, full: bool) -> No
             drifted=moved,
             checked=len(found.images),
         )
-        output.failed(refusal)
+        output.failed(refusal, label="difference")
         raise typer.Exit(refusal.kind.status)
 
 

@@ -96,7 +96,7 @@ Platforms = Annotated[
     Texts,
     option(
         "--platform -p",
-        "os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`.",
+        "os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`, `linux/*`.",
         "PLATFORM",
         complete=offer_platforms,
     ),

@@ -160,11 +160,14 @@ class Output:
         if not self._quiet:
             self._line("hint", text)
 
-    def failed(self, error: ResolverError, *, where: str = "") -> None:
-        """Print an error, where it happened, and its hints."""
+    def failed(self, error: ResolverError, *, where: str = "", label: str = "error") -> None:
+        """Print an error, where it happened, and its hints.
+
+        `label` is another word for a negative answer, which is not an error.
+        """
         if self.recorder is not None:
             self.recorder.failed(error)
-        self._line("error", f"{where}: {error}" if where else str(error))
+        self._line(label, f"{where}: {error}" if where else str(error))
         for hint in error.hints():
             self._line("hint", hint)
 

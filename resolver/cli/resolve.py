@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.inputs import (
+    gather,
+    has_pattern,
+    refuse_locked_pattern,
+    resolve_matching,
+    split_platforms,
+)
 from resolver.cli.output import page, presentable
 from resolver.cli.run import open_session, show_progress
 from resolver.errors import Usage
@@ -81,12 +87,17 @@ def resolve(
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))
         wanted: list[str | None] = list(platforms) or [None]
-        if len(names) == 1 and file is None and len(wanted) == 1 and "all" not in wanted:
+        single = len(names) == 1 and file is None and len(wanted) == 1 and "all" not in wanted
+        if single and not has_pattern(wanted):
             found = resolver.resolve(names[0], wanted[0], **flags)
             output.warnings(found.warnings)
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
-            answers = resolver.resolve_each(names, wanted, **flags)
+            if has_pattern(wanted):
+                refuse_locked_pattern(lock)
+                answers = resolve_matching(session, names, wanted, **flags)
+            else:
+                answers = resolver.resolve_each(names, wanted, **flags)
             # Lines on the same terminal are progress enough.
             on_screen = page().width is not None and not renderer(common.form).collects
             with show_progress(output, common, "none" if on_screen else "auto"):

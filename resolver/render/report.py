@@ -7,39 +7,18 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
+from resolver.errors import megabytes
 from resolver.render.answers import renderer_of
 from resolver.render.text import batch_row
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
     from resolver.render import Page
-
-
-_STEP = 1000.0
-
-
-def megabytes(count: int) -> str:
-    """Format a number of bytes as Docker does: decimal units, three digits.
-
-    Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
-    """
-    if count < _STEP:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        value /= _STEP
-        if value < 9.995:  # noqa: PLR2004 - where rounding to two decimals leaves one digit
-            return f"{value:.2f} {unit}"
-        if value < 99.95:  # noqa: PLR2004 - the same for one decimal
-            return f"{value:.1f} {unit}"
-        if value < 999.5:  # noqa: PLR2004 - the same for none
-            return f"{value:.0f} {unit}"
-    return f"{value:.0f} PB"
 
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
@@ -49,8 +28,8 @@ SHORT_HEX = 12
 SAID = "said"
 #: Headings of columns with names, which are never cut: a part of a name is useless.
 NAMES = frozenset(
-    {"folder", "image", "key", "listed for", "name", "package", "path", "platform", "program", "read as", "reference",
-     "repository", "rule", "tag", "what", "where"}
+    {"folder", "image", "key", "listed for", "name", "package", "path",
+     "platform", "program", "read as", "reference", "repository", "rule", "tag", "what", "where"}
 )  # fmt: skip
 
 #: Short names of common media types, for tables.
@@ -332,7 +311,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
     if answer.manifest is not None:
         tables.append(_layers(answer.manifest, full=full))
     if answer.config is not None:
-        tables += _config_tables(answer.config)
+        tables += _config_tables(answer.config, answer.step_sizes)
     return tables
 
 
@@ -344,7 +323,7 @@ def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
 
 
-def _config_tables(config: ImageConfig) -> list[ReportTable]:
+def _config_tables(config: ImageConfig, sizes: Sequence[int | None]) -> list[ReportTable]:
     tables = []
     if config.env:
         pairs = tuple((name, value) for name, _, value in (e.partition("=") for e in config.env))
@@ -352,10 +331,14 @@ def _config_tables(config: ImageConfig) -> list[ReportTable]:
     if config.labels:
         tables.append(ReportTable("labels", ("key", "value"), config.labels))
     if config.history:
-        rows = tuple(_step(number, step) for number, step in enumerate(config.history, 1))
-        tables.append(ReportTable("history", ("#", "layer", "step"), rows, frozenset({"#"})))
+        rows = tuple(
+            (str(number), "-" if size is None else megabytes(size), _step(step))
+            for number, (step, size) in enumerate(zip(config.history, sizes, strict=True), 1)
+        )
+        right = frozenset({"#", "size"})
+        tables.append(ReportTable("history", ("#", "size", "step"), rows, right))
     return tables
 
 
-def _step(number: int, step: HistoryEntry) -> tuple[str, ...]:
-    return (str(number), "-" if step.empty_layer else "yes", step.created_by or step.comment or "-")
+def _step(step: HistoryEntry) -> str:
+    return step.created_by or step.comment or "-"

@@ -76,7 +76,7 @@ _BOLD_RED, _RED, _GREEN, _YELLOW, _CYAN = "1;31", "31", "32", "33", "36"
 #: Colours of labels, grades, states and severities, by their first word.
 _WORDS = {
     **dict.fromkeys(("error", "failed", "failure", "gone", "missing", "damaged", "wrong"), _RED),
-    **dict.fromkeys(("removed", "unreadable", "differs", "no"), _RED),
+    **dict.fromkeys(("removed", "unreadable", "difference", "no"), _RED),
     **dict.fromkeys(("warning", "moved", "changed", "rewritten", "partial", "fallback"), _YELLOW),
     **dict.fromkeys(("compatible", "abi", "index", "foreign", "unknown", "!"), _YELLOW),
     **dict.fromkeys(("ok", "exact", "normalised", "held", "as", "unchanged", "added"), _GREEN),

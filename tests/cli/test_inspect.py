@@ -144,11 +144,11 @@ org.opencontainers.image.title    demo
 org.opencontainers.image.version  1.0
 
 history
-#  LAYER  STEP
-1  yes    ADD rootfs.tar / # buildkit
-2  yes    COPY words /usr/share/app/ # buildkit
-3  yes    COPY app /usr/local/bin/ # buildkit
-4  -      CMD ["serve"]
+#     SIZE  STEP
+1  51.2 kB  ADD rootfs.tar / # buildkit
+2   102 kB  COPY words /usr/share/app/ # buildkit
+3  30.7 kB  COPY app /usr/local/bin/ # buildkit
+4        -  CMD ["serve"]
 --- stderr
 """)
 

@@ -444,7 +444,7 @@ Usage: resolver lock [OPTIONS] [REF]...
     resolver lock export --format kustomize
 
 Arguments:
-  [REF]...
+  [REF]...  Images: `ubuntu:24.04`, `oci:DIR`; see `resolver help references`.
 
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
@@ -461,7 +461,35 @@ Options:
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
-  Shared options (--format, --json, --store, --offline, ...): resolver options
+Shared options:
+  --format FORMAT        Output format: table, json and more
+                         [RESOLVER_FORMAT].
+  --json                 Short for `--format json`.
+  -q, --quiet            Print no warnings or notes [RESOLVER_QUIET].
+  -v, --verbose          Log what happens; twice: every request.
+  --color WHEN           Colours: auto, always, never; also NO_COLOR,
+                         FORCE_COLOR.
+  --no-progress          Show no progress [RESOLVER_NO_PROGRESS].
+  --store DIR            Folder of the local store [RESOLVER_STORE].
+  --offline              Use only the store, no network [RESOLVER_OFFLINE].
+  --no-fsync             Faster, not safe from power cuts [RESOLVER_NO_FSYNC].
+  --unsafe-no-lock       Do not lock the store [RESOLVER_UNSAFE_NO_LOCK].
+  --shared-store         Trust a shared store [RESOLVER_SHARED_STORE].
+  --jobs N               Concurrent requests, 1 to 256 [RESOLVER_JOBS].
+  --plain-http           Use HTTP without TLS [RESOLVER_PLAIN_HTTP].
+  --ca-file FILE         Also trust these certificates [RESOLVER_CA_FILE].
+  --tls-skip-verify      Skip TLS verification [RESOLVER_TLS_SKIP_VERIFY].
+  --mirror HOST=URL      Try URL first; `#tags`: for tags too
+                         [RESOLVER_MIRROR].
+  --auth-file FILE       Read credentials only from FILE [RESOLVER_AUTH_FILE].
+  --anonymous            Use no credentials [RESOLVER_ANONYMOUS].
+  -u, --username NAME    User name [RESOLVER_USERNAME].
+  --password-stdin       Read the password from stdin [RESOLVER_PASSWORD].
+  --platforms-file FILE  Add platform facts [RESOLVER_PLATFORMS].
+  --emit SYSTEM          Also pass the answer to a CI system [RESOLVER_EMIT].
+  --report FORM=FILE     Also write a report to FILE [RESOLVER_REPORT].
+
+  Formats, CI systems and reports: resolver options
 --- stderr
 """)
 

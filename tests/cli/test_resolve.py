@@ -147,17 +147,18 @@ def test_resolve_several_prints_a_line_each_and_the_worst_status(run: Run, regis
     assert str(seen) == snapshot("""\
 status: 3
 --- stdout
-sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  linux/amd64       exact       HOST:PORT/demo/app:1.0
-sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a  linux/arm64/v8    normalised  HOST:PORT/demo/app:1.0
-error: manifest-not-found                                                linux/amd64       -           HOST:PORT/demo/app:missing
-error: manifest-not-found                                                linux/arm64       -           HOST:PORT/demo/app:missing
-sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/amd64       exact       HOST:PORT/demo/app:2.0
-sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
+sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  linux/amd64                    exact       HOST:PORT/demo/app:1.0
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a  linux/arm64/v8                 normalised  HOST:PORT/demo/app:1.0
+error: manifest-not-found                                                linux/amd64                    -           HOST:PORT/demo/app:missing
+error: manifest-not-found                                                linux/arm64                    -           HOST:PORT/demo/app:missing
+sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/amd64                    exact       HOST:PORT/demo/app:2.0
+sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8                 normalised  HOST:PORT/demo/app:2.0
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
 hint: list the tags with `resolver tags HOST:PORT/demo/app`
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
 hint: list the tags with `resolver tags HOST:PORT/demo/app`
+note: resolved 4 of 6, 2 failed
 """)
 
 
@@ -356,11 +357,16 @@ class TestFile:
         (tmp_path / "images.txt").write_text("127.0.0.1:9/app:1\nUPPER\n")
 
         assert str(run("resolve", "-f", "images.txt")) == snapshot("""\
-status: 2
+status: 5
 --- stdout
+error: connection-failed                                                 -                              -           HOST:PORT/app:1
+error: invalid-reference                                                 -                              -           UPPER
 --- stderr
+error: `HOST:PORT` refuses connections
+hint: check that it runs, and the port
 error: images.txt:2: `UPPER` is not an image reference: repository name must be lowercase
 hint: write `upper`
+note: resolved 0 of 2, 2 failed
 """)
 
     @pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n"])

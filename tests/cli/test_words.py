@@ -137,11 +137,14 @@ Options:
   -h, --help               Show this message and exit.
 
 Shared options:
-  --format FORMAT        Output format: table, json and more [RESOLVER_FORMAT].
+  --format FORMAT        Output format: table, json and more
+                         [RESOLVER_FORMAT].
   --json                 Short for `--format json`.
   -o, --output FILE      Write the answer to FILE.
   -q, --quiet            Print no warnings or notes [RESOLVER_QUIET].
   -v, --verbose          Log what happens; twice: every request.
+  --color WHEN           Colours: auto, always, never; also NO_COLOR,
+                         FORCE_COLOR.
   --no-progress          Show no progress [RESOLVER_NO_PROGRESS].
   --store DIR            Folder of the local store [RESOLVER_STORE].
   --offline              Use only the store, no network [RESOLVER_OFFLINE].

@@ -170,7 +170,7 @@ def test_a_file_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:
     fits = b"#" * strict_yaml.MAX_FILE
 
     assert strict_yaml.parse(fits, "f.yaml").is_empty
-    with pytest.raises(FileLimit, match=r"^f\.yaml: it has more than 4194304 bytes$"):
+    with pytest.raises(FileLimit, match=r"^f\.yaml: it has more than 4 MiB$"):
         strict_yaml.parse(fits + b"#", "f.yaml")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from resolver.errors import Negative, SizeMismatch
+from resolver.errors import Negative, SizeMismatch, size_pair
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def over_limit(missing: int, limit: int | None) -> Negative | None:
     if limit is None or missing <= limit:
         return None
     return Negative(
-        f"{missing} bytes must be fetched, but only {limit} are allowed",
+        "{} must be fetched, but only {} are allowed".format(*size_pair(missing, limit)),
         "see what they are with `resolver plan`, or allow more with `--max-download`",
         code="plan-too-large",
         missing=missing,
