@@ -9,7 +9,7 @@ from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import megabytes
 from resolver.render.answers import renderer_of
-from resolver.render.text import batch_row
+from resolver.render.text import batch_row, escape
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ _WHOLE, _SHORTENED = 71, 27
 def batch_line(answer: Resolution | Failure, page: Page) -> str:
     """Return one of several resolutions, or a failure in its place, as a line.
 
-    On a terminal the digest is shortened if the line does not fit.
+    On a terminal the digest is shortened if the line does not fit, and the reference has a line of
+    its own if it still does not.
     """
     if isinstance(answer, Failure):
         code = f"error: {getattr(answer.error, 'code', 'error')}"
@@ -137,7 +138,10 @@ def batch_line(answer: Resolution | Failure, page: Page) -> str:
     widths = (_WHOLE if fits else _SHORTENED, _PLATFORM, _GRADE, 0)
     if not isinstance(answer, Failure):
         cells = (cells[0][: widths[0]], *cells[1:])
-    return batch_row(BATCH, cells, widths, colour=page.colour)
+    if page.width is None or sum(widths) + 2 * 3 + len(answer.reference) <= page.width:
+        return batch_row(BATCH, cells, widths, colour=page.colour)
+    first = batch_row(BATCH[:-1], cells[:-1], widths[:-1], colour=page.colour)
+    return f"{first}\n    {escape(answer.reference)}"
 
 
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:

@@ -33,6 +33,7 @@ from resolver.core.lint.command import (
 from resolver.core.lint.programs import fits
 from resolver.core.lint.subject import Look, Program, SearchOutcome, StartedProgram
 from resolver.core.oci.digest import Digest, Verifier
+from resolver.core.results.events import Counted, Observer, ignore
 from resolver.errors import (
     ConnectionFailed,
     DigestMismatch,
@@ -71,10 +72,12 @@ class Depths:
 
     Attributes:
         most: bytes of layers, as they are stored, for each image; the last stretch may go past it.
+        observe: receives how many platforms of the image are done.
     """
 
     most: int
     jobs: int
+    observe: Observer = ignore
 
 
 def look_into(
@@ -99,6 +102,7 @@ def look_into(
         if isinstance(outcome.value, Exception):
             raise outcome.value
         found.update({id(one.part): one for one in outcome.value})
+        depths.observe(Counted("reading programs", len(found), len(ready), "platforms"))
     return tuple(found[id(entry)] for entry in ready)
 
 

@@ -307,7 +307,7 @@ def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
     assert str(run("resolve", "--locked", name, "-p", "linux/arm64")) == str(online)
     assert run("resolve", "--locked", "-p", "linux/amd64", "--offline").stdout.splitlines() == [
         "sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede"
-        f"  linux/amd64       exact       HOST:PORT/demo/{rest}"
+        f"  linux/amd64                    exact       HOST:PORT/demo/{rest}"
         for rest in ("app:1.0", "single:1.0")
     ]
 
@@ -677,12 +677,7 @@ def test_on_a_terminal_the_names_of_a_check_are_whole(locked: str, width: int) -
 
     assert f"{locked}/demo/app:1.0" in tables
     assert f"{locked}/demo/single:1.0" in tables
-    # Below the heading `moved` names and platforms wrap; put together they are what they were.
     _, _, moved = tables.partition("\nmoved\n")
-    heading, *rows = moved.splitlines()
-    ends = [heading.index(word) for word in ("PLATFORM", "LOCKED")]
-    names = "".join(row[: ends[0]].strip() for row in rows)
-    platforms = "".join(row[ends[0] : ends[1]].strip() for row in rows)
-    assert names.count(f"{locked}/demo/app:1.0") == 6
-    assert "windows/amd64:10.0.26100.1742" in platforms
+    assert moved.count(f"{locked}/demo/app:1.0") == 6
+    assert "windows/amd64:10.0.26100.1742" in moved
     assert "…" not in moved
