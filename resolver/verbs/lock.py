@@ -239,7 +239,7 @@ def lock(
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(targets) == len(failures) == 1:
+    if failures and len(targets) == 1 and not images:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
