@@ -20,6 +20,7 @@ from resolver.cli.output import (
     finish_answer,
     guard_streams,
     presentable,
+    remember_words,
 )
 from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render import RENDERERS
@@ -154,6 +155,7 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to 
         arguments = arrange(arguments) or ["--help"]
     except Usage as error:
         return _fail(arguments, output, error)
+    remember_words(arguments)
     known = [name for _group, name, _module in COMMANDS]
     first = next((word for word in arguments if not word.startswith("-")), "")
     names = [first] if first in known and arguments[0] == first else known

@@ -79,8 +79,11 @@ class Output:
         from resolver.render import render_chunks
 
         self.keep(answer)
+        target = page()
+        if form == "html":
+            target = target._replace(command=command_line(), date=run_date())
         for chunk in render_chunks(
-            answer, form, explain=explain, full=full, page=page(), clean=presentable
+            answer, form, explain=explain, full=full, page=target, clean=presentable
         ):
             self.answer(chunk)
 
@@ -213,6 +216,35 @@ def takes_stdout(to: str, form: str) -> bool:
             "leave one of them out, or name a file: `--to image.tar`",
         )
     return True
+
+
+#: Digits of a time in seconds that a date can have.
+_LONGEST_EPOCH = 11
+#: The words of the command line that runs.
+_words: list[str] = []
+
+
+def remember_words(words: list[str]) -> None:
+    """Record the command line, for documents that name it."""
+    _words[:] = words
+
+
+def command_line() -> str:
+    """Return the command line, without secrets."""
+    import shlex
+
+    return presentable(shlex.join(["resolver", *_words]))
+
+
+def run_date() -> str:
+    """Return the time of this run in UTC; that of `SOURCE_DATE_EPOCH` if it is set."""
+    from datetime import UTC, datetime
+    from time import time
+
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    given = epoch.isascii() and epoch.isdecimal() and len(epoch) <= _LONGEST_EPOCH
+    moment = float(epoch) if given else time()
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 #: Values of `--color`.

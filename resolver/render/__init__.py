@@ -42,10 +42,13 @@ class Page(NamedTuple):
     Attributes:
         width: columns of the terminal; None for a pipe or a file, where nothing is shortened.
         colour: whether platforms, grades, states and severities have colours.
+        command, date: of the run, for a document that is kept; empty if unknown.
     """
 
     width: int | None = None
     colour: bool = False
+    command: str = ""
+    date: str = ""
 
 
 #: A pipe or a file.
@@ -126,7 +129,7 @@ def render_chunks(
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":
-        yield _load(row)(answer, explain=explain, full=full)
+        yield _load(row)(answer, page, explain=explain)
     else:
         from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 

@@ -112,7 +112,7 @@ def _colour(column: str, cell: str) -> str | None:
 
 def text(report: Report, page: Page) -> str:
     """Render a report."""
-    width, colour = page
+    width, colour = page.width, page.colour
     parts = []
     if report.lines:
         parts.append("\n".join(_line(words, colour=colour) for words in report.lines))
