@@ -76,9 +76,13 @@ class Output:
 
     def show(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
         """Write an answer in a format, and record it for `--emit` and `--report`."""
+        self.keep(answer)
+        self.draw(answer, form, explain=explain, full=full)
+
+    def draw(self, answer: object, form: str, *, explain: bool = False, full: bool = False) -> None:
+        """Write an answer that is not recorded, or is recorded already."""
         from resolver.render import render_chunks
 
-        self.keep(answer)
         target = page()
         if form == "html":
             target = target._replace(command=command_line(), date=run_date())

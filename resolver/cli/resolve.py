@@ -117,21 +117,26 @@ def show_all(
     output: Output, form: str, answers: Iterator[Resolution | Failure], *, explain: bool, full: bool
 ) -> None:
     """Print a line for each of several answers, in order; none is requested before."""
+    from resolver.core.results.resolve import Batch
+    from resolver.render.report import resolved_words
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
     row = renderer(form)
-    if row.draws == "answer":
+    is_document = row.draws in {"report", "answer"} and not row.fits_width and not explain
+    if row.draws == "answer" and not is_document:
         raise Usage(
-            f"`--format {form}` supports only one answer",
-            "resolve one REF on one platform, or choose `markdown` or `json`",
+            f"`--format {form}` with `--explain` supports only one answer",
+            "leave out `--explain`, or choose `markdown` or `json`",
         )
-    collected = []
+    collected: list[object] = []
     worst = total = failed = 0
     for answer in answers:
         status = _status(output, answer)
         worst, total, failed = max(worst, status), total + 1, failed + bool(status)
         output.keep(answer)
-        if row.collects:
+        if is_document:
+            collected.append(answer)
+        elif row.collects:
             collected.append(cleaned(to_dict(answer, explain=explain), presentable))
         elif row.draws == "report":
             output.answer(_line(answer, form, explain=explain, full=full))
@@ -139,8 +144,10 @@ def show_all(
             output.answer(render(answer, form, explain=explain, clean=presentable))
     if row.collects:
         output.answer(render_values({"schema": SCHEMA, "results": collected}, form))
+    if is_document:
+        output.draw(Batch(tuple(collected)), form, full=full)
     if total > 1:
-        output.note(f"resolved {total - failed} of {total}" + (f", {failed} failed" * bool(failed)))
+        output.note(resolved_words(total, failed))
     if worst:
         raise typer.Exit(worst)
 

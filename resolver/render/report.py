@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import EntryKind
-from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
+from resolver.core.results.resolve import Batch, Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import megabytes
 from resolver.render.answers import renderer_of
 from resolver.render.text import batch_row, escape
@@ -90,6 +90,8 @@ def report(
             return _resolution(answer, explain=explain, full=full)
         case Failure():
             return _failure(answer, clean)
+        case Batch():
+            return _batch(answer, full=full)
         case Offers():
             return _offers(answer, full=full)
         case Inspection():
@@ -142,6 +144,27 @@ def batch_line(answer: Resolution | Failure, page: Page) -> str:
         return batch_row(BATCH, cells, widths, colour=page.colour)
     first = batch_row(BATCH[:-1], cells[:-1], widths[:-1], colour=page.colour)
     return f"{first}\n    {escape(answer.reference)}"
+
+
+def _batch(answer: Batch, *, full: bool) -> Report:
+    """List resolutions; the title is the outcome."""
+    failed = sum(isinstance(item, Failure) for item in answer.answers)
+    rows = []
+    for item in answer.answers:
+        if isinstance(item, Failure):
+            code = f"error: {getattr(item.error, 'code', 'error')}"
+            rows.append((item.reference, item.wanted or "-", code, "-"))
+        else:
+            grade = item.grade.value if item.grade is not None else "-"
+            digest = short(item.manifest.digest, full=full)
+            rows.append((item.reference, _platform(item.platform), grade, digest))
+    table = ReportTable("images", ("image", "platform", "grade", "digest"), tuple(rows))
+    return Report(resolved_words(len(answer.answers), failed), (), (table,))
+
+
+def resolved_words(total: int, failed: int) -> str:
+    """Return the outcome of a batch."""
+    return f"resolved {total - failed} of {total}" + (f", {failed} failed" if failed else "")
 
 
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:

@@ -570,7 +570,7 @@ def test_ci_values_of_comparing_one_image(run: Run, registry: str, github: Path)
     assert found["reference"] == f"{registry}/demo/app:1.0"
     assert found["platforms"].split(",")[:2] == ["linux/amd64", "linux/arm64/v8"]
     assert found["differs_in"] == "size"
-    assert all("1 allowed" in reason for reason in found["reasons"].splitlines())
+    assert all("1 B allowed" in reason for reason in found["reasons"].splitlines())
 
 
 def test_ci_values_of_check(run: Run, registry: str, github: Path) -> None:

@@ -122,7 +122,7 @@ def test_waiting_for_another_process_prints_a_line_without_a_bar() -> None:
         "digest": str(FIRST.descriptor.digest),
     }
     board.note(PieceStarted(FIRST.descriptor.digest, 10 * MB))
-    assert "Downloading" in board.lines(80)[0]
+    assert "Downloading" in board.lines(80)[1]
 
 
 def test_log_progress_has_a_line_per_event_like_docker() -> None:

@@ -64,6 +64,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Several resolutions, and failures in their places."""
+
+    answers: tuple[Resolution | Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One entry of an image: a platform, an attestation, or an artifact.
 
