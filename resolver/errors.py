@@ -329,7 +329,7 @@ class PlatformNotOffered(NotFound):
     def hints(self) -> tuple[str, ...]:
         """Return the near misses with their reasons, then the platforms on offer."""
         if not self.offered:
-            return ("it is offered for no platform at all",)
+            return ("it offers no platform",)
         listing = ", ".join(f"`{platform}`" for platform in self.offered)
         misses = tuple(f"`{platform}` does not match: {reason}" for platform, reason in self.near)
         return (*misses, f"it is offered for {listing}")
@@ -442,7 +442,7 @@ class RateLimited(Unavailable):
     word = "RATELIMIT"
 
     def __init__(self, host: str, retry_after: float | None, detail: str = "") -> None:
-        wait = f"; it says to wait {retry_after:.0f} s" if retry_after is not None else ""
+        wait = f"; retry after {retry_after:.0f} s" if retry_after is not None else ""
         said = f": {detail}" if detail else ""
         super().__init__(
             f"`{host}` rejects requests for now: too many requests{wait}{said}",
@@ -497,7 +497,7 @@ class ChecksumMismatch(Untrusted):
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(
             f"{what} is damaged: {reason}",
-            "fetch it again; if that does not help, tell its publisher",
+            "fetch it again; if that does not help, report it to its publisher",
         )
         self.what = what
         self.reason = reason
@@ -697,7 +697,7 @@ class RegistryBlocked(Denied):
     def __init__(self, name: str, source: str) -> None:
         super().__init__(
             f"`{name}` is blocked by `{source}`",
-            f"use another registry, or take `blocked` out of `{source}`",
+            f"use another registry, or remove `blocked` from `{source}`",
         )
         self.name = name
         self.source = source
@@ -713,7 +713,10 @@ class BadLock(Malformed):
         at = f" at `{field}`" if field else ""
         super().__init__(
             f"the lock file `{place}` is malformed{at}: {reason}",
-            *(hints or ("take it from version control, or write it again with `resolver lock`",)),
+            *(
+                hints
+                or ("restore it from version control, or write it again with `resolver lock`",)
+            ),
         )
         self.place = place
         self.field = field
@@ -748,7 +751,7 @@ class UnreadableFile(Malformed):
 
     def __init__(self, path: str, reason: str, *hints: str, line: int = 1, column: int = 1) -> None:
         where = f" (line {line}, column {column})" if (line, column) != (1, 1) else ""
-        super().__init__(f"`{path}` is left alone: {reason}{where}", *hints)
+        super().__init__(f"`{path}` is unchanged: {reason}{where}", *hints)
         self.path = path
         self.reason = reason
         self.line = line

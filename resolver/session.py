@@ -570,7 +570,7 @@ class Session:
             ignore: ids of rules to skip.
 
         Raises:
-            Malformed: a reference is invalid, or there is no such rule; no request was sent.
+            Malformed: a reference is invalid, or unknown rule; no request was sent.
             ResolverError: the only image could not be read; for several, see `Linted.failures`.
         """
         from resolver.verbs.lint import lint  # noqa: PLC0415
@@ -774,7 +774,7 @@ class Session:
         attestations: bool = True,
         referrers: bool = False,
     ) -> Plan:
-        """List what images need, what of it is held, and what is left to fetch.
+        """List the content of images, what of it is held, and what must be fetched.
 
         Indexes and manifests are read, and kept in the store; layers are not.
 
@@ -869,7 +869,7 @@ class Session:
         )
 
     def images(self) -> tuple[StoredImage, ...]:
-        """List what was pulled, by reference; then what no reference means any more.
+        """List pulled images by reference, then dangling ones.
 
         Raises:
             StoreFault: the store cannot be read.

@@ -152,10 +152,12 @@ def _mirrors(flag: Sequence[str] | None, env: Mapping[str, str]) -> tuple[str, .
         host, _, url = each.partition("=")
         if host and url:
             continue
-        reason = "it must be `HOST=URL`, for example `docker.io=https://mirror.example.com`"
+        example = "docker.io=https://mirror.example.com"
         if flag:
-            raise Usage(f"`--mirror {each}` cannot be read: {reason}")
-        raise InvalidConfiguration("RESOLVER_MIRROR", "", reason)
+            raise Usage(f"`--mirror {each}` is not `HOST=URL`", f"write `--mirror {example}`")
+        raise InvalidConfiguration(
+            "RESOLVER_MIRROR", "", f"it must be `HOST=URL`, for example `{example}`"
+        )
     return tuple(chosen)
 
 

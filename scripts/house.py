@@ -23,7 +23,7 @@ import tempfile
 import tokenize
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,26 +32,26 @@ ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ROOT / "resolver"
 
 
-class Limit(NamedTuple):
-    """What is allowed, and the target where that is not reached yet."""
+#: Files and lines that a feature added since the layout was made; the base is the layout with the
+#: features it had. Add a row in a commit that gives the reason.
+FEATURES: dict[str, tuple[int, int]] = {
+    # Measured while the old layout stood: 57,457 lines before, 67,210 after.
+    "complete images, real-world inputs, and hardening": (0, 9_753),
+}
 
-    most: int
-    target: int
-
-
-#: "entered" counts the files in which one of our functions runs. Lower a limit when the code
-#: allows it; raise one only in a commit that gives the reason.
+#: At most. "entered" counts the files in which one of our functions runs. Lower a limit when the
+#: code allows it.
 LIMITS = {
-    "product files": Limit(269, 250),
-    "product lines": Limit(66_000, 51_000),
-    "import circles": Limit(0, 0),
-    "public class names with two meanings": Limit(0, 0),
-    "citations that lead nowhere": Limit(0, 0),
-    "files entered by resolve": Limit(52, 52),
-    "files entered by pull": Limit(70, 70),
-    "files entered by compare A B": Limit(64, 64),
-    "files entered by pin": Limit(58, 56),
-    "files entered by ls": Limit(34, 29),
+    "product files": 250 + sum(files for files, _ in FEATURES.values()),
+    "product lines": 51_000 + sum(lines for _, lines in FEATURES.values()),
+    "import circles": 0,
+    "public class names with two meanings": 0,
+    "citations that lead nowhere": 0,
+    "files entered by resolve": 52,
+    "files entered by pull": 70,
+    "files entered by compare A B": 64,
+    "files entered by pin": 56,
+    "files entered by ls": 29,
 }
 
 #: The commands whose files are counted: a name, and the arguments of `resolver`.
@@ -303,16 +303,15 @@ def main() -> int:
     width = max(map(len, counts))
     for name, count in counts.items():
         limit = LIMITS[name]
-        target = f"  (target {limit.target:,})" if limit.target != limit.most else ""
-        mark = "  over the limit" if count > limit.most else ""
-        print(f"{name:{width}}  {count:>7,}  at most {limit.most:>7,}{target}{mark}")
+        mark = "  over the limit" if count > limit else ""
+        print(f"{name:{width}}  {count:>7,}  at most {limit:>7,}{mark}")
     for group in groups:
         print("circle:", ", ".join(group))
     for name, places in twice.items():
         print(f"class {name}:", ", ".join(places))
     for place in lost:
         print("citation:", place)
-    return int(any(count > LIMITS[name].most for name, count in counts.items()))
+    return int(any(count > LIMITS[name] for name, count in counts.items()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A clean environment, no network, and repeatable properties on CI."""
+"""A clean environment, no network, and reproducible property tests on CI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 settings.register_profile("dev", deadline=None)
-# On CI the same examples every time: what fails there fails here, and nothing fails by luck.
+# On CI the same examples every time, so that failures can be reproduced.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
@@ -55,7 +55,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
-    """Return the test and its processes a home of their own and a clean environment."""
+    """Give the test and its processes a separate home and a clean environment."""
     for name in tuple(os.environ):
         if name.startswith(_PREFIXES) or name.upper() in _NAMES:
             monkeypatch.delenv(name)

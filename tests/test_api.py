@@ -20,24 +20,24 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def test_the_public_names_are_these() -> None:
+def test_public_names() -> None:
     assert set(resolver.__all__) == PUBLIC
     assert dir(resolver) == sorted(PUBLIC)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_every_public_name_can_be_loaded_and_explains_itself(name: str) -> None:
+def test_public_names_are_documented(name: str) -> None:
     value = getattr(resolver, name)
 
     assert isinstance(value, str) or value.__doc__
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         resolver.nothing  # noqa: B018 - reading it is the test
 
 
-def test_importing_the_package_loads_nothing_else() -> None:
+def test_import_resolver_loads_no_other_module() -> None:
     code = "import sys, resolver; print([m for m in sys.modules if m.startswith('resolver.')])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -45,7 +45,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
     assert done.stdout.strip() == "['resolver._version']"
 
 
-def test_the_readme_example_of_the_library_reads_as_written() -> None:
+def test_library_example_works() -> None:
     reference = resolver.Reference.parse("ubuntu:24.04")
     wanted = resolver.Platform.parse("windows/amd64:10.0.20348")
 
@@ -73,7 +73,7 @@ def test_select_accepts_platforms_and_none_and_returns_its_choice() -> None:
     assert {loser.index for loser in found.rejected} == {0, 2}
 
 
-def test_select_reads_a_wish_in_text() -> None:
+def test_select_accepts_a_platform_as_text() -> None:
     entries = [resolver.Platform.parse("linux/amd64"), resolver.Platform.parse("linux/arm/v7")]
 
     assert resolver.select(entries, "linux/armhf").index == 1

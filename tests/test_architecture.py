@@ -48,7 +48,7 @@ def is_loose(pattern: str) -> bool:
     return bool(WIDE_CLASS.search(pattern) or END.search(SET.sub("", pattern)))
 
 
-def test_is_loose_finds_wide_classes_and_dollar_ends_only() -> None:
+def test_is_loose_finds_only_unicode_classes_and_dollar_anchors() -> None:
     assert [is_loose(text) for text in (r"\d", r"a$", r"[\w]", r"\\\w")] == [True] * 4
     assert [is_loose(text) for text in (r"[!#$%]", r"\$", r"\\d", r"[^\]$]")] == [False] * 4
 
@@ -100,7 +100,7 @@ def test_character_class_methods_are_limited_to_ascii() -> None:
     assert wide == []
 
 
-def test_every_name_in_a_modules_all_exists_once() -> None:
+def test_dunder_all_names_exist_once() -> None:
     wrong = []
     for path in sources():
         dotted = ".".join(("resolver", *Path(path).with_suffix("").parts))

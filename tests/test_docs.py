@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 from tests.test_house import HOUSE
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_paths_in_code_spans_exist(page: Path) -> None:
     assert [path for path in real if not any((base / path).exists() for base in BASES)] == []
 
 
-def test_anchors_are_those_of_github(tmp_path: Path) -> None:
+def test_heading_anchors_are_those_of_github(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One (two)\n\n```\n# not a heading\n```\n\n## fsync and --no-fsync\n")
 

@@ -58,7 +58,7 @@ def test_error_codes_are_unique() -> None:
     assert len(set(codes)) == len(codes)
 
 
-def test_the_code_of_an_instance_belongs_to_one_failure() -> None:
+def test_instance_codes_belong_to_one_failure() -> None:
     """Failures without a class of their own carry the code in the call that makes them."""
     names = {kind.__name__ for kind in CLASSES}
     package = Path(errors.__file__).parent
@@ -76,7 +76,7 @@ def test_the_code_of_an_instance_belongs_to_one_failure() -> None:
     assert not set(codes) & {kind.code for kind in CLASSES}
 
 
-def test_an_instance_may_have_a_code_and_facts_of_its_own() -> None:
+def test_error_instance_may_have_its_own_code_and_facts() -> None:
     error = errors.NotFound("no", "look", code="other", word="PLATFORM", place="here")
 
     assert (error.code, error.word, error.kind.status) == ("other", "PLATFORM", 3)
@@ -84,7 +84,7 @@ def test_an_instance_may_have_a_code_and_facts_of_its_own() -> None:
     assert errors.NotFound("no").code == "not-found"
 
 
-def test_facts_hold_the_attributes_and_nothing_private() -> None:
+def test_error_facts_are_the_public_attributes() -> None:
     error = errors.DigestMismatch("the manifest", "sha256:a", "sha256:b")
 
     assert error.facts() == {
@@ -94,7 +94,7 @@ def test_facts_hold_the_attributes_and_nothing_private() -> None:
     }
 
 
-def test_a_missing_platform_hints_at_the_near_misses_before_the_whole_list() -> None:
+def test_missing_platform_hints_list_near_misses_first() -> None:
     error = errors.PlatformNotOffered(
         "app:1", "linux/arm/v6", ("linux/arm/v7",), (("linux/arm/v7", "newer"),)
     )
@@ -105,7 +105,7 @@ def test_a_missing_platform_hints_at_the_near_misses_before_the_whole_list() -> 
     )
 
 
-def test_long_text_from_elsewhere_is_cut_in_messages() -> None:
+def test_long_remote_text_is_cut_in_messages() -> None:
     error = errors.InvalidReference("x" * 5000, "too long")
 
     assert len(str(error)) < 200

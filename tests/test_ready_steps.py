@@ -1,4 +1,4 @@
-"""The composite action and the templates: their commands are taken out of the files and run."""
+"""The composite action and CI templates: their commands are extracted and run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from jsonschema.validators import validator_for
 from resolver.demo import samples
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
-from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
-from tests.processes import ROOT
+from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def filled(text: object, known: Mapping[str, str]) -> str:
-    """Put values in place of expressions, as GitHub and Azure do before a script runs."""
+    """Replace expressions by values, as GitHub and Azure do before a script runs."""
     return EXPRESSION.sub(lambda match: known.get(match[1], ""), str(text))
 
 
@@ -114,7 +114,7 @@ def steps() -> list[dict[str, Any]]:
 
 
 def use_action(machine: Machine, **given: str) -> int:
-    """Run the action as a runner would: each script in bash, outputs by file, the first no ends."""
+    """Run the action as a runner does: each script in bash, outputs by file, stop at a failure."""
     action = read(ACTION)
     known = {f"inputs.{name}": row.get("default", "") for name, row in action["inputs"].items()}
     known |= {f"inputs.{name}": value for name, value in given.items()}
@@ -154,7 +154,7 @@ def test_action_inputs_are_not_pasted_into_scripts_and_actions_are_pinned() -> N
     assert all(re.search(r"[0-9a-f]{40} # v[0-9]+\.[0-9]+\.[0-9]+$", line) for line in lines)
 
 
-def test_the_cache_is_named_by_the_lock_file() -> None:
+def test_action_cache_key_contains_the_lock_file_hash() -> None:
     (cache,) = [step for step in steps() if step.get("uses", "").startswith("actions/cache@")]
 
     assert "hashFiles(inputs.lock)" in cache["with"]["key"]
@@ -162,9 +162,7 @@ def test_the_cache_is_named_by_the_lock_file() -> None:
     assert cache["with"]["key"].startswith(cache["with"]["restore-keys"])
 
 
-def test_the_action_installs_runs_and_hands_the_answer_over(
-    machine: Machine, registry: str
-) -> None:
+def test_action_installs_resolver_and_sets_outputs(machine: Machine, registry: str) -> None:
     command = f"resolve\n  {registry}/demo/app:1.0 --platform linux/arm64\n"
     status = use_action(machine, path=str(ROOT), command=command, sarif="r.sarif")
 
@@ -182,7 +180,7 @@ def test_the_action_installs_runs_and_hands_the_answer_over(
 
 @pytest.fixture
 def installed(machine: Machine) -> Machine:
-    """A machine where installing is done already: `pip` has nothing to do."""
+    """A machine with resolver installed, where `pip` does nothing."""
     python = Path(machine.variables["PATH"].partition(":")[0]) / "python3"
     program = python.parent / "resolver"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m resolver "$@"\n')
@@ -262,7 +260,7 @@ def test_every_action_output_is_a_command_value(installed: Machine, registry: st
     assert given | {"matrix", "moved"} == set(read(ACTION)["outputs"])
 
 
-def test_a_hostile_name_of_a_report_is_a_name(installed: Machine, registry: str) -> None:
+def test_action_report_path_is_not_evaluated(installed: Machine, registry: str) -> None:
     name = "a $(touch one)`touch two`\"'\n;touch three\n.sarif"
     status = use_action(installed, command=f"resolve {registry}/demo/app:1.0", sarif=name)
 
@@ -296,7 +294,7 @@ def test_gitlab_template_is_valid_by_its_schema() -> None:
     assert problems("gitlab-ci", read(TEMPLATES / "gitlab.yml")) == []
 
 
-def test_the_jobs_of_gitlab_pass_the_answer_on(machine: Machine, registry: str) -> None:
+def test_gitlab_job_passes_values_to_later_jobs(machine: Machine, registry: str) -> None:
     pipeline = read(TEMPLATES / "gitlab.yml")
     job, use = pipeline["resolve-image"], pipeline["use-image"]
     variables = {
@@ -330,7 +328,7 @@ def test_azure_template_is_valid_by_its_schema() -> None:
     assert problems("azure-pipelines", read(TEMPLATES / "azure.yml")) == []
 
 
-def test_the_steps_of_azure_pass_the_answer_on(machine: Machine, registry: str) -> None:
+def test_azure_steps_pass_values_to_later_steps(machine: Machine, registry: str) -> None:
     template = read(TEMPLATES / "azure.yml")
     known = {f"parameters.{row['name']}": row["default"] for row in template["parameters"]} | {
         "parameters.image": f"{registry}/demo/app:1.0",
@@ -387,7 +385,7 @@ def test_tekton_task_writes_every_declared_result(machine: Machine, registry: st
 # Jenkins
 
 
-def test_the_shell_steps_of_jenkins_pass_the_answer_on(machine: Machine, registry: str) -> None:
+def test_jenkins_shell_steps_pass_values_on(machine: Machine, registry: str) -> None:
     text = (TEMPLATES / "Jenkinsfile").read_text()
     scripts = re.findall(r"sh '''\n(.*?)'''", text, re.DOTALL)
     parameters = set(re.findall(r"string\(name: '([A-Z]+)'", text))

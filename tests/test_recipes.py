@@ -1,4 +1,4 @@
-"""The table "To add ..." of CONTRIBUTING.md: a copy of the package is extended as it says.
+"""The table "To add …" of CONTRIBUTING.md, followed on a copy of the package.
 
 Each test changes only the files that the table names, so that a further place to edit fails it.
 """
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry
-from tests.processes import ROOT, python
+from tests.kit.images import build_image, build_index
+from tests.kit.processes import ROOT, python
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

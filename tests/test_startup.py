@@ -1,4 +1,4 @@
-"""What the command loads before it knows what for: every module costs each run its time."""
+"""Modules that are loaded at start-up."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.app import COMMANDS
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry
-from tests.processes import command, python
+from tests.kit.images import build_image, build_index
+from tests.kit.processes import command, python
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""`scripts/suite.py` decides what a run of the tests is worth: it runs on small suites here."""
+"""`scripts/suite.py`, run on small suites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +138,7 @@ def test_suite_accepts_stable_ids(tmp_path: Path) -> None:
     assert suite(tmp_path, PASSES, "--ids") == (0, "")
 
 
-def test_the_check_of_everything_compares_ids_and_runs_the_suite() -> None:
+def test_check_script_compares_test_ids_and_runs_the_suite() -> None:
     stages = (ROOT / "scripts" / "check").read_text("utf-8").splitlines()
     named = [line for line in stages if line.startswith("stage ")]
 

@@ -1,4 +1,4 @@
-"""Our `dataclass` does what the standard library's does; only when it does it differs."""
+"""Our `dataclass` behaves like the standard library's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = [
 
 
 class Body:
-    """What both decorators get."""
+    """The class body for both decorators."""
 
     one: int
     two: str = "2"
@@ -120,7 +120,7 @@ class Longer(Pair[str]):
     third: int = 0
 
 
-def test_a_value_may_inherit_from_another() -> None:
+def test_value_class_may_inherit_from_another() -> None:
     assert Longer("a", 1, 2) == Longer("a", 1, 2) != Longer("a", 2, 2)
     assert Longer("a", 1, 2) < Longer("a", 2, 0)
     assert len({Longer("a"), Longer("a"), Longer("b")}) == 2
@@ -137,11 +137,11 @@ def test_value_class_keeps_its_own_methods() -> None:
         Pair(1, -1)
 
 
-def test_a_value_can_be_pickled() -> None:
+def test_value_class_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(Pair("a", 3))) == Pair("a", 3)
 
 
-def test_many_threads_may_need_the_methods_first() -> None:
+def test_value_class_methods_are_created_once_by_many_threads() -> None:
     ours, _ = both(frozen=True, slots=True)
     barrier = threading.Barrier(8)
     found: list[object] = []

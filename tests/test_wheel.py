@@ -1,4 +1,4 @@
-"""What people install: the wheel, built as a release builds it."""
+"""The wheel, built as a release builds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.help import TOPICS
-from tests.processes import ROOT, python
+from tests.kit.processes import ROOT, python
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it: with hatchling itself, so that no build needs the network."""
+    """Build the wheel with hatchling itself, so that no network is needed."""
     folder = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
@@ -39,7 +39,7 @@ def test_wheel_contains_the_current_platform_facts(wheel: Path) -> None:
     assert packed == (ROOT / "platforms.yaml").read_bytes()
 
 
-def test_the_wheel_carries_the_pages_of_help(wheel: Path) -> None:
+def test_wheel_contains_the_help_topics(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("resolver/topics/")}
 
@@ -56,7 +56,7 @@ def test_wheel_contains_only_the_package_its_types_and_licence(wheel: Path) -> N
     assert {top for top in tops if not top.endswith(".dist-info")} == {"resolver"}
 
 
-def test_the_command_of_an_unpacked_wheel_runs(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_command_runs(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     version = wheel.name.split("-")[1]

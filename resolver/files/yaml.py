@@ -80,15 +80,15 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
     strange = _CONTROL.search(text)
     if strange is not None:
         at = _position(text, strange.start())
-        raise BadFile(place, at, "", "it has characters that YAML does not have")
+        raise BadFile(place, at, "", "it has characters that YAML does not allow")
     conflict = _CONFLICT.search(text)
     if conflict is not None:
         raise BadFile(
             place,
             _position(text, conflict.start()),
             "",
-            "a merge conflict is left in this file",
-            "settle it with git, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`",
+            "this file contains a merge conflict",
+            "resolve it with git, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`",
         )
     if text.lstrip()[:1] in {"{", "["}:
         # JSON may be indented by tabs, which YAML does not allow; no text of JSON has a line break.
@@ -260,7 +260,7 @@ class _Builder:
         node = self._anchors.get(event.anchor)
         if node is None:
             line, column = _position_of(event)
-            problem = f"nothing before has the anchor `{event.anchor}`"
+            problem = f"the anchor `{event.anchor}` is not defined before"
             raise _not_yaml(problem, line, column)
         return node
 
@@ -367,7 +367,7 @@ class _StrictBuilder(_Builder):
             lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), event.value
         )
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            self.fail(event, "this text has half of a character", self._path())
+            self.fail(event, "this text has an unpaired surrogate", self._path())
         return text
 
 

@@ -193,7 +193,7 @@ def _platform_words(answer: Resolution) -> str:
         return "none: not an image"
     requested = " or ".join(str(platform) for platform in answer.wanted)
     grade = answer.grade.value if answer.grade is not None else "not the platform of this machine"
-    source = "asked for" if answer.explicit else "default"
+    source = "requested" if answer.explicit else "default"
     if str(answer.platform) == requested:
         return f"{answer.platform} ({grade})"
     return f"{answer.platform} ({grade}; {source} {requested})"

@@ -50,7 +50,7 @@ def open_local(target: LayoutTarget) -> Source:
 
 
 def open_registry(transport: Transport, reference: Reference, hosts: Hosts) -> Source:
-    """Open the repository that a reference names; nothing is requested yet.
+    """Open the repository of a reference; sends no request.
 
     Raises:
         InvalidConfiguration: a credential file or a mirror file for it cannot be used. This is

@@ -50,10 +50,10 @@ _HINTS = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
     errno.EXDEV: "a store must be on one file system: leave its folders where they were made, or "
     "name another folder with `--store`",
-    errno.EIO: "the disk reports a fault: look at the system's log, and name a folder on another "
+    errno.EIO: "the disk reports a fault: check the system log, and name a folder on another "
     "disk with `--store`",
-    errno.ELOOP: f"something put a link there: remove it, or {_ELSEWHERE}",
-    errno.ENOTDIR: f"something put a file there: remove it, or {_ELSEWHERE}",
+    errno.ELOOP: f"a link is in its place: remove it, or {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file is in its place: remove it, or {_ELSEWHERE}",
 }
 
 

@@ -373,7 +373,7 @@ def _refuse_other_version(root: StoreFolder) -> str | None:
         raise StoreFault(
             root.where("version"),
             f"its version is `{version.strip()[:40]}`, and this `resolver` writes `{VERSION}`",
-            f"use the `resolver` that made it, or {_ANOTHER}",
+            f"use the `resolver` that created it, or {_ANOTHER}",
         )
     return version or None
 

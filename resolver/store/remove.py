@@ -183,8 +183,8 @@ def _by_start(snapshot: GcSnapshot, target: str) -> tuple[list[_Change], tuple[D
     if len(meanings) > 1:
         digests = tuple(sorted(str(digest) for digest in (*named, *loose)))
         raise Malformed(
-            f"`{shortened(target)}` is the start of {len(digests)} image ids",
-            "write more of it: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
+            f"`{shortened(target)}` is the prefix of {len(digests)} image ids",
+            "use a longer prefix: " + ", ".join(f"`{digest}`" for digest in digests[:5]),
             code="ambiguous-id",
             text=target,
             digests=digests,

@@ -329,7 +329,7 @@ class LocalStore:
             cause = error.__cause__
             read_only = isinstance(cause, OSError) and cause.errno in _READ_ONLY
             code = "store-read-only" if read_only else "store-unwritable"
-            observe(Warned(code, f"nothing is kept: {error}"))
+            observe(Warned(code, f"nothing is stored: {error}"))
 
     # What was pulled
 
@@ -408,7 +408,7 @@ class LocalStore:
         known = self.pulled(name) or self.recall(name)
         if known is None:
             raise NotFound(
-                f"the store `{self.root}` does not know `{name}`",
+                f"the store `{self.root}` has no record of `{name}`",
                 "resolve or pull it once while its registry can be reached",
             )
         return known.root

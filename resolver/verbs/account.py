@@ -81,7 +81,7 @@ def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:
 
     target = context.target(reference)
     if not isinstance(target, RegistryTarget):
-        raise Usage("quotas belong to registries", "name an image of one")
+        raise Usage("only registries have quotas", "name an image in a registry")
     image = target.reference
     transport = _ready(context, image.registry)
     return quota(transport, image.registry, image.repository, image.name)
@@ -156,11 +156,11 @@ def _split_term(text: str) -> tuple[str, str]:
         if slash and not term:
             raise Usage(
                 f"there is nothing to search for in `{text[:40]}`",
-                f"`resolver search {host}` lists all that it has",
+                f"`resolver search {host}` lists all its repositories",
             )
     elif hosts := [word for word in others if _looks_like_host(word)]:
         raise Usage(
-            f"`{hosts[0]}` looks like a registry, and would be sent to Docker Hub as a word",
+            f"`{hosts[0]}` looks like a registry, and would be searched for on Docker Hub",
             f"search that registry: `{hosts[0]}/TERM`; to search Docker Hub: `docker.io/TERM`",
         )
     else:

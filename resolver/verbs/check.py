@@ -301,7 +301,7 @@ def _check_all(
         names.append(context.name(subject.reference))
         if subject.wanted.is_empty:
             raise Usage(
-                f"nothing is required of `{subject.reference}`",
+                f"`{subject.reference}` has no requirements",
                 "add requirements: `--require linux/amd64,linux/arm64`",
             )
         if index_only:
@@ -360,7 +360,7 @@ def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tupl
     found = platforms_of(reader, root, context.table, jobs=1, index_only=index_only)
     if not found:
         raise Usage(
-            f"`{reference}` is offered for no platform, so nothing can have the same",
+            f"`{reference}` offers no platform to require",
             "name an image with platforms after `--same-platforms-as`",
         )
     return found
@@ -375,7 +375,7 @@ def _require_index_only(wanted: Requirements) -> None:
     for name, value in needs:
         if value:
             raise Usage(
-                f"`{name}` needs manifests, and with `--index-only` none is read",
+                f"`{name}` needs manifests, which `--index-only` does not read",
                 "leave out `--index-only`",
             )
 

@@ -224,7 +224,7 @@ def _expected_of(context: Context, reference: str | Reference) -> list[Platform]
     ).sound()
     platforms = [entry.platform for entry in found.images if entry.platform is not None]
     if not platforms:
-        raise NotFound(f"`{found.reference}` is offered for no platform at all")
+        raise NotFound(f"`{found.reference}` offers no platform")
     return platforms
 
 
@@ -234,7 +234,7 @@ def _builds(
     found = _side(context, opened, wants)
     _check_wants(context, wants, [found[0]])
     if not found[1]:
-        raise NotFound(f"`{found[0].reference}` has no image that could be compared")
+        raise NotFound(f"`{found[0].reference}` has no image to compare")
     return found
 
 
@@ -278,7 +278,10 @@ def _check_wants(
 def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
     """Return the thresholds, unless they are about files and no files are read."""
     if thresholds.needs_files and not files:
-        raise Usage("files and packages are seen in layers alone", "add `--files` to read them")
+        raise Usage(
+            "files and packages can be compared only by reading layers",
+            "add `--files` to read them",
+        )
     return thresholds
 
 

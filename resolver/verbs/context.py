@@ -186,7 +186,7 @@ class Context:
             if entry.platform is not None
         }
         if not requests:
-            raise NotFound(f"`{root.text}` is offered for no platform at all")
+            raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
 
     def each(

@@ -325,7 +325,7 @@ class IndexSearch:
                 found = self._descend(entry, here)
                 if found is not None:
                     return found
-                self.reasons[here] = (entry, "the index inside has no image that fits")
+                self.reasons[here] = (entry, "the nested index has no matching image")
                 continue
             doubtful = twins[_without_features(platform.normalized(self._table))] > 1
             manifest = self._manifest(entry, doubtful=doubtful)
@@ -416,7 +416,7 @@ class IndexSearch:
         if entry.is_index:
             return self._descend(entry, path)
         if self._probes >= MAX_PROBES:
-            self.reasons[path] = (entry, f"not looked at: {MAX_PROBES} configs were read already")
+            self.reasons[path] = (entry, f"not read: the limit of {MAX_PROBES} configs was reached")
             return None
         self._probes += 1
         manifest = read_manifest(self._reader, entry, self._reference)

@@ -188,7 +188,7 @@ class LayeredImage:
 
     @classmethod
     def of(cls, entry: ImageEntry, label: str, what: str, content: LayerContent) -> LayeredImage:
-        """Take what was gathered of an image, manifest and config."""
+        """Build from gathered documents: manifest and config."""
         if entry.failure is not None:
             raise entry.failure
         if entry.manifest is None or entry.config is None:
@@ -323,7 +323,7 @@ def _check_diff_ids(image: LayeredImage, layers: dict[Digest, ReadLayer]) -> Non
             what = _layer_name(image, number)
             raise Untrusted(
                 f"{what} unpacks to `{actual}`, but the image's config says `{stated}`",
-                "tell the publisher: no container engine will run this image",
+                "report it to the publisher: no container engine will run this image",
                 code="contradictory-layer",
                 what=what,
                 stated=str(stated),

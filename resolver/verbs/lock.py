@@ -1,4 +1,4 @@
-"""Locking: what references mean now, to be written down; and whether what was still holds."""
+"""Lock references to their current digests, and check locks for drift."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _strays(file: ImageFile) -> Iterator[Warned]:
     for stray in file.strays:
         if not stray.is_ignored:
             line, _ = lines.position(stray.start)
-            message = f"`{file.path}:{line}` names `{stray.text}`, which is not known: "
+            message = f"`{file.path}:{line}` names `{stray.text}`, which cannot be resolved: "
             yield Warned("reference-unknown", message + stray.reason)
 
 
@@ -223,7 +223,7 @@ def lock(
     if failures and not targets:
         raise failures[0].error
     if not targets:
-        raise Usage("there is nothing to lock", "name it: `resolver lock ubuntu:24.04`")
+        raise Usage("no reference to lock", "name it: `resolver lock ubuntu:24.04`")
 
     def look(item: tuple[str, RegistryTarget]) -> tuple[LockedImage, tuple[Warned, ...]]:
         before = held.get(str(item[1]))
@@ -351,7 +351,7 @@ def _lockable(
             if not isinstance(target, RegistryTarget):
                 raise Usage(
                     f"`{target}` cannot be locked: it is not an image in a registry",
-                    "give the image's name in its registry",
+                    "name the image in its registry",
                 )
         except ResolverError as error:
             failures.append(Failure(str(reference), None, error))

@@ -64,7 +64,7 @@ def load_if_any(path: str) -> Lock | None:
     """Read a lock file; None where there is none yet."""
     if path == "-":
         raise Usage(
-            "`-` names no lock file: a lock is read and then replaced",
+            "`-` cannot be a lock file, which is read and then replaced",
             "name a file, `./-` for one of that name; `resolver lock export` writes to stdout",
         )
     try:
@@ -136,7 +136,7 @@ def save(path: str, lock: Lock) -> None:
         reason = _reason(error)
         raise OutputFault(
             f"cannot write the lock file `{path}`: {reason}",
-            "make room, or name another place with `--lock-file`",
+            "free some space, or name another place with `--lock-file`",
             code="lock-unwritten",
             place=path,
             reason=reason,
@@ -186,7 +186,7 @@ def _lock(top: FieldReader) -> Lock:
     fields = top.members()
     version = _need(top, fields, "version")
     if version.whole() != _VERSION:
-        version.fail(f"a version that is not known here; this reads {_VERSION}")
+        version.fail(f"an unknown version; this `resolver` reads {_VERSION}")
     spots = list(_need(top, fields, "images").items())
     refuse_too_many(len(spots), top.place)
     images: dict[str, LockedImage] = {}
@@ -214,7 +214,7 @@ def _image(spot: FieldReader) -> LockedImage:
     found = tuple(_platforms(platforms)) if platforms is not None else ()
     digest = _digest(_need(spot, fields, "digest"))
     if reference.digest not in {None, digest}:
-        where.fail("the digest in here is not the one that is locked for it")
+        where.fail("its digest is not the locked one")
     return LockedImage(str(reference), text, digest, "", None, tuple(sorted(found, key=_key)))
 
 

@@ -31,11 +31,11 @@ _HINTS = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
     errno.EFBIG: "raise the limit on file sizes (`ulimit -f`), or name another place",
-    errno.EROFS: "name a place that can be written",
+    errno.EROFS: "name a writable place",
     errno.EACCES: "make it writable for this user, or name another place",
     errno.EPERM: "make it writable for this user, or name another place",
-    errno.ELOOP: "something put a link there: remove it, or name another place",
-    errno.ENOTDIR: "something put a file there: remove it, or name another place",
+    errno.ELOOP: "a link is in its place: remove it, or name another place",
+    errno.ENOTDIR: "a file is in its place: remove it, or name another place",
     errno.EMFILE: "raise the limit on open files (`ulimit -n`), or name fewer images at once",
     errno.ENOENT: "make the folder above it first",
 }
@@ -168,14 +168,14 @@ def _read(path: str) -> bytes:
         raise UnreadableFile(path, "it is not a regular file") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise Usage(f"cannot read `{path}`: {reason}", "name a file that can be read") from error
+        raise Usage(f"cannot read `{path}`: {reason}", "name a readable file") from error
     if len(body) > MAX_FILE:
         raise UnreadableFile(path, f"it has more than {limit_words(MAX_FILE)}")
     return body
 
 
 def rewrite(path: str, before: str, after: str) -> None:
-    """Replace what is in a file; through a link, what it leads to. Mode and owner are kept."""
+    """Replace the content of a file, following a link; mode and owner are kept."""
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(path))
     if _read(path) != before.encode():

@@ -70,7 +70,7 @@ MAX_FOUND = 20_000
 SKIPPED_FOLDERS = frozenset(
     [".git", ".hg", ".svn", ".terraform", ".tox", ".venv", "__pycache__", "node_modules"]
 )
-_RENDERED = "it looks like a template: pin the values that it is rendered with"
+_RENDERED = "it looks like a template: pin its values file"
 _TEMPLATE_KIND = "template"
 _DOCKERFILES = frozenset({"dockerfile", "containerfile"})
 #: The first word that is neither blank nor comment.
@@ -208,7 +208,7 @@ def files_in(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     def refuse(error: OSError) -> NoReturn:
         reason = (error.strerror or str(error)).lower()
-        hint = "name files, or folders that can be read"
+        hint = "name readable files or folders"
         raise Usage(f"cannot read `{error.filename}`: {reason}", hint) from error
 
     files: list[str] = []
@@ -240,8 +240,8 @@ def known_kinds() -> str:
 Answer = Fact | ResolverError
 
 _CHART_TEMPLATES = "templates"
-_OTHER = "of no kind that is known to name images"
-_TEMPLATE = "a template that names no image by itself"
+_OTHER = "not a supported file type"
+_TEMPLATE = "a template without a literal image"
 _LINK = "a link, and links in a folder are not followed"
 
 
@@ -256,7 +256,7 @@ class LookUp:
 
 
 def pin_files(paths: Iterable[str], requests: PinRequest, look_up: LookUp) -> Pinned:
-    """Find out what is to be changed in files; nothing is written.
+    """Determine the changes to files; nothing is written.
 
     A file that cannot be read, and a name that cannot be looked up, keep their failure; the
     others are done. In a folder, and among several files, those that name no images are skipped.
@@ -358,7 +358,7 @@ def _unread(path: str, error: UnreadableFile) -> ImageFile | PinnedFile | Skippe
 def _refusal(path: str) -> ResolverError:
     if Path(path).is_dir():
         hint = f"`pin` supports {known_kinds()}"
-        return Usage(f"no file in `{path}` is known to name images", hint)
+        return Usage(f"no supported file in `{path}`", hint)
     return NotAnImageFile(path, known_kinds())
 
 
@@ -449,7 +449,10 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
 ) -> Pinned:
     """Find the digests to pin references in files to; `write_pins` writes them."""
     if unpin and (check or update or platform is not None):
-        raise Usage("`unpin` takes digests away, so nothing can be checked or looked up")
+        raise Usage(
+            "`unpin` removes digests, so it cannot be combined with checks or lookups",
+            "leave out the other options",
+        )
     needed = [context.platform_request(each) for each in require]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)

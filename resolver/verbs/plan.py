@@ -357,7 +357,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     attestations: bool = True,
     referrers: bool = False,
 ) -> Plan:
-    """List what images need, what of it is held, and what is left to fetch."""
+    """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
     listed = [(_name(context, one), one) for one in _listed(references)]

@@ -160,7 +160,7 @@ def _single(
         raise _not_offered(text, request, [platform], table)
     if grade is None:
         asked_for = _or(request.platforms)
-        message = f"`{text}` is made for `{platform}` only; this machine is `{asked_for}`"
+        message = f"`{text}` is built for `{platform}` only; this machine is `{asked_for}`"
         return None, [Warned("other-platform", message)]
     choice = Match(descriptor, platform, grade, ())
     return grade, _fallback(text, request, choice) if request.explicit else []
@@ -205,7 +205,7 @@ def _fallback(text: str, request: PlatformRequest, choice: Match) -> list[Warned
     else:
         why = "whose programs it can run"
     message = (
-        f"`{text}` is not offered for `{wanted}`; took `{choice.platform}`, {why} "
+        f"`{text}` is not offered for `{wanted}`; using `{choice.platform}`, {why} "
         "(`--exact` rejects this)"
     )
     return [Warned("fallback-platform", message)]
@@ -241,8 +241,8 @@ def _several_versions(
     named = ", ".join(map(percent_encode, versions))
     example = replace(wanted, os_version=next(reversed(versions)))
     message = (
-        f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); took the "
-        f"first, `{taken}`: name one as `{example}`"
+        f"`{text}` has several {'Windows builds' if windows else 'versions'} ({named}); "
+        f"using the first, `{taken}`: select one with `-p {example}`"
     )
     return [Warned(f"several-{'windows-builds' if windows else 'versions'}", message)]
 
@@ -252,7 +252,7 @@ def _unknown_build(text: str, wanted: Platform, taken: Platform) -> list[Warned]
     if wanted.os_version == taken.os_version:
         return []
     message = (
-        f"`{wanted.os_version}` is not a Windows version, so any matches; took `{taken}` of "
+        f"`{wanted.os_version}` is not a Windows version, so any matches; using `{taken}` of "
         f"`{text}`: write a build as `10.0.20348`, or a release as `ltsc2022`"
     )
     return [Warned("unknown-windows-version", message)]
@@ -274,7 +274,7 @@ def _contradiction(
     if warning is not None and request.strict:
         raise NotFound(
             f"`{text}` is listed as `{choice.platform}`, but its config says `{config.platform}`",
-            "tell the publisher; without `--strict` this is a warning",
+            "report it to the publisher; without `--strict` this is a warning",
             code="contradictory-platform",
             word="PLATFORM",
             reference=text,
@@ -361,7 +361,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     strict: bool = False,
     verify_tag: bool = False,
 ) -> Iterator[Resolution | Failure]:
-    """Resolve many, side by side; answers come in the order of the questions."""
+    """Resolve many references concurrently; answers are in the order of the references."""
     requests = [
         None
         if platform == "all"

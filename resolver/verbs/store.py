@@ -1,4 +1,4 @@
-"""The verbs of a session that are about what is here."""
+"""Verbs on the local store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EPOCH = re.compile(r"[0-9]{1,12}")
 
 
 def images(context: Context) -> tuple[StoredImage, ...]:
-    """List what was pulled, by reference; then what no reference means any more."""
+    """List pulled images by reference, then dangling ones."""
     return context.store.images()
 
 
@@ -51,7 +51,7 @@ def remove(
     *,
     force: bool = False,
 ) -> Removed:
-    """Take a name away, then delete what nothing else needs."""
+    """Remove a name, then delete content that no other name needs."""
     if isinstance(platform, str):
         platform = Platform.parse(platform, table=context.table)
     return context.store.remove(_held(context, image), platform, force=force)
@@ -264,5 +264,8 @@ def _truth(values: list[str]) -> bool | None:
         return None
     truth = _TRUTHS.get(values[-1].lower())
     if truth is None:
-        raise Usage(f"`--filter dangling={values[-1]}` is neither true nor false")
+        raise Usage(
+            f"`--filter dangling={values[-1]}` is neither true nor false",
+            "write `--filter dangling=true` or `--filter dangling=false`",
+        )
     return truth

@@ -1,4 +1,4 @@
-"""The catalogue of attacks: its verbs as commands, and the cases that have no test yet."""
+"""The catalogue of attacks: its verbs as commands, and the cases tested elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUS = {
 #: 128 and the number of SIGINT, and of SIGTERM.
 INTERRUPTED, TERMINATED = 130, 143
 
-#: Cases without a test, and why.
+#: Cases without a test here, and the reason.
 RECORDED = {
-    "RED-011": "needs pull: only a resumed layer is asked for by Range; Accept is in RED-018",
+    "RED-011": "Range is in tests/verbs/test_pull_faults.py; Accept is in RED-018",
 }

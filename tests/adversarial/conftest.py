@@ -1,4 +1,4 @@
-"""Hosts that end with their test, and a person who types commands."""
+"""Fixtures of the attack tests: hosts, a command runner and Docker's config file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import Actor
 from tests.adversarial.hosts import Hosts
-from tests.adversarial.kit import Actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

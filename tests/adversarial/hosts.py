@@ -9,15 +9,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
-from tests.fakes.outcomes import PASSWORD, USER
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.outcomes import PASSWORD, USER
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     import ssl
     from contextlib import ExitStack
     from types import TracebackType
 
-    from tests.adversarial.kit import Actor
+    from tests.adversarial.actor import Actor
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -52,13 +52,13 @@ class Hosts:
 
 
 def at_port(port: int) -> Any:
-    """Make fakes created meanwhile listen on this port instead of a free one."""
+    """Make fakes created in this block listen on this port instead of a free one."""
     create = socket.create_server
 
     def created(address: tuple[str, int], **how: Any) -> socket.socket:
         return create((address[0], port or address[1]), **how)
 
-    return patch("tests.fakes.wire.socket.create_server", created)
+    return patch("tests.kit.wire_server.socket.create_server", created)
 
 
 def answer(document: object, status: int = 200, **headers: str) -> Reply:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.adversarial.actor import Actor
 from tests.adversarial.hosts import Hosts
-from tests.adversarial.kit import Actor
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 #: Public, private and metadata addresses; inside the namespace all of them are this machine.
 ADDRESSES = ("8.8.8.8", "8.8.4.4", "10.0.0.5", "10.0.0.6", "169.254.169.254")

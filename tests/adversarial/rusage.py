@@ -8,13 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.fakes.outcomes import WALL, Outcome
-from tests.processes import ROOT
+from tests.kit.outcomes import WALL, Outcome
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Runs a command and tells how much memory it had at most, which only its parent can know.
+#: Runs a command and reports its peak memory, which only its parent can read.
 _WATCH = """
 import json, os, resource, subprocess, sys, time
 began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What happens on networks of our own: see `tests.adversarial.namespace`."""
+"""Scenarios that run in a network namespace; see `tests.adversarial.namespace`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from tests.adversarial.actor import Actor, refused
 from tests.adversarial.hosts import Recorder, login
-from tests.adversarial.kit import Actor, refused
-from tests.fakes.gates import basic_value
-from tests.fakes.gates import refused as challenged
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import PASSWORD, USER, no_credentials_received
-from tests.fakes.registry import Reply
-from tests.fakes.tls import authority, unknown_authority
+from tests.kit.auth import basic_value
+from tests.kit.auth import refused as challenged
+from tests.kit.certificates import authority, unknown_authority
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import PASSWORD, USER, no_credentials_received
+from tests.kit.registry import Reply
 
 if TYPE_CHECKING:
     from tests.adversarial.hosts import Hosts
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 IMAGE = multi_platform("linux/amd64")
 CONFIG = json.loads(IMAGE.child("linux/amd64").body)["config"]["digest"]
@@ -41,7 +41,7 @@ def logged_in(act: Actor, config: dict[str, object]) -> None:
 
 
 def trusted(*names: str) -> ssl.SSLContext:
-    """Serve with a certificate that the test's CA gave to these names."""
+    """Serve with a certificate of the test's CA for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority().ca.issue_cert(*names).configure_cert(context)
     return context
@@ -83,7 +83,7 @@ def _with_storage(hosts: Hosts, registry_at: str, storage_at: str) -> tuple[Fake
 
 
 def private_storage(act: Actor, hosts: Hosts) -> None:
-    """A registry of the inner network keeps its blobs on another host there."""
+    """A private registry stores its blobs on another private host."""
     registry, storage = _with_storage(hosts, PRIVATE, OTHER)
     logged_in(act, login(registry.host))
     outcome = act("PULL", f"{registry.host}/app:1", "--plain-http")
@@ -97,7 +97,7 @@ def private_storage(act: Actor, hosts: Hosts) -> None:
 
 
 def public_registry_private_storage(act: Actor, hosts: Hosts) -> None:
-    """A public registry leads into the inner network."""
+    """A public registry redirects into a private network."""
     for target in (PRIVATE, METADATA, "127.0.0.1"):
         registry, inner = _with_storage(hosts, PUBLIC, target)
         outcome = _fresh(act)("PULL", f"{registry.host}/app:1", "--plain-http")
@@ -114,7 +114,7 @@ def _fresh(act: Actor) -> Actor:
 
 
 def no_plaintext(act: Actor, hosts: Hosts) -> None:
-    """TLS that cannot be trusted, beside plain HTTP that would answer; then no TLS at all."""
+    """Untrusted TLS although plain HTTP would answer; then no TLS at all."""
     bad = unknown_authority()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     bad.ca.issue_cert(PUBLIC).configure_cert(context)
@@ -171,7 +171,7 @@ HUB_KEYS = {
 
 
 def hub_keys(act: Actor, hosts: Hosts) -> None:
-    """Logins of Docker Hub, under each of the names it has had."""
+    """Logins of Docker Hub, under each of its names."""
     hub = hosts.registry(trusted("registry-1.docker.io"), host=PUBLIC, port=443)
     hub.basic(USER, PASSWORD)
     hub.serve("library/x", "latest", IMAGE)
@@ -189,7 +189,7 @@ def hub_keys(act: Actor, hosts: Hosts) -> None:
 
 
 def ports_matter(act: Actor, hosts: Hosts) -> None:
-    """A login for one port is not shown to another."""
+    """A login for one port is not sent to another."""
     first = basic_value("five", PASSWORD)
     second = basic_value("default", PASSWORD)
     config = login("reg.test:5000", user="five")

@@ -21,7 +21,7 @@ attempts: list[str] = []
 
 
 def notice(event: str, arguments: tuple[object, ...]) -> None:
-    """Write down what goes beyond this process."""
+    """Record actions that reach outside this process."""
     if event.startswith(_WATCHED):
         attempts.append(f"{event} {arguments!r}")
     if event == "import" and arguments[0] in _CLIENTS:

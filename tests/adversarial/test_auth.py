@@ -1,4 +1,4 @@
-"""Registries and token servers that are after credentials (area "auth" of the catalogue)."""
+"""Registries and token servers that try to obtain credentials (area "auth" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.helpers import plant_helper
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
 from tests.adversarial.rusage import measured
-from tests.fakes.gates import refused as challenged
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
-from tests.fakes.registry import FakeRegistry, Reply, Seen
-from tests.fakes.tls import authority
+from tests.kit.auth import refused as challenged
+from tests.kit.certificates import authority
+from tests.kit.credentials import plant_helper
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import IDENTITY, PASSWORD, SIGNATURE, TOKEN, USER, no_credentials_received
+from tests.kit.registry import FakeRegistry, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 
@@ -71,7 +71,7 @@ def test_aut_002_basic_credentials_go_only_to_their_registry(
     no_credentials_received(evil)
 
 
-def test_aut_004_a_realm_over_http_behind_tls_is_refused(
+def test_aut_004_http_realm_of_a_tls_registry_is_refused(
     act: Actor, hosts: Hosts, docker_config: Config
 ) -> None:
     evil, registry = hosts.evil(), hosts.registry(authority().good())
@@ -110,7 +110,7 @@ def test_aut_005_unusual_realm_is_refused(
     assert evil.log == []
 
 
-def test_aut_005_a_relative_realm_stays_at_the_registry(
+def test_aut_005_relative_realm_stays_at_the_registry(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     evil = hosts.evil()
@@ -123,11 +123,11 @@ def test_aut_005_a_relative_realm_stays_at_the_registry(
     assert evil.log == []
 
 
-def test_aut_006_a_realm_at_a_metadata_address_is_not_dialled(act: Actor) -> None:
+def test_aut_006_realm_at_a_metadata_address_is_not_contacted(act: Actor) -> None:
     inside("tests.adversarial.scenarios:realm_at_private_addresses", act.folder)
 
 
-def test_aut_010_a_token_server_cannot_send_credentials_on(
+def test_aut_010_token_server_cannot_redirect_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config
 ) -> None:
     evil, server = hosts.evil(), hosts.registry()
@@ -140,7 +140,7 @@ def test_aut_010_a_token_server_cannot_send_credentials_on(
 
 
 @pytest.mark.parametrize("status", [307, 308])
-def test_aut_010_a_token_server_cannot_send_an_identity_token_on(
+def test_aut_010_token_server_cannot_redirect_an_identity_token(
     act: Actor, hosts: Hosts, registry: FakeRegistry, docker_config: Config, status: int
 ) -> None:
     evil, server = hosts.evil(), hosts.registry()
@@ -167,7 +167,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("kind", TOO_MUCH)
-def test_aut_011_a_token_answer_has_a_limit(
+def test_aut_011_token_response_size_is_limited(
     act: Actor, hosts: Hosts, registry: FakeRegistry, kind: str
 ) -> None:
     server = hosts.registry()
@@ -234,7 +234,7 @@ def test_aut_021_helper_without_credentials_stays_anonymous(
 
 
 def test_aut_023_expired_token_is_renewed_once(act: Actor, registry: FakeRegistry) -> None:
-    # Pull does not exist yet: reading all platforms' documents takes more than three requests.
+    # Reading the documents of all platforms takes more than three requests.
     tokens = registry.bearer(rotate=True)
     passed: list[str] = []
 
@@ -260,7 +260,7 @@ def documents() -> list[str]:
 
 
 def test_aut_024_concurrent_requests_share_one_token(act: Actor, hosts: Hosts) -> None:
-    # Pull does not exist yet: 50 names of one repository are asked for side by side.
+    # 50 tags of one repository are resolved concurrently.
     registry = hosts.registry()
     for number in range(50):
         registry.serve("img-a", str(number), IMAGE)

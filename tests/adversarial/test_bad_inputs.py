@@ -1,6 +1,6 @@
 """Every document of the catalogue of bad inputs, served by a registry or read from a file.
 
-`tests/core/test_bad_inputs.py` shows the parsers; here it is what a person sees.
+`tests/core/test_bad_inputs.py` tests the parsers, this file the commands.
 """
 
 from __future__ import annotations
@@ -11,29 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import DATA
+from tests.adversarial.actor import Actor, refused
 from tests.adversarial.hosts import OCI_INDEX, login
-from tests.adversarial.kit import Actor, refused
-from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
-from tests.fakes.outcomes import PASSWORD, USER, no_secret
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
+from tests.kit.bad_inputs import CASES, FOLDER, select
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, from_dict, multi_platform, raw_document
+from tests.kit.outcomes import PASSWORD, USER, no_secret
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.adversarial.hosts import Hosts
-
-FOLDER = DATA / "bad_inputs"
-CASES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text("utf-8"))["files"]
-
-
-def select(*kinds: str, expect: str | None = None) -> list[Any]:
-    return [
-        pytest.param(case, id=case["file"])
-        for case in CASES
-        if case["kind"] in kinds and expect in (None, case["expect"])
-    ]
 
 
 def names_field(outcome: Any, field: str) -> bool:
@@ -42,7 +31,7 @@ def names_field(outcome: Any, field: str) -> bool:
 
 
 @pytest.mark.parametrize("case", select("manifest", "index", expect="error"))
-def test_a_bad_document_is_refused_by_class_and_field(
+def test_malformed_document_is_refused_by_class_and_field(
     act: Actor, hosts: Hosts, case: dict[str, Any]
 ) -> None:
     registry = hosts.registry()
@@ -58,7 +47,7 @@ def test_a_bad_document_is_refused_by_class_and_field(
 
 
 @pytest.mark.parametrize("case", select("manifest", expect="accept"))
-def test_a_legal_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, Any]) -> None:
+def test_valid_manifest_is_accepted(act: Actor, hosts: Hosts, case: dict[str, Any]) -> None:
     registry = hosts.registry()
     body = (FOLDER / case["file"]).read_bytes()
     registry.serve("app", "1", raw_document(body, case["serve_content_type"]))
@@ -219,7 +208,7 @@ def test_lock_file_is_read_or_refused_without_side_effects(
     act: Actor, case: dict[str, Any]
 ) -> None:
     place = str(FOLDER / case["file"])
-    # Nobody is asked: what counts is how far it comes.
+    # No request is sent: only parsing counts.
     for verb, words in (("LOCKCHECK", ("--offline",)), ("RESOLVE", ("--locked",))):
         outcome = act(verb, *words, "--lock-file", place)
         if case["expect"] == "accept":

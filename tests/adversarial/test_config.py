@@ -1,4 +1,4 @@
-"""Files of credentials, and helpers (area "config" of the catalogue)."""
+"""Credential files and helpers (area "config" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.helpers import plant_helper
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
-from tests.fakes.gates import basic_value
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import IDENTITY, PASSWORD, USER
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.auth import basic_value
+from tests.kit.credentials import plant_helper
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import IDENTITY, PASSWORD, USER
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 
@@ -58,7 +58,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_cfg_002_a_broken_file_is_named_and_not_quoted(
+def test_cfg_002_malformed_credentials_file_is_named_and_not_quoted(
     act: Actor, registry: FakeRegistry, docker_config: Config, kind: str
 ) -> None:
     path = docker_config(BROKEN[kind])
@@ -134,7 +134,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 @pytest.mark.parametrize("field", ["credsStore", "credHelpers"])
-def test_cfg_008_a_helper_has_a_plain_name(
+def test_cfg_008_invalid_helper_name_is_refused(
     act: Actor,
     registry: FakeRegistry,
     docker_config: Config,
@@ -162,7 +162,7 @@ def test_cfg_008_empty_helper_name_is_refused(
     assert ask(act, registry) == 0
 
 
-def test_cfg_008_a_helper_in_the_working_folder_is_not_run(
+def test_cfg_008_helper_in_the_working_folder_is_not_run(
     act: Actor, registry: FakeRegistry, docker_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwned = act.folder / "pwned"

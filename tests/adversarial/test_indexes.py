@@ -1,4 +1,4 @@
-"""Indexes that mislead (area "index" of the catalogue)."""
+"""Misleading indexes (area "index" of the catalogue)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.adversarial.kit import refused
+from tests.adversarial.actor import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import (
+from tests.kit.images import (
     build_image,
     build_index,
     entry,
@@ -18,14 +18,14 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 HEAD = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}
 
@@ -69,7 +69,7 @@ def test_idx_002_missing_platform_lists_offered_platforms(
     assert registry.requests(path_contains="/manifests/sha256:") == []
 
 
-def test_idx_003_a_nested_index_is_followed(act: Actor, registry: FakeRegistry) -> None:
+def test_idx_003_nested_index_is_followed(act: Actor, registry: FakeRegistry) -> None:
     inner = multi_platform("linux/amd64")
     registry.serve("app", "1", build_index([inner]))
     outcome = act("RESOLVE", f"{registry.host}/app:1", "-p", "linux/amd64")
@@ -91,7 +91,9 @@ def test_idx_004_endless_nesting_ends_at_the_limit(
     assert len(registry.requests(path_contains="/manifests/")) <= 33
 
 
-def test_idx_008_a_child_of_another_size_is_refused(act: Actor, registry: FakeRegistry) -> None:
+def test_idx_008_child_manifest_of_another_size_is_refused(
+    act: Actor, registry: FakeRegistry
+) -> None:
     # Without --verify the index answers alone, by the request budget of `resolve`.
     image = build_image("linux/amd64")
     stated = {**entry(image), "size": 500}
@@ -143,7 +145,7 @@ def test_idx_014_empty_index_offers_no_platform(act: Actor, registry: FakeRegist
 def test_idx_017_all_platforms_with_one_missing_fail_and_can_be_resumed(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: resolving and verifying all platforms reads every document.
+    # Resolving and verifying all platforms reads every document.
     index = multi_platform("linux/amd64", "linux/arm64", "linux/s390x")
     registry.serve("app", "1", index)
     missing = index.children[1]

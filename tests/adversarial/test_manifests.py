@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import build_image, from_dict, multi_platform, raw_document
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import build_image, from_dict, multi_platform, raw_document
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 LIMIT = 4_194_304
 ONES = "sha256:" + "1" * 64
@@ -44,7 +44,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
 def test_man_001_pinned_manifest_with_wrong_bytes_is_refused(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: inspect reads the same manifest, and would read its config.
+    # inspect reads the manifest, and would read its config.
     body = build_image().body
     actual = "sha256:" + hashlib.sha256(body).hexdigest()
     headers = {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": ONES}
@@ -83,18 +83,18 @@ def test_man_004_document_that_is_manifest_and_index_is_refused(
     refused(outcome, "FORMAT", "ambiguous", "manifests", "layers")
 
 
-def test_man_006_a_manifest_past_the_limit_is_not_read(act: Actor, registry: FakeRegistry) -> None:
+def test_man_006_manifest_above_the_size_limit_is_not_read(
+    act: Actor, registry: FakeRegistry
+) -> None:
     body = padded(LIMIT + 1)
     registry.on("GET", "/v2/app/manifests/big", Reply(200, {"Content-Type": OCI_MANIFEST}, body))
     refused(act("RESOLVE", f"{registry.host}/app:big"), "LIMIT", str(LIMIT))
-    # The kernel takes some bytes without anybody reading them.
+    # The kernel buffers some bytes that are never read.
     assert registry.wait_for(lambda: all(seen.done for seen in registry.log))
     assert all(seen.sent < 1_048_576 for seen in registry.log)
 
 
-def test_man_007_a_manifest_of_exactly_the_limit_is_accepted(
-    act: Actor, registry: FakeRegistry
-) -> None:
+def test_man_007_manifest_at_the_size_limit_is_accepted(act: Actor, registry: FakeRegistry) -> None:
     image = build_image()
     fields = json.loads(image.body)
     document = from_dict({**fields, "annotations": {"pad": ""}})
@@ -118,7 +118,7 @@ def padded(size: int) -> bytes:
 def test_man_010_requests_accept_all_types_without_compression(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: inspect asks for index, manifest and config in the same way.
+    # inspect requests index, manifest and config like a pull.
     registry.serve("img-a", "1", multi_platform("linux/amd64", "linux/arm64/v8"))
     assert act("PULL", f"{registry.host}/img-a:1").status == 0
     asked = registry.requests("GET", "/img-a/")
@@ -149,7 +149,7 @@ def test_man_015_deep_nesting_is_refused(act: Actor, registry: FakeRegistry) -> 
 
 
 @pytest.mark.parametrize("spelling", ["NaN", "Infinity", "1e2", "12.0", "true", '"12"'])
-def test_man_016_a_size_is_a_whole_number(
+def test_man_016_size_must_be_a_whole_number(
     act: Actor, registry: FakeRegistry, spelling: str
 ) -> None:
     body = json.dumps(manifest()).replace('"size": 2', f'"size": {spelling}', 1).encode()
@@ -172,7 +172,7 @@ TRAVERSALS = [
 def test_man_018_digest_that_is_a_path_writes_no_file(
     act: Actor, registry: FakeRegistry, digest: str, place: str
 ) -> None:
-    # Pull does not exist yet: inspect keeps documents in the same store.
+    # inspect stores documents like a pull.
     canary = act.folder / "canary"
     canary.write_text("still here")
     document = manifest()
@@ -186,7 +186,7 @@ def test_man_018_digest_that_is_a_path_writes_no_file(
 
 
 def outside(act: Actor) -> dict[str, bytes]:
-    """Take a picture of everything beside the store."""
+    """Take a snapshot of everything outside the store."""
     files = (path for path in act.folder.rglob("*") if act.store not in path.parents)
     return {str(path): path.read_bytes() for path in files if path.is_file()}
 
@@ -239,7 +239,7 @@ def test_man_023_schema_1_is_named_as_unsupported(act: Actor, registry: FakeRegi
 def test_man_026_wrong_embedded_bytes_are_never_used(act: Actor, registry: FakeRegistry) -> None:
     image = build_image("linux/amd64")
     fields = json.loads(image.body)
-    # What is embedded would make it an image for arm64.
+    # The embedded config would make it an image for arm64.
     fields["config"]["data"] = "eyJhcmNoaXRlY3R1cmUiOiJhcm02NCIsIm9zIjoibGludXgifQ=="
     registry.serve("app", "data", from_dict(fields, parts=[image]))
     outcome = act("RESOLVE", f"{registry.host}/app:data", "-p", "linux/amd64")

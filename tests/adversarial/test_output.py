@@ -1,4 +1,4 @@
-"""What comes out, whatever comes in: escapes, JSON, pipes, classes (area "cli")."""
+"""Output for hostile input: escapes, JSON, pipes, error classes (area "cli")."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.catalogue import STATUS
 from tests.adversarial.hosts import answer, login
-from tests.adversarial.kit import refused
 from tests.adversarial.rusage import measured
-from tests.fakes.images import build_image, build_index, from_dict, multi_platform, raw_document
-from tests.fakes.outcomes import Outcome, clean_text
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index, from_dict, multi_platform, raw_document
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 EVIL = (
     "\x1b[2J\x1b]8;;http://x\x07link\x1b]8;;\x07\x1b]52;c;eA==\x07\x08\r\x7f\x9b31m\u202e\u2028"
@@ -37,7 +37,7 @@ CONTROLS = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x2
 
 @pytest.fixture
 def evil(hosts: Hosts) -> FakeRegistry:
-    """Return a registry that puts control characters wherever text can be."""
+    """Return a registry that puts control characters into every text."""
     registry = hosts.registry()
     history = [{"created_by": EVIL, "comment": EVIL, "author": EVIL}]
     settings = {
@@ -55,7 +55,7 @@ def evil(hosts: Hosts) -> FakeRegistry:
     image = build_image("linux/amd64", config=changes)
     fields = json.loads(image.body)
     fields["annotations"] = {"k": CONTROLS + EVIL, "\x1b[31m": "v"}
-    # A media type may hold no line break and no NUL, but all else.
+    # A media type may contain anything but line breaks and NUL.
     fields["layers"][0]["mediaType"] = "x/" + re.sub("[\r\n\0]", " ", EVIL)
     registry.serve("app", "image", from_dict(fields, parts=[image]))
     index = build_index([image], annotations={"a": EVIL, EVIL: "b"})
@@ -88,7 +88,7 @@ QUESTIONS = [
 def test_cli_006_output_contains_no_control_characters(
     act: Actor, evil: FakeRegistry, question: tuple[str, ...]
 ) -> None:
-    # Tag lists are in CLI-017; comparing does not exist yet.
+    # Tag lists are in CLI-017.
     verb, tag, *words = question
     outcome = act(verb.upper(), f"{evil.host}/app:{tag}", *words, as_json=False)
     assert outcome.status == (4 if tag in {"fault", "text"} else 0), outcome
@@ -132,7 +132,7 @@ def drain(terminal: int) -> bytes:
 
 
 def test_cli_009_json_is_always_one_document(act: Actor, hosts: Hosts) -> None:
-    # Pull does not exist yet: resolve and inspect warn, retry, fail and get verbose the same way.
+    # resolve and inspect warn, retry, fail and log like a pull.
     registry = hosts.registry()
     image = multi_platform("linux/amd64", "linux/arm64")
     registry.serve("img-a", "1", image)
@@ -233,7 +233,9 @@ BAD_LISTS = {
 
 
 @pytest.mark.parametrize("body", BAD_LISTS)
-def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, body: str) -> None:
+def test_cli_017_invalid_tag_list_is_filtered_or_refused(
+    act: Actor, hosts: Hosts, body: str
+) -> None:
     registry = hosts.registry()
     reply = Reply(200, {"Content-Type": "application/json"}, body.encode())
     registry.on("GET", "/v2/app/tags/list", reply)
@@ -257,7 +259,7 @@ def test_cli_017_a_list_of_tags_is_cleaned_or_refused(act: Actor, hosts: Hosts, 
         (b'{"tags":[', b"null,", b'"a"]}', 6_000_000),
     ],
 )
-def test_cli_017_page_of_tags_is_limited_like_any_answer(
+def test_cli_017_tag_page_size_is_limited(
     act: Actor, hosts: Hosts, start: bytes, unit: bytes, end: bytes, count: int
 ) -> None:
     registry = hosts.registry()
@@ -287,7 +289,7 @@ def test_cli_017_tags_are_printed_as_they_arrive(act: Actor, hosts: Hosts) -> No
     assert max(kilobytes for _, kilobytes in cost.values()) < 96 * 1024
 
 
-def test_cli_017_a_compressed_list_is_refused(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_compressed_tag_list_is_refused(act: Actor, hosts: Hosts) -> None:
     from tests.adversarial.test_auth import bomb
 
     registry = hosts.registry()
@@ -299,7 +301,7 @@ def test_cli_017_a_compressed_list_is_refused(act: Actor, hosts: Hosts) -> None:
 @pytest.mark.parametrize(
     "link", ["http://EV/v2/app/tags/list?n=1", "//EV/v2/app/tags/list", "/other?n=1", "/v2/../x"]
 )
-def test_cli_017_the_next_page_is_at_the_registry(
+def test_cli_017_next_tag_page_is_at_the_registry(
     act: Actor, hosts: Hosts, docker_config: Callable[[object], Path], link: str
 ) -> None:
     registry, evil = hosts.evil(), hosts.evil()
@@ -311,7 +313,7 @@ def test_cli_017_the_next_page_is_at_the_registry(
     assert len(registry.log) == 1
 
 
-def test_cli_017_circular_pages_end(act: Actor, hosts: Hosts) -> None:
+def test_cli_017_circular_tag_pages_end(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     following = '</v2/app/tags/list?n=1000&last=a>; rel="next"'
     registry.on("GET", "/v2/app/tags/list", answer({"tags": ["a"]}, Link=following))

@@ -1,4 +1,4 @@
-"""Signals, small machines and closed streams (area "cli", and the fault table)."""
+"""Signals, resource limits and closed streams (area "cli", and the fault table)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.adversarial.kit import clean_result
-from tests.fakes.images import multi_platform
-from tests.fakes.outcomes import Outcome, clean_text
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT
+from tests.adversarial.actor import clean_result
+from tests.kit.images import multi_platform
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 IMAGE = multi_platform("linux/amd64", "linux/arm64")
 DIGEST = IMAGE.child("linux/amd64").digest
@@ -37,7 +37,7 @@ def registry(hosts: Hosts) -> FakeRegistry:
 
 
 def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
-    """Start a command whose output is kept."""
+    """Start a command and capture its output."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "RESOLVER_STORE": str(act.store)}
     text = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
@@ -51,7 +51,7 @@ def start(act: Actor, *words: str, **how: Any) -> subprocess.Popen[bytes]:
 def test_cli_012_signal_ends_the_command_immediately(
     act: Actor, registry: FakeRegistry, number: signal.Signals, begun: bool, path: str
 ) -> None:
-    # Pull and collection do not exist yet: waiting for a document is what can be interrupted.
+    # The signal arrives while the command waits for a document.
     never = threading.Event()
     kind = {"Content-Type": IMAGE.media_type}
     stuck = Reply(200, kind, IMAGE.body, delay=never)
@@ -140,7 +140,7 @@ def test_unwritable_store_is_reported_once(act: Actor, registry: FakeRegistry, s
 
 
 def bare(*words: str, **variables: str) -> Outcome:
-    """Run the command with no environment but what is named."""
+    """Run the command with only these environment variables."""
     done = subprocess.run(
         [sys.executable, "-m", "resolver", *words],
         check=False,
@@ -194,7 +194,7 @@ QUESTIONS = ("resolve", "json", "many", "raw", "tags", "help", "version", "optio
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_full_disk_behind_stdout_is_an_error(
+def test_full_disk_behind_stdout_is_an_error(
     act: Actor, registry: FakeRegistry, question: str
 ) -> None:
     done = shell(act, '"$@" >/dev/full', *questions(registry)[question])
@@ -243,7 +243,7 @@ def test_closing_all_streams_still_gives_a_status(act: Actor, registry: FakeRegi
 
 
 def limited(act: Actor, limit: Callable[[], None], *words: str) -> Outcome:
-    """Run the command after `limit` has made the process small."""
+    """Run the command with a resource limit."""
     with start(act, *words, preexec_fn=limit) as process:
         out, err = process.communicate(timeout=60)
     outcome = Outcome(process.returncode, out, err)
@@ -257,7 +257,7 @@ def bound(kind: int, value: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (value, value))
 
 
-def test_400_megabytes_of_addresses_are_enough(act: Actor, registry: FakeRegistry) -> None:
+def test_resolve_works_with_400_mib_of_address_space(act: Actor, registry: FakeRegistry) -> None:
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64", "--verify")
     done = limited(act, bound(resource.RLIMIT_AS, 400 * 1024 * 1024), *words)
     assert done.status == 0, done
@@ -292,7 +292,7 @@ def test_many_references_with_20_open_files_end_cleanly(act: Actor, registry: Fa
     assert len(done.out.splitlines()) == 40
 
 
-def test_a_store_on_a_full_disk_is_a_warning_not_a_loss(act: Actor, registry: FakeRegistry) -> None:
+def test_resolve_warns_about_a_store_on_a_full_disk(act: Actor, registry: FakeRegistry) -> None:
     # Files may not grow at all: every write to the store fails, as on a full disk.
     words = ("resolve", f"{registry.host}/app:1", "-p", "linux/amd64")
     done = limited(act, bound(resource.RLIMIT_FSIZE, 0), *words)
@@ -303,7 +303,7 @@ def test_a_store_on_a_full_disk_is_a_warning_not_a_loss(act: Actor, registry: Fa
     assert all(path.stat().st_size for path in blobs), "an empty blob was published"
 
 
-def test_without_any_ca_certificates_plain_http_still_answers(
+def test_plain_http_works_without_ca_certificates(
     act: Actor, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As in an image without the package ca-certificates.

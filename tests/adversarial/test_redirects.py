@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import OCI_MANIFEST, login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
-from tests.fakes.images import build_image, from_dict
-from tests.fakes.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, from_dict
+from tests.kit.outcomes import PASSWORD, SIGNATURE, USER, no_credentials_received
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
     Config = Callable[[object], Path]
 
@@ -47,7 +47,7 @@ def registry(hosts: Hosts, docker_config: Config) -> FakeRegistry:
 def test_red_001_blob_from_storage_is_fetched_without_credentials(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
-    # Pull does not exist yet: the config is a blob, and inspect shows it once it is verified.
+    # The config is a blob, which inspect shows once it is verified.
     cdn = hosts.registry()
     registry.redirect(BLOB, f"{cdn.url}/blob?X-Amz-Signature=1")
     cdn.on("GET", "/blob", Reply(body=IMAGE.blobs[CONFIG]))
@@ -73,7 +73,7 @@ def test_red_003_circular_and_long_redirects_end(act: Actor, registry: FakeRegis
 
 
 @pytest.mark.parametrize(("hops", "passes"), [(5, True), (6, False), (11, False)])
-def test_red_003_a_chain_may_have_five_hops(
+def test_red_003_five_redirects_are_followed(
     act: Actor, hosts: Hosts, hops: int, passes: bool
 ) -> None:
     registry = hosts.registry()
@@ -147,16 +147,16 @@ def test_red_005_several_locations_are_refused(
     assert evil.log == []
 
 
-def test_red_007_a_private_registry_may_use_private_storage(act: Actor) -> None:
+def test_red_007_private_registry_may_use_private_storage(act: Actor) -> None:
     inside("tests.adversarial.scenarios:private_storage", act.folder)
 
 
-def test_red_007_a_public_registry_may_not(act: Actor) -> None:
+def test_red_007_public_registry_may_not_use_private_storage(act: Actor) -> None:
     inside("tests.adversarial.scenarios:public_registry_private_storage", act.folder)
 
 
 def test_red_012_cookies_are_not_stored(act: Actor, hosts: Hosts, registry: FakeRegistry) -> None:
-    # Pull does not exist yet: tag list, manifest and config are asked for, twice.
+    # Tag list, manifest and config are requested twice.
     cdn = hosts.registry()
     cookie = ("Set-Cookie", f"session={SIGNATURE}; Path=/; Domain=127.0.0.1")
     location = ("Location", f"{cdn.url}/blob")
@@ -177,7 +177,7 @@ def test_red_012_cookies_are_not_stored(act: Actor, hosts: Hosts, registry: Fake
 def test_red_016_foreign_layer_url_is_not_requested(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
-    # There is no pull and no flag that allows it yet; nothing else may ask for it either.
+    # Only `pull --foreign` may request it.
     evil = hosts.evil()
     fields = json.loads(IMAGE.body)
     kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
@@ -201,7 +201,7 @@ def test_red_018_redirected_tag_keeps_accept_and_drops_credentials(
     no_credentials_received(evil)
 
 
-def test_red_018_a_redirected_digest_is_verified(
+def test_red_018_redirected_digest_is_verified(
     act: Actor, hosts: Hosts, registry: FakeRegistry
 ) -> None:
     evil = hosts.registry()

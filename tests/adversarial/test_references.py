@@ -1,4 +1,4 @@
-"""References, good and bad (CLI-001 and CLI-002 of the catalogue)."""
+"""Valid and invalid references (CLI-001 and CLI-002 of the catalogue)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.oci.digest import Digest
-from tests.adversarial.kit import refused
-from tests.fakes.images import build_image
-from tests.processes import ROOT
+from tests.adversarial.actor import refused
+from tests.kit.images import build_image
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 HEX = "0123456789abcdef" * 4
 BAD = [
@@ -103,14 +103,14 @@ GOOD = {
 
 
 @pytest.mark.parametrize("reference", GOOD)
-def test_cli_002_good_references_are_read(act: Actor, reference: str) -> None:
+def test_cli_002_valid_references_are_parsed(act: Actor, reference: str) -> None:
     # Offline they get as far as the store, which is empty.
     outcome = act("RESOLVE", "--offline", reference)
     refused(outcome, "OFFLINE")
     assert outcome.failure["reference"] == GOOD[reference]
 
 
-def test_cli_002_a_digest_wins_over_a_tag(act: Actor, hosts: Hosts) -> None:
+def test_cli_002_digest_wins_over_tag(act: Actor, hosts: Hosts) -> None:
     registry = hosts.registry()
     tagged, pinned = build_image("linux/arm64"), build_image("linux/amd64")
     registry.serve("x", "tag", tagged)

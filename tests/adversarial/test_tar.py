@@ -26,20 +26,20 @@ from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, UnsupportedDocument, Untrusted
 from resolver.verbs.layers import LayeredImage
 from tests.adversarial.rusage import measured
-from tests.core.layers.test_executable import elf
-from tests.fakes.images import build_image, build_index
-from tests.fakes.tars import END, ZERO, base256, header, member, octal, pax, record
-from tests.processes import ROOT
-from tests.verbs.test_layers import GZIP, TAR, Contents, archive, image, paths, trees_of
+from tests.kit.executables import elf_header
+from tests.kit.images import build_image, build_index
+from tests.kit.layers import GZIP, TAR, Contents, archive, image, paths, trees_of
+from tests.kit.processes import ROOT
+from tests.kit.tar_blocks import END, ZERO, base256, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resolver.core.compare.file_difference import FileComparison
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
-#: What would touch files, or make them.
+#: Functions that open or create files.
 _TOUCHING = {
     "open", "os.mkdir", "os.link", "os.symlink", "os.rename", "os.remove", "os.chmod", "os.chown",
     "shutil.copyfile", "subprocess.Popen", "os.mknod",
@@ -58,7 +58,7 @@ sys.addaudithook(_look)
 
 @pytest.fixture
 def untouched() -> Iterator[None]:
-    """See to it that nothing on this machine is opened or made (I2)."""
+    """Ensure that nothing on this machine is opened or created (I2)."""
     _watched.seen = []
     yield
     seen, _watched.seen = _watched.seen, None
@@ -125,7 +125,7 @@ def test_tar_002_links_and_devices_are_listed_and_never_followed() -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])
-def test_tar_003_a_bomb_is_defused_in_little_memory_and_time(pack: object) -> None:
+def test_tar_003_decompression_bomb_is_refused_in_little_memory_and_time(pack: object) -> None:
     contents = Contents()
     zeros = pack(bytes(16 << 20))  # type: ignore[operator] # one of the two above
     start = pack(header(b"zeros", size=10 << 30))  # type: ignore[operator] # likewise
@@ -183,7 +183,7 @@ _MANY = """
 import resource, sys
 from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
-from tests.fakes.tars import END, header
+from tests.kit.tar_blocks import END, header
 def entries():
     for number in range(int(sys.argv[1])):
         yield header(b"d%d/file-%d" % (number // 1000, number))
@@ -197,7 +197,7 @@ print(sum(1 for _ in tree.walk()), used() - before)
 """
 
 
-def test_tar_017_a_million_entries_are_read_in_bounded_memory() -> None:
+def test_tar_017_million_entries_are_read_in_bounded_memory() -> None:
     """A tenth of them here, and the price of each: the million then takes less than 1 GiB."""
     count = 100_000
 
@@ -255,7 +255,7 @@ def test_tar_024_package_databases_are_limited(
 
 
 def _contents(count: int, seed: int) -> Iterator[bytes]:
-    """The same paths everywhere, and other contents."""
+    """The same paths in each tree, with different contents."""
     for each in range(count):
         yield member(b"usr/lib/pkg%d/module-%d.py" % (each // 500, each), b"%d" % seed)
 
@@ -279,7 +279,7 @@ def _long_names(count: int, seed: int) -> Iterator[bytes]:
 
 def _strange_programs(count: int, seed: int) -> Iterator[bytes]:
     for each in range(count):
-        yield member(b"usr/bin/program-%d" % each, elf(8) + b"%d %d" % (each, seed))
+        yield member(b"usr/bin/program-%d" % each, elf_header(8) + b"%d %d" % (each, seed))
 
 
 def _deep_folders(count: int, _seed: int) -> Iterator[bytes]:
@@ -340,13 +340,13 @@ def test_hostile_trees_compare_in_little_memory_and_time(
 
 
 @pytest.mark.usefixtures("untouched")
-def test_tar_018_bytes_decide_and_unknown_types_are_refused() -> None:
+def test_tar_018_compression_is_detected_from_bytes_and_unknown_types_are_refused() -> None:
     contents = Contents()
     one = archive("a")
     for media_type, body in ((GZIP, one), (TAR, gzip.compress(one)), (f"{TAR}+zstd", one)):
         (tree,) = trees_of([image(contents, (contents.add(body, media_type), one))])
         assert paths(tree) == ["a"]
-        assert "its type says" in tree.warnings[0]
+        assert "its type is" in tree.warnings[0]
     with pytest.raises(UnsupportedDocument, match="application/x-foo"):
         trees_of([image(contents, (contents.add(one, "application/x-foo"), one))])
 

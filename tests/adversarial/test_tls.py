@@ -1,4 +1,4 @@
-"""Who answers must prove who they are (CLI-014 and CLI-015 of the catalogue)."""
+"""TLS verification of every host (CLI-014 and CLI-015 of the catalogue)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.adversarial.actor import refused
 from tests.adversarial.hosts import login
-from tests.adversarial.kit import refused
 from tests.adversarial.namespace import inside
-from tests.fakes.tls import authority, self_signed, unknown_authority
+from tests.kit.certificates import authority, self_signed, unknown_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.adversarial.actor import Actor
     from tests.adversarial.hosts import Hosts
-    from tests.adversarial.kit import Actor
 
 
 def test_cli_014_credentials_are_never_sent_unencrypted(act: Actor) -> None:

@@ -1,4 +1,4 @@
-"""Running the command line in this process, and seeing what a person would see."""
+"""Run the command line in this process and capture its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: The address of the sample registry, whole or as much as a table has room for.
+#: The address of the sample registry, also where a table cut it.
 _PORT = re.compile(r"(?:127\.0\.0\.1|…[0-9.]*):[0-9]+")
 
 
@@ -39,7 +39,7 @@ Run = Callable[..., Seen]
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own."""
+    """A separate store for each test."""
     place = tmp_path / "store"
     monkeypatch.setenv("RESOLVER_STORE", str(place))
     return place

@@ -1,4 +1,4 @@
-"""`resolver check`, as a person sees it and as a script branches on it."""
+"""Output and exit statuses of `resolver check`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from inline_snapshot import snapshot
 
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.verbs import check
-from tests.fakes.images import build_image, build_index, from_dict
-from tests.fakes.images import entry as index_entry
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, from_dict
+from tests.kit.images import entry as index_entry
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,18 +53,18 @@ def test_check_prints_a_line_per_missing_requirement(run: Run, registry: str) ->
 status: 1
 --- stdout
 error  platform-missing    linux/arm/v6                   HOST:PORT/demo/app:1.0     `linux/arm/v6` is not offered; nearest is `linux/arm/v7`: needs arm/v7, newer than the requested v6
-error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/app:1.0     `linux/riscv64` is not offered; it offers `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 error  platform-forbidden  windows/amd64:10.0.20348.2700  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.20348.2700` is offered, but forbidden
 error  platform-forbidden  windows/amd64:10.0.26100.1742  HOST:PORT/demo/app:1.0     `windows/amd64:10.0.26100.1742` is offered, but forbidden
 `HOST:PORT/demo/app:1.0`: failed, 4 errors (5 platforms)
-error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; there is `linux/amd64`
-error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; there is `linux/amd64`
+error  platform-missing    linux/arm/v6                   HOST:PORT/demo/single:1.0  `linux/arm/v6` is not offered; it offers `linux/amd64`
+error  platform-missing    linux/riscv64                  HOST:PORT/demo/single:1.0  `linux/riscv64` is not offered; it offers `linux/amd64`
 `HOST:PORT/demo/single:1.0`: failed, 2 errors (1 platform)
 --- stderr
 """)
 
 
-def test_age_attestations_and_lint(run: Run, registry: str) -> None:
+def test_check_age_attestations_and_lint(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app:1.0"
     assert str(run("check", name, "--max-age", "4w", "--require", "linux/amd64")) == snapshot("""\
 status: 1
@@ -77,7 +77,7 @@ error  too-old  linux/amd64  `linux/amd64` was made 60 days ago (2024-05-01); th
     assert str(run("check", name, *kinds, "--require", "linux/amd64")) == snapshot("""\
 status: 1
 --- stdout
-error  attestation-missing  linux/amd64  `linux/amd64` has no attestation of kind `sbom`; there is `provenance`
+error  attestation-missing  linux/amd64  `linux/amd64` has no attestation of kind `sbom`; it has `provenance`
 `HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
 --- stderr
 """)
@@ -121,7 +121,7 @@ def test_check_rejects_malformed_requirements(run: Run, registry: str) -> None:
 status: 2
 --- stdout
 --- stderr
-error: nothing is required of `HOST:PORT/demo/app:1.0`
+error: `HOST:PORT/demo/app:1.0` has no requirements
 hint: add requirements: `--require linux/amd64,linux/arm64`
 """)
     assert str(run("check", "--require", "linux/amd64")) == snapshot("""\
@@ -160,7 +160,7 @@ def test_check_json_contains_every_result(run: Run, registry: str) -> None:
         {
             "rule": "platform-missing",
             "severity": "error",
-            "message": "`linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, "
+            "message": "`linux/386` is not offered; it offers `linux/amd64`, `linux/arm64/v8`, "
             "`linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more",
             "reference": "HOST:PORT/demo/app:1.0",
             "platform": "linux/386",
@@ -190,7 +190,7 @@ def test_check_prints_the_digest_and_name_of_the_checked_image(run: Run, registr
 
 
 @pytest.mark.parametrize("verb", ["check", "lint"])
-def test_findings_about_several_images_name_the_image_everywhere(
+def test_check_findings_of_several_images_name_the_image(
     run: Run, registry: str, verb: str, tmp_path: Path
 ) -> None:
     bad = f"{registry}/demo/liar:1.0"
@@ -216,7 +216,7 @@ def test_findings_about_several_images_name_the_image_everywhere(
         assert "demo/none" in text
 
 
-def test_a_policy_is_checked_as_a_whole(run: Run, registry: str, tmp_path: Path) -> None:
+def test_check_policy_checks_every_image(run: Run, registry: str, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(
         f"""\
@@ -246,7 +246,7 @@ status: 0
     assert str(run("check", "--policy", "policy.yaml", "--require", "linux/386")) == snapshot("""\
 status: 1
 --- stdout
-error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
+error  platform-missing  linux/386  HOST:PORT/demo/app:1.0  `linux/386` is not offered; it offers `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700` and 1 more
 `HOST:PORT/demo/app:1.0`: failed, 1 error (5 platforms)
 `HOST:PORT/demo/single:1.0`: passed (1 platform)
 `HOST:PORT/demo/app:2.0`: passed (5 platforms)
@@ -274,7 +274,7 @@ hint: write `os/arch[/variant][:os.version]`, for example `linux/arm64`, `linux/
 status: 2
 --- stdout
 --- stderr
-error: policy.yaml:4:5: images[0].requires: there is no such field
+error: policy.yaml:4:5: images[0].requires: unknown field
 hint: did you mean `require`?
 """)
     assert run("check", "--policy", "none.yaml").status == 2
@@ -300,7 +300,9 @@ def test_check_escapes_log_commands_in_image_text(run: Run) -> None:
         assert "\n::" not in left_out.stderr
 
 
-def test_reports_point_at_the_line_of_the_policy(run: Run, registry: str, tmp_path: Path) -> None:
+def test_check_reports_point_to_the_line_of_the_policy(
+    run: Run, registry: str, tmp_path: Path
+) -> None:
     lines = [
         "version: 1",
         "images:",
@@ -362,7 +364,7 @@ def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
         assert run("matrix", name, keep=True).stderr.count(limit) == 1
         assert limit not in run("matrix", name, "-p", "linux/amd64", keep=True).stderr
 
-        # What is asked for the other platform has nothing to do with it.
+        # The requirements of the other platform do not apply.
         assert run("check", name, "--require", "linux/amd64").status == 0
         assert run("resolve", name, "-p", "linux/amd64").stderr == ""
         assert run("plan", name, "-p", "linux/amd64").status == 0

@@ -1,4 +1,4 @@
-"""`resolver compare`, as a person sees it."""
+"""Output of `resolver compare`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.render.text import WIDTH
-from tests.fakes.images import build_image, build_index, build_layer, multi_platform
-from tests.fakes.programs import elf
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tars import END, member, pax, record
+from tests.kit.executables import elf
+from tests.kit.images import build_image, build_index, build_layer, multi_platform
+from tests.kit.registry import FakeRegistry
+from tests.kit.tar_blocks import END, member, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Run
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 NINE = (
     "linux/amd64", "linux/arm64/v8", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le",
@@ -103,7 +103,7 @@ history
 """)
 
 
-def test_two_platforms_with_everything_whole(run: Run, registry: str) -> None:
+def test_compare_no_trunc_prints_whole_values(run: Run, registry: str) -> None:
     words = ("-p", "linux/amd64,windows/amd64:10.0.20348.2700", "--no-trunc")
 
     assert str(run("compare", f"{registry}/demo/app:1.0", *words)) == snapshot("""\
@@ -164,7 +164,7 @@ history
 """)
 
 
-def test_two_images(run: Run, registry: str) -> None:
+def test_compare_two_images(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0")
 
     assert str(seen) == snapshot("""\
@@ -199,7 +199,7 @@ error: `HOST:PORT/demo/app:1.0` and `HOST:PORT/demo/app:2.0` differ: 5 changed
 """)
 
 
-def test_two_names_of_the_same_bytes(run: Run, registry: str) -> None:
+def test_compare_two_names_of_the_same_digest(run: Run, registry: str) -> None:
     seen = run("compare", f"{registry}/demo/app:2.0", f"{registry}/demo/app:latest")
 
     assert str(seen) == snapshot("""\
@@ -312,7 +312,7 @@ def test_compare_succeeds_within_the_limits(run: Run, registry: str) -> None:
     assert "expected all 5 offered" in seen.stdout
 
 
-def test_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
+def test_compare_reads_ignore_rules_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "rules").write_text("# versions\nenv.APP_*\n\nlabels.org.opencontainers.*\n")
     words = (
         "compare",
@@ -383,7 +383,7 @@ not compared
 """)
 
 
-def test_files_of_two_images(run: Run, registry: str) -> None:
+def test_compare_files_of_two_images(run: Run, registry: str) -> None:
     words = ("-p", "linux/amd64,linux/arm64", "--fail-on", "files,packages", "--no-progress")
     seen = run("compare", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0", "--files", *words)
 
@@ -424,7 +424,7 @@ def test_compare_reports_layer_downloads_on_stderr(run: Run, registry: str) -> N
     assert run("compare", f"{registry}/demo/single:1.0", "--files").stderr == ""
 
 
-def test_json_has_every_path(run: Run, registry: str) -> None:
+def test_compare_files_json_has_every_path(run: Run, registry: str) -> None:
     names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0")
     one = json.loads(run("compare", names[0], "--files", "-q", "--json").stdout)
     two = json.loads(run("compare", *names, "--files", "-q", "--json").stdout)
@@ -450,7 +450,9 @@ def attributed(capability: bytes | None) -> Image:
     return build_image("linux/amd64", [layer])
 
 
-def test_extended_attributes_in_every_format(run: Run, fake: FakeRegistry) -> None:
+def test_compare_files_shows_extended_attributes_in_every_format(
+    run: Run, fake: FakeRegistry
+) -> None:
     net_raw = bytes.fromhex("0100000200200000000000000000000000000000")
     fake.serve("app", "1", attributed(net_raw))
     fake.serve("app", "2", attributed(None))
@@ -569,9 +571,7 @@ def test_compare_rejects_the_digest_format(run: Run, registry: str) -> None:
     assert seen.status == 2
 
 
-def test_builds_without_history_for_the_same_reason_share_a_line(
-    run: Run, fake: FakeRegistry
-) -> None:
+def test_compare_builds_without_history_share_a_line(run: Run, fake: FakeRegistry) -> None:
     builds = [build_image(name, config={"history": []}) for name in NINE]
     builds[2] = build_image(NINE[2], config={"history": [{"created_by": "RUN x"}]})
     fake.serve("app", "1", build_index(builds))

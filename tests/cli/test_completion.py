@@ -8,7 +8,7 @@ import pytest
 
 from resolver.cli.completion import platforms, references
 from resolver.core.platforms.platform import Platform
-from tests.processes import command
+from tests.kit.processes import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ask(line: str, shell: str = "zsh") -> str:
-    """Complete a line in a process of its own, as a shell would have it done."""
+    """Complete a line in a separate process, as a shell does."""
     return command(
         environment={
             "_RESOLVER_COMPLETE": f"complete_{shell}",
@@ -30,7 +30,7 @@ def ask(line: str, shell: str = "zsh") -> str:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_commands_options_and_platforms(shell: str) -> None:
+def test_completion_of_commands_options_and_platforms(shell: str) -> None:
     assert "resolve" in ask("reso", shell)
     assert "linux/arm64" in ask("pull -p linux/a", shell)
     options = ask("pull --pla", shell)
@@ -42,7 +42,7 @@ def test_completion_help_texts_contain_no_markup() -> None:
     assert "os/arch[/variant]" in ask("pull --platform")
 
 
-def test_the_last_of_several_platforms_is_completed() -> None:
+def test_completion_of_the_last_of_several_platforms() -> None:
     assert platforms("linux/amd64,linux/arm/") == [
         "linux/amd64,linux/arm/v7",
         "linux/amd64,linux/arm/v6",

@@ -1,4 +1,4 @@
-"""`resolver doctor`, as a person and a pipeline see it."""
+"""Output of `resolver doctor`, for people and pipelines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from resolver.core.results.doctor import Checkup, CheckupRow, CheckupState
 from resolver.render import render
 from resolver.render.ci.emit import EMITTERS
 from resolver.render.text import WIDTH
-from tests.processes import ROOT
-from tests.processes import command as start
+from tests.kit.processes import ROOT
+from tests.kit.processes import command as start
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -174,7 +174,7 @@ def test_doctor_on_a_healthy_machine_exits_0_and_creates_no_store(run: Run, stor
     assert not store.exists()
 
 
-def test_an_error_is_status_1_and_the_answer_is_whole(
+def test_doctor_error_exits_with_status_1_and_a_complete_answer(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESOLVER_JOBS", "many")
@@ -187,7 +187,7 @@ def test_an_error_is_status_1_and_the_answer_is_whole(
     assert wrong == ["RESOLVER_JOBS", "RESOLVER_PLATFORMS"]
 
 
-def test_an_error_is_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_error_is_a_ci_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESOLVER_JOBS", "many")
     seen = run("doctor", "--report", "sarif=r.sarif", "--report", "junit=r.xml", "--emit", "env=e")
     (result,) = json.loads(Path("r.sarif").read_text())["runs"][0]["results"]
@@ -205,7 +205,7 @@ def test_doctor_usage_errors_exit_with_status_2(run: Run) -> None:
     assert run("doctor", "--ca-file", "nowhere.pem").status == 2
 
 
-def test_which_ci_system_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_detects_the_ci_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in EMITTERS.values():
         if row.detected:
             monkeypatch.delenv(row.detected, raising=False)

@@ -1,4 +1,4 @@
-"""`resolver export`, as a person sees it."""
+"""Output of `resolver export`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.results.export import parse_destination
-from tests.processes import ROOT, command
+from tests.kit.processes import ROOT, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,14 +47,14 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_to_a_folder(run: Run, pulled: str) -> None:
+def test_export_to_a_folder(run: Run, pulled: str) -> None:
     assert str(run("export", pulled, "-p", "linux/arm64", "--to", "layout")) == snapshot("""\
 status: 0
 --- stdout
 to       layout
 content  9 pieces, 189 kB (189 kB written)
 with     1 attestation
-left out 4 images, 2 attestations of the index (`-p all` takes every entry)
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
 
 NAME                          PLATFORMS       DIGEST
 HOST:PORT/demo/app:1.0  linux/arm64/v8  sha256:b3266b58c1b4 (new)
@@ -70,7 +70,7 @@ status: 0
 to       layout
 content  16 pieces, 275 kB (275 kB written)
 with     2 attestations
-left out 3 images, 1 attestation of the index (`-p all` takes every entry)
+left out 3 images, 1 attestation of the index (`-p all` includes every entry)
 
 NAME                          PLATFORMS                    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64, linux/arm64/v8  sha256:9575ce7d607d (new)
@@ -88,7 +88,7 @@ def test_export_can_be_resolved_again(run: Run, pulled: str) -> None:
     assert seen.stdout.startswith("sha256:8d3661f10977")
 
 
-def test_to_a_file_twice_is_the_same_file(run: Run, pulled: str, tmp_path: Path) -> None:
+def test_export_to_a_file_is_reproducible(run: Run, pulled: str, tmp_path: Path) -> None:
     digests = []
     for name in ("a.tar", "b.tar"):
         assert run("export", pulled, "-p", "linux/arm64", "--to", name).status == 0
@@ -123,7 +123,7 @@ hint: fix or remove `SOURCE_DATE_EPOCH`, then try again
 """)
 
 
-def test_to_a_tool(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
+def test_export_to_a_tool(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
     assert tool.is_dir()
     assert str(run("export", pulled, "-p", "linux/amd64", "--to", "docker")) == snapshot("""\
 status: 0
@@ -133,7 +133,7 @@ content  9 pieces, 189 kB (201 kB written)
 ran      docker load
 said     Loaded image: app
 with     1 attestation
-left out 4 images, 2 attestations of the index (`-p all` takes every entry)
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
 
 NAME                          PLATFORMS    DIGEST
 HOST:PORT/demo/app:1.0  linux/amd64  sha256:05dc91dfebc1 (new)
@@ -216,11 +216,11 @@ status: 8
 --- stdout
 --- stderr
 error: cannot export to `file/layout`: not a directory
-hint: something put a file there: remove it, or name another place
+hint: a file is in its place: remove it, or name another place
 """)
 
 
-def test_an_export_for_machines(run: Run, pulled: str) -> None:
+def test_export_json_output(run: Run, pulled: str) -> None:
     seen = run("export", f"store:{pulled}", "--to", "layout", "--json", keep=True)
     printed = json.loads(seen.stdout)
 
@@ -257,7 +257,7 @@ def test_export_exits_quietly_when_the_reader_closes_stdout(run: Run, pulled: st
     assert done.stderr == b""
 
 
-def test_an_archive_is_not_written_to_a_terminal(
+def test_export_refuses_to_write_an_archive_to_a_terminal(
     run: Run, pulled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -268,7 +268,7 @@ def test_an_archive_is_not_written_to_a_terminal(
     assert "refusing to write an archive to a terminal" in seen.stderr
 
 
-def test_an_archive_and_an_answer_do_not_share_standard_output(run: Run, pulled: str) -> None:
+def test_export_to_stdout_rejects_an_answer_on_stdout(run: Run, pulled: str) -> None:
     seen = run("export", pulled, "--to", "-", "--json")
 
     assert seen.status == 2

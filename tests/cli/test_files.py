@@ -1,4 +1,4 @@
-"""Files that a command reads: a FIFO or a device in the place of one never makes it wait."""
+"""Files that a command reads: a FIFO or a device never blocks it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import resolver
 from resolver.errors import InvalidConfiguration
 from resolver.files.read import NotRegular, read_given, read_regular
 from resolver.sources.http.tls import load_trust
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.processes import command
+from tests.kit.images import build_image
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ def test_reading_an_endless_device_as_a_file_fails(
 @pytest.mark.parametrize(
     "name", ["config.yaml", "hosts.toml", "registries.conf", "config.json", "SSL_CERT_FILE"]
 )
-def test_the_doctor_does_not_wait_either(name: str, image: str, clean_environment: Path) -> None:
+def test_doctor_does_not_wait_for_a_fifo(name: str, image: str, clean_environment: Path) -> None:
     file, variables, _, words = _words(name, image, clean_environment)
     os.mkfifo(file)
     done = command(*words, environment={**variables, "XDG_CONFIG_HOME": ""})

@@ -1,4 +1,4 @@
-"""`resolver help`: the pages fit, their claims are those of the code, and their examples run."""
+"""`resolver help`: topics fit the page, match the code, and their examples run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HEX = f"sha256:{'0' * 64}"
 NAMES = [name for _group, name, _module in COMMANDS]
-#: Every line that is there to be typed: four blanks before it, and not part of a program.
+#: Every command line: indented by four spaces, and not part of a script.
 EXAMPLES = [
     (topic, line.strip().replace("sha256:…", HEX))
     for topic in TOPICS
@@ -51,7 +51,7 @@ def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
 # The command
 
 
-def test_the_list(run: Run) -> None:
+def test_help_lists_topics(run: Run) -> None:
     assert str(run("help")) == snapshot("""\
 status: 0
 --- stdout
@@ -93,7 +93,7 @@ hint: did you mean `resolver help platforms`?
     assert run("help", "platforms", "store").status == 2
 
 
-def test_topics_and_commands_are_completed() -> None:
+def test_help_completes_topics_and_commands() -> None:
     assert offer_topics("re") == ["references", "resolve"]
     assert set(offer_topics("")) == {*TOPICS, *NAMES}
 
@@ -102,7 +102,7 @@ def test_help_lists_every_topic_including_one_named_like_a_command() -> None:
     there = {path.stem for path in Path(resolver.__file__).with_name("topics").iterdir()}
 
     assert there == set(TOPICS)
-    # What it prints is told at once on its page.
+    # Its help page describes its output.
     assert there & set(NAMES) == {"platforms"}
     assert "resolver platforms --help" in read("platforms")
 
@@ -126,7 +126,7 @@ def test_every_help_topic_has_a_command_to_type(topic: str) -> None:
 
 
 @pytest.mark.parametrize(("topic", "line"), EXAMPLES)
-def test_an_example_is_a_command_line(topic: str, line: str) -> None:
+def test_help_examples_are_valid_command_lines(topic: str, line: str) -> None:
     del topic
     name, values = parsed(shlex.split(line))
 
@@ -142,7 +142,7 @@ def test_an_example_is_a_command_line(topic: str, line: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_command_in_a_sentence_exists(topic: str) -> None:
+def test_commands_named_in_help_exist(topic: str) -> None:
     for name in re.findall(r"`resolver ([a-z-]+)", read(topic)):
         assert name in NAMES
 
@@ -163,7 +163,7 @@ def _texts(value: object) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-# What they claim
+# Claims
 
 
 def test_reference_examples_in_help_are_correct() -> None:
@@ -196,7 +196,7 @@ def test_platform_examples_in_help_are_correct() -> None:
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
-def test_every_exit_status_is_explained(kind: ErrorKind) -> None:
+def test_every_exit_status_has_a_help_line(kind: ErrorKind) -> None:
     assert re.search(rf"^  {kind.status} {{4}}\S", read("exit-status"), re.MULTILINE)
 
 
@@ -205,7 +205,7 @@ def test_help_explains_every_exit_status(status: int) -> None:
     assert re.search(rf"^  {status} +\S", read("exit-status"), re.MULTILINE)
 
 
-def test_every_shared_variable_is_in_the_configuration_page() -> None:
+def test_configuration_topic_lists_every_shared_variable() -> None:
     named = {shared.variable for shared in SHARED if shared.variable}
     for shared in SHARED:
         named |= set(re.findall(r"RESOLVER_[A-Z_]+", shared.help))

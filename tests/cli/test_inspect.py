@@ -1,4 +1,4 @@
-"""`resolver inspect`, `platforms` and `tags`, as a person sees them."""
+"""Output of `resolver inspect`, `platforms` and `tags`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from inline_snapshot import snapshot
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.oci.digest import Digest
 from resolver.demo import samples
-from tests.fakes.images import build_image, build_index, entry, from_dict
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, entry, from_dict
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +162,7 @@ def test_inspect_json_contains_the_published_documents(run: Run, registry: str) 
     assert output["layersSize"] == sum(layer["size"] for layer in output["layers"])
 
 
-def test_tags_in_the_order_of_the_registry(run: Run, registry: str) -> None:
+def test_tags_are_in_the_order_of_the_registry(run: Run, registry: str) -> None:
     assert str(run("tags", f"{registry}/demo/app")) == snapshot("""\
 status: 0
 --- stdout
@@ -376,9 +376,7 @@ def test_unverifiable_entry_fails_only_commands_that_need_it(
 @pytest.mark.parametrize(
     "words", [("resolve",), ("inspect",), ("pull",), ("lint",), ("platforms",)]
 )
-def test_an_image_without_layers_is_an_image(
-    run: Run, words: tuple[str, ...], written: str
-) -> None:
+def test_inspect_of_an_image_without_layers(run: Run, words: tuple[str, ...], written: str) -> None:
     image = build_image("linux/amd64", [], config={"history": None, "rootfs": None})
     document = {**json.loads(image.body), "annotations": None}
     if written == "missing":

@@ -1,4 +1,4 @@
-"""`resolver lint`, as a person and as a script see it."""
+"""Output of `resolver lint`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.lint.lint import RULES
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ status: 1
 --- stdout
 error  contradictory-config  linux/arm64/v8  the index says `linux/arm64/v8`, its config `linux/amd64`
 error  identical-layers      -               all 3 layers are the same for `linux/amd64`, `linux/arm64/v8`
-error  wrong-machine         linux/arm64/v8  it starts `usr/local/bin/app`, made for `elf amd64`, in the layer `sha256:840671ae4b3bc93e896c24378b606ab4c094a130ef092cec817e05ba169e7de9`
+error  wrong-machine         linux/arm64/v8  it starts `usr/local/bin/app`, built for `elf amd64`, in the layer `sha256:840671ae4b3bc93e896c24378b606ab4c094a130ef092cec817e05ba169e7de9`
 `HOST:PORT/demo/liar:1.0`: 3 errors (2 platforms)
 --- stderr
 """)
@@ -57,7 +57,7 @@ hint: check the spelling; a private repository may also need a login
 """)
 
 
-def test_findings_for_a_script(run: Run, registry: str) -> None:
+def test_lint_json_output(run: Run, registry: str) -> None:
     seen = run("lint", "--deep", "--json", f"{registry}/demo/liar:1.0")
 
     answer = json.loads(seen.stdout)
@@ -81,7 +81,7 @@ def test_findings_for_a_script(run: Run, registry: str) -> None:
     ]
 
 
-def test_findings_for_a_merge_request(run: Run, registry: str) -> None:
+def test_lint_markdown_output(run: Run, registry: str) -> None:
     seen = run("lint", f"{registry}/demo/liar:1.0", "--format", "markdown")
 
     assert seen.stdout == snapshot("""\
@@ -139,7 +139,7 @@ def test_lint_fail_on_sets_the_failing_severity(
     assert image in seen.stdout
 
 
-def test_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
+def test_lint_reads_references_from_a_file(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text(f"# ours\n{registry}/demo/app:1.0\n\n")
 
     assert str(run("lint", "-f", "images.txt")) == snapshot("""\
@@ -150,23 +150,24 @@ status: 0
 """)
 
 
-def test_a_rule_explained(run: Run) -> None:
+def test_lint_explain_prints_one_rule(run: Run) -> None:
     assert str(run("lint", "--explain", "wrong-machine")) == snapshot("""\
 status: 0
 --- stdout
-wrong-machine (error): what is started is made for another machine
+wrong-machine (error): the entrypoint is built for another machine
 
-  The image says one platform, and the program that it starts is for another:
-  the container ends with `exec format error`, or runs emulated where that is
-  set up, which hides the fault from those who built it. Most often a download
-  in the Dockerfile names a fixed architecture, or a build stage ignores the
-  target: use `TARGETARCH`, and check `FROM --platform`. What was read only in
-  part could not be checked against the layer's digest; the finding says so.
+  The image states one platform, but the program that it starts is built for
+  another. The container fails with `exec format error`, or runs under emulation
+  where that is configured, which hides the problem during the build. The usual
+  cause is a download in the Dockerfile that names a fixed architecture, or a
+  build stage that ignores the target: use `TARGETARCH`, and check `FROM
+  --platform`. A layer that was read only in part could not be checked against
+  its digest; the finding says so.
 --- stderr
 """)
 
 
-def test_all_rules_explained_and_listed_fit_the_page(run: Run) -> None:
+def test_lint_rules_and_explanations_fit_the_page(run: Run) -> None:
     explained = run("lint", "--explain", "all").stdout
     listed = run("lint", "--rules").stdout
 
@@ -177,12 +178,16 @@ def test_all_rules_explained_and_listed_fit_the_page(run: Run) -> None:
     assert "…" not in listed
 
 
-def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
+def test_lint_rules_in_table_json_and_markdown(run: Run) -> None:
+    table = run("lint", "--rules").stdout
     answer = json.loads(run("lint", "--rules", "--json").stdout)
     page = run("lint", "--explain", "schema-1", "--format", "markdown").stdout
 
     assert [each["id"] for each in answer["rules"]] == [row.rule.id for row in RULES]
-    assert page.startswith("**rules**\n\n- schema-1 \\(error\\): Docker schema 1. This format")
+    assert page.startswith(
+        "**rules**\n\n- schema-1 \\(error\\): a Docker schema 1 manifest. This manifest"
+    )
+    assert table.splitlines()[0].split() == ["RULE", "SEVERITY", "FINDS"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ def test_rules_for_a_script_and_for_a_page(run: Run) -> None:
         (["--rules", "--format", "csv"], "unknown format `csv`"),
     ],
 )
-def test_mistakes(run: Run, words: list[str], message: str) -> None:
+def test_lint_rejects_invalid_options(run: Run, words: list[str], message: str) -> None:
     seen = run("lint", *words)
 
     assert (seen.status, seen.stdout) == (2, "")

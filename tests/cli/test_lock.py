@@ -1,4 +1,4 @@
-"""`resolver lock`, as a person sees it."""
+"""Output of `resolver lock`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.oci.descriptor import OCI_INDEX
-from tests.cli.terminal import on_terminal
-from tests.fakes.images import multi_platform
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import multi_platform
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import on_terminal
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -28,7 +28,7 @@ def locked(run: Run, registry: str) -> str:
 
 
 def edit(*changes: tuple[str, str]) -> None:
-    """Let some time go by, in the lock."""
+    """Set the lock's times back."""
     text = FILE.read_text()
     for old, new in changes:
         assert old in text
@@ -40,7 +40,7 @@ INDEX = "f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda"
 ARM64 = "8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 
 
-def test_locking(run: Run, registry: str) -> None:
+def test_lock_output(run: Run, registry: str) -> None:
     seen = run("lock", f"{registry}/demo/app:1.0", f"{registry}/demo/single:1.0")
     assert str(seen) == snapshot("""\
 status: 0
@@ -55,7 +55,7 @@ added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
 """)
 
 
-def test_the_file(run: Run, registry: str) -> None:
+def test_lock_file_content(run: Run, registry: str) -> None:
     run("lock", f"{registry}/demo/single:1.0")
 
     assert FILE.read_text().replace(registry, "HOST:PORT") == snapshot("""\
@@ -186,7 +186,7 @@ changed  HOST:PORT/demo/app:1.0  sha256:f62fb544ff3d          5
     assert run("lock", "--check").status == 0
 
 
-def test_taking_out(run: Run, locked: str) -> None:
+def test_lock_remove_output(run: Run, locked: str) -> None:
     assert str(run("lock", "--remove", f"{locked}/demo/app:1.0")) == snapshot("""\
 status: 0
 --- stdout
@@ -268,7 +268,7 @@ status: 2
 --- stdout
 --- stderr
 error: the lock file `resolver.lock` is malformed: line 1 is a merge conflict
-hint: take either side with `git checkout --ours -- resolver.lock`, then run `resolver lock --update`
+hint: keep one side with `git checkout --ours -- resolver.lock`, then run `resolver lock --update`
 """)
 
 
@@ -300,7 +300,7 @@ hint: it was locked for `linux/amd64`
 """)
 
 
-def test_an_answer_from_the_lock(run: Run, locked: str) -> None:
+def test_locked_resolve_output(run: Run, locked: str) -> None:
     name = f"{locked}/demo/app:1.0"
     online = run("resolve", name, "-p", "linux/arm64")
 
@@ -359,7 +359,7 @@ def test_locked_pull_fetches_the_locked_digest(run: Run, locked: str) -> None:
     assert "Left out" not in whole.stdout
 
 
-def test_another_lock_by_option_and_by_variable(
+def test_lock_file_is_set_by_option_and_variable(
     run: Run, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{registry}/demo/single:1.0"
@@ -382,7 +382,7 @@ def test_locked_resolve_rejects_an_empty_lock(run: Run, locked: str) -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_an_export_for_another_tool(run: Run) -> None:
+def test_lock_export_output(run: Run) -> None:
     assert str(run("lock", "export", "--format", "env", "-p", "linux/amd64")) == snapshot("""\
 status: 0
 --- stdout
@@ -423,7 +423,7 @@ hint: it was locked for `linux/amd64`
     assert run("lock", "export", "--json").status == 2
 
 
-def test_the_page(run: Run) -> None:
+def test_lock_help_fits_the_page(run: Run) -> None:
     assert str(run("lock", "--help")) == snapshot("""\
 status: 0
 --- stdout
@@ -527,7 +527,7 @@ added   HOST:PORT/demo/app:2.0     sha256:a589c03475cf          5
 added   HOST:PORT/demo/app:1.0     sha256:f62fb544ff3d          5
 added   HOST:PORT/demo/single:1.0  sha256:311923c08153          1
 --- stderr
-warning: `compose.yaml:7` names `${REGISTRY}/x`, which is not known: it is put together from variables
+warning: `compose.yaml:7` names `${REGISTRY}/x`, which cannot be resolved: it is composed of variables
 """)
     locked = json.loads(FILE.read_text())["images"]
     assert [image["written"] for image in locked.values()] == [
@@ -610,7 +610,7 @@ def test_lock_rejects_unsupported_file_types(run: Run, registry: str) -> None:
     ]
 
 
-def test_failures_and_pins_for_machines(run: Run, registry: str) -> None:
+def test_lock_failures_and_digest_references_in_json(run: Run, registry: str) -> None:
     names = (f"{registry}/demo/app:1.0", f"{registry}/demo/app:none")
     output = json.loads(run("lock", *names, "--json").stdout)
 
@@ -665,12 +665,12 @@ def test_lock_rejects_a_dash_as_file(run: Run, registry: str) -> None:
         seen = run(*words, "-o", "-")
 
         assert seen.status == 2
-        assert "`-` names no lock file" in seen.stderr
+        assert "`-` cannot be a lock file" in seen.stderr
     assert not Path("-").exists()
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_on_a_terminal_the_names_of_a_check_are_whole(locked: str, width: int) -> None:
+def test_lock_check_prints_whole_names_on_a_terminal(locked: str, width: int) -> None:
     edit((INDEX, "1" * 64), (ARM64, "2" * 64))
     shown = on_terminal("lock", "--check", columns=width)
     tables = shown[shown.index("references") :]

@@ -1,4 +1,4 @@
-"""`resolver login` and `logout`, as a person and a script see them."""
+"""Output of `resolver login` and `logout`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.cli.terminal import Terminal
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import command
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_login_verifies_stores_uses_and_removes_credentials(
     assert seen(run(*words(basic))) == snapshot("""\
 status: 0
 --- stdout
-Login Succeeded: u5er at HOST:PORT, kept in HOME/.docker/config.json
+Login Succeeded: u5er at HOST:PORT, stored in HOME/.docker/config.json
 --- stderr
 """)
     entry = json.loads(config.read_bytes())["auths"][basic.host]
@@ -98,7 +98,7 @@ hint: check both; some registries require an access token instead of the passwor
 
 
 @pytest.mark.usefixtures("typed")
-def test_a_token_server_checks_without_a_scope(run: Run) -> None:
+def test_login_requests_a_token_without_a_scope(run: Run) -> None:
     with FakeRegistry() as registry:
         registry.bearer(credentials=(USER, PASSWORD))
 

@@ -1,4 +1,4 @@
-"""`resolver matrix`, as a pipeline reads it."""
+"""Output of `resolver matrix`, as read by a pipeline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ status: 0
 """)
 
 
-def test_a_hidden_job_for_gitlab(run: Run, registry: str) -> None:
+def test_matrix_gitlab_output_is_a_hidden_job(run: Run, registry: str) -> None:
     seen = run(
         "matrix", f"{registry}/demo/app:1.0", "--for", "gitlab", "-p", "linux/arm64,linux/amd64"
     )
@@ -65,7 +65,7 @@ status: 0
     assert yaml.safe_load(seen.stdout) == json.loads(seen.stdout)
 
 
-def test_a_list_for_everybody_else(run: Run, registry: str) -> None:
+def test_matrix_json_output_is_a_list(run: Run, registry: str) -> None:
     words = ("--for", "json", "-p", "linux/arm", "--runner", "linux/arm=pi")
     assert str(run("matrix", f"{registry}/demo/app:1.0", *words)) == snapshot("""\
 status: 0
@@ -150,7 +150,7 @@ hint: write `--runner linux/arm64=ubuntu-24.04-arm`
     assert run("matrix", f"{registry}/demo/app:9").status == 3
 
 
-def test_the_matrix_is_an_output_of_the_step(
+def test_matrix_is_a_ci_output(
     run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "output"

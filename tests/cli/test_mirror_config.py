@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 
-def test_for_containerd(run: Run) -> None:
+def test_mirror_config_for_containerd(run: Run) -> None:
     assert str(run("mirror-config", "containerd", "docker.io", "r.test:5000")) == snapshot("""\
 status: 0
 --- stdout
@@ -42,7 +42,7 @@ note: Kubernetes needs `config_path` in containerd's own file, `ctr` needs `--ho
 """)
 
 
-def test_for_docker(run: Run) -> None:
+def test_mirror_config_for_docker(run: Run) -> None:
     assert str(run("mirror-config", "docker", "--at", "http://cache.test:5000")) == snapshot("""\
 status: 0
 --- stdout
@@ -56,11 +56,11 @@ status: 0
 }
 --- stderr
 note: put this into `/etc/docker/daemon.json`
-note: put these keys beside what is there, then `systemctl reload docker`
+note: add these keys to the file, then `systemctl reload docker`
 """)
 
 
-def test_for_podman(run: Run) -> None:
+def test_mirror_config_for_podman(run: Run) -> None:
     words = ["--mirror", "https://mirror.test/hub"]
     assert str(run("mirror-config", "podman", *words)) == snapshot("""\
 status: 0
@@ -77,7 +77,7 @@ note: put this into `/etc/containers/registries.conf.d/50-mirror.conf`
 """)
 
 
-def test_for_buildkit(run: Run) -> None:
+def test_mirror_config_for_buildkit(run: Run) -> None:
     assert str(run("mirror-config", "buildkit", "ghcr.io")) == snapshot("""\
 status: 0
 --- stdout
@@ -138,9 +138,9 @@ def test_mirror_config_buildkit_toml_has_plain_http_where_set(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["emacs"], "`emacs` is not a tool that can be pointed at a mirror"),
+        (["emacs"], "`emacs` is not a supported tool"),
         (["docker", "ghcr.io"], "Docker uses mirrors for `docker.io` alone"),
-        (["docker", "--mirror", "a.test", "--at", "b.test"], "are two places"),
+        (["docker", "--mirror", "a.test", "--at", "b.test"], "exclude each other"),
         (["podman", "--mirror", "ftp://a.test"], "is not the URL of a mirror"),
         (["podman", "--mirror", "https://a.test/?b=c"], "it has a query"),
         (["podman", "a b"], "is not an image reference"),

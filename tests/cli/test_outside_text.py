@@ -22,9 +22,9 @@ import resolver
 from resolver.cli.output import MAX_MESSAGE
 from resolver.core.oci.descriptor import OCI_INDEX
 from resolver.core.platforms.platform import Platform
-from tests.fakes.images import Image, build_image, entry, from_dict
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import Image, build_image, entry, from_dict
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

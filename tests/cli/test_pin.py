@@ -1,4 +1,4 @@
-"""`resolver pin`, as a person sees it."""
+"""Output of `resolver pin`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dockerfile(folder: Path, registry: str) -> Path:
     return path
 
 
-def test_a_dockerfile_is_pinned(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_output_of_a_dockerfile(run: Run, registry: str, tmp_path: Path) -> None:
     path = dockerfile(tmp_path, registry)
     before = path.read_bytes()
 
@@ -78,7 +78,7 @@ status: 0
 """)
 
 
-def test_a_patch_can_be_applied(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_diff_can_be_applied_by_git(run: Run, registry: str, tmp_path: Path) -> None:
     path = dockerfile(tmp_path, registry)
     before = path.read_bytes()
     patch = run("pin", "--diff", "./Dockerfile", keep=True).stdout.encode()
@@ -104,7 +104,7 @@ no images found
 """)
 
 
-def test_a_check_with_findings_of_every_kind(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_check_output_of_every_finding(run: Run, registry: str, tmp_path: Path) -> None:
     amd64 = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/amd64", "--format", "digest")
     (tmp_path / "Dockerfile").write_text(
         f"""\
@@ -125,14 +125,14 @@ FROM alpine:${{TAG}}
 status: 2
 --- stdout
 Dockerfile:2    error    unpinned                 `HOST:PORT/demo/app:2.0` is not pinned
-Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pinned to one platform, its tag is offered for several
+Dockerfile:3    warning  single-platform-pin      `HOST:PORT/demo/app:1.0` is pinned to one platform, but its tag offers several
 Dockerfile:3    error    pinned-platform-missing  `HOST:PORT/demo/app:1.0` is not offered for `linux/arm64`
 Dockerfile:4    error    stale-pin                `HOST:PORT/demo/app:2.0` is out of date, its tag now points at `sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41`
-Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is put together from arguments
+Dockerfile:5    error    not-pinnable             `alpine:${TAG}` cannot be pinned: its name is composed of arguments
 compose.yaml:2  error    unparsable               it is not YAML: did not find expected node content
 `Dockerfile`: 4 errors, 1 warning (4 images)
 --- stderr
-error: `compose.yaml` is left alone: it is not YAML: did not find expected node content (line 2, column 1)
+error: `compose.yaml` is unchanged: it is not YAML: did not find expected node content (line 2, column 1)
 hint: pin it with `resolver pin Dockerfile`
 hint: pin the index with `resolver pin --update Dockerfile`
 hint: it is offered for `linux/amd64`
@@ -141,7 +141,7 @@ hint: give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FR
 """)
 
 
-def test_json_has_every_file_image_and_finding(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_json_has_every_file_image_and_finding(run: Run, registry: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\nFROM a:$X\n")
 
     output = json.loads(run("pin", "--json", "Dockerfile", "gone").stdout)
@@ -185,7 +185,7 @@ def test_pin_markdown_prints_whole_digests(run: Run, registry: str, tmp_path: Pa
         ("# resolver: ignore\nFROM a:1\n", ["--check"], 0),
     ],
 )
-def test_a_script_can_branch_on_the_status(
+def test_pin_exit_statuses(
     run: Run, registry: str, tmp_path: Path, text: str, options: list[str], status: int
 ) -> None:
     path = tmp_path / "Dockerfile"
@@ -217,7 +217,7 @@ hint: make it writable for this user, or name another place
     assert INDEX in other.read_text()
 
 
-def test_hostile_names_do_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+def test_pin_escapes_hostile_names(run: Run, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM a\x1b[31m:1\nFROM ::error::x\n")
 
     seen = run("pin", "--check", "Dockerfile")
@@ -236,6 +236,7 @@ def test_pin_findings_and_failures_in_other_formats(
 
     assert output["files"][0]["images"][0]["error"]["status"] == 3
     assert "not-pinnable" in page
+    assert "| where | severity | rule | finding |" in page
     assert "failed" in page
 
 
@@ -248,8 +249,8 @@ status: 2
 --- stdout
 pod.yaml:1  error  unparsable  it is not YAML: did not find expected node content
 --- stderr
-error: `pod.yaml` is left alone: it is not YAML: did not find expected node content (line 1, column 3)
-hint: it looks like a template: pin the values that it is rendered with
+error: `pod.yaml` is unchanged: it is not YAML: did not find expected node content (line 1, column 3)
+hint: it looks like a template: pin its values file
 """)
     assert place.read_text().startswith("{{-")
 
@@ -284,7 +285,7 @@ def test_pin_lists_lines_that_name_an_unreachable_registry(run: Run, tmp_path: P
     assert "error: `Dockerfile:2`, `compose.yaml:1`: " in seen.stderr
 
 
-def test_all_files_of_a_repository_can_be_named(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_accepts_all_files_of_a_repository(run: Run, registry: str, tmp_path: Path) -> None:
     dockerfile(tmp_path, registry)
     (tmp_path / "README.md").write_text("# x\n")
     (tmp_path / "main.py").write_text("x = 1\n")
@@ -295,14 +296,14 @@ status: 1
 Dockerfile:2  error  unpinned  `HOST:PORT/demo/app:1.0` is not pinned
 `Dockerfile`: 1 error (1 image)
 --- stderr
-note: skipped `README.md`, `main.py`: each is of no kind that is known to name images
+note: skipped `README.md`, `main.py`: each is not a supported file type
 hint: pin it with `resolver pin Dockerfile`
 """)
     assert run("pin", "Dockerfile", "README.md", "main.py").status == 0
     assert run("pin", "README.md").status == 2
 
 
-def test_a_folder_can_be_named(run: Run, registry: str, tmp_path: Path) -> None:
+def test_pin_accepts_a_folder(run: Run, registry: str, tmp_path: Path) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
     dockerfile(folder, registry)
@@ -314,7 +315,7 @@ status: 0
 WHERE             IMAGE                         STATE   DIGEST
 app/Dockerfile:2  HOST:PORT/demo/app:1.0  pinned  sha256:f62fb544ff3d
 --- stderr
-note: skipped `app/config.yaml`: it is of no kind that is known to name images
+note: skipped `app/config.yaml`: it is not a supported file type
 """)
     output = json.loads(run("pin", "--check", "--json", "app").stdout)
     assert [each["path"] for each in output["skipped"]] == ["app/config.yaml"]
@@ -327,7 +328,7 @@ def test_pin_json_explains_names_that_need_no_digest(run: Run, tmp_path: Path) -
 
     assert seen.status == 0
     (file,) = json.loads(seen.stdout)["files"]
-    assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names what is built here"}]
+    assert file["passed"] == [{"line": 2, "column": 24, "reason": "it names a build output"}]
 
 
 def test_pin_prints_few_hints_for_many_files(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`resolver plan`, as a person sees it."""
+"""Output of `resolver plan`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 fetch    187 kB of 191 kB, in 6 requests
 held     4.53 kB
 with     1 attestation
-left out 4 images, 2 attestations of the index (`-p all` takes every entry)
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
 
 PIECE     DIGEST                  SIZE  STATE
 layer     sha256:50ee82149703  51.2 kB  missing
@@ -54,7 +54,7 @@ index    sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 fetch    32.9 kB of 191 kB, in 4 requests
 held     158 kB
 with     1 attestation
-left out 4 images, 2 attestations of the index (`-p all` takes every entry)
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
 
 PIECE     DIGEST                  SIZE  STATE
 layer     sha256:50ee82149703  51.2 kB  held
@@ -88,7 +88,7 @@ fetch    271 kB of 277 kB, in 11 requests
 held     5.96 kB
 shared   106 kB among these images, fetched once
 with     2 attestations
-left out 3 images, 1 attestation of the index (`-p all` takes every entry)
+left out 3 images, 1 attestation of the index (`-p all` includes every entry)
 
 images
 IMAGE                         PLATFORM        DIGEST                FETCH
@@ -130,7 +130,7 @@ def test_plan_names_another_content_source(run: Run, registry: str, tmp_path: Pa
     assert "fetch    nothing, all content is held" in seen.stdout
 
 
-def test_a_plan_in_json(run: Run, registry: str) -> None:
+def test_plan_json_output(run: Run, registry: str) -> None:
     seen = run("plan", f"{registry}/demo/app:1.0", "-p", "linux/arm64", "--json")
     output = json.loads(seen.stdout)
 

@@ -1,4 +1,4 @@
-"""`resolver pull`, as a person and as a script see it."""
+"""Output of `resolver pull`, in a log and for scripts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from inline_snapshot import snapshot
 from resolver.cli.run import choose_progress
 from resolver.core.oci.digest import Digest
 from resolver.session import Session
-from tests.fakes.images import build_image, multi_platform, named_by
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.test_serve import ask
+from tests.kit.images import build_image, multi_platform, named_by
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.serve_client import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 ARM = ("-p", "linux/arm64", "--jobs", "1")
 
 
-def test_a_pull_in_a_log(run: Run, registry: str) -> None:
+def test_pull_log_output(run: Run, registry: str) -> None:
     assert str(run("pull", f"{registry}/demo/app:1.0", *ARM)) == snapshot("""\
 status: 0
 --- stdout
 Platform: linux/arm64/v8
 With: 1 attestation
-Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 187 kB in 6 pieces; 3 were here
+Fetched: 187 kB in 6 pieces; 3 already held
 --- stderr
 1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 19281301ecf8: Downloading 102 kB
@@ -62,7 +62,7 @@ status: 0
 --- stdout
 Platform: linux/arm64/v8
 With: 1 attestation
-Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Image is up to date for HOST:PORT/demo/app:1.0
 --- stderr
@@ -82,10 +82,10 @@ status: 0
 --- stdout
 Platform: linux/arm64/v8
 With: 1 attestation
-Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
 Digest: sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45ac2df15581b68ae41
 Status: Downloaded newer image for HOST:PORT/demo/app:2.0
-Fetched: 32.9 kB in 4 pieces; 5 were here
+Fetched: 32.9 kB in 4 pieces; 5 already held
 --- stderr
 2.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 50ee82149703: Already exists
@@ -113,7 +113,7 @@ Platform: windows/amd64:10.0.26100.1742
 With: 3 attestations
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 530 kB in 21 pieces; 9 were here
+Fetched: 530 kB in 21 pieces; 9 already held
 --- stderr
 """)
 
@@ -220,7 +220,7 @@ status: 8
 --- stdout
 --- stderr
 error: the store cannot be used at `FOLDER/file/store`: not a directory
-hint: something put a file there: remove it, or name another folder with `--store` or `RESOLVER_STORE`
+hint: a file is in its place: remove it, or name another folder with `--store` or `RESOLVER_STORE`
 """)
 
 

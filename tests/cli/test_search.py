@@ -1,4 +1,4 @@
-"""`resolver search` and `quota`, as a person sees them."""
+"""Output of `resolver search` and `quota`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 from tests.verbs.test_search import RESULTS, reply
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_search_in_dockers_columns(run: Run) -> None:
+def test_search_table_has_the_columns_of_docker(run: Run) -> None:
     assert str(run("search", "nginx")) == snapshot("""\
 status: 0
 --- stdout
@@ -74,7 +74,7 @@ hint: look on its web page; `resolver tags REPO` lists the tags of a name you kn
 """)
 
 
-def test_a_quota(run: Run) -> None:
+def test_quota_output(run: Run) -> None:
     with FakeRegistry() as registry:
         limits = {"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "76;w=21600"}
         registry.on("HEAD", "/v2/a/manifests/1", Reply(200, limits), Reply(200), Reply(200, limits))

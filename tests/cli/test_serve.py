@@ -13,7 +13,7 @@ from inline_snapshot import snapshot
 
 from resolver.cli.serve import address, mirrored
 from resolver.errors import Usage
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ hint: name an OCI layout: `oci:DIR`
         ("localhost:65535", ("localhost", 65_535)),
     ],
 )
-def test_addresses_are_read(text: str, expected: tuple[str, int]) -> None:
+def test_serve_listen_addresses_are_parsed(text: str, expected: tuple[str, int]) -> None:
     assert address(text) == expected
 
 
@@ -184,7 +184,7 @@ def test_serve_rejects_an_invalid_mirror(run: Run, words: list[str], message: st
     assert message in seen.stderr
 
 
-def test_a_list_of_registries_may_have_commas() -> None:
+def test_serve_allow_accepts_commas() -> None:
     assert mirrored(None, None, ["a.test,b.test", "c.test"], "5m", mirror=True) == (
         "docker.io",
         ("a.test", "b.test", "c.test"),
@@ -193,11 +193,13 @@ def test_a_list_of_registries_may_have_commas() -> None:
     assert mirrored("oci:x", None, None, "60s", mirror=False) is None
 
 
-def test_mirrors_are_named_by_option_or_variable(run: Run, registry: str) -> None:
+def test_mirrors_are_configured_by_option_or_variable(run: Run, registry: str) -> None:
     words = ["resolve", "hub.test/demo/app:1.0", "-p", "linux/arm64", "--format", "digest"]
     mirror = f"hub.test=http://{registry}#tags"
     seen = run(*words, "--mirror", mirror, "-v")
     assert seen.status == 0
     assert "is requested as configured in `--mirror`" in seen.stderr
     assert "gave `1.0` of `hub.test/demo/app`" in seen.stderr
-    assert run("resolve", "hub.test/a/b:1", "--mirror", "nonsense").status == 2
+    seen = run("resolve", "hub.test/a/b:1", "--mirror", "nonsense")
+    assert seen.status == 2
+    assert "hint: write `--mirror docker.io=https://mirror.example.com`\n" in seen.stderr

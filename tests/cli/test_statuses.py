@@ -1,4 +1,4 @@
-"""Exit statuses, as a shell script branches on them.
+"""Exit statuses, as a shell script uses them.
 
 Source: docs/architecture.md, "Exit statuses". Every command that can end with a status runs in this
 process; a new command joins a table here. For each status a shell script branches on `$?` of the
@@ -20,17 +20,17 @@ import pytest
 
 from resolver.cli.app import COMMANDS, run
 from resolver.clock import SystemClock
-from tests.fakes.images import build_image, multi_platform
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
-from tests.processes import ROOT
+from tests.kit.images import build_image, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.processes import ROOT
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMES = [name for _group, name, _module in COMMANDS]
 
-#: Commands that ask about one image, as they are typed; `REF` is the image.
+#: Commands about one image, as typed; `REF` is the image.
 ASKING = (
     "resolve REF -p linux/amd64",
     "platforms REF",
@@ -43,7 +43,7 @@ ASKING = (
     "compare REF",
     "lock REF",
 )
-#: The one that asks about what a file names.
+#: The command that reads references from a file.
 PIN = "pin Dockerfile"
 TAGS = "tags REPO"
 #: Commands about the store.
@@ -59,7 +59,7 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 class Shell:
-    """Runs lines of `resolver` here, and scripts in which it is the command under test."""
+    """Runs command lines in this process, and shell scripts around the command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class Shell:
         )
 
     def branches(self, status: int, *lines: str) -> None:
-        """Every line must end with this status, and a pipeline must be able to branch on it."""
+        """Check that every line exits with this status, and that a script can branch on it."""
         script = (
             f"resolver {lines[0]} >out 2>&1\ncase $? in\n  {status}) echo this ;;\n"
             "  *) echo $?; cat out ;;\nesac"
@@ -109,7 +109,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def about(reference: str, *lines: str) -> list[str]:
-    """Return command lines about a reference, which a Dockerfile names as well."""
+    """Return command lines about a reference, which a Dockerfile also names."""
     Path("Dockerfile").write_text(f"FROM {reference}\n")
     return [line.replace("REF", reference) for line in lines]
 
@@ -158,7 +158,7 @@ def test_status_1_negative_answer(shell: Shell, fake: FakeRegistry) -> None:
     shell.branches(1, "doctor --store file")
 
 
-def test_2_the_question_is_malformed(shell: Shell) -> None:
+def test_status_2_malformed_input(shell: Shell) -> None:
     (shell.folder / "policy.yaml").write_text("version: 1\nimages: nothing\n")
     (shell.folder / "compose.yaml").write_text("services: [\n")
     (shell.folder / "bad.lock").write_text("<<<<<<< HEAD\n")
@@ -188,7 +188,7 @@ def test_status_3_not_found(shell: Shell, fake: FakeRegistry) -> None:
     )
 
 
-def test_4_not_with_these_credentials(shell: Shell, fake: FakeRegistry) -> None:
+def test_status_4_access_denied(shell: Shell, fake: FakeRegistry) -> None:
     fake.serve("app", "1", build_image("linux/amd64"))
     fake.basic("somebody", "else")
 
@@ -208,7 +208,7 @@ def test_status_6_untrusted_content(shell: Shell, fake: FakeRegistry) -> None:
     reply = Reply(200, {"Content-Type": image.media_type}, other.body)
     fake.on("*", f"/v2/app/manifests/{image.digest}", reply)
     fake.on("GET", "/v2/app/tags/list", Reply(200, {"Content-Type": "application/json"}, b"{"))
-    # Linting finds such things; what it finds is an answer.
+    # For lint, such defects are findings, not errors.
     asking = [line for line in ASKING if not line.startswith("lint")]
 
     shell.branches(6, *about(f"{fake.host}/app@{image.digest}", *asking), f"tags {fake.host}/app")
@@ -273,13 +273,12 @@ def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
     assert dict(zip(lines, message, strict=True)) == dict.fromkeys(lines, "stopped\n")
 
 
-#: They ask a registry, and not about an image, or nobody; each status has a test beside their
-#: others.
+#: Commands that are not about an image; their own tests cover each status.
 APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
 
 
 def test_status_tests_cover_every_command() -> None:
-    """A new command joins the tables above; those left out here answer no question."""
+    """Add a new command to the tables above; those excluded here have no answer."""
     asked = {line.split()[0] for line in (*ASKING, PIN, TAGS, *HOLDING)}
 
     assert set(NAMES) - asked - {"rm", "serve", "demo", "options", "version"} == APART

@@ -1,4 +1,4 @@
-"""`ls`, `rm`, `gc`, `verify`, `du` and `inspect store:`, as a person sees them."""
+"""Output of `ls`, `rm`, `gc`, `verify`, `du` and `inspect store:`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from resolver.cli import gc
 from resolver.cli.inputs import size, span
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.store import LocalStore
-from tests.fakes.images import build_image, build_index, build_layer
-from tests.fakes.registry import FakeRegistry
-from tests.store.images import blob_of
+from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.registry import FakeRegistry
+from tests.kit.stored_images import blob_of, spoil
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -40,14 +40,6 @@ def blob(store: Path, digest: str) -> Path:
     return store / "blobs" / algorithm / digits
 
 
-def spoil(path: Path) -> None:
-    """Change one byte and leave the rest as it is."""
-    body = bytearray(path.read_bytes())
-    body[-1] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(body)
-
-
 def layers(run: Run, name: str) -> list[str]:
     output = json.loads(run("inspect", f"store:{name}", "-p", "linux/arm64", "--json").stdout)
     return [layer["digest"] for layer in output["layers"]]
@@ -56,7 +48,7 @@ def layers(run: Run, name: str) -> list[str]:
 # ls
 
 
-def test_an_empty_store(run: Run) -> None:
+def test_ls_of_an_empty_store(run: Run) -> None:
     assert str(run("ls")) == snapshot("""\
 status: 0
 --- stdout
@@ -77,7 +69,7 @@ HOST:PORT/demo/app  2.0  a589c03475cf     2/5 +2  2024-05-01  277 kB  154 kB
 """)
 
 
-def test_with_digests(run: Run, two: str) -> None:
+def test_ls_digests_adds_a_column(run: Run, two: str) -> None:
     del two
     assert str(run("ls", "--digests", "--no-trunc")) == snapshot("""\
 status: 0
@@ -89,7 +81,7 @@ HOST:PORT/demo/app  2.0  sha256:a589c03475cf4dde3831ed42f06f02f2e97b77ed08c1f45a
 """)
 
 
-def test_ids_alone(run: Run, two: str) -> None:
+def test_ls_quiet_prints_ids_only(run: Run, two: str) -> None:
     del two
     assert str(run("ls", "-q")) == snapshot("""\
 status: 0
@@ -100,9 +92,7 @@ a589c03475cf
 """)
 
 
-def test_a_quiet_environment_does_not_change_the_answer(
-    run: Run, two: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ls_ignores_the_quiet_variable(run: Run, two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     del two
     loud = run("ls").stdout
     monkeypatch.setenv("RESOLVER_QUIET", "1")
@@ -125,7 +115,7 @@ def test_a_quiet_environment_does_not_change_the_answer(
         (("--dangling",), []),
     ],
 )
-def test_filters(run: Run, two: str, words: tuple[str, ...], tags: list[str]) -> None:
+def test_ls_filters(run: Run, two: str, words: tuple[str, ...], tags: list[str]) -> None:
     seen = run("ls", *words, "--format", "ref", keep=True)
 
     assert seen.stdout.split() == [f"{two}:{tag}" for tag in tags]
@@ -139,10 +129,16 @@ status: 2
 error: `--filter colour=blue` is not a filter
 hint: write `dangling=true`, `platform=linux/arm64` or `reference=*/app:*`
 """)
-    assert run("ls", "--filter", "dangling=perhaps").status == 2
+    assert str(run("ls", "--filter", "dangling=perhaps")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--filter dangling=perhaps` is neither true nor false
+hint: write `--filter dangling=true` or `--filter dangling=false`
+""")
 
 
-def test_images_for_machines(run: Run, two: str) -> None:
+def test_ls_json_output(run: Run, two: str) -> None:
     whole = json.loads(run("ls", "--json", keep=True).stdout)
     lines = [
         json.loads(line) for line in run("ls", "--format", "jsonl", keep=True).stdout.splitlines()
@@ -345,7 +341,7 @@ def test_rm_lists_the_images_that_match_an_ambiguous_prefix(run: Run) -> None:
     seen = run("rm", start)
 
     assert seen.status == 2
-    assert f"error: `{start}` is the start of " in seen.stderr
+    assert f"error: `{start}` is the prefix of " in seen.stderr
     assert sum(text in seen.stderr for text in full if text[7:8] == start) > 1
     assert run("ls", "-q", "--no-trunc").stdout.split() == full
 
@@ -390,7 +386,7 @@ def test_ls_lists_content_fetched_by_compare_separately(run: Run, compared: str)
     assert json.loads(run("du", "--json").stdout)["unpulled"] > 0
 
 
-def test_moved_tag_leaves_no_unnamed_row_of_content_only_read(run: Run) -> None:
+def test_ls_lists_no_dangling_image_of_a_moved_tag_only_read(run: Run) -> None:
     first, second = (
         build_index(
             [
@@ -511,7 +507,7 @@ def test_gc_dry_run_lists_content_and_keeps_it(run: Run, two: str) -> None:
     assert run("du").stdout == before
 
 
-def test_a_size_limit_drops_names(run: Run, two: str) -> None:
+def test_gc_size_limit_removes_names(run: Run, two: str) -> None:
     del two
     seen = run("gc", "--max-size", "1kB", "--grace", "0s")
 
@@ -575,7 +571,7 @@ def test_gc_keeps_content_used_by_the_job(
     began = int(time.time()) + 1
     monkeypatch.setenv("RESOLVER_JOB_STARTED", str(began))
     monkeypatch.setattr("time.time", lambda: began + 5.0)
-    # Up to date, and used all the same.
+    # Up to date, which counts as used.
     assert "up to date" in run("pull", f"{two}:1.0", *ARM).stdout
 
     seen = run("gc", "--ci", "--grace", "0s")
@@ -599,7 +595,7 @@ def test_gc_removes_nothing_from_an_unreadable_store(run: Run, two: str, store: 
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_a_collection_beside_an_unreadable_lease_is_partial_and_names_the_process(
+def test_gc_with_an_unreadable_lease_is_partial_and_names_the_process(
     run: Run, two: str, store: Path, form: str
 ) -> None:
     with LocalStore(store).lease((), "pull docker.io/library/app:1"):
@@ -641,7 +637,7 @@ hint: set `RESOLVER_JOB_STARTED` to `date +%s` at the start of the job
         ({"CI_JOB_STARTED_AT": "2023-11-14T23:13:20+01:00", "CI": "true"}, 1_700_000_000),
     ],
 )
-def test_the_start_of_a_job_is_read(environment: dict[str, str], expected: int) -> None:
+def test_gc_reads_the_start_of_a_job(environment: dict[str, str], expected: int) -> None:
     assert gc.job_start(environment) == expected
 
 
@@ -682,7 +678,7 @@ def test_gc_names_an_invalid_size(run: Run, words: tuple[str, ...], about: str) 
     [("0", 0), ("1048576", 1_048_576), ("500MB", 500_000_000), ("2GiB", 2 * 2**30),
      ("1.5 kB", 1500), ("0.1k", 100), ("3t", 3 * 10**12), ("1.999999999GB", 1_999_999_999)],
 )  # fmt: skip
-def test_sizes_are_read_exactly(text: str, count: int) -> None:
+def test_gc_sizes_are_parsed_exactly(text: str, count: int) -> None:
     assert size(text, "--max-size") == count
 
 
@@ -695,14 +691,14 @@ def test_gc_rejects_invalid_sizes(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("0s", 0), ("90s", 90), ("30m", 1800), ("12h", 43_200), ("2w", 1_209_600)]
 )
-def test_spans_are_read(text: str, seconds: int) -> None:
+def test_gc_ages_are_parsed(text: str, seconds: int) -> None:
     assert span(text, "--grace") == seconds
 
 
 # verify
 
 
-def test_all_is_well(run: Run, two: str) -> None:
+def test_verify_of_a_valid_store(run: Run, two: str) -> None:
     del two
     assert str(run("verify")) == snapshot("""\
 status: 0

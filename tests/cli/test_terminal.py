@@ -1,4 +1,4 @@
-"""A pull on a real terminal: what moves, what stays, and what an interrupt leaves behind."""
+"""A pull on a real terminal: live progress, final lines, and interrupts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from tests.cli.terminal import Terminal, on_terminal
-from tests.fakes.images import Image, build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import command
+from tests.kit.images import Image, build_image
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.terminal import Terminal, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Run
-    from tests.render.screen import Screen
+    from tests.kit.terminal import Screen
 
 MB = 1_000_000
 _MOVED = re.compile(r"[1-9][0-9.]* [kM]B/3\.00 MB")
 _HEX = re.compile(r"[0-9a-f]{12}(?=: )")
 
 
-class Stage:
-    """A registry with an image of two layers, the larger of which stops in the middle."""
+class StalledPull:
+    """A registry with an image of two layers, the larger of which stalls in the middle."""
 
     def __init__(self, registry: FakeRegistry) -> None:
         content = random.Random(7)
@@ -56,7 +56,7 @@ class Stage:
             sent += size
 
     def go_on(self) -> None:
-        """Send all that is left of the large layer."""
+        """Send the rest of the large layer."""
         self._sizes.put(len(self.image.blobs[self.large]))
 
     def words(self) -> list[str]:
@@ -70,23 +70,23 @@ class Stage:
 
 
 @pytest.fixture
-def stage(store: object) -> Iterator[Stage]:
+def stage(store: object) -> Iterator[StalledPull]:
     del store
     with FakeRegistry() as registry:
-        made = Stage(registry)
+        made = StalledPull(registry)
         yield made
         made.go_on()
 
 
-def plain(screen: Screen, stage: Stage) -> list[str]:
-    """Name layers and the place, so that what is left is the same every time."""
+def plain(screen: Screen, stage: StalledPull) -> list[str]:
+    """Replace layer names and the address, so that the output is the same in every run."""
     names = {stage.small[7:19]: "SMALL", stage.large[7:19]: "LARGE"}
     host = stage.name.partition("/")[0]
     text = "\n".join(screen.lines()).replace(host, "HOST")
     return _HEX.sub(lambda match: names[match[0]], text).splitlines()
 
 
-def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: Stage) -> None:
+def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: StalledPull) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         moving = plain(terminal.screen, stage)
@@ -110,7 +110,7 @@ def test_terminal_progress_keeps_final_lines_and_clears_the_rest(stage: Stage) -
     assert output.startswith("Platform: linux/arm64\nDigest: sha256:")
 
 
-def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None:
+def test_interrupt_restores_the_terminal_and_keeps_content(stage: StalledPull) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         terminal.process.send_signal(signal.SIGINT)
@@ -123,7 +123,7 @@ def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None
     assert shown[:2] == snapshot(
         ["1: Pulling from HOST/team/app (linux/arm64)", "SMALL: Pull complete"]
     )
-    # How much of the large layer had come by then differs from run to run.
+    # How much of the large layer has arrived differs from run to run.
     assert re.fullmatch(
         r"note: [0-9.]+ MB is kept \(1 of 2 pieces complete\): "
         r"run the same command again to fetch the rest",
@@ -136,7 +136,7 @@ def test_interrupt_restores_the_terminal_and_keeps_content(stage: Stage) -> None
     assert "SMALL: Already exists" in plain(again.screen, stage)
 
 
-def test_sigterm_restores_the_terminal(stage: Stage) -> None:
+def test_sigterm_restores_the_terminal(stage: StalledPull) -> None:
     with Terminal(*stage.words()) as terminal:
         terminal.until(stage.is_under_way)
         terminal.process.send_signal(signal.SIGTERM)
@@ -154,7 +154,7 @@ def test_sigterm_restores_the_terminal(stage: Stage) -> None:
     ids=["CI", "dumb", "plain"],
 )
 def test_log_lines_on_a_terminal_contain_no_control_characters(
-    stage: Stage, words: tuple[str, ...], variables: dict[str, str]
+    stage: StalledPull, words: tuple[str, ...], variables: dict[str, str]
 ) -> None:
     stage.go_on()
     with Terminal(*stage.words(), *words, "--jobs", "1", **variables) as terminal:
@@ -175,7 +175,7 @@ def test_log_lines_on_a_terminal_contain_no_control_characters(
     )
 
 
-def test_no_color_changes_nothing(stage: Stage) -> None:
+def test_no_color_changes_nothing(stage: StalledPull) -> None:
     stage.go_on()
     with Terminal(*stage.words(), NO_COLOR="1") as terminal:
         status, _ = terminal.end()
@@ -186,7 +186,9 @@ def test_no_color_changes_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("words", [("--no-progress",), ("--quiet",), ("--progress", "none")])
-def test_quiet_and_progress_none_print_no_progress(stage: Stage, words: tuple[str, ...]) -> None:
+def test_quiet_and_progress_none_print_no_progress(
+    stage: StalledPull, words: tuple[str, ...]
+) -> None:
     stage.go_on()
     with Terminal(*stage.words(), *words) as terminal:
         status, output = terminal.end()
@@ -195,7 +197,7 @@ def test_quiet_and_progress_none_print_no_progress(stage: Stage, words: tuple[st
     assert "Status: Downloaded newer image" in output
 
 
-def test_forced_bars_are_drawn_in_a_pipeline_too(stage: Stage) -> None:
+def test_forced_progress_bars_are_drawn_in_a_pipe(stage: StalledPull) -> None:
     stage.go_on()
     with Terminal(*stage.words(), "--progress", "tty", CI="true") as terminal:
         status, _ = terminal.end()

@@ -13,7 +13,7 @@ import pytest
 
 from resolver.errors import InvalidConfiguration
 from resolver.sources.credentials.chain import CREDENTIALS, Credential, CredentialRequest, Secret
-from tests.sources.credential_machine import Machine, pair, revealed
+from tests.kit.credentials import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ def test_chain_returns_and_redacts_what_a_source_finds(
 
 
 @pytest.mark.parametrize("later", range(1, len(CREDENTIALS)))
-def test_a_source_earlier_in_the_table_wins(later: int, machine: Machine) -> None:
+def test_earlier_credential_source_wins(later: int, machine: Machine) -> None:
     names = list(PLANTERS)
     settings: dict[str, Any] = {}
     for name in names[later - 1 : later + 1]:

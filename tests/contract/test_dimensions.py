@@ -1,4 +1,4 @@
-"""What every row of DIMENSIONS keeps to, so that adding one is adding a row."""
+"""Contract of every row of DIMENSIONS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from resolver.core.compare.compare import Terms, compare_builds
 from resolver.core.compare.drift import ASPECTS, DIMENSIONS, Dimension, Ignoring, Unit, drift_of
 from resolver.render import RENDERERS, render
-from tests.core.comparing import build, gathered, layer, step
+from tests.kit.builds import build, gathered, layer, step
 
 if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
-#: One build that says nothing, and one that says something in every dimension.
+#: One build without values, and one with a value in every dimension.
 SILENT = build("linux/amd64")
 TALKATIVE = build(
     "linux/arm64",
@@ -77,7 +77,7 @@ def test_dimension_has_a_title_and_an_aspect(dimension: Dimension) -> None:
 
 
 @pytest.mark.parametrize("dimension", DRIFTING, ids=name)
-def test_a_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
+def test_dimension_difference_is_drift_and_can_be_ignored(dimension: Dimension) -> None:
     found = [each.dimension for each in drift_of([SILENT, TALKATIVE], Ignoring())]
     left = drift_of([SILENT, TALKATIVE], Ignoring.read([dimension.name]))
 

@@ -1,4 +1,4 @@
-"""The contract of every row of `RULES`: explained, found where it should be, and only there."""
+"""Contract of every row of `RULES`: explained, and found exactly where it should be."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from resolver.core.lint.findings import Severity
 from resolver.core.lint.lint import RULES, rule
 from resolver.errors import Usage
 from resolver.session import Session
-from tests.contract.lint_samples import SAMPLES
-from tests.fakes.registry import FakeRegistry
+from tests.kit.lint_samples import SAMPLES
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.contract.lint_samples import Prepare
+    from tests.kit.lint_samples import Prepare
 
 IDS = [row.rule.id for row in RULES]
 

@@ -1,4 +1,4 @@
-"""The contract of `core.content.Source`, over every place there is.
+"""Contract of `core.content.Source`, for every local source.
 
 To let a new place be tested, write how to fill it with an image and add a row to `PLACES`.
 """
@@ -24,10 +24,10 @@ from resolver.sources.credentials.chain import CredentialChain
 from resolver.sources.http.client import Transport, TransportOptions
 from resolver.sources.registry.repository import RegistrySource
 from resolver.store import LocalStore, NameRecord
-from tests.fakes.images import build_layer, multi_platform
-from tests.fakes.registry import FakeRegistry
-from tests.real.layouts import write_layout
-from tests.sources.layouts import tar_of
+from tests.kit.archives import tar_of
+from tests.kit.images import build_layer, multi_platform
+from tests.kit.layouts import write_layout
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def layout_in(folder: Path) -> Path:
 
 
 def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Place]]:
-    """Fill a folder, or an archive; `docker save` writes an OCI layout as well, by now."""
+    """Fill a folder or an archive; current `docker save` also writes an OCI layout."""
 
     @contextmanager
     def fill(folder: Path) -> Iterator[Place]:
@@ -98,7 +98,7 @@ def in_a_registry(_folder: Path) -> Iterator[Place]:
         yield Place(RegistrySource(transport, registry.host, "team/app"), "1.0")
 
 
-#: Every place there is.
+#: Every local source.
 PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "oci": in_a_layout("oci"),
     "oci-archive": in_a_layout("oci-archive"),
@@ -141,7 +141,7 @@ def test_resolved_name_can_be_opened_and_verifies(place: Place) -> None:
     assert len(body) == found.size
 
 
-def test_a_digest_in_text_form_is_resolved_to_itself(place: Place) -> None:
+def test_digest_text_is_resolved_to_itself(place: Place) -> None:
     for text, (media_type, body) in IMAGE.documents.items():
         found = place.source.resolve(text)
         assert (str(found.digest), found.media_type) == (text, media_type)
@@ -183,7 +183,7 @@ def test_unknown_name_is_not_found(place: Place, ask: str) -> None:
             asked(name)
 
 
-def test_a_wrong_size_is_untrusted(place: Place) -> None:
+def test_source_content_of_a_wrong_size_is_untrusted(place: Place) -> None:
     good = IMAGE.descriptor
     for size in (good.size - 1, good.size + 1, 5_000_000):
         with pytest.raises(Untrusted):

@@ -1,4 +1,4 @@
-"""The catalogue of faults: its words as commands, and the cases that have no test.
+"""The catalogue of faults: its verbs as commands, and the cases without a test.
 
 {PULL} is `pull -p linux/amd64`, {GC} is `gc`, {VERIFY} is `verify`, whose finding is status 1 and
 not INTEGRITY: a check that finds damage has not failed. {RESOLVE} cached or offline is

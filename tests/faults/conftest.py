@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.clock import SystemClock
-from tests.fakes.outcomes import PASSWORD, USER
-from tests.fakes.registry import FakeRegistry
 from tests.faults.crew import Crew
-from tests.faults.kit import Ground
-from tests.faults.samples import img_a, img_a2
+from tests.faults.ground import Ground
+from tests.faults.samples import img_a, img_a2, small
+from tests.kit.outcomes import PASSWORD, USER
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     import threading
@@ -56,6 +56,14 @@ def ground(tmp_path: Path, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield Ground(tmp_path, registry, crew, {"DOCKER_AUTH_CONFIG": known})
     # `-vv` sets a handler for its process; this process goes on to other tests.
     logging.getLogger("resolver").handlers = []
+
+
+@pytest.fixture
+def tiny(ground: Ground) -> Ground:
+    """Serve an image of one small layer, and another that shares no content with it."""
+    ground.registry.serve("small", "1", small())
+    ground.registry.serve("small", "2", small(1))
+    return ground
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Many real processes of `resolver`, forked from one that has loaded the program.
 
 Started as `python -m tests.faults.crew`, this imports the program once and then forks one process
-for each command line that it is told, before any thread has been started. `Crew` talks to it.
+for each command line that `Crew` sends to it, before any thread has been started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from resolver.store.files import Patience
 from tests.faults.injection import Fault, Injector
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -143,10 +143,10 @@ class Crew:
         return json.loads(line)
 
 
-# The other side
+# In the forked processes
 
 
-class _Foreman:
+class _ForkServer:
     """Forks, in the crew's own process."""
 
     def __init__(self, folder: Path) -> None:
@@ -224,7 +224,7 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
 
         main()
     finally:
-        # Only by a defect of these tests; `main` never comes back.
+        # Only a defect of these tests leads here; `main` never returns.
         os._exit(99)
 
 
@@ -266,7 +266,7 @@ def main() -> None:
         if not module.endswith("__main__"):
             import_module(module)
     with tempfile.TemporaryDirectory(prefix="crew-") as folder:
-        foreman = _Foreman(Path(folder))
+        foreman = _ForkServer(Path(folder))
         for line in sys.stdin:
             question = json.loads(line)
             if "start" in question:

@@ -29,7 +29,7 @@ CHANGES = frozenset({*BY_DESCRIPTOR, *BY_PATH, *BY_TWO})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is to go wrong.
+    """A fault to inject.
 
     Attributes:
         store: only calls below this folder count.
@@ -56,7 +56,7 @@ class Fault:
 
     @classmethod
     def unpack(cls, values: dict[str, Any]) -> Fault:
-        """Read what `packed` gave."""
+        """Read the output of `packed`."""
         return cls(**{**values, "functions": tuple(values["functions"])})
 
 
@@ -102,7 +102,7 @@ class Injector:
         setattr(home, name, call)
 
     def _is_due(self, name: str, path: str) -> bool:
-        """Count a call and write it down; whether this is the one."""
+        """Count and log a call; return whether it is the one to fail."""
         fault = self.fault
         if fault.functions and name not in fault.functions:
             return False

@@ -1,4 +1,4 @@
-"""Things that need a file system, or a network, of our own: done in a namespace.
+"""Scenarios that need their own file system or network: run in a namespace.
 
 Started as `python -m tests.faults.inside SCENARIO ARGUMENTS` inside `unshare`, this runs one
 scenario and writes what came of it as JSON.
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.outcomes import Outcome
 from tests.faults import invariants
-from tests.processes import ROOT
+from tests.kit.outcomes import Outcome
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 _TRIAL = "mount -t tmpfs -o size=64k none /mnt"
 _NETWORK = "ip link set lo up && iptables -A INPUT -p tcp --dport 9 -j DROP"
@@ -44,7 +44,7 @@ def _works(options: str, script: str) -> bool:
 needs_mounts = pytest.mark.skipif(
     "not __import__('tests.faults.inside', fromlist=['x'])._works('-rm', "
     "'mount -t tmpfs -o size=64k none /mnt')",
-    reason="this system lets nobody mount in a namespace",
+    reason="this system does not allow mounting in a namespace",
 )
 needs_network = pytest.mark.skipif(
     "not __import__('tests.faults.inside', fromlist=['x'])._works('-rnm', "
@@ -85,7 +85,7 @@ def mounted(ground: Ground, scenario: str, *, network: bool = False) -> dict[str
 
 
 class Inside:
-    """The other side: runs commands in the namespace."""
+    """Runs commands inside the namespace."""
 
     def __init__(self, store: str, host: str) -> None:
         self.store = store
@@ -93,7 +93,7 @@ class Inside:
         self.found: dict[str, list[Any]] = {}
 
     def do(self, name: str, *words: str) -> int:
-        """Run a command and keep what it did."""
+        """Run a command and keep its outcome."""
         began = time.monotonic()
         done = subprocess.run(
             [
@@ -116,13 +116,13 @@ class Inside:
         return done.returncode
 
     def mount(self, size: str, *more: str) -> None:
-        """Put the store on a small disk of its own."""
+        """Put the store on a small separate disk."""
         Path(self.store).mkdir(exist_ok=True)
         options = ",".join([f"size={size}", "mode=700", *more])
         shell("mount", "-t", "tmpfs", "-o", options, "none", self.store)
 
     def look(self) -> None:
-        """Check what only this namespace can see."""
+        """Check what is visible only in this namespace."""
         root = Path(self.store)
         invariants.whole(root)
         invariants.closed(root)
@@ -134,7 +134,7 @@ class Inside:
 
 
 def shell(*words: str) -> None:
-    """Run a program of the system."""
+    """Run a system program."""
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -170,7 +170,7 @@ def disk_filling(inside: Inside) -> None:
     inside.mount("16m")
     inside.pull("first", "img-a:2")
     inside.do("rm", "rm", f"{inside.host}/img-a:2")
-    # Enough for the content, and too little for what comes on top.
+    # Enough for the content, but too little for the overhead.
     shell("mount", "-o", "remount,size=2160k", inside.store)
     inside.pull("full", "img-a:1")
     inside.look()
@@ -180,7 +180,7 @@ def disk_filling(inside: Inside) -> None:
 
 
 def inodes_full(inside: Inside) -> None:
-    """FLT-003: no room for one more file."""
+    """FLT-003: no free inode."""
     inside.mount("16m", "nr_inodes=24")
     inside.pull("full", "img-a:1")
     inside.look()

@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.outcomes import LABELS, REQUESTS, WALL, Broken, Outcome, must, no_secret
+from tests.kit.outcomes import LABELS, REQUESTS, WALL, Broken, Outcome, must, no_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
 HEX = {"sha256": 64, "sha512": 128}
-#: Everything that may lie at the top of a store.
+#: Every file and folder allowed at the top of a store.
 FILES = frozenset({"CACHEDIR.TAG", "version", "lock", "gate", "names.lock"})
 FOLDERS = frozenset({"blobs", "names", "seen", "partial", "leases", "tmp"})
 
@@ -78,7 +78,7 @@ def is_intact(path: Path) -> bool:
 
 
 def intact(root: Path) -> dict[str, int]:
-    """List the blobs that are whole: digests and sizes."""
+    """Return the intact blobs: digests and sizes."""
     return {digest_at(path): path.stat().st_size for path in blobs(root) if is_intact(path)}
 
 
@@ -188,7 +188,7 @@ def private(root: Path) -> None:
 
 
 def snapshot(top: Path, *, without: Iterable[Path] = ()) -> dict[str, tuple[object, ...]]:
-    """Take down all there is below a folder: type, size, time, content, where links lead."""
+    """Snapshot everything below a folder: type, size, time, content, link targets."""
     left_out = set(without)
     found: dict[str, tuple[object, ...]] = {}
     for folder, folders, files in os.walk(top):
@@ -263,7 +263,7 @@ Call = tuple[str, str]
 
 
 def read_log(path: Path) -> list[Call]:
-    """Read what an `Injector` wrote down: functions and paths, in order."""
+    """Read the log of an `Injector`: functions and paths, in order."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [(name, where) for _number, name, where in rows]
 
@@ -295,7 +295,7 @@ def durable(calls: Iterable[Call], root: Path) -> None:
 
 
 def lose_power(calls: Iterable[Call]) -> None:
-    """Do to files what a power cut may do: what was not synced is empty, or has not its name.
+    """Simulate a power cut: files that were not synced are empty or lack their names.
 
     The worst that may happen, and all of it at once: data that was not synced is gone, and so is
     every new name whose folder was not synced.

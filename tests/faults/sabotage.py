@@ -1,4 +1,4 @@
-"""Defects put into the store: what `resolver` would be without one of its safeguards.
+"""Defects of a store: `resolver` without one of its safeguards.
 
 Each function changes the process that it runs in, for good; the crew runs them in forks.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _put(home: object, name: str, value: object) -> None:
-    """Replace something of the program; what is not there cannot be replaced."""
+    """Replace an attribute of the program; it must exist."""
     assert hasattr(home, name), name
     setattr(home, name, value)
 
@@ -62,7 +62,7 @@ def no_folder_sync() -> None:
 
 
 def no_verification() -> None:
-    """Believe what comes."""
+    """Accept received bytes without verification."""
 
     def verify(self: Any) -> None:
         if self._hasher is not None:
@@ -72,7 +72,7 @@ def no_verification() -> None:
 
 
 def partial_under_its_name() -> None:
-    """Write content where it is going to be, from the first byte on."""
+    """Write content directly under its final name."""
     open_data = PartialLock.open_data
 
     def visible(self: Any) -> tuple[int, int]:
@@ -116,7 +116,7 @@ def shared_index() -> None:
 
 
 def age_alone() -> None:
-    """Collect by age, and neither by names nor by who is at work."""
+    """Collect by age, ignoring names and leases."""
     _put(ground.GcSnapshot, "needed_by", lambda _self, _names: {})
     _put(ground.GcSnapshot, "users", lambda _self: {})
     _put(collect, "_recent", lambda _ground: set())
@@ -129,12 +129,12 @@ def no_lease() -> None:
 
 
 def nothing_is_litter() -> None:
-    """Leave behind what the dead have left."""
+    """Keep leftovers of ended processes."""
     _put(collect, "_is_left_behind", lambda _loose, _before: False)
 
 
 def in_place() -> None:
-    """Write small files under their names, not aside."""
+    """Write small files in place, without a temporary file."""
 
     def publish(self: Any, folder: StoreFolder, name: str, *, mode: int) -> None:
         del mode
@@ -152,12 +152,12 @@ def in_place() -> None:
 
 
 def everything_again() -> None:
-    """Take nothing that is held for held."""
+    """Treat all held content as missing."""
     _put(LocalStore, "held", lambda _self, _descriptor, **_how: False)
 
 
 def no_locks() -> None:
-    """Take every lock for free."""
+    """Treat every lock as free."""
     _put(fcntl, "flock", lambda _descriptor, _kind: None)
 
 

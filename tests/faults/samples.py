@@ -1,4 +1,4 @@
-"""The images of the catalogue: img-a:1, img-a:2 that shares two layers with it, and a small one."""
+"""Images of the catalogue: img-a:1, img-a:2 that shares two layers with it, and a small one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import random
 from typing import TYPE_CHECKING
 
-from tests.fakes.images import Image, build_image, build_index, build_layer
+from tests.kit.images import Image, build_image, build_index, build_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @functools.cache
 def layer(size: int, seed: int) -> bytes:
-    """Make a layer that holds so many bytes which nothing can guess or compress."""
+    """Make a layer of this many incompressible bytes."""
     return build_layer({f"data/{seed}": random.Random(seed).randbytes(size)})
 
 
@@ -49,12 +49,12 @@ def small(number: int = 0) -> Image:
 
 
 def digest_of(image: Image, blob: bytes) -> str:
-    """Find the digest of a layer."""
+    """Return the digest of a layer."""
     return next(digest for digest, body in image.blobs.items() if body == blob)
 
 
 def needed(image: Image, platforms: Iterable[str] = (AMD64,)) -> dict[str, int]:
-    """List what a pull of these platforms brings: digests and sizes."""
+    """Return what a pull of these platforms fetches: digests and sizes."""
     wanted = [image.child(each) for each in platforms] if image.children else [image]
     found = {image.digest: len(image.body)}
     for child in wanted:

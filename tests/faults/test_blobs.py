@@ -1,4 +1,4 @@
-"""Area `blob`: bodies that are cut, changed, too long, of the wrong part, or honest."""
+"""Area `blob`: bodies that are cut, altered, too long, or the wrong range."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from resolver.sources.http import connection
 from resolver.sources.http.messages import TransportOptions
-from tests.fakes.images import build_image, build_index
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.outcomes import no_credentials_received
-from tests.fakes.registry import FakeRegistry
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, MIB, digest_of, img_a, img_a2, layer, layers, needed
+from tests.kit.images import build_image, build_index
+from tests.kit.messages import Reply, Seen
+from tests.kit.outcomes import no_credentials_received
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)
@@ -87,7 +87,7 @@ def test_blb_003_body_longer_than_its_size_is_an_integrity_error(
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_a_reset_is_resumed_by_range_in_the_same_process(ground: Ground) -> None:
+def test_blb_006_reset_connection_is_resumed_by_range(ground: Ground) -> None:
     cut = 1_200_000
     ground.registry.on("GET", PATH, Reply(body=L2, truncate=cut, reset=True), times=1)
 
@@ -96,7 +96,7 @@ def test_blb_006_a_reset_is_resumed_by_range_in_the_same_process(ground: Ground)
     first, second = ground.gets(D2)
     assert "range" not in first.headers
     start = int(second.headers["range"].removeprefix("bytes=").partition("-")[0])
-    # RST throws away what the other side had not read yet.
+    # RST discards what the other side has not read.
     assert 0 < start <= cut
     assert second.status == 206
     assert first.sent + second.sent <= 1.5 * len(L2)
@@ -110,7 +110,7 @@ def test_blb_006_second_run_resumes_the_first(ground: Ground) -> None:
     ground.registry.on("GET", PATH, Reply(silent=True))
     ground.refused(ground.pull(), "NETWORK")
     had = ground.had(D2, len(L2))
-    # What the client had not taken from its buffers yet is lost.
+    # Bytes that the client had not read from its buffers are lost.
     assert cut - 256 * KIB < had <= cut
 
     ground.recovers(img_a())
@@ -221,7 +221,9 @@ def test_blb_013_wrong_range_never_becomes_part_of_a_blob(ground: Ground, reply:
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_015_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blb_015_trickling_body_is_given_up(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "WINDOW", 0.2)
     gate = threading.Event()
 
@@ -246,9 +248,7 @@ def test_blb_015_slow_loris_is_given_up(ground: Ground, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_015_a_body_that_stalls_is_resumed(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blb_015_stalled_body_is_resumed(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
 
     defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
@@ -334,7 +334,7 @@ def test_blb_024_flipped_bit_in_a_stored_blob_is_found_by_every_reader(
     assert outcome.status == 1
     assert [row["name"] for row in outcome.answer["damaged"]] == [digest]
     damage()
-    # A pull hashes what is small enough to be a document, and so mends it.
+    # A pull hashes blobs of document size, and so repairs them.
     ground.recovers(img_a(), most=len(child.blobs[digest]))
 
 
@@ -369,6 +369,6 @@ def test_blb_029_registry_without_head_is_requested_by_get(ground: Ground, statu
 
     assert ground("resolve", ground.reference(), "-p", AMD64).status == 0
     assert ground.pull().status == 0
-    # What is held is asked about by HEAD, if anything is.
+    # Held content is requested by HEAD at most.
     assert ground.pull().status == 0
     ground.settles()

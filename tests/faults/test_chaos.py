@@ -1,4 +1,4 @@
-"""Registries that misbehave at random, in many small parts, and recover in the end."""
+"""Registries that fail at random and recover in the end."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.verbs import transfer
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.outcomes import Outcome, clean_text
 from tests.faults import invariants
 from tests.faults.samples import AMD64, KIB, digest_of, img_a, layers
-from tests.faults.soak import seeded, times
+from tests.kit.messages import Reply, Seen
+from tests.kit.outcomes import Outcome, clean_text
+from tests.kit.soak import seeded, times
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)
@@ -32,7 +32,7 @@ BLOBS = img_a().child(AMD64).blobs
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fetch L2 in nine parts, as a pull fetches what has 144 MiB."""
+    """Fetch L2 in nine ranges, as a pull fetches a blob of 144 MiB."""
     options = transfer.TransferOptions
     defaults = options.__init__.__defaults__
     assert defaults is not None
@@ -104,7 +104,7 @@ TOXICS = (cut, flip, duplicate, drop, shift, refuse, hang_up, babble, trickle, l
 
 
 @pytest.mark.usefixtures("waits", "parts")
-def test_blb_003_no_wrong_byte_is_kept_whatever_a_registry_does(ground: Ground) -> None:
+def test_blb_003_no_wrong_byte_is_stored_after_any_registry_fault(ground: Ground) -> None:
     draw = seeded("chaos")
     shelves = ground.registry.shelves
     lock = threading.Lock()
@@ -165,15 +165,13 @@ def test_blb_013_invalid_later_range(ground: Ground, name: str) -> None:
         ground.refused(outcome, "NOT_FOUND")
     else:
         assert outcome.status == 0, outcome
-    # Which of the others came before it failed is a matter of luck; this one may begin anew.
+    # Which of the others arrived before the failure is random; this one may restart.
     had = ground.had(D2, len(L2)) if outcome.status else 0
     ground.recovers(img_a(), most=ground.missing(img_a()) + had)
 
 
 @pytest.mark.usefixtures("waits")
-def test_blb_006_broken_ranges_are_each_resumed_where_they_ended(
-    ground: Ground, parts: int
-) -> None:
+def test_blb_006_each_broken_range_is_resumed(ground: Ground, parts: int) -> None:
     seen_parts: set[int] = set()
     lock = threading.Lock()
 

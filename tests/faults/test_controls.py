@@ -1,4 +1,4 @@
-"""Negative controls: stores that are bad on purpose, and the checks that must find them out.
+"""Negative controls: deliberately defective stores, which the checks must detect.
 
 A green run of this folder would prove nothing if these did not fail it.
 """
@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.store import LocalStore
-from tests.fakes.messages import Reply
-from tests.fakes.outcomes import (
+from tests.faults import invariants
+from tests.faults.injection import Fault
+from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers
+from tests.faults.test_concurrency import Sampler, counted, slow
+from tests.kit.messages import Reply
+from tests.kit.outcomes import (
     PASSWORD,
     TOKEN,
     Broken,
@@ -23,28 +27,17 @@ from tests.fakes.outcomes import (
     clean_text,
     no_credentials_received,
 )
-from tests.fakes.registry import FakeRegistry
-from tests.faults import invariants
-from tests.faults.injection import Fault
-from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers, small
-from tests.faults.test_crowds import Sampler, counted, slow
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 L2 = layers()[1]
 D2 = digest_of(img_a().child(AMD64), L2)
 PATH = f"/v2/img-a/blobs/{D2}"
-
-
-@pytest.fixture
-def tiny(ground: Ground) -> Ground:
-    ground.registry.serve("small", "1", small())
-    ground.registry.serve("small", "2", small(1))
-    return ground
 
 
 def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invariants.Call]:
@@ -58,7 +51,7 @@ def pulled_badly(ground: Ground, sabotage: str, **fault: object) -> list[invaria
 
 
 @pytest.mark.parametrize("sabotage", ["no_sync", "sync_behind_the_name", "no_folder_sync"])
-def test_the_order_of_writes_is_seen(tiny: Ground, sabotage: str) -> None:
+def test_control_finds_a_wrong_write_order(tiny: Ground, sabotage: str) -> None:
     calls = pulled_badly(tiny, sabotage)
 
     with pytest.raises(Broken, match="order"):
@@ -71,13 +64,13 @@ def test_power_cut_control_finds_unsynced_content(tiny: Ground, sabotage: str) -
     before = invariants.intact(tiny.store)
     assert len(before) == 4
 
-    # Lost whole, as the rename was; or there, and empty.
+    # Either missing, because the rename was lost, or empty.
     invariants.lose_power(calls)
 
     assert invariants.intact(tiny.store) != before or not invariants.names(tiny.store)
 
 
-def test_a_sync_behind_the_name_leaves_an_empty_blob_when_power_fails(tiny: Ground) -> None:
+def test_power_cut_control_finds_a_sync_after_the_rename(tiny: Ground) -> None:
     calls = pulled_badly(tiny, "sync_behind_the_name")
     named, renamed = next((n, where) for n, (_, where) in enumerate(calls) if "/data -> " in where)
     folder = renamed.rpartition(" -> ")[2].rpartition("/")[0]
@@ -137,7 +130,7 @@ def test_control_finds_lost_name_updates(tiny: Ground) -> None:
     assert set(invariants.names(tiny.store)) != references
 
 
-def test_collection_by_age_alone_is_seen(tiny: Ground) -> None:
+def test_control_finds_gc_that_ignores_leases(tiny: Ground) -> None:
     assert tiny.pull(tiny.reference("small")).status == 0
 
     with pytest.raises(Broken, match="I9"):
@@ -160,7 +153,7 @@ def test_control_finds_gc_that_ignores_running_pulls(ground: Ground) -> None:
     assert outcome.answer["removed"] != []
 
 
-def test_litter_is_seen(ground: Ground) -> None:
+def test_control_finds_leftover_temporary_files(ground: Ground) -> None:
     held = threading.Event()
     ground.registry.on("GET", PATH, Reply(body=L2, hold=held, hold_after=MIB), times=1)
     before = ground.begin()
@@ -185,13 +178,13 @@ def test_control_finds_repeated_fetches_of_held_content(
         ground.recovers(img_a())
 
 
-def test_processes_without_locks_are_seen(ground: Ground) -> None:
+def test_control_finds_processes_without_locks(ground: Ground) -> None:
     slow(ground)
     jobs = [ground.pulling(sabotage="no_locks") for _ in range(8)]
 
     ground.crew.run(*jobs)
 
-    # Each brings all of it: what one process takes care of, eight do at once.
+    # Each process fetches everything: without locks, eight fetch the same content.
     assert any(counted(ground, digest) > 1 for digest in img_a().child(AMD64).blobs)
 
 
@@ -213,7 +206,7 @@ def test_sampler_finds_a_momentary_fault(tiny: Ground) -> None:
 # Each check by itself
 
 
-def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
+def test_control_finds_changes_outside_the_store(ground: Ground) -> None:
     canary = ground.folder / "canary"
     canary.write_text("alive")
     before = ground.begin()
@@ -225,7 +218,7 @@ def test_changes_outside_the_store_are_seen(ground: Ground) -> None:
         ground.look(before)
 
 
-def test_secrets_are_seen(ground: Ground) -> None:
+def test_control_finds_leaked_secrets(ground: Ground) -> None:
     assert ground.pull().status == 0
     for text in (PASSWORD, "dTVlcjpTM2NyM3RQYTU1"):
         path = ground.store / "seen" / "note"

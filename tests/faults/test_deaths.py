@@ -1,4 +1,4 @@
-"""Processes that die, or are refused, at any call to the system; and power that fails then.
+"""Processes killed or refused at any system call, and power cuts at that moment.
 
 The next pull needs no repair and fetches what is missing, nothing else. By default some of the
 calls are looked at, others each time; RESOLVER_SOAK=1 looks at all of them.
@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.messages import Reply
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.samples import AMD64, digest_of, img_a, img_a2, layers, small
-from tests.faults.soak import SOAK, seeded, times
+from tests.kit.messages import Reply
+from tests.kit.soak import SOAK, seeded, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.faults.crew import Job
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 ERRORS = (
     errno.EIO,
@@ -40,28 +40,20 @@ ERRORS = (
 )
 
 
-@pytest.fixture
-def tiny(ground: Ground) -> Ground:
-    """Serve an image of one small layer, and another that shares nothing."""
-    ground.registry.serve("small", "1", small())
-    ground.registry.serve("small", "2", small(1))
-    return ground
-
-
 def calls_of(ground: Ground, make: Job) -> int:
-    """Count the calls of an undisturbed run."""
+    """Count the calls of a run without faults."""
     assert make.fault is not None
     ground.together(make)
     return len(invariants.read_log(ground.folder / "log"))
 
 
 def points(count: int, few: int, seed: str) -> Iterator[int]:
-    """Choose calls to look at: all, or some that differ from run to run."""
+    """Choose the calls to test: all, or some that differ from run to run."""
     yield from range(count) if SOAK else sorted(seeded(seed).sample(range(count), few))
 
 
 def faulty(ground: Ground, *words: str, **fault: object) -> Job:
-    """Make a command with a fault in its store, whose calls are written down."""
+    """Make a command with an injected fault, whose calls are logged."""
     log = ground.folder / "log"
     ground.outputs.append(log)
     return ground.job(*words, fault=Fault(str(ground.store), log=str(log), **fault))  # type: ignore[arg-type]
@@ -71,7 +63,7 @@ def pull_words(ground: Ground, tag: str = "1") -> tuple[str, ...]:
     return ("pull", ground.reference("small", tag), "-p", AMD64)
 
 
-def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
+def test_flt_007_write_order_survives_a_power_cut(tiny: Ground) -> None:
     (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny)))
 
     assert outcome.status == 0
@@ -79,14 +71,14 @@ def test_flt_007_the_order_of_writes_survives_a_power_cut(tiny: Ground) -> None:
     invariants.durable(calls, tiny.store)
     assert len([name for name, where in calls if name == "rename" and "/blobs/" in where]) == 4
     before = invariants.intact(tiny.store)
-    # After exit 0 a power cut takes nothing of what was pulled.
+    # After exit 0 a power cut loses nothing of the pulled image.
     invariants.lose_power(calls)
     tiny.look()
     assert invariants.intact(tiny.store) == before
     assert list(invariants.names(tiny.store)) == [tiny.reference("small")]
 
 
-def test_flt_007_noting_progress_of_large_blobs_renames_nothing(ground: Ground) -> None:
+def test_flt_007_progress_of_large_blobs_is_recorded_without_a_rename(ground: Ground) -> None:
     ground.registry.serve("img-a", "1", img_a())
     (outcome,) = ground.together(faulty(ground, "pull", ground.reference(), "-p", "all"))
 
@@ -148,7 +140,7 @@ def test_flt_007_folders_of_an_incomplete_store_are_synced_on_completion(
 
 
 def power_fails(here: Ground, after: Ground, calls: list[invariants.Call]) -> None:
-    """Let the power fail, on a copy, at the moment when the process died."""
+    """Simulate a power cut, on a copy, at the moment when the process died."""
     moved = [(name, where.replace(str(here.store), str(after.store))) for name, where in calls[:-1]]
     invariants.lose_power(moved)
     after.look()
@@ -214,7 +206,7 @@ def test_flt_007_failing_call_is_a_store_error_and_publishes_nothing(tiny: Groun
 
 
 def names_were_written(ground: Ground) -> bool:
-    """Whether what failed came behind the name, as the sync of its folder does."""
+    """Whether the failing call came after the name was written, as the sync of its folder does."""
     calls = invariants.read_log(ground.folder / "log")
     return any(name == "rename" and "/names/" in where for name, where in calls)
 
@@ -253,7 +245,7 @@ def test_flt_007_failed_sync_is_final_for_its_file(tiny: Ground) -> None:
         calls = invariants.read_log(here.folder / "log")
         where = calls[at][1]
         is_data = where.endswith("/data") or "/new-" in where
-        # A note of what was seen may fail: the answer does not depend on it.
+        # Recording the resolved name may fail: the answer does not depend on it.
         assert outcome.status == 8 or "/seen" in where or "/tmp/" in where, (where, outcome)
         if is_data:
             assert [path for _name, path in calls].count(where) == 1
@@ -297,7 +289,7 @@ def test_flt_001_pulls_killed_at_any_moment(ground: Ground) -> None:
         pids = ground.crew.start(
             *[ground.pulling(ground.reference(tag=tag)) for _ in range(random.choice([1, 1, 2]))]
         )
-        # The moment is what is random here; nothing is waited for.
+        # The moment is random; the test waits for nothing.
         time.sleep(delay)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Area `fault`: disks, networks, limits and registries that fail; dying is in `test_deaths.py`."""
+"""Area `fault`: failing disks, networks, limits and registries."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ import pytest
 from resolver.clock import SystemClock
 from resolver.core.oci.descriptor import OCI_MANIFEST
 from resolver.sources.http.messages import TransportOptions
-from tests.fakes.images import build_image, build_index, entry, from_dict
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.inside import mounted, needs_mounts, needs_network, needs_root
 from tests.faults.samples import AMD64, KIB, MIB, digest_of, img_a, layer, layers, needed
-from tests.faults.soak import SOAK, times
+from tests.kit.certificates import authority
+from tests.kit.images import build_image, build_index, entry, from_dict
+from tests.kit.messages import Reply, Seen
+from tests.kit.registry import FakeRegistry
+from tests.kit.soak import SOAK, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.fakes.images import Image
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
+    from tests.kit.images import Image
 
 L1, L2, L3 = layers()
 D1, D2, D3 = (digest_of(img_a().child(AMD64), body) for body in layers())
@@ -56,7 +56,7 @@ def test_flt_003_full_disk_is_a_store_error_until_there_is_space(
 
 
 @pytest.mark.parametrize("limit", [MIB, 1000])
-def test_flt_005_a_limit_on_file_sizes_is_a_store_fault(ground: Ground, limit: int) -> None:
+def test_flt_005_file_size_limit_is_a_store_error(ground: Ground, limit: int) -> None:
     (outcome,) = ground.together(ground.pulling(limits={"fsize": limit}))
 
     ground.refused(outcome, "STORE", str(ground.store), "ulimit -f")
@@ -153,7 +153,7 @@ def large(ground: Ground, size: int) -> Image:
     return image
 
 
-def test_flt_013_a_large_layer_needs_little_memory(ground: Ground) -> None:
+def test_flt_013_pull_of_a_large_layer_needs_little_memory(ground: Ground) -> None:
     size = times(96, 1024) * MIB
     large(ground, size)
 
@@ -164,7 +164,7 @@ def test_flt_013_a_large_layer_needs_little_memory(ground: Ground) -> None:
     assert size in invariants.intact(ground.store).values()
 
 
-def test_flt_013_an_address_space_of_400_mib_is_enough_or_an_error(ground: Ground) -> None:
+def test_flt_013_address_space_of_400_mib_is_enough_or_an_error(ground: Ground) -> None:
     large(ground, times(96, 1024) * MIB)
     limits = {"as": 400 * MIB}
 
@@ -198,7 +198,7 @@ def test_flt_013_thread_limit_is_an_error_of_one_line(ground: Ground) -> None:
 
 @contextmanager
 def patience(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Shorten the 10 s and 30 s of every connection."""
+    """Shorten the timeouts of 10 s and 30 s of every connection."""
     defaults = TransportOptions.__init__.__defaults__
     assert defaults is not None
     shorter = tuple(seconds if value in {10.0, 30.0} else value for value in defaults)
@@ -261,7 +261,7 @@ def test_flt_012_unknown_host_name(ground: Ground) -> None:
 def test_flt_012_host_that_drops_packets(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         host = f"127.0.0.1:{deaf.getsockname()[1]}"
-        # Once its queue is full the kernel drops what asks for a connection.
+        # Once its queue is full, the kernel drops connection requests.
         waiting = [socket.socket() for _ in range(4)]
         for each in waiting:
             each.setblocking(False)
@@ -353,7 +353,7 @@ def test_flt_019_server_errors_recover_or_are_network_errors(
 
 @pytest.mark.usefixtures("waits")
 @pytest.mark.parametrize("cut", [False, True])
-def test_flt_022_a_registry_of_the_old_days(ground: Ground, *, cut: bool) -> None:
+def test_flt_022_pull_from_an_http_1_0_registry(ground: Ground, *, cut: bool) -> None:
     shelves = ground.registry.shelves
     cuts = count()
 
@@ -425,7 +425,7 @@ def test_flt_023_registry_restart_costs_little(
 
 
 def closing(registry: FakeRegistry, when: Callable[[], bool]) -> threading.Thread:
-    """Close a registry as soon as something is true of it."""
+    """Close a registry as soon as a condition holds."""
 
     def close() -> None:
         registry.wait_for(when)
@@ -437,7 +437,7 @@ def closing(registry: FakeRegistry, when: Callable[[], bool]) -> threading.Threa
 
 
 def registry_at(port: int, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
-    """Start a registry on a port of choice."""
+    """Start a registry on this port."""
     create = socket.create_server
 
     def chosen(_address: object, **how: object) -> socket.socket:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.images import build_image, build_index
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.inside import mounted, needs_mounts, needs_root
 from tests.faults.samples import AMD64, digest_of, img_a, layer, layers, needed, small
+from tests.kit.images import build_image, build_index
 
 if TYPE_CHECKING:
-    from tests.faults.kit import Ground
+    from tests.faults.ground import Ground
 
 NOBODY = 65534
 D2 = digest_of(img_a().child(AMD64), layers()[1])
@@ -32,7 +32,7 @@ def blob(ground: Ground, digest: str) -> Path:
 
 
 def orphan(ground: Ground, body: bytes, age: float) -> str:
-    """Put a blob into the store that nothing needs."""
+    """Store a blob that no image needs."""
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
     path = blob(ground, digest)
     path.write_bytes(body)
@@ -113,7 +113,7 @@ def test_sto_006_read_only_store_answers_and_changes_nothing(ground: Ground) -> 
 
 
 @needs_root
-def test_sto_007_a_store_without_permission_is_a_store_fault(ground: Ground) -> None:
+def test_sto_007_store_without_permission_is_a_store_error(ground: Ground) -> None:
     assert ground.pull().status == 0
     for path in (ground.store, *ground.store.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
@@ -141,7 +141,7 @@ def test_sto_007_a_store_without_permission_is_a_store_fault(ground: Ground) -> 
 
 @contextlib.contextmanager
 def opened_up(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - set below
-    """Make the folders above accessible to other users meanwhile."""
+    """Make the parent folders accessible to other users in this block."""
     changed = []
     for path in (folder, *folder.parents):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -269,7 +269,7 @@ def test_sto_017_everything_is_written_inside_the_store(ground: Ground) -> None:
     assert len(calls) > 50
 
 
-def test_sto_018_very_long_names_are_names(ground: Ground) -> None:
+def test_sto_018_very_long_references_are_stored(ground: Ground) -> None:
     repository = "/".join("r" * 59 for _ in range(4))
     tag = "t" * 128
     ground.registry.serve(repository, tag, small())
@@ -282,7 +282,7 @@ def test_sto_018_very_long_names_are_names(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("version", ["2\n", "9.9.9\n", "1" * 5000, "\0", "1 and more"])
-def test_sto_021_a_store_of_another_version_is_not_written(ground: Ground, version: str) -> None:
+def test_sto_021_store_of_another_version_is_not_written(ground: Ground, version: str) -> None:
     assert ground.pull().status == 0
     (ground.store / "version").write_text(version)
     before = invariants.snapshot(ground.store)

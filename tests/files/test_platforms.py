@@ -18,7 +18,7 @@ from resolver.core.platforms.schema import check, problems
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidConfiguration
 from resolver.files import platforms
-from tests.processes import ROOT, python
+from tests.kit.processes import ROOT, python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,14 +127,14 @@ def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path])
         ("", "", "`schema: 1` is expected"),
         ("schema: 2", "", "`schema: 1` is expected"),
         ("[]", "", "a mapping is expected"),
-        ("schema: 1\nwindos: {}", "windos", "this field is not known"),
+        ("schema: 1\nwindos: {}", "windos", "unknown field"),
         ("schema: 1\nwindows: []", "windows", "a mapping is expected"),
         ("schema: 1\nwindows: text", "windows", "a mapping is expected"),
         ("schema: 1\narchitectures: {known: x}", "architectures.known", "a list is expected"),
         ("schema: 1\narchitectures: {known: [X]}", "architectures.known[0]", "of the form"),
         ("schema: 1\narchitectures: {known: [[a]]}", "architectures.known[0]", "of the form"),
         ("schema: 1\nfamilies: {X: {}}", "families.X", "of the form"),
-        ("schema: 1\nfamilies: {x: {alias: []}}", "families.x.alias", "this field is not known"),
+        ("schema: 1\nfamilies: {x: {alias: []}}", "families.x.alias", "unknown field"),
         ("schema: 1\nfamilies: {x: {unlisted: no}}", "families.x.unlisted", "plain|itself"),
         (
             "schema: 1\nfamilies: {x: {falls_back_to: [{architecture: 386}]}}",
@@ -164,7 +164,7 @@ def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path])
         ),
         ("schema: 1\npaths: {names: {A b: [x]}}", "paths.names.A b", "a name of the form"),
         ("schema: 1\npaths: {loaders: {x: [A]}}", "paths.loaders.x[0]", "of the form"),
-        ("schema: 1\npaths: {words: {}}", "paths.words", "not known"),
+        ("schema: 1\npaths: {words: {}}", "paths.words", "unknown"),
         # not YAML, or YAML that hides something
         ("schema: [1", "line 1, column 11", "it is not YAML"),
         ("schema: 1\n\t: x", "line 2, column 1", "it is not YAML"),
@@ -173,7 +173,7 @@ def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path])
         ("schema: 1\n---\nschema: 1", "line 2, column 1", "more than one document"),
         ("schema: 1\nschema: 1", "line 2, column 1", "this key is defined twice"),
         ("schema: 1\nhosts: &a {}\nwindows: *a", "line 2, column 8", "anchors (`&name`)"),
-        ("schema: \x00", "line 1, column 9", "it has characters that YAML does not have"),
+        ("schema: \x00", "line 1, column 9", "it has characters that YAML does not allow"),
         ("[" * 5000, "line 1, column 33", "it is nested deeper than 32"),
         # facts that contradict what is known, or themselves
         (
@@ -210,12 +210,12 @@ def test_user_file_may_repeat_everything_or_be_empty(own: Callable[[str], Path])
         (
             "schema: 1\nfamilies: {x: {falls_back_to: [{architecture: y, grade: abi}]}}",
             "families.x.falls_back_to",
-            "not known by this name",
+            "unknown architecture",
         ),
         (
             "schema: 1\nfamilies: {x: {falls_back_to: [{architecture: aarch64, grade: abi}]}}",
             "families.x.falls_back_to",
-            "not known by this name",
+            "unknown architecture",
         ),
         (
             "schema: 1\nfamilies: {'386': {falls_back_to: [{architecture: amd64, grade: abi}]}}",
@@ -324,7 +324,7 @@ def test_default_platform_is_the_host_and_linux_in_its_vm(host: str, expected: s
     assert " ".join(str(platform) for platform in listed) == expected
 
 
-def test_this_machine_has_a_platform() -> None:
+def test_default_platform_of_this_machine_exists() -> None:
     host, local = platforms.host_platform(), platforms.local_platform()
 
     assert host.os == ("windows" if sys.platform == "win32" else sys.platform)
@@ -350,7 +350,7 @@ def test_host_without_cpuinfo_has_its_baseline(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Copy what `scripts/platforms` works on, to be damaged."""
+    """Copy the files that `scripts/platforms` works on, so that a test can damage them."""
     root = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
     for room in ("core", "files"):
@@ -369,7 +369,7 @@ def run_script(root: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
-def test_the_module_of_facts_is_up_to_date_and_the_table_prints() -> None:
+def test_facts_module_is_up_to_date_and_the_table_prints() -> None:
     assert run_script(ROOT, "--check") == (0, "")
     status, printed = run_script(ROOT)
 

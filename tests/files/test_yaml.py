@@ -1,4 +1,4 @@
-"""The strict reader: what it reads, and what it refuses with line and column."""
+"""The strict YAML reader: accepted input, and errors with line and column."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def plain(node: Node) -> object:
             return {name: plain(value) for name, value in node.items()}
 
 
-def test_everything_is_read_with_its_place() -> None:
+def test_yaml_values_have_their_positions() -> None:
     root = parse("# made by hand\nimages:\n  - ref: 'a b'\n    tags: [x, 1.10]\n")
 
     assert list(placed(root.value)) == [
@@ -141,12 +141,12 @@ def test_yaml_words_are_parsed_as_yaml_defines(word: str, kind: ScalarKind) -> N
         ("a: [1", "f.yaml:1:6: it is not YAML"),
         ("a: b: c", "f.yaml:1:5: it is not YAML"),
         ("a: hunter2\n\t- x", "f.yaml:2:1: it is not YAML"),
-        ('a: "\\ud83d"', "f.yaml:1:4: a: this text has half of a character"),
+        ('a: "\\ud83d"', "f.yaml:1:4: a: this text has an unpaired surrogate"),
         ('a: "\\q"', "f.yaml:1:6: it is not YAML"),
-        ("a: 1\nb: \x07", "f.yaml:2:4: it has characters that YAML does not have"),
+        ("a: 1\nb: \x07", "f.yaml:2:4: it has characters that YAML does not allow"),
         (
             "a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n",
-            "f.yaml:2:1: a merge conflict is left in this file",
+            "f.yaml:2:1: this file contains a merge conflict",
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_yaml_accepts_only_valid_bytes() -> None:
     assert parse("").is_empty
 
 
-def test_a_file_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:
+def test_yaml_file_size_limit_is_exact() -> None:
     fits = b"#" * strict_yaml.MAX_FILE
 
     assert strict_yaml.parse(fits, "f.yaml").is_empty
@@ -175,9 +175,7 @@ def test_a_file_may_be_as_large_as_the_limit_and_not_a_byte_larger() -> None:
 
 
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ("{a: ", "}")])
-def test_a_file_may_be_as_deep_as_the_limit_and_not_a_level_deeper(
-    opened: str, closed: str
-) -> None:
+def test_yaml_nesting_limit_is_exact(opened: str, closed: str) -> None:
     deep = strict_yaml.MAX_DEPTH
 
     assert plain(parse(opened * deep + closed * deep).value)
@@ -219,7 +217,7 @@ def test_any_yaml_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_lock_files_of_the_catalogue(name: str) -> None:
+def test_lock_files_of_the_catalogue_are_read_or_refused(name: str) -> None:
     path = LOCKFILES / name
     if CASES[name]["expect"] == "accept" or name == "unknown_version.yaml":
         assert strict_yaml.read(path).members()["version"].whole() in {1, 99}
@@ -243,10 +241,10 @@ def test_yaml_type_error_names_the_expected_type() -> None:
         (root["images"].members, "f.yaml:1:9: images: names with values are expected here"),
         (lambda: list(root["images"].items()), "f.yaml:1:9: images: a list is expected here"),
         (root["version"].whole, "f.yaml:2:10: version: a whole number is expected here"),
-        (root["version"].text, "f.yaml:2:10: version: text is expected here, and without quotes"),
+        (root["version"].text, "f.yaml:2:10: version: text is expected here, but without quotes"),
         (root["more"].whole, "f.yaml:4:7: more: a whole number is expected here"),
         (root["yes"].truth, "f.yaml:3:6: yes: `true` or `false` is expected here"),
-        (root["empty"].text, "f.yaml:5:7: empty: text is expected here, and there is nothing"),
+        (root["empty"].text, "f.yaml:5:7: empty: text is expected here, but there is none"),
         (next(root["list"].items()).text, "f.yaml:6:8: list[0]: text is expected here"),
     ):
         with pytest.raises(BadFile) as caught:
@@ -263,11 +261,11 @@ def test_misspelled_yaml_field_suggests_the_known_one() -> None:
     with pytest.raises(BadFile) as caught:
         next(fields["images"].items()).fields("image", "require", "zzz")
 
-    assert str(caught.value) == "f.yaml:4:5: images[0].requires: there is no such field"
+    assert str(caught.value) == "f.yaml:4:5: images[0].requires: unknown field"
     assert caught.value.hints() == ("did you mean `require`?",)
     with pytest.raises(BadFile) as caught:
         root.fields("a", "b")
-    assert caught.value.hints() == ("there are `a`, `b`",)
+    assert caught.value.hints() == ("known fields are `a`, `b`",)
     assert similar("max_age", ("max-age", "lint")) == "max-age"
 
 

@@ -1,4 +1,4 @@
-"""YAML with positions: what is read, what is refused, and the limits."""
+"""YAML nodes with positions: accepted input, errors and limits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_invalid_yaml_error_has_its_position(loader: object) -> None:
 
 
 @both
-def test_the_number_of_pieces_has_a_limit(loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_yaml_nodes_is_limited(loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marked, "MAX_NODES", 6)
 
     assert read_documents("[a, b, c, d]", loader=loader)
@@ -90,7 +90,7 @@ def test_the_number_of_pieces_has_a_limit(loader: object, monkeypatch: pytest.Mo
 
 
 @both
-def test_the_depth_has_a_limit(loader: object) -> None:
+def test_yaml_depth_is_limited(loader: object) -> None:
     depth = MAX_TREE_DEPTH
 
     assert read_documents("[" * depth + "]" * depth, loader=loader)

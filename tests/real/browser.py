@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through ChromeDriver by what the W3C's WebDriver says, and no more.
+"""A headless Chromium, controlled through ChromeDriver by W3C WebDriver requests.
 
 The client is the standard library's: the calls are few, and a client of its own weight would be
 one more thing to keep.
@@ -66,7 +66,7 @@ class Browser:
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def show_as(self, width: int, height: int, scheme: str) -> None:
-        """Take the size of a screen, in CSS pixels, and a colour scheme."""
+        """Set the size of the screen, in CSS pixels, and the colour scheme."""
         self.protocol(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -78,7 +78,7 @@ class Browser:
         self.protocol("Emulation.setEmulatedMedia", features=[feature])
 
     def press(self, key: str) -> None:
-        """Press a key, and let it go."""
+        """Press and release a key."""
         keys = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
         source = {"type": "key", "id": "keyboard", "actions": keys}
         self.call("POST", "/actions", {"actions": [source]})

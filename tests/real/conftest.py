@@ -12,10 +12,10 @@ import pytest
 import trustme
 
 from resolver.demo.images import LINUX, samples
-from tests.fakes.images import multi_platform
+from tests.kit.images import multi_platform
+from tests.kit.layouts import image_of, write_layout
 from tests.real.containerds import RealContainerd
 from tests.real.containerds import start as start_containerd
-from tests.real.layouts import image_of, write_layout
 from tests.real.registries import Lock, RealRegistry, push, start, upload
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def with_podman() -> None:
 
 @pytest.fixture(scope="session")
 def containerd() -> Iterator[RealContainerd]:
-    """Run a containerd of our own, which takes root; skip with the reason where it cannot."""
+    """Run a separate containerd, which requires root; skip with the reason if it cannot run."""
     require({"containerd": "containerd", "ctr": "containerd"})
     if os.geteuid() != 0:
         pytest.skip("containerd runs as root only")

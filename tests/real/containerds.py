@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: How long it may take to answer for the first time, in seconds.
 PATIENCE = 20
-# Kubernetes' part starts a network and is no business of ours; /opt is not ours either.
+# The CRI plugin starts a network, which is not needed; nor is /opt.
 _CONFIG = """version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [plugins."io.containerd.internal.v1.opt"]
@@ -35,7 +35,7 @@ class RealContainerd:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads `ctr` to it."""
+        """Environment variables for `ctr`."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import trustme
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 #: How long a registry may take to answer for the first time, in seconds.
 PATIENCE = 30
@@ -85,7 +85,7 @@ def start(folder: Path, lock: Lock | None = None) -> RealRegistry:
     """Start a registry and wait until it answers; the caller ends `process`."""
     folder.mkdir()
     failures = []
-    for _ in range(5):  # Between looking for a free port and using it somebody else may take it.
+    for _ in range(5):  # Another process may take the port before it is used.
         port = _free_port()
         config = folder / "config.yml"
         config.write_text(json.dumps(_configuration(folder, port, lock)))  # JSON is YAML.
@@ -121,7 +121,7 @@ def _configuration(folder: Path, port: int, lock: Lock | None) -> dict[str, obje
         certificate.private_key_pem.write_to_path(str(key))
         listen["tls"] = {"certificate": str(chain), "key": str(key)}
         users = folder / "htpasswd"
-        # The cheapest cost that bcrypt knows: nobody attacks this file.
+        # The lowest cost of bcrypt: the file needs no protection.
         hashed = bcrypt.hashpw(lock.password.encode(), bcrypt.gensalt(4))
         users.write_bytes(lock.user.encode() + b":" + hashed + b"\n")
         config["auth"] = {"htpasswd": {"realm": "real", "path": str(users)}}
@@ -163,7 +163,7 @@ def skopeo(*arguments: str, home: Path) -> bytes:
 
 
 def push(registry: RealRegistry, layout: Path, tag: str, name: str) -> None:
-    """Copy what `tag` names in an OCI layout, as it is, to `name` (`repository:tag`)."""
+    """Copy `tag` of an OCI layout unchanged to `name` (`repository:tag`)."""
     access: tuple[str, ...] = ("--dest-tls-verify=false",)
     if registry.lock is not None:
         access += ("--dest-creds", f"{registry.lock.user}:{registry.lock.password}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS
-from tests.fakes.images import build_image, from_dict
-from tests.processes import command
+from tests.kit.images import build_image, from_dict
+from tests.kit.processes import command
 from tests.real.registries import skopeo, upload
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def listed(registry: RealRegistry, name: str) -> dict[str, str]:
-    """Let skopeo read an index: digests by platform, attestations left out."""
+    """Read an index with skopeo: digests by platform, without attestations."""
     words = ["inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/{name}"]
     document = json.loads(skopeo(*words, home=registry.folder))
     found = {}

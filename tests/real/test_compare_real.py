@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.conftest import require
 from tests.real.registries import skopeo
 
@@ -24,7 +24,7 @@ PLATFORMS = [*LINUX, *WINDOWS]
 
 
 def copy(registry: RealRegistry, source: str, target: str) -> None:
-    """Have skopeo copy a whole index, byte for byte."""
+    """Copy a whole index byte for byte with skopeo."""
     skopeo(
         "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
         source, target, home=registry.folder,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import command
+from tests.kit.processes import command
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""An image with attestations, pulled whole from a real registry, goes whole to those it is for."""
+"""An image with attestations, pulled completely, exported and served to other tools."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from resolver.core.results.export import parse_destination
 from resolver.files.platforms import host_platform
 from resolver.session import Session
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import multi_platform
+from tests.kit.exports import AMD64, ARM64, QUICK
+from tests.kit.images import multi_platform
 from tests.real.registries import skopeo, upload
-from tests.verbs.exports import AMD64, ARM64, QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
     from tests.real.registries import RealRegistry
 
@@ -49,10 +49,6 @@ def name(registry: RealRegistry, session: Session, image: Image) -> str:
     text = f"{registry.host}/whole/app:1"
     session.pull(text, "all")
     return text
-
-
-def content(image: Image) -> set[bytes]:
-    return {body for _, body in image.documents.values()} | set(image.blobs.values())
 
 
 def digest_at(registry: RealRegistry, repository: str, folder: Path) -> str:
@@ -108,7 +104,7 @@ def test_skopeo_copies_everything_from_an_export_with_equal_digests(
     skopeo(*words, "--dest-tls-verify=false", source, there, home=tmp_path)
 
     read = {path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "version"}
-    assert read == content(image)
+    assert read == image.contents()
     assert digest_at(registry, f"exported-{form}/app", tmp_path) == image.digest
 
 
@@ -164,7 +160,7 @@ def test_containerd_imports_a_full_export(
 
 @pytest.mark.usefixtures("with_podman")
 @pytest.mark.parametrize("platforms", [(), ("local",)])
-def test_podman_loads_the_same_archive(
+def test_podman_loads_a_full_export(
     registry: RealRegistry, session: Session, tmp_path: Path, platforms: tuple[str, ...]
 ) -> None:
     host = "/".join(str(host_platform()).split("/")[:2])

@@ -1,4 +1,4 @@
-"""What leaves the store, read by those it is for: skopeo, umoci, containerd."""
+"""Exports read by skopeo, umoci and containerd."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from resolver.files.platforms import host_platform
 from resolver.store import LocalStore
 from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import build_image, build_layer, multi_platform
+from tests.kit.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import pull
 from tests.real.registries import skopeo
-from tests.store.images import pull
-from tests.verbs.exports import AMD64, ARM64, QUICK, WINDOWS, app, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.export import Exported
-    from tests.fakes.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real
@@ -42,12 +41,8 @@ def copied(source: str, folder: Path, *words: str) -> set[bytes]:
 
 
 def whole(source: str, folder: Path) -> set[bytes]:
-    """Let skopeo read all platforms, every byte as it is."""
+    """Read all platforms unchanged with skopeo."""
     return copied(source, folder, "--all", "--preserve-digests")
-
-
-def content(image: Image) -> set[bytes]:
-    return {body for _, body in image.documents.values()} | set(image.blobs.values())
 
 
 # skopeo
@@ -62,7 +57,7 @@ def test_skopeo_reads_every_byte_of_a_layout_and_of_an_archive(tmp_path: Path, f
 
     exported(store, place, "app:1")
 
-    assert whole(f"{form}:{place}:1", tmp_path) == content(image)
+    assert whole(f"{form}:{place}:1", tmp_path) == image.contents()
 
 
 @pytest.mark.usefixtures("with_skopeo")
@@ -76,7 +71,7 @@ def test_skopeo_reads_a_pruned_index(tmp_path: Path, form: str) -> None:
     found = exported(store, place, "app:1")
 
     read = whole(f"{form}:{place}", tmp_path)
-    kept = content(image.child(AMD64)) | content(image.child(ARM64))
+    kept = image.child(AMD64).contents() | image.child(ARM64).contents()
     assert read > kept
     (made,) = read - kept
     assert len(json.loads(made)["manifests"]) == 2
@@ -85,7 +80,7 @@ def test_skopeo_reads_a_pruned_index(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.usefixtures("with_skopeo")
 @pytest.mark.parametrize("name", ["", f":{APP}", ":app:1"])
-def test_skopeo_reads_dockers_form_of_the_same_archive(tmp_path: Path, name: str) -> None:
+def test_skopeo_reads_the_docker_archive_form(tmp_path: Path, name: str) -> None:
     image = app("1", AMD64)
     store = stocked(tmp_path, app=image)
 
@@ -128,7 +123,7 @@ def test_skopeo_and_export_add_to_the_same_layout(
     for name in ("theirs", "1", "more"):
         (tmp_path / name).mkdir()
         read[name] = whole(f"oci:{layout}:{name}", tmp_path / name)
-    assert read == {"theirs": content(theirs), "1": content(ours), "more": content(theirs)}
+    assert read == {"theirs": theirs.contents(), "1": ours.contents(), "more": theirs.contents()}
 
 
 # umoci
@@ -244,7 +239,9 @@ def test_containerd_imports_a_pruned_index_with_docker_types(
             assert containerd.content(namespace, each.digest) == each.body
 
 
-def test_containerd_imports_the_file_as_well(containerd: RealContainerd, tmp_path: Path) -> None:
+def test_containerd_imports_an_export_without_resolver(
+    containerd: RealContainerd, tmp_path: Path
+) -> None:
     image = app()
     exported(stocked(tmp_path, app=image, other=app("2")), tmp_path / "a.tar", "app:1", "other:1")
 

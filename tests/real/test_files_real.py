@@ -85,7 +85,7 @@ def agrees(name: str, layers: list[Path], folder: Path) -> None:
 
 
 def first(root: Path) -> None:
-    """Make what later steps change: files, links, devices, long names, holes."""
+    """Create what later steps change: files, links, devices, long names, holes."""
     for name in ("d/a", "d/b", "e/x", "e/y", "usr/lib/libz.so.1", "gone/in/deep", "was-a-folder/x"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"content of {name}\n" * 50)
@@ -107,7 +107,7 @@ def first(root: Path) -> None:
 
 
 def second(root: Path) -> None:
-    """Change, take away, replace."""
+    """Change, remove and replace files."""
     (root / "d/a").unlink()
     shutil.rmtree(root / "gone")
     shutil.rmtree(root / "e")
@@ -205,7 +205,7 @@ def test_gnu_tar_layers_in_each_format_are_read(
 
 
 class Buildah:
-    """buildah with its own storage, plain folders, so that it runs anywhere root does."""
+    """buildah with separate storage in plain folders, so that it runs wherever root does."""
 
     def __init__(self, folder: Path) -> None:
         self._words = [
@@ -273,7 +273,7 @@ def test_uncompressed_layers_of_a_docker_archive_are_read(buildah: Buildah, tmp_
 def test_image_with_docker_types_is_stored_once(
     buildah: Buildah, registry: RealRegistry, tmp_path: Path
 ) -> None:
-    """From a registry: fetched into the store and read there; nothing is fetched twice."""
+    """Fetched from a registry into the store and read there; no blob is fetched twice."""
     name = f"{registry.host}/files/app:1"
     target = ["--format=v2s2", "--tls-verify=false", "localhost/app:1", f"docker://{name}"]
     buildah("push", "--quiet", *target)

@@ -1,4 +1,4 @@
-"""Pages in a real browser: they fit every screen, run nothing, and a keyboard is enough."""
+"""HTML pages in a real browser: layout, policy and keyboard operation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from resolver.render import render
 from resolver.session import Session
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
+from tests.kit.comparisons import COMPARED
 from tests.real.browser import ENTER, TAB, Browser, start
 from tests.real.conftest import require
-from tests.render.compared import COMPARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     require({"chromium": "chromium", "chromedriver": "chromium-driver"})
     running = start(tmp_path_factory.mktemp("profile"))
     try:
-        # The tab that Chromium opens by itself asks for a page of its own.
+        # The tab that Chromium opens by itself requests a page.
         running.open("about:blank")
         running.requests()
         yield running
@@ -112,7 +112,7 @@ def test_html_page_fits_the_screen_without_errors_or_requests(
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_colour_scheme_of_the_reader_is_followed(
+def test_html_follows_the_colour_scheme_of_the_browser(
     browser: Browser, pages: dict[str, Path]
 ) -> None:
     grounds = {}
@@ -127,9 +127,7 @@ def test_the_colour_scheme_of_the_reader_is_followed(
 
 
 @pytest.mark.parametrize("name", ["one", "two images"])
-def test_a_keyboard_reaches_and_unfolds_everything(
-    browser: Browser, pages: dict[str, Path], name: str
-) -> None:
+def test_html_is_operable_by_keyboard(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.show_as(*NARROW, "light")
     browser.open(pages[name].as_uri())
     count = browser.run("return document.querySelectorAll('summary').length")

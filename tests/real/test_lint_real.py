@@ -13,10 +13,10 @@ import pytest
 
 from resolver.core.layers.executable import read_executable
 from resolver.demo.images import samples
-from tests.fakes.images import Image, build_image, build_index, build_layer
-from tests.fakes.programs import elf
-from tests.processes import command
-from tests.real.layouts import image_of, write_layout
+from tests.kit.executables import elf
+from tests.kit.images import Image, build_image, build_index, build_layer
+from tests.kit.layouts import image_of, write_layout
+from tests.kit.processes import command
 from tests.real.registries import push
 
 if TYPE_CHECKING:

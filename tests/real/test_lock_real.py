@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.core.oci.digest import Digest
-from tests.processes import python
+from tests.kit.processes import python
 from tests.real.registries import push, skopeo
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-def test_a_pipeline_locks_checks_pulls_and_notices_a_move(
+def test_lock_check_and_pull_in_a_pipeline_detect_a_moved_tag(
     registry: RealRegistry, layout: Path, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/demo/moving:1"
@@ -62,7 +62,7 @@ def test_a_pipeline_locks_checks_pulls_and_notices_a_move(
     assert again["digest"] != locked["digest"]
 
 
-def test_a_shell_can_branch_on_every_ending(registry: RealRegistry, tmp_path: Path) -> None:
+def test_lock_exit_statuses_in_a_shell(registry: RealRegistry, tmp_path: Path) -> None:
     name = f"{registry.host}/demo/app:1.0"
     environment = {"RESOLVER_STORE": str(tmp_path / "store")}
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tests.fakes.registry import FakeRegistry
-from tests.processes import command
+from tests.kit.processes import command
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from tests.real.registries import RealRegistry
@@ -67,7 +67,7 @@ def certificates(ca_file: Path) -> Path:
     return folder
 
 
-def test_a_wrong_password(locked: RealRegistry, ca_file: Path) -> None:
+def test_login_with_a_wrong_password_is_refused(locked: RealRegistry, ca_file: Path) -> None:
     status, output, message = log_in(locked, "--ca-file", str(ca_file), password="wr0ng")
 
     assert (status, output) == (4, "")

@@ -1,4 +1,4 @@
-"""`serve --mirror` between a real registry and real tools; and the files that point them there."""
+"""`serve --mirror` between a real registry and real tools, and their configuration files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from resolver.demo.images import samples
 from resolver.session import Session
 from resolver.verbs.serve.tool_config import mirror_config
-from tests.real.layouts import image_of
+from tests.kit.layouts import image_of
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def with_skopeo(registry: RealRegistry, home: Path) -> set[bytes]:
     return {path.read_bytes() for path in out.iterdir() if path.name != "version"}
 
 
-def test_two_tools_pull_through_the_mirror_and_upstream_serves_each_blob_once(
+def test_mirror_fetches_each_blob_once_for_two_tools(
     registry: RealRegistry, mirror: Server, containerd: RealContainerd, tmp_path: Path
 ) -> None:
     registries_conf(registry, mirror, tmp_path)
@@ -113,7 +113,7 @@ def test_pull_through_a_real_mirror(registry: RealRegistry, mirror: Server, tmp_
         done = session.pull(f"{registry.host}/demo/app:1.0", "linux/amd64")
         assert done.images[0].status == "downloaded"
     lines = registry.requests(1, before)
-    # Everything went through the mirror, which says whom it asks for by `ns`.
+    # Everything went through the mirror; `ns` names the upstream.
     assert len(lines) == len(set(lines))
     assert not [line for line in lines if "ns=" in line]
 

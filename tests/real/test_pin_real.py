@@ -1,4 +1,4 @@
-"""Pinning against CNCF distribution's registry; skopeo reads what the pinned names mean."""
+"""Pinning against CNCF distribution's registry, verified with skopeo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS, samples
-from tests.processes import command
+from tests.kit.processes import command
 from tests.real.registries import skopeo
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def index_of(tag: str) -> dict[str, object]:
 
 
 def entry_for(index: dict[str, object], platform: str) -> str:
-    """Find the digest that an index lists for exactly this platform, by our own reading."""
+    """Return the digest that an index lists for exactly this platform, by reading its JSON."""
     assert isinstance(index["manifests"], list)
     kind, _, version = platform.partition(":")
     system, architecture, *variant = kind.split("/")
@@ -82,7 +82,7 @@ def test_resolve_returns_the_manifest_skopeo_reads(
 
 
 @pytest.mark.parametrize("platform", LINUX)
-def test_a_docker_manifest_list_resolves_as_well(
+def test_docker_manifest_list_resolves(
     registry: RealRegistry, tmp_path: Path, platform: str
 ) -> None:
     name = f"{registry.host}/demo/docker:1.0"
@@ -238,7 +238,7 @@ def test_resolve_several_keeps_order_and_prints_failures(
     assert entry_for(index_of("2.0"), "linux/amd64") in lines[2]
 
 
-def test_a_layout_on_disk_answers_as_the_registry_does(layout: Path) -> None:
+def test_layout_resolves_like_the_registry(layout: Path) -> None:
     words = ["-p", "linux/arm64", "--format", "digest"]
 
     done = command("resolve", f"oci:{layout}:1.0", *words)
@@ -296,7 +296,7 @@ def test_registry_that_requires_login_is_reported(
     refused(command("resolve", f"{locked.host}/demo/app:1.0", *words), 4)
 
 
-def test_the_login_of_docker_opens_the_registry(
+def test_docker_login_is_used_for_the_registry(
     locked: RealRegistry, tmp_path: Path, ca_file: Path
 ) -> None:
     assert locked.lock is not None

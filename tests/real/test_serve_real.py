@@ -1,4 +1,4 @@
-"""What `serve` serves, pulled by others: skopeo and containerd."""
+"""Pulling from `serve` with skopeo and containerd."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from resolver.core.oci.target import LayoutTarget
 from resolver.session import Session
 from resolver.verbs.serve.serve import serve_layout, serve_store
-from tests.fakes.images import build_image, build_index, build_layer, multi_platform
-from tests.fakes.registry import FakeRegistry
+from tests.kit.exports import AMD64, ARM64, WINDOWS, exported, stocked
+from tests.kit.images import build_image, build_index, build_layer, multi_platform
+from tests.kit.registry import FakeRegistry
 from tests.real.registries import skopeo
-from tests.verbs.exports import AMD64, ARM64, WINDOWS, exported, stocked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
     from tests.real.containerds import RealContainerd
 
 pytestmark = pytest.mark.real
@@ -37,10 +37,6 @@ def sample(*, docker: bool = False) -> Image:
     )
 
 
-def content(image: Image) -> set[bytes]:
-    return {body for _, body in image.documents.values()} | set(image.blobs.values())
-
-
 def copied(server: Server, name: str, folder: Path) -> set[bytes]:
     """Copy an image with skopeo; return its files."""
     out = folder / "out"
@@ -55,7 +51,7 @@ def copied(server: Server, name: str, folder: Path) -> set[bytes]:
 def test_skopeo_copies_every_byte_out_of_the_store(tmp_path: Path, docker: bool, name: str) -> None:
     image = sample(docker=docker)
     with serve_store(stocked(tmp_path, app=image)) as server:
-        assert copied(server, name, tmp_path) == content(image)
+        assert copied(server, name, tmp_path) == image.contents()
 
 
 @pytest.mark.usefixtures("with_skopeo")
@@ -63,7 +59,7 @@ def test_skopeo_copies_every_byte_out_of_a_layout(tmp_path: Path) -> None:
     image = sample()
     exported(stocked(tmp_path, app=image), tmp_path / "layout", "app:1")
     with serve_layout(LayoutTarget("oci", str(tmp_path / "layout"), None)) as server:
-        assert copied(server, "layout:1", tmp_path) == content(image)
+        assert copied(server, "layout:1", tmp_path) == image.contents()
 
 
 @pytest.mark.usefixtures("with_skopeo")
@@ -95,7 +91,7 @@ def assert_all_copy(server: Server, name: str, folder: Path, image: Image) -> No
         home.mkdir()
     with ThreadPoolExecutor(len(homes)) as pool:
         for got in pool.map(lambda home: copied(server, name, home), homes):
-            assert got == content(image)
+            assert got == image.contents()
 
 
 @pytest.mark.usefixtures("with_skopeo")

@@ -1,4 +1,4 @@
-"""What the files of an image are, by programs that are not ours: gzip, zstd and GNU tar.
+"""The files of an image as unpacked by gzip, zstd and GNU tar.
 
 Layers are unpacked into a folder one after the other; the whiteouts of a layer are obeyed before
 its files come.

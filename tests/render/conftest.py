@@ -1,4 +1,4 @@
-"""A rule book and an answer of the tests' own, joined as any other would be."""
+"""A rule book and an answer for render tests, registered like any other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resolver.render import answers
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `tests.render.endings.Answered` an answer, and its rules known."""
-    place = "tests.render.endings"
+    """Make `tests.kit.run_results.Answered` an answer, and its rules known."""
+    place = "tests.kit.run_results"
     monkeypatch.setitem(answers.ANSWERS, place, place)
     monkeypatch.setattr(findings, "BOOKS", (*findings.BOOKS, f"{place}:RULES"))

@@ -1,4 +1,4 @@
-"""What CI systems are handed, read back as they would; their limits; nothing else gets through."""
+"""CI outputs, read back as each system does; their limits; and escaping."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from inline_snapshot import snapshot
 from resolver.core.lint.findings import Finding, Severity
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
-from resolver.core.results.run import RunResult
-from resolver.errors import Usage
+from resolver.core.results.run import Fault, RunResult
+from resolver.errors import ManifestNotFound, Usage
 from resolver.render.ci import systems
 from resolver.render.ci.emit import (
     EMITTERS,
@@ -31,8 +31,8 @@ from resolver.render.ci.emit import (
 from resolver.render.ci.summary import CUT, Annotation, cut, summary
 from resolver.render.ci.values import Value, values
 from resolver.render.text import escape
-from tests.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
-from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
+from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
+from tests.kit.run_results import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 from tests.render.test_formats import ANSWERS, RESOLUTION
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def lines(text: str) -> str:
     return "\n".join(map(escape, text.split("\n")))
 
 
-# What everybody is handed
+# Values of every answer
 
 
 def test_resolve_values_for_a_pipeline() -> None:
@@ -114,14 +114,14 @@ def test_failed_reference_keeps_its_line() -> None:
     assert found["digest"] == f"\n{RESOLUTION.manifest.digest}"
 
 
-def test_findings_are_counted() -> None:
+def test_emitted_values_count_findings() -> None:
     found = dict(values(ending(MISSING, OLD, NOTE, status=1)))
 
     assert (found["status"], found["findings"]) == ("1", "3")
     assert (found["errors"], found["warnings"]) == ("1", "1")
 
 
-def test_without_an_answer_the_failure_is_the_json() -> None:
+def test_failure_is_emitted_as_the_json_value() -> None:
     found = dict(values(replace(ending(), answers=(), faults=(FAULT,), status=3)))
 
     assert found == snapshot(
@@ -146,13 +146,13 @@ def test_values_cannot_end_a_line_or_begin_a_command(of: RunResult) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_no_answer_emits_an_unsafe_value(name: str) -> None:
+def test_no_answer_type_emits_an_unsafe_value(name: str) -> None:
     for value in values(RunResult("x", "1.2.3", (ANSWERS[name],), (), (), 0)):
         assert value.text == lines(value.text)
         assert github_commands(value.text) == azure_commands(value.text) == []
 
 
-# Nobody can be made to act
+# Escaping of commands
 
 
 @pytest.mark.parametrize("name", EMITTERS)
@@ -199,7 +199,7 @@ def test_any_github_output_is_read_back(text: str) -> None:
     assert read_github_file(printed.encode().decode()) == {"a": lines(text), "b": "x"}
 
 
-def test_outputs_and_summary_are_added_to_the_files_of_the_runner() -> None:
+def test_github_outputs_and_summary_are_appended_to_their_files() -> None:
     found = acts("github", RESOLVED)
 
     assert [(act.path, act.append) for act in found if isinstance(act, Write)] == [
@@ -247,7 +247,7 @@ def test_github_annotations_are_limited_to_ten_with_a_count(count: int) -> None:
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_outputs_of_github_stay_below_their_limit(over: int) -> None:
+def test_github_outputs_stay_below_their_limit(over: int) -> None:
     name = "json"
     room = systems.MAX_OUTPUTS // 2 - len(name) + over
     given = (Value(name, "x" * room), Value("status", ""))
@@ -291,7 +291,7 @@ def test_dotenv_report_stays_below_its_limit(over: int) -> None:
 
 
 @pytest.mark.parametrize("count", [50, 51])
-def test_a_dotenv_report_has_so_many_variables(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_dotenv_variables_is_limited(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = tuple(Value(f"v{number}", "x") for number in range(count))
     monkeypatch.setattr(systems, "values", lambda _ending: given)
     found = acts("gitlab", RESOLVED)
@@ -314,7 +314,7 @@ def test_dotenv_report_has_single_lines_without_expansion() -> None:
     assert read["RESOLVED_REF"] == RESOLUTION.pinned
 
 
-def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
+def test_dotenv_report_has_the_json_of_several_answers() -> None:
     found = acts("gitlab", replace(RESOLVED, answers=(RESOLUTION, RESOLUTION)))
 
     assert set(read_dotenv(written(found, "g.env"))) == {"RESOLVED_STATUS", "RESOLVED_JSON"}
@@ -324,7 +324,7 @@ def test_several_answers_leave_their_json_in_a_dotenv_report() -> None:
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_results_of_tekton_stay_below_the_termination_message(over: int) -> None:
+def test_tekton_results_stay_below_the_termination_message_limit(over: int) -> None:
     room = systems.MAX_MESSAGE - systems.OWN_WORDS
     free = room - systems.tekton_cost(Value("a", ""))
     taken, left = fit([Value("a", "x" * (free + over))], room, systems.tekton_cost, "Tekton")
@@ -388,7 +388,7 @@ def test_azure_agent_without_a_temporary_folder_gets_no_summary() -> None:
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_variable_of_azure_has_a_limit(over: int) -> None:
+def test_azure_variable_size_is_limited(over: int) -> None:
     given = [Value("a", "x" * (systems.MAX_AZURE_VALUE + over)), Value("b", "")]
     taken, left = fit(given, systems.MAX_AZURE_VALUE, systems._azure_cost, "Azure")
 
@@ -420,7 +420,7 @@ def test_buildkite_receives_no_empty_value() -> None:
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_value_of_buildkite_has_a_limit(over: int) -> None:
+def test_buildkite_value_size_is_limited(over: int) -> None:
     given = [Value("a", "x" * (systems.MAX_BUILDKITE_VALUE + over))]
     taken, left = fit(given, systems.MAX_BUILDKITE_VALUE, systems._buildkite_cost, "Buildkite")
 
@@ -508,7 +508,7 @@ hint: see others
         (ending(faults=(FAULT,), status=3), "failed with 1 error, status 3"),
     ],
 )
-def test_the_first_line_of_the_summary_is_the_verdict(of: RunResult, verdict: str) -> None:
+def test_summary_begins_with_the_verdict(of: RunResult, verdict: str) -> None:
     assert summary(of).splitlines()[0] == f"**resolver check**: {verdict}"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resolver.render.json import json, jsonl, yaml
 from resolver.render.text import escape, line
-from tests.ci_systems import azure_commands, github_commands
+from tests.kit.ci_systems import azure_commands, github_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,9 +28,9 @@ from resolver.render.markdown import cell
 from resolver.render.report import Report, ReportTable
 from resolver.render.text import text as draw
 from resolver.render.to_dict import Plain, Rows, to_dict
-from tests.render.answers import STORE_ANSWERS
-from tests.render.compared import COMPARED
-from tests.render.compared import files as compared_files
+from tests.kit.answers import STORE_ANSWERS
+from tests.kit.comparisons import COMPARED
+from tests.kit.comparisons import files as compared_files
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x"
 ARM = Platform("linux", "arm64", "v8")
@@ -136,10 +136,10 @@ def test_tables_fit_the_terminal(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_nothing_is_cut_without_a_terminal(name: str) -> None:
+def test_tables_are_not_cut_without_a_terminal(name: str) -> None:
     output = render(ANSWERS[name], "table", explain=True)
 
-    # Rows beyond the first few may be counted, and then it is said how to see them.
+    # Further rows may only be counted, with a note on how to see them.
     assert "…" not in re.sub("… and [0-9]+ more", "", output)
 
 
@@ -264,8 +264,8 @@ def test_json_json_lines_and_yaml_are_equal_ascii(name: str) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 250])
-def test_rows_are_written_like_a_list(count: int) -> None:
-    """Inside lists and dictionaries, with line breaks, nothing, and what a CI system would take."""
+def test_json_rows_are_written_like_a_list(count: int) -> None:
+    """Inside lists and dictionaries, with line breaks, None, and CI commands."""
     made = [
         {
             "path": f"{number}\n- a: b ##[error]x \u00fc",
@@ -306,7 +306,7 @@ def test_long_document_is_written_in_pieces() -> None:
 @pytest.mark.parametrize("form", ["table", "markdown"])
 @pytest.mark.parametrize(("length", "shown"), [(4, MOST_ROWS), (4_000, 1_045)])
 def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
-    """Its rows are in memory all at once: 20,000 of them, or 4 MiB of text."""
+    """All rows are in memory at once: 20,000 of them, or 4 MiB of text."""
     after = FileFacts("x", "file", 0o644, 0, 0, 0)
     paths = [f"path-{each:05}{'x' * (length - 4)}" for each in range(MOST_ROWS + 7)]
     differences = [FileDifference(path, (PathChange.ADDED,), None, after) for path in paths]
@@ -321,7 +321,7 @@ def test_table_of_paths_is_limited(form: str, length: int, shown: int) -> None:
     assert f"and {len(paths) - shown} more (`--format json`)" in text.replace("\\", "")
 
 
-def test_a_resolution_in_json_names_both_digests_and_the_grade() -> None:
+def test_resolution_in_json_has_both_digests_and_the_grade() -> None:
     output = json.loads(render(RESOLUTION, "json", explain=True))
 
     assert output["schema"] == 1
@@ -338,7 +338,7 @@ def test_failure_among_several_keeps_its_position(form: str) -> None:
     assert render(FAILURE, form) == "-\n"
 
 
-def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
+def test_json_error_has_class_code_status_hints_and_facts() -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ["linux/amd64"], [])
 
     output = to_dict(error)["error"]
@@ -356,7 +356,7 @@ def test_an_error_in_json_has_class_code_status_hints_and_facts() -> None:
     }
 
 
-def test_remote_text_in_an_error_is_escaped_in_json_too() -> None:
+def test_json_error_escapes_remote_text() -> None:
     error = ResolverError(HOSTILE, HOSTILE)
     error.kind, error.code, error.word = (  # type: ignore[misc]  # a failure for this test alone
         ManifestNotFound.kind,
@@ -409,7 +409,7 @@ def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:
         ("@someone", r"\@someone"),
     ],
 )
-def test_names_are_code_in_markdown_and_everything_else_is_escaped(text: str, written: str) -> None:
+def test_markdown_names_are_code_and_other_text_is_escaped(text: str, written: str) -> None:
     assert cell(text) == written
 
 
@@ -422,7 +422,7 @@ def test_text_never_leaves_markdown_code_or_cells_open(text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
-def test_a_platform_can_be_copied_from_every_format(form: str) -> None:
+def test_printed_platform_is_accepted_from_every_format(form: str) -> None:
     odd = [
         Platform("darwin", "arm64", "", "macOS 14.4"),
         Platform("freebsd", "amd64", "", "14.1"),

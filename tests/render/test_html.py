@@ -17,8 +17,8 @@ from resolver.core.lint.findings import Finding, Severity
 from resolver.core.lint.lint import Linted, LintedImage
 from resolver.render import Page, render
 from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
-from tests.render.answers import STORE_ANSWERS
-from tests.render.compared import COMPARED, HOSTILE
+from tests.kit.answers import STORE_ANSWERS
+from tests.kit.comparisons import COMPARED, HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def test_html_escapes_foreign_text(name: str) -> None:
     assert not {"\x1b", "\x07", "\u202e", "\u2028"} & set(PAGES[name])
 
 
-def test_text_and_code_cannot_leave_an_attribute_either() -> None:
+def test_html_escapes_text_in_attributes() -> None:
     assert text("\"'<&\x1b") == "&quot;&#x27;&lt;&amp;\\x1b"
     assert code(HOSTILE).count("<") == 2
 
@@ -182,7 +182,7 @@ def test_html_text_has_contrast_on_every_background(scheme: str) -> None:
     assert contrast(colours["shared"], colours["ground"]) >= PICTURE
 
 
-def test_both_schemes_have_the_same_colours() -> None:
+def test_html_colour_schemes_define_the_same_colours() -> None:
     found = schemes()
 
     assert found["light"].keys() == found["dark"].keys()
@@ -208,7 +208,7 @@ def test_html_bar_is_as_long_as_its_pieces() -> None:
     assert 'width="0%"' in bar([Segment(0, is_shared=True, words="a")], 0, "x")
 
 
-def test_more_paths_than_a_browser_takes_are_left_to_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_limits_the_number_of_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resolver.render.html.compare.MOST_PATHS", 3)
 
     assert "14 more are in `--format json`" in render(COMPARED["comparison"], "html")

@@ -1,4 +1,4 @@
-"""Live progress: what is left on the terminal when it has ended, and how wide it ever was."""
+"""Live progress: final terminal content, and width of every frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from resolver.core.results.pull_events import Advanced
 from resolver.render.live import Live
-from tests.render.screen import Screen
+from tests.kit.terminal import Screen
 from tests.render.test_progress import EVENTS, FIRST, MB, START
 
 
@@ -71,7 +71,7 @@ def test_live_warning_stays_above_the_frame() -> None:
     assert [line for line in screen.lines() if "[bold]" in line] == []
 
 
-def test_an_error_inside_the_block_leaves_a_clean_terminal() -> None:
+def test_live_display_restores_the_terminal_after_an_error() -> None:
     stream = io.StringIO()
 
     def broken() -> None:
@@ -98,7 +98,9 @@ def test_live_display_uses_no_colour() -> None:
     assert "\x1b[3" not in stream.getvalue()
 
 
-def test_more_layers_than_rows_do_not_scroll_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_display_does_not_scroll_with_more_layers_than_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "3")
     stream = io.StringIO()

@@ -35,7 +35,7 @@ from resolver.render.progress import (
     json_line,
     short_name,
 )
-from tests.ci_systems import azure_commands
+from tests.kit.ci_systems import azure_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ a7937b64b8ca: Pull complete
 """)
 
 
-def test_a_log_hears_of_a_long_download_now_and_then() -> None:
+def test_log_progress_repeats_during_a_long_download() -> None:
     output: list[str] = []
     clock = Clock()
     tell = LineProgress(output.append, clock)

@@ -1,4 +1,4 @@
-"""Report files: valid by the schemas their readers publish, and saying what they should."""
+"""Report files: valid by their published schemas, with the expected content."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from resolver.render.ci import reports as reports_module
 from resolver.render.ci.emit import REPORTS, write_report
 from resolver.render.ci.reports import spot
 from tests import DATA
-from tests.ci_systems import azure_commands, github_commands
-from tests.render.endings import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
+from tests.kit.ci_systems import azure_commands, github_commands
+from tests.kit.run_results import EVIL, FAULT, HOSTILE, MISSING, NOTE, OLD, ending
 
 if TYPE_CHECKING:
     from resolver.core.results.run import RunResult
@@ -90,7 +90,7 @@ def junit_schema() -> Any:
 
 
 def validated(name: str, text: str) -> Any:
-    """Read a report back, by the schema of its form."""
+    """Validate a report by the schema of its format and parse it."""
     if name == "junit":
         junit_schema().validate(text)
         return fromstring(text)
@@ -272,7 +272,7 @@ def test_finding_without_a_file_points_to_the_requesting_file() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_a_run_has_so_many_results(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sarif_results_are_limited(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reports_module.MAX_RESULTS == 25_000
     monkeypatch.setattr(reports_module, "MAX_RESULTS", 3)
     run = run_of(ending(*[OLD] * count))
@@ -337,14 +337,14 @@ def test_image_in_a_report_has_its_own_path(subject: str, expected: str) -> None
         ("ü\ud800", "%C3%BC%ED%A0%80"),
     ],
 )
-def test_a_path_is_written_as_a_uri(path: str, expected: str) -> None:
+def test_sarif_path_is_a_uri(path: str, expected: str) -> None:
     assert reports_module.uri(path) == expected
 
 
 # JUnit, Code Quality
 
 
-def test_a_suite_is_a_subject_and_a_case_a_rule_on_a_platform() -> None:
+def test_junit_suite_is_a_subject_and_case_a_rule_on_a_platform() -> None:
     text = write_report(REPORTS["junit"], ending(MISSING, OLD, NOTE, faults=(FAULT,), status=3))
 
     assert text == snapshot("""\
@@ -384,7 +384,7 @@ def test_junit_case_without_findings_passes() -> None:
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("1", "0", "0")
 
 
-def test_an_answer_about_several_images_or_files_has_a_suite_for_each() -> None:
+def test_junit_has_a_suite_per_image_or_file() -> None:
     images = (
         SimpleNamespace(reference="a:1"),
         SimpleNamespace(image=SimpleNamespace(reference="b:1")),

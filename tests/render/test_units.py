@@ -28,7 +28,7 @@ UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**
         (10**18, "1000 PB"),
     ],
 )
-def test_three_digits_and_a_unit(count: int, text: str) -> None:
+def test_size_has_three_digits_and_a_unit(count: int, text: str) -> None:
     assert megabytes(count) == text
 
 

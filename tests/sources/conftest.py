@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.registry import FakeRegistry
-from tests.sources.credential_machine import Machine
-from tests.sources.wire_kit import ENGINES
+from tests.kit.clients import ENGINES
+from tests.kit.credentials import Machine
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

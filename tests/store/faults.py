@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from resolver.store.store import LocalStore
+
 #: Every function of `os` that the store calls.
 WATCHED = frozenset(
     [
@@ -150,3 +152,9 @@ def unverified(root: Path) -> list[Path]:
 def litter(root: Path) -> list[str]:
     """Return the names of the files in `tmp`."""
     return sorted(path.name for path in (root / "tmp").glob("*"))
+
+
+def is_clean(store: LocalStore) -> bool:
+    """Return whether a store has no partials, leases, temporary or wrong files."""
+    left = [*(store.root / "partial").iterdir(), *(store.root / "leases").iterdir()]
+    return left == [] and litter(store.root) == [] and unverified(store.root) == []

@@ -15,9 +15,9 @@ from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.results.store import Damage, DiskUsage, Retention, Verified
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
-from tests.fakes.images import build_image, build_layer, multi_platform
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import BASE, blob_of, everything, held, place, pull, put
 from tests.store.faults import unverified
-from tests.store.images import BASE, blob_of, everything, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_verify_finds_exactly_the_damage_with_the_affected_names(store: LocalSto
             key=lambda damage: damage.name,
         )
     )
-    # What is damaged is set aside, never served, and never deleted.
+    # Damaged content is quarantined, never served, and never deleted.
     assert [path.name for path in unverified(store.root)] == ["wrong-name"]
     assert len(list((store.root / "tmp").iterdir())) == 3
 

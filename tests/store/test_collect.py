@@ -18,16 +18,14 @@ from resolver.core.results.pull import PulledName
 from resolver.core.results.store import Collected, Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_index,
     entry,
     from_dict,
     multi_platform,
 )
-from tests.store import faults as store_faults
-from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import (
+from tests.kit.stored_images import (
     HOUR,
     ONE,
     TWO,
@@ -40,6 +38,8 @@ from tests.store.images import (
     pull,
     put,
 )
+from tests.store import faults as store_faults
+from tests.store.faults import Stopped, unverified, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_gc_keeps_only_pulled_platforms_of_a_name(store: LocalStore) -> None:
     assert held(store) == everything(MANY, ["linux/arm64/v8"])
 
 
-def test_indexes_in_indexes_are_followed(store: LocalStore) -> None:
+def test_gc_follows_nested_indexes(store: LocalStore) -> None:
     outer = build_index([multi_platform("linux/amd64"), ONE])
     inner = outer.children[0]
     fill(store, inner)
@@ -163,7 +163,7 @@ def test_gc_keeps_young_and_future_content(
     assert (str(stray) not in held(store)) == goes
 
 
-def test_content_added_again_is_young_again(store: LocalStore) -> None:
+def test_gc_counts_content_added_again_as_young(store: LocalStore) -> None:
     stray = put(store, b"stray")
     age(store)
     put(store, b"stray")
@@ -195,7 +195,7 @@ def test_gc_dry_run_reports_the_same_and_changes_nothing(store: LocalStore) -> N
     assert held(store) == set()
 
 
-# What living processes need
+# Content of running processes
 
 
 def test_gc_keeps_leased_content_and_its_descendants(store: LocalStore) -> None:
@@ -274,7 +274,7 @@ def test_gc_without_grace_leaves_nothing_behind(store: LocalStore) -> None:
 
 
 def spoil_lease(store: LocalStore, nonsense: bytes = b"nonsense\n") -> Path:
-    """Damage the one lease that there is."""
+    """Damage the only lease."""
     (path,) = (store.root / "leases").iterdir()
     with path.open("ab") as file:
         file.write(nonsense)
@@ -315,7 +315,7 @@ def test_unreadable_lease_keeps_content_and_names_its_process(
             os.getpid(),
         )
         assert f"`serve --mirror` uses it (process {os.getpid()})" in str(unread)
-        # What removes images does not go on.
+        # Removal of images stops.
         with pytest.raises(StoreFault, match=f"process {os.getpid()}"):
             store.remove("app:1", force=True)
     assert not store.collect(NOW).is_partial
@@ -361,7 +361,7 @@ def test_lease_of_another_user_counts_as_active(
     assert path.exists()
 
 
-# What must not go
+# Content that must be kept
 
 
 def test_gc_neither_removes_nor_counts_foreign_files(store: LocalStore, tmp_path: Path) -> None:
@@ -466,10 +466,10 @@ def test_gc_refuses_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["README"]
 
 
-# Names that go, too
+# Removal of names
 
 
-def test_above_a_size_the_longest_unused_names_go_first(store: LocalStore) -> None:
+def test_gc_size_limit_removes_the_longest_unused_names_first(store: LocalStore) -> None:
     pull(store, "localhost/two:1", TWO, at=20)
     pull(store, "localhost/one:1", ONE, at=10)
     size = sum(path.stat().st_size for path in (store.root / "blobs" / "sha256").iterdir())
@@ -510,7 +510,7 @@ def test_gc_keeps_names_used_by_the_job(store: LocalStore) -> None:
     assert store.recall("localhost/other:1") is None
 
 
-# Ends that come too early
+# Interrupted collections
 
 
 def prepared(root: Path) -> LocalStore:
@@ -587,7 +587,7 @@ def test_gc_waits_for_writers(store: LocalStore) -> None:
 
 
 def test_waiting_gc_lets_no_new_writer_in(store: LocalStore) -> None:
-    """Otherwise enough writers would keep it waiting for ever."""
+    """Otherwise a stream of writers would keep it waiting forever."""
     put(store, b"x")
     late: list[str] = []
     inside = store.writing()

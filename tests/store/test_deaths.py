@@ -1,4 +1,4 @@
-"""Transfers that end badly: at every call to the system, by an error and by SIGKILL."""
+"""Transfers that fail or are killed at every system call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, Patience
-from tests.processes import ROOT as PACKAGE
-from tests.processes import python
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.processes import python
+from tests.kit.stored_images import blob_of, place
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, litter, unverified, watch
-from tests.store.images import blob_of, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,7 +266,7 @@ def test_second_process_waits_for_a_blob_and_takes_over_after_a_death(
     ordered: list[str] = []
 
     def wait(_seconds: float) -> None:
-        # We are waiting, which is the moment to let the other one go on.
+        # This process waits now, so let the other one continue.
         if not ordered:
             ordered.append(order)
             process.communicate(order, timeout=60)

@@ -1,4 +1,4 @@
-"""The store under fire: calls that fail, processes that die, locks that are held."""
+"""Failing calls, killed processes and held locks of a store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, Patience
 from resolver.store.files import StoreFolder, fault, refuse_remote
 from resolver.verbs.output_files import export_fault
-from tests.processes import ROOT as PACKAGE
-from tests.processes import python
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.processes import python
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, litter, unverified, watch
 
@@ -39,13 +39,13 @@ def document(body: bytes) -> Document:
 
 
 def keep(store: LocalStore, body: bytes) -> None:
-    """Do what a resolve does with its answer."""
+    """Store an answer as a resolve does."""
     store.add_document(document(body))
     store.remember(NameRecord(APP, document(body).descriptor))
 
 
 def fresh(root: Path) -> LocalStore:
-    """Prepare nothing: the first write makes the store."""
+    """Prepare nothing: the first write creates the store."""
     return LocalStore(root)
 
 
@@ -57,7 +57,7 @@ def filled(root: Path) -> LocalStore:
 
 
 def damaged(root: Path) -> LocalStore:
-    """Prepare a store in which the new content is there, and damaged."""
+    """Prepare a store that has the new content, but damaged."""
     store = filled(root)
     (root / "blobs" / "sha256" / Digest.of(NEW).hex).write_bytes(b"")
     return store
@@ -137,7 +137,7 @@ def test_failing_call_is_a_store_error_without_leftovers(
 
 def test_failed_sync_is_final_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(tmp_path / "store")
-    # Who may write there is looked at once.
+    # Permissions are checked once.
     store.add_document(document(b"first"))
     with monkeypatch.context() as patch:
         calls = watch(patch)
@@ -168,9 +168,7 @@ def test_content_is_synced_before_its_name_and_the_name_before_a_reference(
     assert order == ["write", "fsync", "fchmod", "rename", "fsync"] * 2
 
 
-def test_without_syncing_the_disk_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_fsync_makes_no_sync_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         watched = watch(patch)
         keep(LocalStore(tmp_path / "store", fsync=False), NEW)
@@ -376,7 +374,7 @@ def test_removed_lock_file_is_created_again(
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
-def test_a_file_system_without_locks_is_refused(
+def test_store_on_a_file_system_without_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     store = filled(tmp_path / "store")
@@ -415,7 +413,7 @@ def test_irregular_lock_file_is_refused_without_waiting(tmp_path: Path) -> None:
         ("tmpfs", False),
     ],
 )
-def test_a_folder_on_another_machine_is_refused(
+def test_store_on_a_network_file_system_is_refused(
     tmp_path: Path, kind: str, *, is_refused: bool
 ) -> None:
     device = tmp_path.stat().st_dev

@@ -1,4 +1,4 @@
-"""The index of names: as fast as promised, never the truth, and no reason for anything to fail."""
+"""The list index of names: as correct as reading every file, and optional."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ from resolver.core.results.store import Retention
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord, collect, reachable
 from resolver.store import images as listing
-from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.store.images import BASE, ONE, TWO, age, everything, fill, held, place, pull, put
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import (
+    BASE,
+    ONE,
+    TWO,
+    age,
+    everything,
+    fill,
+    held,
+    place,
+    pull,
+    put,
+    spoil,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +83,6 @@ def test_listed_image_is_not_read_again(store: LocalStore, monkeypatch: pytest.M
         "localhost/two:1",
         "",
     ]
-
-
-def spoil(path: Path) -> None:
-    body = bytearray(path.read_bytes())
-    body[-1] ^= 1
-    path.chmod(0o600)
-    path.write_bytes(body)
 
 
 def cut(path: Path) -> None:
@@ -173,7 +178,7 @@ def test_small_store_has_no_list_index(store: LocalStore, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("is_listed", [False, True])
 @pytest.mark.parametrize("target", ["localhost/one:1", "localhost/many:1"])
 @pytest.mark.parametrize("change", ["nothing", "an image is added", "a platform is added"])
-def test_removing_deletes_the_same_with_an_index_as_without(
+def test_removal_is_equal_with_and_without_a_list_index(
     tmp_path: Path, store: LocalStore, target: str, change: str, *, is_listed: bool
 ) -> None:
     if is_listed:
@@ -325,7 +330,7 @@ def test_removal_keeps_platforms_of_another_name(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_removing_at_random_is_the_same_with_an_index_as_without(tmp_path: Path, seed: int) -> None:
+def test_random_removals_are_equal_with_and_without_a_list_index(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     platforms = ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]
     images = [multi_platform(*platforms), multi_platform(*platforms[:2]), ONE, TWO]

@@ -1,4 +1,4 @@
-"""Who is using the store: as long as they live, and no longer."""
+"""Leases keep content as long as their process lives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, leases
-from tests.processes import ROOT as PACKAGE
+from tests.kit.processes import ROOT as PACKAGE
+from tests.kit.stored_images import put
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, watch
-from tests.store.images import put
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 
@@ -41,13 +41,13 @@ def test_lease_lists_its_content_and_purpose_until_it_ends(store: LocalStore) ->
     assert files(store) == []
 
 
-def test_several_leases_add_up(store: LocalStore) -> None:
+def test_leases_of_several_processes_are_combined(store: LocalStore) -> None:
     with store.lease([A], "pull"), LocalStore(store.root).lease([B], "export"):
         assert store.in_use() == {A, B}
         assert sorted(lease.purpose for lease in store.leases()) == ["export", "pull"]
 
 
-def test_a_lease_may_list_more_than_any_image_has(store: LocalStore) -> None:
+def test_lease_may_list_more_digests_than_an_image(store: LocalStore) -> None:
     digests = [Digest.of(b"%d" % number) for number in range(25_000)]
 
     with store.lease() as lease:
@@ -74,7 +74,7 @@ def test_unreadable_active_lease_names_its_process(store: LocalStore) -> None:
             store.in_use()
 
 
-def test_a_line_of_a_lease_has_a_limit(store: LocalStore) -> None:
+def test_lease_line_length_is_limited(store: LocalStore) -> None:
     with store.lease([A], "pull"):
         (name,) = files(store)
         with (store.root / "leases" / name).open("ab") as file:
@@ -146,7 +146,7 @@ def test_read_only_store_is_used_without_a_lease_where_allowed(
 def test_reading_leases_does_not_block_a_new_lease(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look takes the lock for a moment; the owner tries again."""
+    """Reading takes the lock for a moment; the owner retries."""
     flock = fcntl.flock
     refused: list[int] = []
 

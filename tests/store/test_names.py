@@ -1,4 +1,4 @@
-"""What the store knows references to mean."""
+"""Name records of the store."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_unusable_name_file_is_reported_and_can_be_replaced(
     assert store.recall(APP) is None
     assert [record.reference for record in store.names()] == ["quay.io/other:1"]
     assert [event.code for event in events if isinstance(event, Warned)] == ["store-bad-name"] * 2
-    # Collection must not take it for "nothing": it has to see that something is there.
+    # Collection must not treat it as missing.
     assert len([entry for entry in store.entries() if isinstance(entry, BadName)]) == 1
 
     store.remember(RECORD)

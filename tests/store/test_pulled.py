@@ -1,4 +1,4 @@
-"""What a name means once it was pulled: nothing but another pull changes it."""
+"""Records of pulled images, which only another pull changes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from resolver.store import BadName, LocalStore, NameRecord, reachable
 from resolver.store.files import Patience, StoreFolder
 from resolver.store.folder import Home
 from resolver.store.names import PULLED, Records, file_name
-from tests.fakes.images import build_image, multi_platform
-from tests.store.images import fill, pull, record_of
+from tests.kit.images import build_image, multi_platform
+from tests.kit.stored_images import fill, pull, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def test_pulled_image_is_recorded_until_removed(store: LocalStore) -> None:
     assert not store.unname(APP)
 
 
-def test_more_platforms_of_the_same_root_are_added(store: LocalStore) -> None:
+def test_pulled_record_adds_platforms_of_the_same_root(store: LocalStore) -> None:
     pull(store, APP, MANY, PLATFORMS[1:2], at=1)
     pull(store, APP, MANY, PLATFORMS[:1], at=2)
 
@@ -112,7 +112,7 @@ def test_pulled_image_is_found_without_a_resolve_record(store: LocalStore) -> No
 
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
-#: An empty platform is one, too: the index has an entry that says nothing.
+#: An empty platform is valid: an index entry without values.
 some_platforms = st.builds(
     Platform, text, text, text, text, st.lists(text.filter(bool), max_size=3).map(tuple)
 )

@@ -1,4 +1,4 @@
-"""Taking blobs in piece by piece: in any order, over several lives, and only if they are right."""
+"""Receiving blobs in pieces: in any order, in several processes, and verified."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
 from resolver.store import LocalStore, Patience
 from resolver.store.partials import PartialLock, Partials, Ranges
 from resolver.store.receive import HASH_STEP
-from tests.store.faults import litter, unverified
-from tests.store.images import blob_of, place
+from tests.kit.stored_images import blob_of, place
+from tests.store.faults import is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +38,8 @@ def partial_of(store: LocalStore, digest: Digest = BLOB.digest) -> Path:
     return store.root / "partial" / f"{digest.algorithm}-{digest.hex}"
 
 
-def is_clean(store: LocalStore) -> bool:
-    left = [*(store.root / "partial").iterdir(), *(store.root / "leases").iterdir()]
-    return left == [] and litter(store.root) == [] and unverified(store.root) == []
-
-
 def begin(store: LocalStore, body: bytes = BODY, end: int = HALF) -> None:
-    """Fetch the start of a blob, and stop."""
+    """Fetch the start of a blob."""
     with store.receive(blob_of(body)) as receiving:
         assert receiving is not None
         receiving.write(0, body[:end])
@@ -98,7 +93,7 @@ def test_blob_that_only_appears_held_is_fetched_again(store: LocalStore, damage:
     assert store.held(BLOB, full=True)
 
 
-def test_an_empty_blob_is_a_blob(store: LocalStore) -> None:
+def test_empty_blob_is_received(store: LocalStore) -> None:
     complete(store, b"")
 
     assert store.held(blob_of(b""))
@@ -165,7 +160,7 @@ def test_partial_altered_on_disk_is_detected(store: LocalStore) -> None:
     assert is_clean(store)
 
 
-def test_shortened_partial_counts_what_is_left(store: LocalStore) -> None:
+def test_truncated_partial_counts_its_remaining_bytes(store: LocalStore) -> None:
     begin(store)
     os.truncate(partial_of(store) / "data", 10)
 
@@ -183,7 +178,7 @@ def test_finishing_too_early_keeps_received_bytes(store: LocalStore) -> None:
     assert store.partial(BLOB) == 10
 
 
-def test_a_byte_too_many_is_refused(store: LocalStore) -> None:
+def test_blob_with_one_byte_too_many_is_refused(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         with pytest.raises(SizeMismatch):
@@ -226,7 +221,7 @@ def test_stalled_transfer_is_abandoned_and_resumed_by_another(
         with store.receive(BLOB) as receiving:
             assert receiving is not None
             assert receiving.have == ((0, HALF),)
-            # What its thread still does has no effect.
+            # Later work of its thread has no effect.
             with pytest.raises(StoreFault, match="has ended"):
                 hanging.write(HALF, bytes(HALF))
             with pytest.raises(StoreFault, match="has ended"):
@@ -261,7 +256,7 @@ def test_many_threads_write_one_blob_while_it_is_hashed(store: LocalStore) -> No
 
 
 def test_overwritten_bytes_are_hashed_again(store: LocalStore) -> None:
-    """A right start that was hashed, and then spoiled, must not pass for right."""
+    """Correct bytes that were hashed and then overwritten must not pass verification."""
     body = large()
     blob = blob_of(body)
     with store.receive(blob) as receiving:
@@ -279,7 +274,7 @@ def test_overwritten_bytes_are_hashed_again(store: LocalStore) -> None:
     assert store.held(blob, full=True)
 
 
-def test_a_sha512_blob_is_received_as_well(store: LocalStore) -> None:
+def test_sha512_blob_is_received(store: LocalStore) -> None:
     blob = blob_of(BODY)
     blob = type(blob)(blob.media_type, Digest.of(BODY, "sha512"), blob.size)
     with store.receive(blob) as receiving:
@@ -290,7 +285,7 @@ def test_a_sha512_blob_is_received_as_well(store: LocalStore) -> None:
     assert store.held(blob, full=True)
 
 
-# What a stranger, a cache or an earlier life may have left in the folder of a transfer
+# Files that others, a cache or an earlier process left in the folder of a transfer
 
 
 def no_meta(folder: Path) -> None:
@@ -508,7 +503,7 @@ def test_transfer_without_progress_is_not_waited_for_forever(store: LocalStore) 
 
 
 def test_transfer_with_progress_is_waited_for(store: LocalStore) -> None:
-    """An hour goes by at every look, and the other one writes a byte in it."""
+    """Each check advances the clock by an hour, in which the other process writes a byte."""
     hours = iter(range(0, 3_600_000, 3600))
     with store.receive(BLOB) as receiving:
         assert receiving is not None
@@ -579,7 +574,7 @@ def test_blob_published_while_waiting_for_its_lock_is_not_fetched_again(
 
 
 @pytest.mark.parametrize("what", ["lock", "everything", "elsewhere"])
-def test_a_transfer_whose_folder_was_removed_meanwhile_is_begun_anew(
+def test_transfer_restarts_when_its_folder_was_removed(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A lock on a removed file excludes no other process."""

@@ -1,4 +1,4 @@
-"""Removing images: names first, then what nothing else needs; and what is refused."""
+"""Removing images: names first, then unneeded content; and refusals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from resolver.core.results.events import Warned
 from resolver.core.results.store import Removed, Trimmed
 from resolver.errors import ImageNotHeld, Malformed, Negative, StoreFault
 from resolver.store import LocalStore, NameRecord, collect, remove
-from tests.fakes.images import Image, multi_platform
+from tests.kit.images import Image, multi_platform
+from tests.kit.stored_images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 from tests.store import faults as store_faults
 from tests.store.faults import Stopped, unverified, watch
-from tests.store.images import BASE, ONE, TWO, everything, fill, held, place, pull, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ def test_removing_an_image_in_use_is_refused_with_its_users(store: LocalStore) -
         removed = store.remove("localhost/one:1", force=True)
 
     assert removed.untagged == ("localhost/one:1",)
-    # What a living process needs is not taken from under it, force or not.
+    # Content of a running process is kept, also with force.
     assert removed.deleted == ()
     assert everything(ONE) <= held(store)
 
@@ -197,7 +197,7 @@ def test_layer_id_is_not_an_image(store: LocalStore) -> None:
         store.remove(str(Digest.of(BASE)))
 
 
-def test_the_start_of_several_ids_is_refused(
+def test_removing_an_ambiguous_prefix_is_refused(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remove, "_ID", re.compile("[0-9a-f]*"))
@@ -254,7 +254,7 @@ def test_removal_interrupted_at_any_call_leaves_every_name_complete(
     platform: Platform | None,
     least: int,
 ) -> None:
-    # From so many names on it goes by the index of names.
+    # From this many names on, the list index is used.
     monkeypatch.setattr(collect, "LEAST", least)
     model = LocalStore(tmp_path / "model", fsync=False)
     pull(model, "localhost/many:1", MANY)

@@ -1,4 +1,4 @@
-"""The store as a place for content: what goes in is verified, and so is what comes out."""
+"""The store: content is verified when it is added and when it is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from resolver.errors import (
 from resolver.store import LocalStore, NameRecord
 from resolver.store.files import StoreFolder
 from resolver.store.store import _move_only
-from tests.fakes.images import multi_platform
+from tests.kit.images import multi_platform
 from tests.store.faults import litter, unverified
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Event
 
 
-#: A name that somebody resolved.
+#: A resolved name.
 NAME = "localhost/app:1"
 BODY = b'{"schemaVersion":2,"manifests":[]}'
 
@@ -61,7 +61,7 @@ def place_of(store: LocalStore, body: bytes = BODY) -> Path:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """A file that is none of the store's business, and must stay as it is."""
+    """A file outside the store, which must not change."""
     path = tmp_path / "canary"
     path.write_bytes(BODY)
     os.utime(path, (1, 1))
@@ -131,7 +131,7 @@ def test_empty_folder_is_adopted_and_made_private(store: LocalStore) -> None:
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o755
 
 
-# Who else may write there
+# Write permission of others
 
 
 def kept(store: LocalStore) -> LocalStore:
@@ -171,7 +171,7 @@ def test_world_writable_or_replaceable_store_is_refused(
     assert LocalStore(store.root, shared=True).recall(NAME) is not None
 
 
-def test_a_folder_for_everybody_with_the_sticky_bit_may_be_above_a_store(tmp_path: Path) -> None:
+def test_store_below_a_sticky_world_writable_folder_is_accepted(tmp_path: Path) -> None:
     store = kept(LocalStore(tmp_path / "above" / "store"))
     store.root.parent.chmod(0o1777)
 
@@ -223,9 +223,7 @@ def test_group_writable_store_is_used_with_a_warning(tmp_path: Path, events: lis
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
-def test_a_store_of_another_user_is_used_with_a_warning(
-    tmp_path: Path, events: list[Event]
-) -> None:
+def test_store_of_another_user_is_used_with_a_warning(tmp_path: Path, events: list[Event]) -> None:
     store = kept(LocalStore(tmp_path / "store"))
     os.chown(store.root, 12_345, -1)
 
@@ -287,7 +285,7 @@ def test_store_restored_without_its_mark_and_empty_folders_is_accepted(
     assert (store.root / "CACHEDIR.TAG").read_text().startswith("Signature: ")
 
 
-def test_the_root_of_the_system_and_the_home_folder_are_refused(clean_environment: Path) -> None:
+def test_root_and_home_folder_are_refused_as_a_store(clean_environment: Path) -> None:
     alias = clean_environment.parent / f"{clean_environment.name}-alias"
     alias.symlink_to(clean_environment)
     for path in (Path("/"), clean_environment, alias):
@@ -361,7 +359,7 @@ def test_without_sync_content_of_the_right_size_is_still_hashed(
     hasty = LocalStore(tmp_path / "store", fsync=False)
     hasty.add(describe(body), [body])
     assert hasty.held(describe(body))
-    # Once in each process, as long as nobody touches the file.
+    # Once in each process, while the file does not change.
     assert hasty.held(describe(body))
 
     path = place_of(hasty, body)
@@ -397,7 +395,7 @@ def test_large_content_of_the_right_size_counts_as_held(
     ],
     ids=["flipped", "short", "nothing", "endless"],
 )
-def test_wrong_bytes_leave_no_trace(
+def test_adding_wrong_bytes_leaves_no_file(
     store: LocalStore, chunks: Iterator[bytes], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -407,7 +405,7 @@ def test_wrong_bytes_leave_no_trace(
     assert litter(store.root) == []
 
 
-def test_broken_source_leaves_no_trace(store: LocalStore) -> None:
+def test_adding_from_a_broken_source_leaves_no_file(store: LocalStore) -> None:
     def broken() -> Iterator[bytes]:
         yield BODY[:3]
         raise KeyboardInterrupt
@@ -488,7 +486,9 @@ def test_damaged_content_is_quarantined_and_can_be_added_again(
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip])
-def test_adding_mends_damaged_content(store: LocalStore, damage: Callable[[Path], None]) -> None:
+def test_adding_content_replaces_a_damaged_blob(
+    store: LocalStore, damage: Callable[[Path], None]
+) -> None:
     store.add_document(document())
     place_of(store).chmod(0o600)
     damage(place_of(store))
@@ -562,7 +562,7 @@ def test_good_file_quarantined_by_a_race_is_restored(store: LocalStore) -> None:
     store.add_document(document())
     damaged = (store.root / "version").stat()
     with folders(store) as (folder, tmp):
-        # Between the look and the rename another process mends the blob.
+        # Between the check and the rename, another process repairs the blob.
         stale = _Stale(folder.descriptor, folder.path, damaged)
         _move_only(stale, place_of(store).name, tmp, damaged)
 
@@ -571,7 +571,7 @@ def test_good_file_quarantined_by_a_race_is_restored(store: LocalStore) -> None:
 
 
 class _Stale(StoreFolder):
-    """A folder that saw something else than is there by now."""
+    """A folder whose view is outdated."""
 
     __slots__ = ("_seen",)
 
@@ -649,7 +649,7 @@ def test_threads_add_and_read_the_same_content_concurrently(store: LocalStore) -
     assert litter(store.root) == []
 
 
-# Where the answer does not depend on the store
+# Optional storing
 
 
 def test_failure_to_store_is_reported_once_and_not_repeated(

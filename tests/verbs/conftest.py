@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.session import Session
-from tests.fakes.registry import FakeRegistry
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

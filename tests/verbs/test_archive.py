@@ -1,4 +1,4 @@
-"""Export to one tar: deterministic, and the same image for every reader."""
+"""Export to one tar: reproducible, and the same image for every reader."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from resolver.store import LocalStore
 from resolver.verbs.export.archive import write_archive
 from resolver.verbs.export.bundle import ExportBundle, ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
-from tests.fakes.images import build_image, build_index
-from tests.store.images import place, pull
-from tests.verbs.exports import (
+from tests.kit.exports import (
     AMD64,
     ARM64,
     QUICK,
@@ -39,6 +37,8 @@ from tests.verbs.exports import (
     stocked,
     unpack,
 )
+from tests.kit.images import build_image, build_index
+from tests.kit.stored_images import place, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def listed(archive: Path) -> list[dict[str, object]]:
     return entries
 
 
-def test_an_archive_is_a_whole_oci_layout(tmp_path: Path) -> None:
+def test_archive_is_a_complete_oci_layout(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
 
@@ -66,7 +66,7 @@ def test_an_archive_is_a_whole_oci_layout(tmp_path: Path) -> None:
     assert found.written == (tmp_path / "a.tar").stat().st_size
 
 
-def test_two_exports_are_the_same_bytes_whenever_and_from_wherever(tmp_path: Path) -> None:
+def test_archive_export_is_reproducible(tmp_path: Path) -> None:
     first = stocked(tmp_path / "1", app=app("1"), b=app("b"))
     second = stocked(tmp_path / "2", b=app("b"), app=app("1"))
     for path in (second.root / "blobs").rglob("*"):
@@ -265,7 +265,7 @@ def test_archive_writes_long_names_portably(tmp_path: Path, algorithm: str) -> N
 
 
 class Endless:
-    """Content that begins and does not come."""
+    """Content that starts and never ends."""
 
     def has(self, descriptor: Descriptor) -> bool:
         raise NotImplementedError(descriptor)

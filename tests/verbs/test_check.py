@@ -16,7 +16,7 @@ from resolver.demo import builders
 from resolver.errors import LimitExceeded, ManifestNotFound, NotFound, NotInStore, Usage
 from resolver.session import Session
 from resolver.verbs import gather as attesting
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -25,14 +25,14 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.fakes.messages import Reply
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.check.check import Checked
     from resolver.core.results.events import Event
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_check_platforms_costs_index_and_documents_then_one_head(
         assert [seen.method for seen in registry.log[begin:]] == ["HEAD"]
 
     assert messages(found) == [
-        "`linux/s390x` is not offered; there is `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
+        "`linux/s390x` is not offered; it offers `linux/amd64`, `linux/arm64/v8`, `linux/arm/v7`"
     ]
     assert not found.passed
     assert again.passed
@@ -89,7 +89,7 @@ def test_check_does_not_count_attestations_as_platforms(
             need("linux/riscv64", only=(Platform.parse(AMD64),)),
         )
 
-    assert messages(found) == ["`linux/riscv64` is not offered; there is `linux/amd64`"]
+    assert messages(found) == ["`linux/riscv64` is not offered; it offers `linux/amd64`"]
 
 
 def test_check_uses_the_config_where_the_index_has_no_platform(
@@ -105,7 +105,7 @@ def test_check_uses_the_config_where_the_index_has_no_platform(
         single = session.check(f"{registry.host}/app:single", need("linux/arm", "linux/amd64"))
 
     assert found.passed
-    assert messages(single) == ["`linux/amd64` is not offered; there is `linux/arm/v7`"]
+    assert messages(single) == ["`linux/amd64` is not offered; it offers `linux/arm/v7`"]
     assert len(registry.log) == 5
 
 
@@ -173,11 +173,11 @@ def test_check_same_platforms_requires_equal_sets(registry: FakeRegistry, tmp_pa
     with Session(tmp_path) as session:
         found = session.check([f"{host}/app:1", f"{host}/app:2"], same)
         assert messages(found) == [
-            "`linux/arm64/v8` is not offered; there is `linux/amd64`, `linux/386`",
-            "`linux/386` is offered, but only `linux/amd64`, `linux/arm64/v8` may be",
+            "`linux/arm64/v8` is not offered; it offers `linux/amd64`, `linux/386`",
+            "`linux/386` is offered, but the allowed platforms are `linux/amd64`, `linux/arm64/v8`",
         ]
         assert [image.passed for image in found.looked_at] == [False, True]
-        with pytest.raises(Usage, match="offered for no platform"):
+        with pytest.raises(Usage, match="offers no platform to require"):
             session.check(f"{host}/app:1", Requirements(same_as=f"{host}/none:1"))
         with pytest.raises(ManifestNotFound):
             session.check(f"{host}/app:1", Requirements(same_as=f"{host}/base:9"))
@@ -213,7 +213,7 @@ def test_check_of_several_continues_after_a_missing_image(
         found = session.check(names, need(AMD64))
         with pytest.raises(NotFound):
             session.check(names[1], need(AMD64))
-        with pytest.raises(Usage, match="nothing is required"):
+        with pytest.raises(Usage, match="has no requirements"):
             session.check(names, Requirements())
         with pytest.raises(NotFound):
             session.check(names[0], need("linux/arm64", max_age=1, lint=None, same_as=names[1]))
@@ -242,7 +242,7 @@ def test_check_policy_applies_the_requirements_of_each_image(
         found = session.check_policy(policy, [f"{host}/app:2"])
 
     assert [image.passed for image in found.looked_at] == [True, False, True]
-    # Reports point at the line of the policy that asks for it.
+    # Reports point to the line of the policy with the requirement.
     assert [finding.place for finding in found.findings] == [FindingPlace(str(policy), 5, 5)]
 
 
@@ -274,7 +274,7 @@ def statement(subject: Image, *predicates: str, **fields: object) -> Image:
 
 
 def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool = True) -> None:
-    """Let a registry list what refers to a build, and hold it."""
+    """Make a registry list and serve referrers of a build."""
     entries = [
         {"mediaType": MANIFEST, "digest": each.digest, "size": each.size} for each in statements
     ]
@@ -289,7 +289,7 @@ def refer(registry: FakeRegistry, subject: Image, *statements: Image, api: bool 
         registry.serve("app", subject.digest.replace(":", "-"), listing)
 
 
-def test_a_statement_of_buildkit_beside_the_build_is_enough(
+def test_check_accepts_an_attestation_manifest_of_buildkit(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64, attestations=True))
@@ -311,7 +311,7 @@ def test_check_finds_referrers_of_a_build(
     amd64, arm64 = build_image(AMD64), build_image(ARM64)
     registry.serve("app", "1", build_index([amd64, arm64], attestations=True))
     refer(registry, amd64, statement(amd64, SPDX), api=api)
-    # What it says of itself counts, not what a list says of it: this one speaks about another.
+    # Its own subject counts, not the list: this one refers to another manifest.
     refer(registry, arm64, statement(amd64, SPDX, annotations={"a": "b"}), api=api)
 
     with Session(tmp_path) as session:
@@ -320,7 +320,7 @@ def test_check_finds_referrers_of_a_build(
         )
 
     assert messages(found) == [
-        "`linux/arm64/v8` has no attestation of kind `sbom`; there is `provenance`"
+        "`linux/arm64/v8` has no attestation of kind `sbom`; it has `provenance`"
     ]
 
 

@@ -19,15 +19,15 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, build_layer, listed_as, multi_platform
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image, build_index, build_layer, listed_as, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.fakes.images import Image
-    from tests.fakes.messages import Seen
+    from tests.kit.images import Image
+    from tests.kit.messages import Seen
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 NINE = (
@@ -37,7 +37,7 @@ NINE = (
 
 
 def app(version: str, *platforms: str) -> Image:
-    """Make an image whose platforms share their base, and whose program is their own."""
+    """Make an image whose platforms share a base layer and differ in their program."""
     base = build_layer({"etc/os": b"base" * 100})
     return build_index(
         [
@@ -87,7 +87,7 @@ def test_compare_requests_documents_concurrently(registry: FakeRegistry, session
     begun = time.monotonic()
     found = session.compare(f"{registry.host}/app:1")
 
-    # The first four answers wait for one another: asked in turn, they would never come.
+    # The first four replies wait for each other, so sequential requests would deadlock.
     assert len(found.builds) == 9
     assert time.monotonic() - begun < 20
 
@@ -104,7 +104,7 @@ def test_compare_reads_only_the_requested_platforms(
     assert len(registry.log) == 1 + 2 + 2
 
 
-def test_all_is_every_platform(registry: FakeRegistry, session: Session) -> None:
+def test_compare_platform_all_is_every_platform(registry: FakeRegistry, session: Session) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64))
 
     assert len(session.compare(f"{registry.host}/app:1", "all").builds) == 2
@@ -151,19 +151,17 @@ def test_compare_fails_when_a_build_is_gone(registry: FakeRegistry, session: Ses
 
     with pytest.raises(ManifestNotFound):
         session.compare(f"{registry.host}/app:1")
-    # Who does not ask for it is not kept from the others.
+    # Other platforms can be compared without it.
     assert len(session.compare(f"{registry.host}/app:1", AMD64).builds) == 1
 
 
-def test_an_index_without_images_cannot_be_compared(
-    registry: FakeRegistry, session: Session
-) -> None:
+def test_compare_rejects_an_index_without_images(registry: FakeRegistry, session: Session) -> None:
     registry.serve("app", "1", build_index([]))
     name = f"{registry.host}/app:1"
 
-    with pytest.raises(NotFound, match="no image that could be compared"):
+    with pytest.raises(NotFound, match="no image to compare"):
         session.compare(name)
-    with pytest.raises(NotFound, match="for no platform at all"):
+    with pytest.raises(NotFound, match="offers no platform"):
         session.compare(name, expect_as=name)
 
 
@@ -338,7 +336,7 @@ def test_compare_files_fetches_each_layer_once(
         assert offline.compare(name, files=True).files == found.files
 
 
-def test_layers_of_windows_are_not_fetched_beside_linux(
+def test_compare_files_does_not_fetch_windows_layers_for_linux(
     registry: FakeRegistry, session: Session
 ) -> None:
     base = build_layer({"etc/os": b"base" * 100})
@@ -401,6 +399,6 @@ def test_compare_files_reads_layouts_in_place(
     assert len(registry.log) == asked
 
 
-def test_a_threshold_about_files_needs_files(session: Session) -> None:
-    with pytest.raises(Usage, match="seen in layers alone"):
+def test_compare_file_threshold_requires_files(session: Session) -> None:
+    with pytest.raises(Usage, match="only by reading layers"):
         session.compare("127.0.0.1:9/app", thresholds=Thresholds(frozenset({"packages"})))

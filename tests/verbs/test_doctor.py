@@ -32,12 +32,12 @@ from resolver.sources.mirrors.hosts import Hosts
 from resolver.store import LocalStore
 from resolver.verbs.doctor import local, network
 from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
-from tests.fakes.images import build_image
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
-from tests.sources.credential_machine import pair
-from tests.store.images import blob_of
+from tests.kit.certificates import authority
+from tests.kit.credentials import pair
+from tests.kit.images import build_image
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
+from tests.kit.stored_images import blob_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,8 @@ OK, NOTE, WARNING, ERROR = (
 )
 
 
-class Patient:
-    """A machine below one folder, and what is to be said of it."""
+class DoctorMachine:
+    """A machine below one folder, and the doctor's report on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -91,10 +91,10 @@ class Patient:
 
 
 @pytest.fixture
-def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Patient:
-    # What this very machine has in /etc is not what is tested.
+def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DoctorMachine:
+    # Ignore /etc of the machine that runs the tests.
     monkeypatch.setattr(Hosts.__init__, "__kwdefaults__", {"system": tmp_path / "etc"})
-    return Patient(tmp_path)
+    return DoctorMachine(tmp_path)
 
 
 def rows(found: Checkup, group: str, name: str = "") -> list[CheckupRow]:
@@ -123,7 +123,7 @@ def fact(one: CheckupRow, name: str) -> object:
     ],
 )
 def test_doctor_shows_who_else_may_write_to_the_store(
-    patient: Patient, mode: int, shared: str, state: CheckupState | None
+    patient: DoctorMachine, mode: int, shared: str, state: CheckupState | None
 ) -> None:
     LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
     patient.store.chmod(mode)
@@ -133,7 +133,7 @@ def test_doctor_shows_who_else_may_write_to_the_store(
     assert [one.state for one in rows(found, "store", "access")] == ([state] if state else [])
 
 
-def test_doctor_reports_a_world_writable_store(patient: Patient) -> None:
+def test_doctor_reports_a_world_writable_store(patient: DoctorMachine) -> None:
     LocalStore(patient.store).add(blob_of(b"here"), [b"here"])
     patient.store.chmod(0o777)
 
@@ -143,7 +143,7 @@ def test_doctor_reports_a_world_writable_store(patient: Patient) -> None:
     assert "is world-writable" in one.found
 
 
-def test_doctor_on_a_healthy_machine(patient: Patient) -> None:
+def test_doctor_on_a_healthy_machine(patient: DoctorMachine) -> None:
     found = patient.look()
 
     assert [each for each in found.rows if each.state in {WARNING, ERROR}] == []
@@ -190,7 +190,7 @@ def test_doctor_keeps_rows_from_before_a_check_failed() -> None:
     assert seen[1].found == "no space left on device"
 
 
-def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: Patient) -> None:
+def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: DoctorMachine) -> None:
     found = patient.look(RESOLVER_JOBS="many", RESOLVER_STOER="x")
 
     assert {check.group for check in CHECKS} == {group for group, _title in GROUPS}
@@ -200,7 +200,7 @@ def test_every_group_has_a_rule_and_every_error_is_a_finding(patient: Patient) -
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html", "json", "yaml"])
-def test_doctor_escapes_foreign_text(patient: Patient, form: str) -> None:
+def test_doctor_escapes_foreign_text(patient: DoctorMachine, form: str) -> None:
     found = patient.look(RESOLVER_STORE=f"{patient.folder}/a\x1b[2J::error::\u202e")
 
     printed = render(found, form)
@@ -210,7 +210,7 @@ def test_doctor_escapes_foreign_text(patient: Patient, form: str) -> None:
 # The installation
 
 
-def test_doctor_shows_installed_versions(patient: Patient) -> None:
+def test_doctor_shows_installed_versions(patient: DoctorMachine) -> None:
     found = patient.look()
 
     for name in ("httpx", "pyreqwest", "typer", "platformdirs", "pyyaml", "rich"):
@@ -219,7 +219,7 @@ def test_doctor_shows_installed_versions(patient: Patient) -> None:
 
 
 def test_doctor_reports_old_missing_and_broken_packages(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(name: str) -> str:
         if name == "rich":
@@ -237,7 +237,7 @@ def test_doctor_reports_old_missing_and_broken_packages(
     monkeypatch.setattr(local, "import_module", load)
     broken = patient.look()
 
-    assert row(found, "installation", "httpx").found == "0.27.9; needed is >=0.28,<1"
+    assert row(found, "installation", "httpx").found == "0.27.9; required is >=0.28,<1"
     assert row(found, "installation", "httpx").hint == "pip install --upgrade 'httpx>=0.28,<1'"
     assert row(found, "installation", "typer").state is ERROR
     assert row(found, "installation", "rich").found == "it is not installed"
@@ -247,7 +247,9 @@ def test_doctor_reports_old_missing_and_broken_packages(
     assert row(found, "installation", "isal").state is OK
 
 
-def test_doctor_reports_missing_extras(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_missing_extras(
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nothing(name: str) -> None:
         if "." in name:
             raise ModuleNotFoundError(name)
@@ -261,7 +263,7 @@ def test_doctor_reports_missing_extras(patient: Patient, monkeypatch: pytest.Mon
 
 
 def test_doctor_handles_a_source_folder_that_was_never_installed(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(name: str) -> None:
         raise PackageNotFoundError(name)
@@ -277,7 +279,7 @@ def test_doctor_reports_an_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first.state, first.hint) == (ERROR, "use Python 3.11 or newer")
 
 
-def test_doctor_shows_the_selected_platform(patient: Patient) -> None:
+def test_doctor_shows_the_selected_platform(patient: DoctorMachine) -> None:
     printed = row(patient.look(DOCKER_DEFAULT_PLATFORM="linux/arm64"), "installation", "platform")
     half = row(patient.look(RESOLVER_PLATFORM="local"), "installation", "platform")
     bad = row(patient.look(RESOLVER_PLATFORM="linux/"), "installation", "platform")
@@ -304,7 +306,7 @@ def test_doctor_compares_versions_numerically(here: list[int], limit: int) -> No
         ("ruamel.yaml", "ruamel.yaml", ""),
     ],
 )
-def test_requirements(text: str, name: str, bounds: str) -> None:
+def test_doctor_parses_requirements(text: str, name: str, bounds: str) -> None:
     read = read_requirement(text)
     assert read is not None
     assert (read.name, read.bounds) == (name, bounds)
@@ -321,13 +323,13 @@ def test_doctor_ignores_complex_requirements_and_versions() -> None:
 # The store
 
 
-def filled(patient: Patient) -> None:
+def filled(patient: DoctorMachine) -> None:
     with FakeRegistry() as registry, resolver.Session(environment=patient.environment) as session:
         registry.serve("app", "1", build_image("linux/amd64"))
         session.pull([f"{registry.host}/app:1"], ["linux/amd64"])
 
 
-def test_doctor_shows_a_store_in_use(patient: Patient) -> None:
+def test_doctor_shows_a_store_in_use(patient: DoctorMachine) -> None:
     filled(patient)
     before = sorted(patient.store.rglob("*"))
     found = patient.look()
@@ -340,7 +342,7 @@ def test_doctor_shows_a_store_in_use(patient: Patient) -> None:
     assert sorted(patient.store.rglob("*")) == before
 
 
-def test_doctor_leaves_an_empty_folder_empty(patient: Patient) -> None:
+def test_doctor_leaves_an_empty_folder_empty(patient: DoctorMachine) -> None:
     patient.store.mkdir()
     found = patient.look()
 
@@ -349,7 +351,7 @@ def test_doctor_leaves_an_empty_folder_empty(patient: Patient) -> None:
     assert list(patient.store.iterdir()) == []
 
 
-def test_doctor_leaves_a_foreign_folder_alone(patient: Patient) -> None:
+def test_doctor_leaves_a_foreign_folder_alone(patient: DoctorMachine) -> None:
     patient.write("store/thesis.tex", "")
     found = patient.look()
 
@@ -359,7 +361,7 @@ def test_doctor_leaves_a_foreign_folder_alone(patient: Patient) -> None:
     assert [each.name for each in patient.store.iterdir()] == ["thesis.tex"]
 
 
-def test_a_store_of_another_version(patient: Patient) -> None:
+def test_doctor_reports_a_store_of_another_version(patient: DoctorMachine) -> None:
     filled(patient)
     (patient.store / "version").chmod(0o600)
     (patient.store / "version").write_text("2\n")
@@ -369,7 +371,7 @@ def test_a_store_of_another_version(patient: Patient) -> None:
     assert rows(found, "store", "writing") == []
 
 
-def test_doctor_reports_a_file_in_place_of_the_store(patient: Patient) -> None:
+def test_doctor_reports_a_file_in_place_of_the_store(patient: DoctorMachine) -> None:
     patient.write("store", "")
     below = patient.look(RESOLVER_STORE=f"{patient.store}/deeper")
 
@@ -378,7 +380,7 @@ def test_doctor_reports_a_file_in_place_of_the_store(patient: Patient) -> None:
 
 
 def test_doctor_reports_an_unwritable_store(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     one = row(patient.look(), "store", "folder")
@@ -386,7 +388,9 @@ def test_doctor_reports_an_unwritable_store(
     assert (one.state, one.found.endswith("is not writable")) == (ERROR, True)
 
 
-def test_doctor_reports_a_locked_store(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_locked_store(
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import fcntl
 
     filled(patient)
@@ -401,8 +405,8 @@ def test_doctor_reports_a_locked_store(patient: Patient, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("unlocked", "state"), [("0", ERROR), ("1", WARNING)])
-def test_a_store_over_a_network(
-    patient: Patient,
+def test_doctor_reports_a_store_on_a_network_file_system(
+    patient: DoctorMachine,
     monkeypatch: pytest.MonkeyPatch,
     unlocked: str,
     state: CheckupState,
@@ -415,13 +419,15 @@ def test_a_store_over_a_network(
     assert fact(one, "remote") is True
 
 
-def test_without_a_lock(patient: Patient) -> None:
+def test_doctor_reports_a_file_system_without_locks(patient: DoctorMachine) -> None:
     filled(patient)
     one = row(patient.look(RESOLVER_UNSAFE_NO_LOCK="1"), "store", "writing")
     assert one.found == "written without a lock"
 
 
-def test_little_room(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_low_disk_space(
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Place:
         f_bavail, f_frsize, f_files, f_favail = 2**18 - 1, 4096, 100, 50
 
@@ -437,7 +443,7 @@ def test_little_room(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert full.state is ERROR
 
 
-def test_doctor_reports_a_damaged_store(patient: Patient) -> None:
+def test_doctor_reports_a_damaged_store(patient: DoctorMachine) -> None:
     filled(patient)
     (patient.store / "names").rename(patient.store / "gone")
     (patient.store / "names").write_text("a file")
@@ -446,7 +452,7 @@ def test_doctor_reports_a_damaged_store(patient: Patient) -> None:
 
 
 def test_doctor_notes_unreferenced_content(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(patient)
     monkeypatch.setattr(local, "LITTLE_ROOM", 0)
@@ -460,7 +466,7 @@ def test_doctor_notes_unreferenced_content(
 # Logins
 
 
-def test_doctor_lists_logins_without_their_secrets(patient: Patient) -> None:
+def test_doctor_lists_logins_without_their_secrets(patient: DoctorMachine) -> None:
     marker = patient.folder / "ran"
     patient.program("docker-credential-here", f"touch {marker}")
     config = {
@@ -497,7 +503,7 @@ def test_doctor_lists_logins_without_their_secrets(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}', '{"Auths": {}}', "\xff"])
-def test_doctor_reports_an_unusable_credentials_file(patient: Patient, text: str) -> None:
+def test_doctor_reports_an_unusable_credentials_file(patient: DoctorMachine, text: str) -> None:
     path = patient.folder / ".docker/config.json"
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
@@ -506,7 +512,7 @@ def test_doctor_reports_an_unusable_credentials_file(patient: Patient, text: str
     assert (one.state, one.hint) == (ERROR, f"fix or remove `{path}`")
 
 
-def test_doctor_checks_every_credentials_file(patient: Patient) -> None:
+def test_doctor_checks_every_credentials_file(patient: DoctorMachine) -> None:
     entry = json.dumps({"auths": {"a.test": {"auth": pair("me:x")}}})
     files = [
         patient.write(".docker/config.json", entry),
@@ -524,7 +530,7 @@ def test_doctor_checks_every_credentials_file(patient: Patient) -> None:
     }
 
 
-def test_doctor_checks_only_a_named_credentials_file(patient: Patient) -> None:
+def test_doctor_checks_only_a_named_credentials_file(patient: DoctorMachine) -> None:
     patient.write(".docker/config.json", '{"auths": {}}')
     named = patient.write("mine.json", '{"auths": {}}')
     there = patient.look(REGISTRY_AUTH_FILE=str(named))
@@ -538,7 +544,7 @@ def test_doctor_checks_only_a_named_credentials_file(patient: Patient) -> None:
     )
 
 
-def test_doctor_reports_no_logins(patient: Patient) -> None:
+def test_doctor_reports_no_logins(patient: DoctorMachine) -> None:
     assert row(patient.look(), "logins", "files").hint == "resolver login REGISTRY"
     assert row(patient.look(RESOLVER_ANONYMOUS="1"), "logins", "anonymous").state is NOTE
 
@@ -546,7 +552,7 @@ def test_doctor_reports_no_logins(patient: Patient) -> None:
 # Registries
 
 
-def test_which_file_decides(patient: Patient) -> None:
+def test_doctor_shows_which_file_configures_a_registry(patient: DoctorMachine) -> None:
     config = patient.write(
         "config/resolver/config.yaml",
         "hosts:\n  docker.io:\n    mirrors: [https://m.test, {url: 'https://h.test/v2/hub', "
@@ -590,7 +596,7 @@ def test_which_file_decides(patient: Patient) -> None:
     assert "https://d.test" in toml_rows["every other (_default)"]
 
 
-def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
+def test_doctor_checks_host_certificates(patient: DoctorMachine) -> None:
     pem = authority().ca_file(patient.folder)
     patient.write("config/containers/certs.d/a.test/ca.crt", pem.read_text())
     patient.write("config/containers/certs.d/b.test/ca.crt", "nothing")
@@ -605,7 +611,9 @@ def test_certificates_of_a_host_are_looked_at(patient: Patient) -> None:
     assert [told[name].state for name in ("b.test", "c.test")] == [ERROR, ERROR]
 
 
-def test_doctor_names_headers_and_client_certificates_without_values(patient: Patient) -> None:
+def test_doctor_names_headers_and_client_certificates_without_values(
+    patient: DoctorMachine,
+) -> None:
     cert, key = authority().client_files(patient.folder)
     patient.write(
         "certs.d/a.test/hosts.toml",
@@ -619,7 +627,7 @@ def test_doctor_names_headers_and_client_certificates_without_values(patient: Pa
     assert "S3cret" not in render(found, "json")
 
 
-def test_doctor_reports_an_unusable_file_once(patient: Patient) -> None:
+def test_doctor_reports_an_unusable_file_once(patient: DoctorMachine) -> None:
     patient.write("config/resolver/config.yaml", "hosts:\n  a.test:\n    nonsense: 1\n")
     found = patient.look("b.test")
 
@@ -630,7 +638,7 @@ def test_doctor_reports_an_unusable_file_once(patient: Patient) -> None:
     assert row(found, "registries", "b.test answers").found.startswith("not checked: ")
 
 
-def test_doctor_reports_a_missing_named_config(patient: Patient) -> None:
+def test_doctor_reports_a_missing_named_config(patient: DoctorMachine) -> None:
     found = patient.look(RESOLVER_CONFIG="/nowhere/config.yaml")
     assert row(found, "registries", "config.yaml").state is ERROR
 
@@ -653,7 +661,7 @@ def test_doctor_reports_a_missing_named_config(patient: Patient) -> None:
     ],
 )
 def test_doctor_rejects_a_login_in_a_mirror_url_without_showing_it(
-    patient: Patient, name: str, text: str
+    patient: DoctorMachine, name: str, text: str
 ) -> None:
     path = patient.write(name, text)
     found = patient.look(
@@ -668,12 +676,12 @@ def test_doctor_rejects_a_login_in_a_mirror_url_without_showing_it(
     assert "S3cret" not in render(found, "json")
 
 
-def test_doctor_without_a_home_reports_no_config(patient: Patient) -> None:
+def test_doctor_without_a_home_reports_no_config(patient: DoctorMachine) -> None:
     del patient.environment["HOME"], patient.environment["XDG_CONFIG_HOME"]
     assert row(patient.look(), "registries", "config.yaml").state is NOTE
 
 
-def answered(patient: Patient, host: str, **variables: str) -> dict[str, CheckupRow]:
+def answered(patient: DoctorMachine, host: str, **variables: str) -> dict[str, CheckupRow]:
     found = patient.look(host, **variables)
     return {each.name.removeprefix(f"{host} "): each for each in rows(found, "registries")}
 
@@ -682,7 +690,7 @@ def answered(patient: Patient, host: str, **variables: str) -> dict[str, Checkup
     ("off", "state"), [(0, OK), (55, OK), (-55, OK), (70, WARNING), (-70, WARNING)]
 )
 def test_doctor_requests_a_registry_once_and_compares_its_clock(
-    patient: Patient, off: int, state: CheckupState
+    patient: DoctorMachine, off: int, state: CheckupState
 ) -> None:
     patient.write(".docker/config.json", '{"credsStore": "here"}')
     patient.program("docker-credential-here", f"touch {patient.folder}/ran")
@@ -701,7 +709,7 @@ def test_doctor_requests_a_registry_once_and_compares_its_clock(
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Wed, 99 Nov 2026 01:02:03 GMT"])
-def test_doctor_ignores_an_invalid_date_header(patient: Patient, date: str) -> None:
+def test_doctor_ignores_an_invalid_date_header(patient: DoctorMachine, date: str) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(200, {"Date": date} if date else {}))
         printed = answered(patient, registry.host)
@@ -710,7 +718,7 @@ def test_doctor_ignores_an_invalid_date_header(patient: Patient, date: str) -> N
     assert printed["answers"].found == f"from {registry.host}"
 
 
-def test_doctor_reports_a_server_that_is_not_a_registry(patient: Patient) -> None:
+def test_doctor_reports_a_server_that_is_not_a_registry(patient: DoctorMachine) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/", Reply(503))
         printed = answered(patient, registry.host)
@@ -722,20 +730,20 @@ def test_doctor_reports_a_server_that_is_not_a_registry(patient: Patient) -> Non
     )
 
 
-def test_doctor_reports_a_registry_that_does_not_answer(patient: Patient) -> None:
+def test_doctor_reports_a_registry_that_does_not_answer(patient: DoctorMachine) -> None:
     with FakeRegistry() as closed:
         pass
     assert answered(patient, closed.host)["answers"].state is ERROR
 
 
-def test_a_certificate_of_an_unknown_authority(patient: Patient) -> None:
+def test_doctor_reports_a_certificate_of_an_unknown_authority(patient: DoctorMachine) -> None:
     with FakeRegistry(tls=authority().good(), strict=False) as registry:
         one = answered(patient, registry.host)["answers"]
 
     assert (one.state, fact(one, "code")) == (ERROR, "tls-failed")
 
 
-def test_doctor_offline_sends_no_request(patient: Patient) -> None:
+def test_doctor_offline_sends_no_request(patient: DoctorMachine) -> None:
     with FakeRegistry() as registry:
         printed = answered(patient, registry.host, RESOLVER_OFFLINE="1")
 
@@ -743,7 +751,7 @@ def test_doctor_offline_sends_no_request(patient: Patient) -> None:
     assert printed["answers"].found == "not checked: `--offline`"
 
 
-def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
+def test_doctor_does_not_request_blocked_registries(patient: DoctorMachine) -> None:
     with FakeRegistry() as registry:
         text = f'[[registry]]\nlocation = "{registry.host}"\nblocked = true\n'
         conf = patient.write("x.conf", text)
@@ -754,7 +762,7 @@ def test_doctor_does_not_request_blocked_registries(patient: Patient) -> None:
     assert printed[registry.host].found == f"{conf} decides: it is blocked"
 
 
-def test_doctor_reads_a_config_through_a_pipe(patient: Patient) -> None:
+def test_doctor_reads_a_config_through_a_pipe(patient: DoctorMachine) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"hosts:\n  a.test:\n    plain-http: true\n")
     os.close(writing)
@@ -765,7 +773,7 @@ def test_doctor_reads_a_config_through_a_pipe(patient: Patient) -> None:
     assert row(found, "registries", "a.test").state is OK
 
 
-def test_doctor_rejects_an_invalid_host(patient: Patient) -> None:
+def test_doctor_rejects_an_invalid_host(patient: DoctorMachine) -> None:
     with pytest.raises(InvalidReference):
         patient.look("no host/at all")
 
@@ -773,8 +781,8 @@ def test_doctor_rejects_an_invalid_host(patient: Patient) -> None:
 # The network
 
 
-def made(patient: Patient, end: timedelta) -> Path:
-    """Write an authority that ends then."""
+def made(patient: DoctorMachine, end: timedelta) -> Path:
+    """Write a CA certificate that ends at this time."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -802,7 +810,7 @@ def made(patient: Patient, end: timedelta) -> Path:
     [(-1, WARNING, "1 ended, on "), (network.SOON - 1, WARNING, "ends on "), (100, OK, "until ")],
 )
 def test_doctor_reports_when_a_private_ca_expires(
-    patient: Patient, days: int, state: CheckupState, words: str
+    patient: DoctorMachine, days: int, state: CheckupState, words: str
 ) -> None:
     path = made(patient, timedelta(days=days))
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
@@ -812,7 +820,7 @@ def test_doctor_reports_when_a_private_ca_expires(
     assert words in one.found
 
 
-def test_doctor_shows_no_expiry_for_a_server_certificate(patient: Patient) -> None:
+def test_doctor_shows_no_expiry_for_a_server_certificate(patient: DoctorMachine) -> None:
     leaf = trustme.CA().issue_cert("a.test")
     path = patient.write("leaf.pem", leaf.cert_chain_pems[0].bytes().decode())
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
@@ -820,7 +828,7 @@ def test_doctor_shows_no_expiry_for_a_server_certificate(patient: Patient) -> No
     assert (one.state, one.found) == (OK, f"{path}: 1 certificate")
 
 
-def test_doctor_reports_a_ca_file_without_certificates(patient: Patient) -> None:
+def test_doctor_reports_a_ca_file_without_certificates(patient: DoctorMachine) -> None:
     path = patient.write("none.pem", "nothing")
     one = row(patient.look(RESOLVER_CA_FILE=str(path)), "network", "--ca-file")
 
@@ -828,7 +836,7 @@ def test_doctor_reports_a_ca_file_without_certificates(patient: Patient) -> None
     assert "it has no certificate in PEM form" in one.found
 
 
-def test_doctor_shows_ca_files_from_environment_variables(patient: Patient) -> None:
+def test_doctor_shows_ca_files_from_environment_variables(patient: DoctorMachine) -> None:
     pem = authority().ca_file(patient.folder)
     there = patient.look(SSL_CERT_FILE=str(pem), SSL_CERT_DIR=str(patient.folder))
     gone = patient.look(SSL_CERT_FILE="/nowhere.pem", SSL_CERT_DIR=f"{patient.folder}:/nowhere")
@@ -839,7 +847,9 @@ def test_doctor_shows_ca_files_from_environment_variables(patient: Patient) -> N
     assert row(gone, "network", "SSL_CERT_DIR").found == "names `/nowhere`, which does not exist"
 
 
-def test_a_system_without_authorities(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_system_without_authorities(
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Paths:
         cafile, capath = None, str(patient.folder)
 
@@ -853,14 +863,14 @@ def test_a_system_without_authorities(patient: Patient, monkeypatch: pytest.Monk
     assert (some.state, some.found) == (OK, str(patient.folder))
 
 
-def test_doctor_reports_disabled_verification(patient: Patient) -> None:
+def test_doctor_reports_disabled_verification(patient: DoctorMachine) -> None:
     found = patient.look(RESOLVER_TLS_SKIP_VERIFY="1", RESOLVER_PLAIN_HTTP="1")
 
     assert row(found, "network", "who answers").state is WARNING
     assert row(found, "network", "plain http").state is WARNING
 
 
-def test_doctor_shows_proxies_without_credentials(patient: Patient) -> None:
+def test_doctor_shows_proxies_without_credentials(patient: DoctorMachine) -> None:
     found = patient.look(
         HTTPS_PROXY="http://upper.test:1",
         https_proxy="http://me:S3cret@proxy.test:3128",
@@ -878,7 +888,7 @@ def test_doctor_shows_proxies_without_credentials(patient: Patient) -> None:
     assert "S3cret" not in render(found, "json")
 
 
-def test_doctor_reports_an_invalid_proxy(patient: Patient) -> None:
+def test_doctor_reports_an_invalid_proxy(patient: DoctorMachine) -> None:
     found = patient.look(HTTPS_PROXY="socks5://me:S3cret@proxy.test")
     one = row(found, "network", "proxies")
 
@@ -890,7 +900,7 @@ def test_doctor_reports_an_invalid_proxy(patient: Patient) -> None:
 
 
 def test_doctor_reports_a_clock_that_was_never_set(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 86_400.0)
     one = row(patient.look(), "network", "clock")
@@ -899,10 +909,10 @@ def test_doctor_reports_a_clock_that_was_never_set(
     assert one.found.startswith("1970-01-02 00:00 UTC is before this program was made")
 
 
-# What is around
+# Surroundings
 
 
-def test_tools_to_hand_images_to(patient: Patient) -> None:
+def test_doctor_lists_export_tools(patient: DoctorMachine) -> None:
     path = patient.program("ctr")
     found = patient.look()
 
@@ -911,14 +921,14 @@ def test_tools_to_hand_images_to(patient: Patient) -> None:
 
 
 def test_doctor_ignores_programs_in_the_working_folder(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient.program("docker")
     monkeypatch.chdir(patient.programs)
     assert row(patient.look(PATH=":."), "tools", "docker").state is NOTE
 
 
-def test_doctor_shows_where_output_goes(patient: Patient) -> None:
+def test_doctor_shows_where_output_goes(patient: DoctorMachine) -> None:
     other = patient.look(CI="1")
     patient.console = Console(stdin=True, stdout=True, stderr=True)
     here = patient.look()
@@ -932,7 +942,7 @@ def test_doctor_shows_where_output_goes(patient: Patient) -> None:
     assert row(other, "terminal", "CI").state is NOTE
 
 
-def test_variables(patient: Patient) -> None:
+def test_doctor_lists_variables(patient: DoctorMachine) -> None:
     found = patient.look(
         RESOLVER_STOER="/x", RESOLVER_XYZZY="1", RESOLVER_QUIET="", RESOLVER_PASWORD="S3cret"
     )
@@ -941,7 +951,7 @@ def test_variables(patient: Patient) -> None:
     assert printed["RESOLVER_STOER"].hint == "did you mean `RESOLVER_STORE`?"
     assert printed["RESOLVER_PASWORD"].hint == "did you mean `RESOLVER_PASSWORD`?"
     assert printed["RESOLVER_XYZZY"].hint == "unset it; see `resolver help configuration`"
-    assert printed["RESOLVER_QUIET"].found == "set, and empty: the same as not set"
+    assert printed["RESOLVER_QUIET"].found == "set, but empty: the same as not set"
     assert printed["RESOLVER_STORE"].found == "set, as --store"
     assert "S3cret" not in render(found, "json")
 
@@ -958,7 +968,7 @@ def test_variables(patient: Patient) -> None:
     ],
 )
 def test_doctor_reports_an_unusable_variable_as_a_row(
-    patient: Patient, name: str, value: str
+    patient: DoctorMachine, name: str, value: str
 ) -> None:
     found = patient.look(**{name: value})
     one = row(found, "variables", name)

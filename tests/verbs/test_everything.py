@@ -1,4 +1,4 @@
-"""All of an index means every entry: pulled, listed, exported and served with its own digest."""
+"""`-p all`: every entry of an index is pulled, listed, exported and served."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Retention
 from resolver.errors import NotHeld, ResolverError, UnsupportedDocument
 from resolver.session import Session
-from tests.fakes.images import (
+from tests.kit.exports import check_layout, index_of
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -28,14 +29,13 @@ from tests.fakes.images import (
     listed_as,
     multi_platform,
 )
-from tests.verbs.exports import check_layout, index_of
-from tests.verbs.pulling import Counter
+from tests.kit.pulls import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from resolver.verbs.serve.server import Server
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 SOCI = "application/vnd.amazon.soci.index.v2+json"
@@ -50,7 +50,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 def artifact(name: str, kind: str = SOCI, *, subject: Image | None = None) -> Image:
-    """Make a manifest that is no image."""
+    """Make a manifest that is not an image."""
     body = f"what {name} says".encode()
     layer = {"mediaType": kind, "digest": str(Digest.of(body)), "size": len(body)}
     empty = {"mediaType": OCI_EMPTY, "digest": str(Digest.of(b"{}")), "size": 2}
@@ -85,7 +85,7 @@ def buildx() -> Image:
 
 
 def with_artifacts() -> Image:
-    """Add a SOCI index, and an SBOM that only its manifest shows to be none of the images."""
+    """Add a SOCI index, and an SBOM that only its manifest identifies as not an image."""
     images = [build_image(AMD), build_image(ARM)]
     soci, sbom = artifact("soci"), artifact("sbom", SBOM)
     entries = [*(entry(each) for each in images), typed(soci, SOCI), entry(sbom, platform="")]
@@ -111,7 +111,7 @@ def unlisted_platforms() -> Image:
 
 
 def opaque() -> Image:
-    """List something that is no manifest beside an image."""
+    """List an image and content that is not a manifest."""
     image = build_image(AMD)
     body = b"a disk image"
     listed = {
@@ -239,7 +239,7 @@ def test_pull_all_without_attestations_skips_only_attestations(
         session.export(name, str(tmp_path / "other"), ["all"])
 
 
-def test_a_missing_attestation_does_not_keep_a_platform_from_coming(
+def test_pull_succeeds_without_a_missing_attestation(
     registry: FakeRegistry, session: Session
 ) -> None:
     image = buildx()

@@ -32,10 +32,7 @@ from resolver.store import LocalStore, Patience
 from resolver.verbs.export.bundle import ExportSelection
 from resolver.verbs.export.export import ExportOptions, export
 from resolver.verbs.export.layout import LayoutOptions
-from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
-from tests.processes import ROOT
-from tests.store.images import fill, place, pull
-from tests.verbs.exports import (
+from tests.kit.exports import (
     AMD64,
     ARM64,
     QUICK,
@@ -47,6 +44,9 @@ from tests.verbs.exports import (
     names_in,
     stocked,
 )
+from tests.kit.images import build_image, build_index, from_dict, listed_as, multi_platform
+from tests.kit.processes import ROOT
+from tests.kit.stored_images import fill, place, pull
 
 APP = "docker.io/library/app:1"
 
@@ -78,7 +78,7 @@ def blob(layout: Path, digest: str) -> Any:
         ("docker-archive:a", "archive", "a"),
     ],
 )
-def test_a_destination_is_a_tool_a_file_or_a_folder(text: str, kind: str, path: str) -> None:
+def test_export_destination_is_a_tool_a_file_or_a_folder(text: str, kind: str, path: str) -> None:
     destination = parse_destination(text)
 
     assert (destination.kind, destination.path) == (kind, path)
@@ -173,7 +173,7 @@ def test_export_includes_attestations_in_the_store(tmp_path: Path) -> None:
     assert statement.digest in blobs
 
 
-def test_an_index_inside_an_index_is_pruned_as_well(tmp_path: Path) -> None:
+def test_export_prunes_nested_indexes(tmp_path: Path) -> None:
     inner = multi_platform(AMD64, ARM64)
     outer = build_index([listed_as(inner, ""), build_image("linux/s390x")])
     store = LocalStore(tmp_path / "store", fsync=False)
@@ -221,7 +221,7 @@ def test_export_does_not_substitute_a_worse_platform(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["config", "layer", "manifest"])
-def test_an_image_with_a_piece_missing_does_not_leave(tmp_path: Path, which: str) -> None:
+def test_export_refuses_an_image_with_missing_content(tmp_path: Path, which: str) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     manifest = image.child(ARM64)
@@ -336,7 +336,7 @@ def _files(folder: Path) -> set[tuple[int, int]]:
     return {(status.st_dev, status.st_ino) for status in found}
 
 
-def test_blobs_are_hard_links_to_the_store_on_request_alone(tmp_path: Path) -> None:
+def test_export_hard_links_blobs_only_with_link(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
 
     copied = exported(store, tmp_path / "copied", "app:1")
@@ -361,7 +361,7 @@ def test_export_layout_can_change_without_changing_the_store(tmp_path: Path) -> 
     assert store.verify(full=True).is_sound
 
 
-def test_links_of_an_earlier_export_are_replaced_by_copies(tmp_path: Path) -> None:
+def test_export_replaces_earlier_hard_links_by_copies(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
     _linked(store, tmp_path / "out")
@@ -424,7 +424,7 @@ def test_export_replaces_blobs_that_do_not_match_their_digest(tmp_path: Path, ha
     assert outside.read_bytes() == b"precious"
 
 
-# Other people's names
+# Foreign names
 
 
 def test_export_keeps_other_names_and_does_not_take_their_tags(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_export_keeps_foreign_entries_in_the_layout_index(tmp_path: Path) -> Non
     assert after["annotations"] == {"by": "them"}
 
 
-def test_an_empty_layout_whose_index_lists_null_is_exported_into(tmp_path: Path) -> None:
+def test_export_into_a_layout_whose_index_lists_null(tmp_path: Path) -> None:
     # So zot writes a new repository.
     store, image = stocked(tmp_path, app=app()), app()
     out = tmp_path / "out"
@@ -497,7 +497,7 @@ def test_an_empty_layout_whose_index_lists_null_is_exported_into(tmp_path: Path)
 _RACER = """
 import sys
 from pathlib import Path
-from tests.verbs.exports import exported
+from tests.kit.exports import exported
 from resolver.store import LocalStore
 folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 store = LocalStore(folder / "store", fsync=False)
@@ -548,7 +548,7 @@ def test_export_waits_for_a_locked_folder_and_then_fails(tmp_path: Path) -> None
     check_layout(out)
 
 
-# Where not to write
+# Refused destinations
 
 
 def test_export_rejects_a_folder_with_other_files(tmp_path: Path) -> None:
@@ -606,7 +606,9 @@ def test_export_rejects_a_layout_of_an_unknown_version(tmp_path: Path) -> None:
         exported(store, out, "app:1")
 
 
-def test_a_full_disk_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_on_a_full_disk_keeps_the_old_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = stocked(tmp_path, app=app(), b=app("b"))
     exported(store, tmp_path / "out", "app:1")
     before = (tmp_path / "out/index.json").read_bytes()
@@ -652,7 +654,7 @@ def test_export_removes_old_leftovers_of_a_killed_export(
 _VICTIM = """
 import sys
 from pathlib import Path
-from tests.verbs.exports import exported
+from tests.kit.exports import exported
 from resolver.store import LocalStore
 folder = Path(sys.argv[1])
 store = LocalStore(folder / "store", fsync=False)
@@ -675,7 +677,7 @@ def test_killed_export_leaves_a_complete_layout(tmp_path: Path) -> None:
         )
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"ready\n"
-        # Any moment will do; what must hold holds at all of them.
+        # The invariants hold at any moment.
         time.sleep(0.003 * number)
         victim.kill()
         victim.wait()

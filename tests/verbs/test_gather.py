@@ -10,13 +10,13 @@ from resolver.core.platforms.platform import Platform
 from resolver.errors import ManifestNotFound, NotFound
 from resolver.session import Session
 from resolver.verbs.gather import Depth
-from tests.fakes.images import build_image, build_index, listed_as, multi_platform
-from tests.fakes.messages import Reply
+from tests.kit.images import build_image, build_index, listed_as, multi_platform
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 

@@ -17,8 +17,8 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.export import parse_destination
 from resolver.errors import DigestMismatch, NotHeld, ToolFailed, ToolMissing
 from resolver.verbs.export.export import ExportOptions, command_for, export
-from tests.store.images import place
-from tests.verbs.exports import AMD64, ARM64, QUICK, app, stocked
+from tests.kit.exports import AMD64, ARM64, QUICK, app, stocked
+from tests.kit.stored_images import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ HERE, THERE = Platform.parse(AMD64), Platform.parse(ARM64)
 
 
 def tool(folder: Path, name: str, script: str) -> dict[str, str]:
-    """Put a program on the PATH that is given back; it finds `$OUT` to write to."""
+    """Install a program on the returned PATH; `$OUT` is the folder for its output."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     path = programs / name

@@ -1,13 +1,11 @@
-"""Reading the trees of images: layers once, verified to the end, from wherever they are."""
+"""Reading file trees of images: each layer once, verified to its end, from any source."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from backports import zstd
@@ -34,80 +32,14 @@ from resolver.verbs.layers import (
     LayeredImage,
     fetching,
     read_layer,
-    read_trees,
 )
 from resolver.verbs.transfer import Stopped
-from tests.fakes.images import build_image
-from tests.fakes.tars import END, header, member
+from tests.kit.images import build_image
+from tests.kit.layers import GZIP, TAR, Contents, archive, image, paths, trees_of
+from tests.kit.tar_blocks import END, header, member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from resolver.core.compare.files import LabelledTree
-
-TAR = "application/vnd.oci.image.layer.v1.tar"
-GZIP = f"{TAR}+gzip"
-
-
-@dataclass
-class Contents:
-    """Content in memory that counts its reads."""
-
-    blobs: dict[Digest, bytes] = field(default_factory=dict)
-    opened: list[str] = field(default_factory=list)
-    drained: list[str] = field(default_factory=list)
-
-    def has(self, descriptor: Descriptor) -> bool:
-        return descriptor.digest in self.blobs
-
-    def read(self, descriptor: Descriptor) -> bytes:
-        return self.blobs[descriptor.digest]
-
-    @contextmanager
-    def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
-        if descriptor.digest not in self.blobs:
-            raise BlobNotFound(str(descriptor.digest), "memory")
-        self.opened.append(descriptor.digest.hex)
-        yield self._chunks(descriptor.digest)
-
-    def _chunks(self, digest: Digest) -> Iterator[bytes]:
-        body = self.blobs[digest]
-        for at in range(0, len(body), 1000):
-            yield body[at : at + 1000]
-        self.drained.append(digest.hex)
-
-    def add(self, body: bytes, media_type: str = GZIP) -> Descriptor:
-        digest = Digest.of(body)
-        self.blobs[digest] = body
-        return Descriptor(media_type, digest, len(body))
-
-
-def image(
-    contents: Contents, *layers: tuple[Descriptor, bytes], label: str = "linux/amd64"
-) -> LayeredImage:
-    """Make an image of layers and the tar archives that are in them."""
-    return LayeredImage(
-        label,
-        None,
-        f"`app:1` for {label}",
-        tuple(descriptor for descriptor, _ in layers),
-        tuple(Digest.of(archive) for _, archive in layers),
-        contents,
-    )
-
-
-def trees_of(images: Sequence[LayeredImage], **how: Any) -> tuple[LabelledTree, ...]:
-    """Read all trees, one after the other."""
-    return tuple(read_trees(images, **how))
-
-
-def paths(tree: LabelledTree) -> list[str]:
-    return [path for path, _ in tree.tree.walk()]
-
-
-def archive(*names: str) -> bytes:
-    return b"".join(member(name.encode(), name.encode() * 300) for name in names) + END
 
 
 def test_layers_of_mixed_compressions_are_merged() -> None:
@@ -163,7 +95,7 @@ def test_empty_layer_changes_nothing(body: bytes) -> None:
     assert paths(tree) == ["a"]
 
 
-# What must not be believed
+# Wrong content
 
 
 def test_layer_with_a_wrong_digest_is_refused_before_use() -> None:
@@ -199,7 +131,7 @@ def test_too_few_and_too_many_bytes_are_refused() -> None:
 
 
 def test_bytes_after_the_archive_are_hashed() -> None:
-    """The end mark is not the end of the blob: a diff_id is of every byte."""
+    """A diff_id covers every byte, also those after the end-of-archive marker."""
     contents = Contents()
     one = archive("a")
     longer = one + bytes(100_000)
@@ -222,7 +154,7 @@ def test_wrong_diff_id_names_the_layer() -> None:
     assert caught.value.code == "contradictory-layer"
 
 
-def test_a_diff_id_of_another_algorithm_is_checked_as_well() -> None:
+def test_diff_id_of_another_algorithm_is_verified() -> None:
     contents = Contents()
     one = archive("a")
     descriptor = contents.add(gzip.compress(one))
@@ -255,10 +187,10 @@ def test_several_bad_layers_report_the_same_error_every_time() -> None:
 @pytest.mark.parametrize(
     ("media_type", "pack", "words"),
     [
-        (TAR, gzip.compress, "its type says uncompressed, and it is gzip"),
-        (GZIP, bytes, "its type says gzip, and it is uncompressed"),
-        (f"{TAR}+zstd", gzip.compress, "its type says zstd, and it is gzip"),
-        (GZIP, zstd.compress, "its type says gzip, and it is zstd"),
+        (TAR, gzip.compress, "its type is uncompressed, but its data is gzip"),
+        (GZIP, bytes, "its type is gzip, but its data is uncompressed"),
+        (f"{TAR}+zstd", gzip.compress, "its type is zstd, but its data is gzip"),
+        (GZIP, zstd.compress, "its type is gzip, but its data is zstd"),
     ],
 )
 def test_compression_is_detected_from_bytes_and_a_wrong_type_is_a_warning(
@@ -280,7 +212,7 @@ def test_compression_is_detected_from_bytes_and_a_wrong_type_is_a_warning(
         ("application/x-foo", archive("a"), UnsupportedDocument, "application/x-foo"),
         (f"{GZIP}+encrypted", archive("a"), UnsupportedDocument, "encrypted"),
         (GZIP, b"BZh91AY" + bytes(1000), UnsupportedDocument, "bzip2"),
-        (GZIP, b"nonsense" * 100, BadDocument, "no gzip"),
+        (GZIP, b"nonsense" * 100, BadDocument, "not gzip"),
         (TAR, b"nonsense" * 100, BadDocument, "checksum"),
     ],
 )
@@ -314,7 +246,7 @@ def test_names_of_all_layers_are_limited() -> None:
         trees_of([image(contents, *layers)], limits=TarLimits(names=3))
 
 
-def test_the_trees_of_all_images_share_their_room() -> None:
+def test_file_trees_of_all_images_share_a_memory_limit() -> None:
     contents = Contents()
     body = archive("a", "b/c")
     layer = (contents.add(body, TAR), body)
@@ -388,10 +320,10 @@ def test_wrong_layer_bytes_are_not_stored(tmp_path: Path) -> None:
     assert not store.has(descriptor)
 
 
-# What was gathered
+# Gathered documents
 
 
-def test_an_image_must_have_been_read_to_have_files() -> None:
+def test_layers_require_a_read_manifest_and_config() -> None:
     descriptor = Descriptor(GZIP, Digest.of(b"?"), 1)
     failed = ImageEntry(descriptor, (), None, None, None, BlobNotFound("sha256:x", "y"))
     with pytest.raises(BlobNotFound):
@@ -417,7 +349,7 @@ def test_layers_of_a_gathered_image_have_diff_ids() -> None:
     assert (len(made.layers), len(made.diff_ids), str(made.platform)) == (2, 2, "linux/arm64")
 
 
-def test_as_many_diff_ids_as_layers_are_wanted() -> None:
+def test_number_of_diff_ids_must_equal_layers() -> None:
     with pytest.raises(BadDocument, match="3 for 2 layers in the manifest"):
         LayeredImage.of(part(2, 3), "arm64", "`x`", Contents())
 

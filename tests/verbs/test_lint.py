@@ -12,8 +12,7 @@ from resolver.core.oci.descriptor import SCHEMA1_SIGNED
 from resolver.core.results.resolve import Failure
 from resolver.errors import AuthenticationRequired, LimitExceeded, ManifestNotFound, Unavailable
 from resolver.session import Session
-from tests.contract.lint_samples import attested, changed, config_of, in_order, with_config
-from tests.fakes.images import (
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -23,15 +22,16 @@ from tests.fakes.images import (
     named_by,
     raw_document,
 )
-from tests.fakes.messages import Reply
-from tests.real.layouts import write_layout
+from tests.kit.layouts import write_layout
+from tests.kit.lint_samples import attested, changed, config_of, in_order, with_config
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.lint.findings import Finding
-    from tests.contract.lint_samples import Prepare
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.lint_samples import Prepare
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
@@ -140,7 +140,7 @@ def test_lint_severity_of_equal_layers(
     assert found == ([] if severity is None else [severity])
 
 
-def test_the_same_content_compressed_otherwise_is_the_same(
+def test_lint_finds_identical_layers_in_another_compression(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     plain = gzip.decompress(build_layer({"app": b"the same"}))
@@ -337,7 +337,7 @@ def test_lint_of_a_layout_equals_lint_of_a_registry(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_further_findings(
+def test_lint_finds_the_other_rules(
     registry: FakeRegistry,
     tmp_path: Path,
     prepare: Prepare,

@@ -18,7 +18,8 @@ from resolver.errors import NotInStore, Unavailable
 from resolver.session import Session
 from resolver.verbs.lint_deep import SAMPLE
 from tests import DATA
-from tests.fakes.images import (
+from tests.kit.executables import elf, pe
+from tests.kit.images import (
     Image,
     build_image,
     build_index,
@@ -27,15 +28,14 @@ from tests.fakes.images import (
     listed_as,
     raw_document,
 )
-from tests.fakes.messages import Reply, Seen
-from tests.fakes.programs import elf, pe
+from tests.kit.messages import Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from resolver.core.lint.lint import LintedImage
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 MEGABYTE = 1_000_000
@@ -43,7 +43,7 @@ TARS = DATA / "bad_inputs" / "tars"
 
 
 def look(registry: FakeRegistry, store: Path, image: Image, most: int = 32 << 20) -> LintedImage:
-    """Serve an image, and look into it."""
+    """Serve an image and run lint --deep on it."""
     registry.serve("app", "1", image)
     with Session(store) as session:
         found = session.lint(f"{registry.host}/app:1", deep=True, max_bytes=most)
@@ -51,7 +51,7 @@ def look(registry: FakeRegistry, store: Path, image: Image, most: int = 32 << 20
 
 
 def packed(layers: Sequence[bytes], *words: str, platform: str = ARM64, **config: object) -> Image:
-    """Make an index of one image that starts something."""
+    """Make an index of one image with an entrypoint."""
     settings = {"Entrypoint": list(words), **config}
     return build_index([build_image(platform, layers, config={"config": settings})])
 
@@ -96,7 +96,7 @@ def noise(count: int, seed: int = 7) -> bytes:
     return Random(seed).randbytes(count)
 
 
-# --- how little is read ----------------------------------------------------------------------
+# --- bytes read -------------------------------------------------------------------------
 
 
 def test_lint_deep_reads_under_a_twentieth_of_a_layer_with_an_early_finding(
@@ -207,7 +207,7 @@ def test_lint_deep_requests_nothing_held_in_the_store(
     assert online.looked_at[0].looks[0].started[0].program.verified  # type: ignore[union-attr]  # found
 
 
-# --- what is started -------------------------------------------------------------------------
+# --- entrypoints ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_lint_deep_ignores_programs_replaced_or_removed_above(
 def test_lint_deep_reports_no_missing_program_when_a_layer_was_skipped(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    """An image caught lying is looked into no further, though another one has read its base."""
+    """An image with a false platform is read no further, even if another one shares its base."""
     base = build_layer({"bin/sh": elf("amd64")})
     images = [
         build_image(name, layers, config={"config": {"Entrypoint": ["sh", "-c", "/app"]}})
@@ -443,7 +443,7 @@ def test_lint_deep_result_does_not_depend_on_index_order(
     assert one.findings == other.findings
 
 
-# --- what goes wrong -------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------
 
 
 def test_lint_deep_fails_on_altered_layer_bytes(registry: FakeRegistry, tmp_path: Path) -> None:

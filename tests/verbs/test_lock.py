@@ -27,16 +27,16 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.settings import Flags
-from tests.fakes.images import build_image, build_index, from_dict, listed_as, multi_platform
-from tests.fakes.messages import Reply
-from tests.processes import ROOT
+from tests.kit.images import build_image, build_index, from_dict, listed_as, multi_platform
+from tests.kit.messages import Reply
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.lockfile.drift import LockCheck
-    from tests.fakes.images import Image
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.images import Image
+    from tests.kit.registry import FakeRegistry
 
 EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64", "linux/arm/v7"
@@ -129,7 +129,7 @@ def test_lock_keeps_other_entries_and_the_file_mode(
     assert [path.name for path in file.parent.iterdir() if path.is_file()] == ["resolver.lock"]
 
 
-def test_a_new_lock_file_outlives_a_power_cut(
+def test_lock_file_is_synced_with_its_folder(
     registry: FakeRegistry, session: Session, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -149,7 +149,7 @@ def test_a_new_lock_file_outlives_a_power_cut(
     assert folder in synced[synced.index(written[0]) :]
 
 
-def test_a_link_to_a_lock_stays_a_link(
+def test_lock_follows_a_symlinked_lock_file(
     registry: FakeRegistry, session: Session, file: Path
 ) -> None:
     registry.serve("app", "1", built("1", AMD64))
@@ -399,7 +399,7 @@ def _with_size(index: Image, size: int) -> Image:
     return from_dict(document, parts=index.children)
 
 
-def test_a_thousand_references_are_a_thousand_heads(
+def test_lock_check_of_a_thousand_references_costs_a_thousand_heads(
     registry: FakeRegistry, tmp_path: Path, file: Path
 ) -> None:
     image = built("1", AMD64)

@@ -1,4 +1,4 @@
-"""Locks of another hand: the samples of the catalogue, and what else YAML might bring along."""
+"""Lock files written by others: the samples of the catalogue, and hostile YAML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def select(expect: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("case", select("accept"))
-def test_a_lock_of_another_hand_is_read(case: dict[str, Any]) -> None:
+def test_lock_written_by_another_program_is_read(case: dict[str, Any]) -> None:
     lock = load(str(FOLDER / case["file"]))
 
     assert [image.reference for image in lock.images] == ["reg.test/app:1.10"]
@@ -103,7 +103,7 @@ def test_lock_size_is_limited(extra: str) -> None:
         read_yaml((GOOD + extra).encode(), "x.yaml")
 
 
-def test_references_have_a_limit() -> None:
+def test_number_of_locked_references_is_limited() -> None:
     images = "".join(
         f"  - {{ref: 'r.test/{n}:1', digest: '{ONE}'}}\n" for n in range(MAX_IMAGES + 1)
     )

@@ -13,13 +13,13 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, NotLocked, ResolverError
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, multi_platform
+from tests.kit.images import build_image, build_index, multi_platform
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.resolve import Resolution
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64, ARMV7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 #: Made so that order, variants, versions and fallbacks all decide something.
@@ -62,7 +62,7 @@ def answered(
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_a_lock_answers_as_the_registry_did(
+def test_locked_resolve_answers_like_the_registry(
     registry: FakeRegistry, tmp_path: Path, single: bool
 ) -> None:
     image = build_image(ARMV7) if single else multi_platform(*OFFERED, attestations=True)
@@ -107,7 +107,7 @@ def test_locked_resolve_uses_a_deliberately_locked_fallback(
     assert [each.code for each in found.warnings] == ["fallback-platform"]
 
 
-def test_many_questions_keep_their_order_and_their_failures(
+def test_locked_resolve_many_keeps_order_and_failures(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.serve("app", "1", multi_platform(AMD64, ARM64))
@@ -190,7 +190,7 @@ PLATFORMS = st.sampled_from([*OFFERED, "linux/arm64", "linux/386", "linux/amd64/
     st.sampled_from([each for each in WANTED if each and each != "local"]),
     st.booleans(),
 )
-def test_picking_from_a_record_is_selecting_from_the_index(
+def test_locked_selection_equals_selection_from_the_index(
     offered: list[str], wanted: str, exact: bool
 ) -> None:
     from resolver.core.lockfile.entries import Platforms, pick

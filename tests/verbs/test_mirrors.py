@@ -27,9 +27,9 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.sources.registry.mirrored import MirroredSource
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.pulling import noise
+from tests.kit.images import build_image, build_index
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,8 @@ LAYER_PATH = f"{BASE}/blobs/{Digest.of(LAYER)}"
 
 
 @dataclass
-class Ground:
-    """An upstream, a mirror, and a session that goes through it."""
+class MirrorSetup:
+    """An upstream, a mirror, and a session that uses it."""
 
     upstream: FakeRegistry
     mirror: FakeRegistry
@@ -59,7 +59,7 @@ class Ground:
         return f"{self.upstream.host}/{REPOSITORY}:1"
 
     def session(self, *, tags: bool = False, mirror: str = "", **variables: str) -> Session:
-        """Open one; `tags` trusts the mirror with them, `variables` are of the environment."""
+        """Open a session; `tags` trusts the mirror with tags, `variables` is the environment."""
         url = mirror or f"{self.mirror.url}{'#tags' if tags else ''}"
         environment = {"HOME": str(self.folder), "RESOLVER_MIRROR": f"{self.upstream.host}={url}"}
         return Session(
@@ -91,18 +91,18 @@ def _blobs(store: Path) -> Iterator[tuple[Digest, bytes]]:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
+def ground(tmp_path: Path) -> Iterator[MirrorSetup]:
     with FakeRegistry() as upstream, FakeRegistry() as mirror:
         upstream.serve(REPOSITORY, "1", IMAGE)
         mirror.serve(REPOSITORY, "1", IMAGE)
-        yield Ground(upstream, mirror, tmp_path)
+        yield MirrorSetup(upstream, mirror, tmp_path)
 
 
 def lines(registry: FakeRegistry) -> list[str]:
     return sorted(f"{seen.method} {seen.path.removeprefix(BASE)}" for seen in registry.log)
 
 
-def test_mirror_provides_content_and_upstream_provides_tags(ground: Ground) -> None:
+def test_mirror_provides_content_and_upstream_provides_tags(ground: MirrorSetup) -> None:
     ground.pull()
     assert lines(ground.upstream) == ["GET /manifests/1"]
     digests = [each for each in IMAGE.documents if each != IMAGE.digest]
@@ -116,7 +116,7 @@ def test_mirror_provides_content_and_upstream_provides_tags(ground: Ground) -> N
     assert ground.warned() == []
 
 
-def test_trusted_mirror_resolves_tags(ground: Ground) -> None:
+def test_trusted_mirror_resolves_tags(ground: MirrorSetup) -> None:
     ground.pull(tags=True)
     assert lines(ground.upstream) == []
     with ground.session(tags=True) as session:
@@ -125,14 +125,14 @@ def test_trusted_mirror_resolves_tags(ground: Ground) -> None:
         assert session.images()[0].reference == ground.reference
 
 
-def test_untrusted_mirror_is_not_asked_for_tags(ground: Ground) -> None:
+def test_untrusted_mirror_does_not_resolve_tags(ground: MirrorSetup) -> None:
     other = build_index([build_image("linux/amd64", [noise(10, 3)])])
     ground.mirror.serve(REPOSITORY, "1", other)
     ground.pull()
     assert not [seen for seen in ground.mirror.log if seen.path.endswith("/manifests/1")]
 
 
-def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: Ground) -> None:
+def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: MirrorSetup) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER))))
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
@@ -143,21 +143,21 @@ def test_mirror_with_a_wrong_blob_costs_one_fetch_and_is_named(ground: Ground) -
 
 
 @pytest.mark.parametrize("size", [len(LAYER) - 1, len(LAYER) + 1])
-def test_mirror_with_a_wrong_size_is_skipped_immediately(ground: Ground, size: int) -> None:
+def test_mirror_with_a_wrong_size_is_skipped_immediately(ground: MirrorSetup, size: int) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(size)))
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
     assert len(ground.mirror.requests("GET", LAYER_PATH)) == 1
 
 
-def test_mirror_that_sends_too_much_is_skipped(ground: Ground) -> None:
+def test_mirror_that_sends_too_much_is_skipped(ground: MirrorSetup) -> None:
     reply = Reply(200, body=LAYER + b"more", content_length=False, close=True)
     ground.mirror.on("GET", LAYER_PATH, reply)
     ground.pull()
     assert ground.warned() == ["mirror-lied"]
 
 
-def test_mirror_with_a_wrong_manifest_is_named(ground: Ground) -> None:
+def test_mirror_with_a_wrong_manifest_is_named(ground: MirrorSetup) -> None:
     digest = ground_manifest()
     other = build_image("linux/amd64", [noise(11, 4)])
     reply = Reply(200, {"Content-Type": other.media_type}, other.body)
@@ -167,7 +167,7 @@ def test_mirror_with_a_wrong_manifest_is_named(ground: Ground) -> None:
     assert f"GET /manifests/{digest}" in lines(ground.upstream)
 
 
-def test_nothing_is_stored_when_mirror_and_upstream_send_wrong_bytes(ground: Ground) -> None:
+def test_nothing_is_stored_when_mirror_and_upstream_send_wrong_bytes(ground: MirrorSetup) -> None:
     for registry in (ground.mirror, ground.upstream):
         registry.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER))))
     with ground.session() as session, pytest.raises(DigestMismatch):
@@ -175,7 +175,7 @@ def test_nothing_is_stored_when_mirror_and_upstream_send_wrong_bytes(ground: Gro
     assert Digest.of(LAYER) not in {digest for digest, _ in _blobs(ground.folder / "store")}
 
 
-def test_mirror_is_disabled_after_three_wrong_answers(ground: Ground) -> None:
+def test_mirror_is_disabled_after_three_wrong_answers(ground: MirrorSetup) -> None:
     layers = [noise(300, seed) for seed in range(10, 18)]
     image = build_image("linux/amd64", layers)
     ground.upstream.serve(REPOSITORY, "many", image)
@@ -189,16 +189,16 @@ def test_mirror_is_disabled_after_three_wrong_answers(ground: Ground) -> None:
     assert len(ground.mirror.requests("GET", "/blobs/")) <= 4
 
 
-def test_unreachable_mirror_is_reported_once_and_skipped(ground: Ground) -> None:
+def test_unreachable_mirror_is_reported_once_and_skipped(ground: MirrorSetup) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     ground.pull(mirror=f"http://127.0.0.1:{port}")
     assert ground.warned() == ["mirror-unusable"]
-    assert f"mirror `127.0.0.1:{port}` is left out" in ground.messages()
+    assert f"mirror `127.0.0.1:{port}` is skipped" in ground.messages()
     assert len(ground.upstream.requests("GET", "/blobs/")) == 3
 
 
-def test_mirror_without_the_image_gives_no_warning(ground: Ground) -> None:
+def test_mirror_without_the_image_gives_no_warning(ground: MirrorSetup) -> None:
     with FakeRegistry() as empty:
         empty.shelves.add(REPOSITORY, None, IMAGE.digest, {}, {})
         ground.pull(mirror=empty.url)
@@ -208,7 +208,9 @@ def test_mirror_without_the_image_gives_no_warning(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 405, 429, 500, 503])
-def test_mirror_that_denies_access_is_skipped_without_waiting(ground: Ground, status: int) -> None:
+def test_mirror_that_denies_access_is_skipped_without_waiting(
+    ground: MirrorSetup, status: int
+) -> None:
     with FakeRegistry() as refusing:
         refusing.on("*", LAYER_PATH, Reply(status, {"Retry-After": "30"}))
         refusing.serve(REPOSITORY, "1", IMAGE)
@@ -218,7 +220,7 @@ def test_mirror_that_denies_access_is_skipped_without_waiting(ground: Ground, st
     assert "trying again" not in ground.messages()
 
 
-def test_mirror_that_breaks_off_is_continued_from_upstream(ground: Ground) -> None:
+def test_mirror_that_breaks_off_is_continued_from_upstream(ground: MirrorSetup) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=LAYER, truncate=250_000))
     ground.pull()
     [after] = ground.upstream.requests("GET", LAYER_PATH)
@@ -227,14 +229,14 @@ def test_mirror_that_breaks_off_is_continued_from_upstream(ground: Ground) -> No
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_mirror_that_breaks_off_after_wrong_bytes_is_detected(ground: Ground) -> None:
+def test_mirror_that_breaks_off_after_wrong_bytes_is_detected(ground: MirrorSetup) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=bytes(len(LAYER)), truncate=250_000))
     ground.pull()
     assert sorted(ground.warned()) == ["mirror-lied", "mirror-unusable"]
     assert len(ground.upstream.requests("GET", LAYER_PATH)) == 2
 
 
-def test_upstream_error_is_reported_with_the_mirror_errors(ground: Ground) -> None:
+def test_upstream_error_is_reported_with_the_mirror_errors(ground: MirrorSetup) -> None:
     with ground.session(tags=True) as session, pytest.raises(ManifestNotFound) as caught:
         session.resolve(f"{ground.upstream.host}/{REPOSITORY}:none")
     assert caught.value.place == ground.upstream.host
@@ -243,7 +245,7 @@ def test_upstream_error_is_reported_with_the_mirror_errors(ground: Ground) -> No
     assert str(caught.value.facts()["others"]).count(ground.mirror.host) > 0
 
 
-def test_each_host_receives_only_its_own_credentials(ground: Ground) -> None:
+def test_each_host_receives_only_its_own_credentials(ground: MirrorSetup) -> None:
     ground.upstream.bearer(credentials=("up", "UPSTREAM-PASS"), token="UP-T0KEN")
     ground.mirror.basic("mi", "MIRROR-PASS")
     auths = {
@@ -261,7 +263,7 @@ def test_each_host_receives_only_its_own_credentials(ground: Ground) -> None:
     }
 
 
-def test_explicit_credentials_go_to_the_registry_and_not_to_its_mirror(ground: Ground) -> None:
+def test_explicit_credentials_go_to_the_registry_and_not_to_its_mirror(ground: MirrorSetup) -> None:
     ground.upstream.basic("up", "UPSTREAM-PASS")
     ground.mirror.basic("mi", "MIRROR-PASS")
     ground.pull(RESOLVER_USERNAME="up", RESOLVER_PASSWORD="UPSTREAM-PASS")
@@ -279,14 +281,14 @@ def ground_manifest() -> str:
     return IMAGE.children[0].digest
 
 
-def test_mirror_of_a_public_registry_cannot_redirect_to_this_machine(ground: Ground) -> None:
+def test_mirror_of_a_public_registry_cannot_redirect_to_this_machine(ground: MirrorSetup) -> None:
     ground.mirror.redirect(LAYER_PATH, "http://169.254.169.254/latest/meta-data")
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
     assert "169.254.169.254" in ground.messages()
 
 
-def test_answer_from_the_store_reads_no_host_files(ground: Ground) -> None:
+def test_answer_from_the_store_reads_no_host_files(ground: MirrorSetup) -> None:
     ground.pull()
     before = len(ground.mirror.log), len(ground.upstream.log)
     broken = ground.folder / "broken.yaml"
@@ -296,7 +298,7 @@ def test_answer_from_the_store_reads_no_host_files(ground: Ground) -> None:
     assert (len(ground.mirror.log), len(ground.upstream.log)) == before
 
 
-def test_hosts_toml_can_leave_no_host_for_tags(ground: Ground) -> None:
+def test_hosts_toml_can_leave_no_host_for_tags(ground: MirrorSetup) -> None:
     folder = ground.folder / "certs.d" / f"{ground.upstream.host.replace(':', '_')}_"
     folder.mkdir(parents=True)
     (folder / "hosts.toml").write_text(
@@ -313,7 +315,7 @@ def test_hosts_toml_can_leave_no_host_for_tags(ground: Ground) -> None:
     assert not ground.upstream.log
 
 
-def test_registries_conf_can_block_and_relocate(ground: Ground) -> None:
+def test_registries_conf_can_block_and_relocate(ground: MirrorSetup) -> None:
     file = ground.folder / "registries.conf"
     file.write_text(
         f'[[registry]]\nprefix = "blocked.test"\nlocation = "blocked.test"\nblocked = true\n'
@@ -331,7 +333,7 @@ def test_registries_conf_can_block_and_relocate(ground: Ground) -> None:
     assert all(not seen.query for seen in ground.mirror.log)
 
 
-def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]:
+def conf(ground: MirrorSetup, registry: str = "", mirror: str = "") -> dict[str, str]:
     """Write a registries.conf with one registry and one mirror; return the variables for it."""
     file = ground.folder / "registries.conf"
     file.write_text(
@@ -355,7 +357,7 @@ def conf(ground: Ground, registry: str = "", mirror: str = "") -> dict[str, str]
 )
 @pytest.mark.parametrize("is_tag", [True, False])
 def test_mirror_configuration_follows_the_given_reference(
-    ground: Ground, registry: str, mirror: str, by_tag: bool, by_digest: bool, is_tag: bool
+    ground: MirrorSetup, registry: str, mirror: str, by_tag: bool, by_digest: bool, is_tag: bool
 ) -> None:
     name = ground.reference if is_tag else f"{ground.reference}@{IMAGE.digest}"
     with ground.session(**conf(ground, registry, mirror)) as session:  # type: ignore[arg-type]  # by name
@@ -373,7 +375,7 @@ def test_mirror_configuration_follows_the_given_reference(
     }
 
 
-def test_session_keeps_two_forms_of_a_reference_separate(ground: Ground) -> None:
+def test_session_keeps_two_forms_of_a_reference_separate(ground: MirrorSetup) -> None:
     variables = conf(ground, "", 'pull-from-mirror = "tag-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.resolve(ground.reference, "linux/amd64")
@@ -386,7 +388,7 @@ def test_session_keeps_two_forms_of_a_reference_separate(ground: Ground) -> None
     assert not [line for line in lines(ground.mirror) if other.digest in line]
 
 
-def test_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Ground) -> None:
+def test_digest_mirror_does_not_resolve_the_tag_of_a_pinned_reference(ground: MirrorSetup) -> None:
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         target = RegistryTarget(Reference.parse(f"{ground.reference}@{IMAGE.digest}"))
@@ -397,13 +399,13 @@ def test_mirror_by_digest_is_not_asked_for_the_tag_beside_the_digest(ground: Gro
     assert lines(ground.upstream) == ["HEAD /manifests/1"]
 
 
-def test_blocked_location_is_not_requested_but_its_mirrors_are(ground: Ground) -> None:
+def test_blocked_location_is_not_requested_but_its_mirrors_are(ground: MirrorSetup) -> None:
     """OpenShift's `mirrorSourcePolicy: NeverContactSource`."""
     variables = conf(ground, "blocked = true", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
         session.pull(pinned, "linux/amd64")
-        # By tag that mirror is not used, so nobody is left to ask, nor the store.
+        # By tag that mirror is not used, so no endpoint is left, and the store is not used.
         with pytest.raises(RegistryBlocked):
             session.resolve(ground.reference)
         missing = f"{ground.upstream.host}/{REPOSITORY}@{Digest.of(b'missing')}"
@@ -413,7 +415,7 @@ def test_blocked_location_is_not_requested_but_its_mirrors_are(ground: Ground) -
     assert len(ground.mirror.requests("GET", "/blobs/")) == 3
 
 
-def test_mirror_blocked_by_its_own_rule_is_skipped(ground: Ground) -> None:
+def test_mirror_blocked_by_its_own_rule_is_skipped(ground: MirrorSetup) -> None:
     more = f'[[registry]]\nlocation = "{ground.mirror.host}"\nblocked = true\n'
     variables = conf(ground, "", f"\n{more}")
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -422,7 +424,9 @@ def test_mirror_blocked_by_its_own_rule_is_skipped(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("tag", [f"sha256-{'a' * 64}", f"sha256-{'a' * 64}.sig"])
-def test_signatures_come_from_the_mirror_that_served_the_image(ground: Ground, tag: str) -> None:
+def test_signatures_come_from_the_mirror_that_served_the_image(
+    ground: MirrorSetup, tag: str
+) -> None:
     ground.mirror.serve(REPOSITORY, tag, IMAGE.children[0])
     variables = conf(ground, "", 'pull-from-mirror = "digest-only"')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
@@ -431,7 +435,7 @@ def test_signatures_come_from_the_mirror_that_served_the_image(ground: Ground, t
     assert lines(ground.upstream) == []
 
 
-def capabilities(ground: Ground, mirror: str) -> dict[str, str]:
+def capabilities(ground: MirrorSetup, mirror: str) -> dict[str, str]:
     """Write a hosts.toml whose mirror has these capabilities."""
     folder = ground.folder / "certs.d" / f"{ground.upstream.host.replace(':', '_')}_"
     folder.mkdir(parents=True)
@@ -441,7 +445,7 @@ def capabilities(ground: Ground, mirror: str) -> dict[str, str]:
     return {"RESOLVER_MIRROR": "", "RESOLVER_CERTS_D": str(ground.folder / "certs.d")}
 
 
-def test_host_with_resolve_but_not_pull_provides_only_the_digest(ground: Ground) -> None:
+def test_host_with_resolve_but_not_pull_provides_only_the_digest(ground: MirrorSetup) -> None:
     variables = capabilities(ground, '["resolve"]')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.pull(ground.reference, "linux/amd64")
@@ -450,14 +454,14 @@ def test_host_with_resolve_but_not_pull_provides_only_the_digest(ground: Ground)
     assert "GET /manifests/1" not in lines(ground.upstream)
 
 
-def test_push_only_host_is_never_requested(ground: Ground) -> None:
+def test_push_only_host_is_never_requested(ground: MirrorSetup) -> None:
     variables = capabilities(ground, '["push"]')
     with ground.session(**variables) as session:  # type: ignore[arg-type]  # by name
         session.pull(ground.reference, "linux/amd64")
     assert ground.mirror.log == []
 
 
-def test_host_with_the_referrers_capability_lists_referrers(ground: Ground) -> None:
+def test_host_with_the_referrers_capability_lists_referrers(ground: MirrorSetup) -> None:
     variables = capabilities(ground, '["pull", "referrers"]')
     path = f"{BASE}/referrers/{IMAGE.digest}"
     listed = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
@@ -470,7 +474,7 @@ def test_host_with_the_referrers_capability_lists_referrers(ground: Ground) -> N
     assert ground.upstream.log == []
 
 
-def test_blocked_registry_is_blocked_even_with_content_in_the_store(ground: Ground) -> None:
+def test_blocked_registry_is_blocked_even_with_content_in_the_store(ground: MirrorSetup) -> None:
     ground.pull()
     pinned = f"{ground.upstream.host}/{REPOSITORY}@{IMAGE.digest}"
     file = ground.folder / "blocking.conf"
@@ -482,27 +486,27 @@ def test_blocked_registry_is_blocked_even_with_content_in_the_store(ground: Grou
         assert session.resolve(f"store:{ground.reference}", "linux/amd64").index is not None
 
 
-def test_mirror_that_hangs_up_is_reported_once_for_all_requests(ground: Ground) -> None:
+def test_mirror_that_hangs_up_is_reported_once_for_all_requests(ground: MirrorSetup) -> None:
     for path in [LAYER_PATH, f"{BASE}/blobs/{Digest.of(SMALL)}"]:
         ground.mirror.on("GET", path, Reply(silent=True))
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_mirror_with_invalid_http_is_skipped(ground: Ground) -> None:
+def test_mirror_with_invalid_http_is_skipped(ground: MirrorSetup) -> None:
     ground.mirror.on("GET", LAYER_PATH, Reply(raw=b"garbage\r\n\r\n"))
     ground.pull()
     assert ground.warned() == ["mirror-unusable"]
 
 
-def test_login_page_from_a_mirror_is_not_a_manifest(ground: Ground) -> None:
+def test_login_page_from_a_mirror_is_not_a_manifest(ground: MirrorSetup) -> None:
     page = Reply(200, {"Content-Type": "text/html"}, b"<html>log in</html>")
     ground.mirror.on("GET", f"{BASE}/manifests/{ground_manifest()}", page)
     ground.pull()
     assert len(ground.warned()) == 1
 
 
-def test_stalled_mirror_is_skipped_after_its_own_timeout(ground: Ground) -> None:
+def test_stalled_mirror_is_skipped_after_its_own_timeout(ground: MirrorSetup) -> None:
     never = threading.Event()
     for path in (LAYER_PATH, f"{BASE}/manifests/{ground_manifest()}"):
         ground.mirror.on("GET", path, Reply(200, delay=never))
@@ -519,7 +523,7 @@ def test_stalled_mirror_is_skipped_after_its_own_timeout(ground: Ground) -> None
     assert "within 1 s" in ground.messages()
 
 
-def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: Ground) -> None:
+def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: MirrorSetup) -> None:
     never = threading.Event()
     ground.mirror.on("GET", LAYER_PATH, Reply(200, body=LAYER, hold=never, hold_after=200_000))
     config = ground.folder / "config.yaml"
@@ -536,8 +540,8 @@ def test_mirror_that_stalls_mid_stream_is_continued_from_upstream(ground: Ground
     assert after.headers["range"].startswith("bytes=")
 
 
-def test_referrers_are_requested_from_trusted_mirrors(ground: Ground) -> None:
-    """A list is no content that could be checked against a digest."""
+def test_referrers_are_requested_from_trusted_mirrors(ground: MirrorSetup) -> None:
+    """A referrers list cannot be verified by a digest."""
     digest = Digest.parse(IMAGE.digest)
     listed = json.dumps(
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, separators=(",", ":")

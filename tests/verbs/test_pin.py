@@ -23,14 +23,14 @@ from resolver.errors import (
 )
 from resolver.session import Session
 from resolver.verbs.output_files import MAX_FILE
-from tests.fakes.images import Image, build_image, multi_platform
-from tests.fakes.messages import Reply
+from tests.kit.images import Image, build_image, multi_platform
+from tests.kit.messages import Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.pin.decide import Pinned
-    from tests.fakes.registry import FakeRegistry
+    from tests.kit.registry import FakeRegistry
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64/v8"
 
@@ -369,12 +369,12 @@ def test_pin_of_a_folder_reads_its_image_files(
     ]
     assert states(found) == [PinState.PINNED] * 3
     assert {each.path.removeprefix(f"{tmp_path}/"): each.reason for each in found.skipped} == {
-        "chart/templates/configmap-values.yaml": "a template that names no image by itself",
-        "chart/templates/pod.yaml": "a template that names no image by itself",
-        "deploy/binary.json": "of no kind that is known to name images",
-        "deploy/large.json": "of no kind that is known to name images",
-        "deploy/other.yaml": "of no kind that is known to name images",
-        "deploy/torn.yml": "of no kind that is known to name images",
+        "chart/templates/configmap-values.yaml": "a template without a literal image",
+        "chart/templates/pod.yaml": "a template without a literal image",
+        "deploy/binary.json": "not a supported file type",
+        "deploy/large.json": "not a supported file type",
+        "deploy/other.yaml": "not a supported file type",
+        "deploy/torn.yml": "not a supported file type",
         "link.yaml": "a link, and links in a folder are not followed",
     }
     assert found.failures == ()
@@ -404,7 +404,7 @@ def test_pin_fails_for_a_folder_without_image_files(session: Session, tmp_path: 
     found = session.pin(tmp_path, check=True)
 
     assert [type(failure) for failure in found.failures] == [Usage]
-    assert "known to name images" in str(found.failures[0])
+    assert "no supported file in" in str(found.failures[0])
 
 
 def test_pin_skips_unsupported_files_beside_supported_ones(
@@ -506,7 +506,7 @@ def test_pin_rejects_an_invalid_platform_before_reading_files(session: Session) 
         session.pin("gone", require=["linux//x"])
 
 
-def test_mode_owner_and_link_of_a_file_stay(
+def test_pin_keeps_mode_owner_and_symlink(
     session: Session, registry: FakeRegistry, image: Image, tmp_path: Path
 ) -> None:
     (tmp_path / "real").mkdir()

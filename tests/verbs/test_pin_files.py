@@ -11,7 +11,7 @@ from resolver.core.pin.edits import LineIndex
 from resolver.errors import NotAnImageFile, UnreadableFile
 from resolver.files.yaml import without_comments
 from resolver.verbs.pin import find_images
-from tests.pins import WRITTEN, documents, instructions, pin, unpin
+from tests.kit.pins import WRITTEN, documents, instructions, pin, unpin
 
 DATA = tests.DATA / "pin"
 BEFORE, AFTER = DATA / "before", DATA / "after"
@@ -29,7 +29,7 @@ def after(name: str) -> str:
     return (AFTER / name).read_bytes().decode()
 
 
-def test_the_corpus_has_every_kind_and_at_least_sixty_files() -> None:
+def test_pin_corpus_has_every_kind_and_at_least_sixty_files() -> None:
     kinds = {find_images(name, before(name)).kind for name in CORPUS}
 
     assert len(CORPUS) >= 60
@@ -40,7 +40,7 @@ def test_the_corpus_has_every_kind_and_at_least_sixty_files() -> None:
 
 
 @each_file
-def test_a_file_is_pinned_as_expected_and_a_second_time_not_at_all(name: str) -> None:
+def test_pin_writes_the_expected_file_and_is_idempotent(name: str) -> None:
     pinned = pin(name, before(name))
 
     assert pinned.encode() == after(name).encode()
@@ -62,7 +62,7 @@ def test_pin_names_the_line_of_a_reference_it_cannot_pin(name: str) -> None:
 @each_file
 def test_removing_digests_restores_the_file(name: str) -> None:
     text = before(name)
-    # What was pinned before anybody pinned it here is unpinned in both.
+    # Digests that were there before are removed from both.
     bare = unpin(name, text)
 
     again = unpin(name, pin(name, bare))
@@ -72,7 +72,7 @@ def test_removing_digests_restores_the_file(name: str) -> None:
 
 
 def _plainly(text: str) -> str:
-    """Leave out what goes with a digest: the tag of a name without one, a `~` in its place."""
+    """Remove what belongs to a digest: an added tag, or a `~` in its place."""
     return text.replace(":latest", "").replace("digest: ~", "digest:")
 
 
@@ -162,7 +162,7 @@ def test_pin_skips_a_template_and_names_its_values() -> None:
     with pytest.raises(UnreadableFile) as caught:
         find_images("templates/pod.yaml", "{{- if .Values.x }}\nkind: Pod\n{{- end }}\n")
 
-    assert "pin the values" in caught.value.hints()[0]
+    assert "pin its values file" in caught.value.hints()[0]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_pin_skips_a_template_and_names_its_values() -> None:
 def test_pin_reports_a_template_that_is_valid_yaml(path: str, text: str) -> None:
     [stray] = find_images(path, text).strays
 
-    assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is put together from variables")
+    assert (stray.text, stray.reason) == ("{{ .Values.x }}", "it is composed of variables")
 
 
 @pytest.mark.parametrize("value", ["true", "on", "12345678"])

@@ -1,4 +1,4 @@
-"""Whatever a file looks like: digests go where images are, and every other byte stays."""
+"""Properties of `pin` over generated files: only digests change."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from resolver.core.pin.edits import Edit, apply
 from resolver.errors import ResolverError
 from resolver.files.yaml import read_documents
 from resolver.verbs.pin import find_images
-from tests.pins import digest_of, documents, instructions, pin, unpin
-from tests.written import MAKERS, Written, dockerfiles, yamls
+from tests.kit.generated_files import MAKERS, GeneratedFile, dockerfiles, yamls
+from tests.kit.pins import digest_of, documents, instructions, pin, unpin
 
 #: What pinning puts into a file, and nothing else: behind a tag, or with a key of its own.
 INSERTED = re.compile(
@@ -28,7 +28,7 @@ relaxed = settings(suppress_health_check=[HealthCheck.too_slow])
 brief = settings(relaxed, max_examples=50)
 
 
-def check(written: Written) -> str:
+def check(written: GeneratedFile) -> str:
     """Pin a file, check it and return it."""
     path, text = written.path, written.text
     pinned = pin(path, text)
@@ -44,7 +44,7 @@ def check(written: Written) -> str:
 
 @relaxed
 @given(dockerfiles())
-def test_dockerfiles(written: Written) -> None:
+def test_pin_of_any_dockerfile(written: GeneratedFile) -> None:
     pinned = check(written)
 
     assert instructions(pinned) == instructions(written.text)
@@ -52,7 +52,7 @@ def test_dockerfiles(written: Written) -> None:
 
 @relaxed
 @given(dockerfiles(), st.integers(1, 4))
-def test_dockerfiles_inside_of_compose_files(written: Written, indent: int) -> None:
+def test_pin_of_any_inline_dockerfile_in_compose(written: GeneratedFile, indent: int) -> None:
     head = f"services:\n  a:\n    build:\n      dockerfile_inline: |{indent}\n"
     lines = written.text.removeprefix("\ufeff").splitlines(keepends=True)
     text = head + "".join(" " * (6 + indent) + line for line in lines)
@@ -78,7 +78,7 @@ def _inline(text: str) -> str:
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", MAKERS)
-def test_yaml(kind: str, data: st.DataObject) -> None:
+def test_pin_of_any_yaml_file(kind: str, data: st.DataObject) -> None:
     written = data.draw(yamls(kind))
 
     pinned = check(written)
@@ -89,7 +89,7 @@ def test_yaml(kind: str, data: st.DataObject) -> None:
 @brief
 @given(st.data())
 @pytest.mark.parametrize("kind", ["dockerfile", *MAKERS])
-def test_any_part_of_the_images_can_be_pinned_alone(kind: str, data: st.DataObject) -> None:
+def test_pin_of_any_subset_of_images(kind: str, data: st.DataObject) -> None:
     written = data.draw(dockerfiles() if kind == "dockerfile" else yamls(kind))
     spots = find_images(written.path, written.text).spots
     chosen = data.draw(st.sets(st.sampled_from(range(len(spots))))) if spots else set()
@@ -133,7 +133,7 @@ def test_both_yaml_readers_find_the_same_images(kind: str, data: st.DataObject) 
     ),
     st.text(st.sampled_from("FROM a:1\n\r\t #-{}[]()\"'&*!|>@$<\\`=,%/\ufeffü")),
 )
-def test_any_text_is_read_or_refused(path: str, text: str) -> None:
+def test_pin_of_any_text_succeeds_or_is_refused(path: str, text: str) -> None:
     try:
         found = find_images(path, text)
     except ResolverError:
@@ -191,7 +191,7 @@ OTHERS = (
 
 
 @st.composite
-def bakes(draw: st.DrawFn) -> Written:
+def bakes(draw: st.DrawFn) -> GeneratedFile:
     """Write a bake file, each string between others of many shapes."""
     others = st.sampled_from(OTHERS)
     parts, count = [], draw(st.integers(1, 3))
@@ -203,10 +203,10 @@ def bakes(draw: st.DrawFn) -> Written:
         parts += [draw(others), "}\n", draw(others)]
     end = draw(st.sampled_from(["\n", "\r\n"]))
     mark = draw(st.sampled_from(["", "\ufeff"]))
-    return Written("docker-bake.hcl", mark + "".join(parts).replace("\n", end), count)
+    return GeneratedFile("docker-bake.hcl", mark + "".join(parts).replace("\n", end), count)
 
 
 @relaxed
 @given(bakes())
-def test_bake_files(written: Written) -> None:
+def test_pin_of_any_bake_file(written: GeneratedFile) -> None:
     check(written)

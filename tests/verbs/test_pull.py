@@ -21,9 +21,8 @@ from resolver.core.results.pull_events import (
 from resolver.errors import BlobNotFound, ManifestNotFound, StoreFault
 from resolver.store import LocalStore
 from resolver.verbs.transfer import TransferOptions
-from tests.fakes.images import Image, build_image, build_index, from_dict, listed_as
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.pulling import (
+from tests.kit.images import Image, build_image, build_index, from_dict, listed_as
+from tests.kit.pulls import (
     RANGE,
     REPOSITORY,
     Counter,
@@ -33,6 +32,7 @@ from tests.verbs.pulling import (
     puller,
     ranges,
 )
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -35,16 +35,16 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.verbs.transfer import TransferOptions
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, FakeClock, login
-from tests.verbs.pulling import RANGE, REPOSITORY, Puller, noise, puller, ranges
+from tests.kit.clients import ENGINES, FakeClock, login
+from tests.kit.images import build_image, build_index
+from tests.kit.pulls import RANGE, REPOSITORY, Puller, noise, puller, ranges
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 AMD = "linux/amd64"
 LAYER = noise(40_000)
@@ -216,7 +216,7 @@ def test_pull_restarts_when_a_range_is_answered_with_everything(
         "another length",
     ],
 )
-def test_a_wrong_answer_to_a_range_is_followed_by_a_request_for_everything(
+def test_pull_requests_the_whole_blob_after_a_wrong_range_response(
     registry: FakeRegistry, tmp_path: Path, refusal: Reply
 ) -> None:
     def answer(seen: Seen) -> Reply | None:
@@ -331,7 +331,7 @@ def test_pull_gives_up_after_a_minute_of_stalls(registry: FakeRegistry, tmp_path
             one.pull()
         assert is_clean(one)
     assert len(requests_for(registry)) == 2
-    # It has answered in plain HTTP: whether it speaks TLS is no question.
+    # It has answered in plain HTTP, so TLS is not probed.
     assert caught.value.hints() == ("try again later",)
 
 
@@ -426,7 +426,9 @@ def test_pull_rejects_one_byte_too_many(
             assert is_clean(one)
 
 
-def test_a_stretch_with_a_byte_too_many_is_refused(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_rejects_a_range_with_one_byte_too_many(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
     def answer(seen: Seen) -> Reply | None:
         if "range" not in seen.headers:
             return Reply(body=LARGE + b"x", chunked=True)
@@ -451,7 +453,7 @@ def test_pull_resumes_a_body_that_ends_early_without_error(
     assert ranges(requests_for(registry))[1] == f"bytes=123-{len(LAYER) - 1}"
 
 
-def test_a_registry_without_keep_alive_and_lengths_will_do(
+def test_pull_works_without_keep_alive_and_content_length(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:
     registry.on("GET", path(), Reply(body=LAYER, content_length=False, close=True))
@@ -687,7 +689,7 @@ def test_pull_renews_an_expired_token_once(tmp_path: Path) -> None:
         assert tokens.count == 2
 
 
-# Who ends early
+# Early ends
 
 
 def test_interrupted_pull_keeps_content_and_ends_immediately(
@@ -787,7 +789,7 @@ def test_first_failure_stops_blobs_needed_only_for_that_image(
     assert len([seen for seen in registry.log if path(slow) == seen.path]) == 1
 
 
-# Publishers' own servers
+# Foreign layers
 
 
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
@@ -797,7 +799,7 @@ def foreign(registry: FakeRegistry, url: str) -> None:
     """Serve an image whose second layer its registry does not hold."""
     import json
 
-    from tests.fakes.images import from_dict, listed_as
+    from tests.kit.images import from_dict, listed_as
 
     image = build_image(AMD, [noise(10), LAYER])
     document = json.loads(image.body)
@@ -807,7 +809,7 @@ def foreign(registry: FakeRegistry, url: str) -> None:
     registry.serve(REPOSITORY, "1", build_index([listed_as(changed, AMD)]))
 
 
-def test_a_foreign_layer_is_skipped_and_named(storage: FakeRegistry, tmp_path: Path) -> None:
+def test_pull_skips_and_names_a_foreign_layer(storage: FakeRegistry, tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         foreign(registry, f"{storage.url}/base")
         with puller(registry, tmp_path) as one:

@@ -1,4 +1,4 @@
-"""Content that is on this machine already: taken from where it is, and never on trust."""
+"""Content from local sources: copied from there, and verified."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
-from tests.fakes.images import Image, build_image, build_index
-from tests.fakes.registry import FakeRegistry
-from tests.verbs.pulling import RANGE, REPOSITORY, Counter, blobs, noise, puller
+from tests.kit.images import Image, build_image, build_index
+from tests.kit.pulls import RANGE, REPOSITORY, Counter, blobs, noise, puller
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ def test_pull_rejects_a_local_source_without_images(tmp_path: Path, what: str) -
         open_place(str(tmp_path / what))
 
 
-def test_the_transport_of_another_tool_is_named(
+def test_pull_names_the_unsupported_transport_of_another_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,7 +157,7 @@ def test_the_transport_of_another_tool_is_named(
         open_place("docker-daemon:app")
 
 
-def test_the_source_of_a_pull_may_be_a_folder_too(tmp_path: Path, image: Image) -> None:
+def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
     from resolver.core.platforms.platform import BUILTIN, Platform
     from resolver.sources.local.layout import LayoutSource
     from resolver.sources.local.tree import FolderTree

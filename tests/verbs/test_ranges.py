@@ -1,4 +1,4 @@
-"""What is missing of a blob, cut into stretches: every byte once, and none twice."""
+"""Splitting the missing part of a blob into ranges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_held_and_missing_ranges_cover_the_blob_in_bounded_pieces(
     assert all(0 < end - start <= longest for start, end in pieces)
 
 
-def test_pieces_are_of_about_equal_length() -> None:
+def test_ranges_are_of_about_equal_length() -> None:
     assert cut([(0, 33)], 16) == [(0, 11), (11, 22), (22, 33)]
 
 
@@ -35,7 +35,7 @@ def test_pieces_are_of_about_equal_length() -> None:
     [
         ("bytes 10-19/100", 20),
         ("Bytes 10-19/*", 20),
-        # Less than was asked for.
+        # Less than was requested.
         ("bytes 10-14/100", 15),
         ("bytes 9-19/100", None),
         ("bytes 11-19/100", None),
@@ -52,7 +52,7 @@ def test_pieces_are_of_about_equal_length() -> None:
         ("", None),
     ],
 )
-def test_only_the_requested_part_of_a_range_is_used(value: str, end: int | None) -> None:
+def test_range_response_is_cut_to_the_requested_part(value: str, end: int | None) -> None:
     assert read_content_range((value,), 10, 20, 100) == end
 
 

@@ -1,4 +1,4 @@
-"""What each question costs, counted at the registry (issue "resolve", "What it must show")."""
+"""The requests that each operation costs, counted at the registry."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from resolver.core.oci.digest import Digest
 from resolver.core.results.resolve import Resolution
 from resolver.session import Session
-from tests.fakes.images import build_image, build_index, multi_platform
-from tests.fakes.registry import FakeRegistry, Reply, Seen
+from tests.kit.images import build_image, build_index, multi_platform
+from tests.kit.registry import FakeRegistry, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def registry(image: Image) -> Iterator[FakeRegistry]:
         yield fake
 
 
-#: Requests of each registry that `cost` has told already.
+#: Requests of each registry that `cost` has returned already.
 _TOLD: WeakKeyDictionary[FakeRegistry, int] = WeakKeyDictionary()
 
 

@@ -1,4 +1,4 @@
-"""From a tree of documents to one manifest: the descriptor tier of the vectors, and the limits."""
+"""From a tree of documents to one manifest: the descriptor vectors, and the limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resolver.errors import (
 from resolver.verbs.documents import PlatformRequest
 from resolver.verbs.resolve import resolve_document
 from tests import DATA
-from tests.verbs.places import MemoryPlace
+from tests.kit.memory_source import MemoryPlace
 
 if TYPE_CHECKING:
     from resolver.verbs.documents import DocumentReader, RootDocument
@@ -74,7 +74,7 @@ def test_resolve_selects_an_attestation_for_platform_unknown() -> None:
     assert path_of(root, "unknown/unknown") == [1]
 
 
-def test_an_entry_of_an_unknown_type_is_passed_over_not_refused() -> None:
+def test_resolve_skips_an_entry_of_an_unknown_type() -> None:
     strange = {"platform": AMD64, "mediaType": "application/vnd.example.thing+json"}
     place = MemoryPlace()
     good = place.plant({"platform": AMD64}, "good")
@@ -98,11 +98,11 @@ def nested(depth: int) -> dict[str, Any]:
     return root
 
 
-def test_indexes_may_be_nested_eight_deep() -> None:
+def test_resolve_follows_indexes_nested_eight_deep() -> None:
     assert path_of(nested(8), "linux/amd64") == [0] * 8
 
 
-def test_deeper_nesting_is_refused_and_the_limit_named() -> None:
+def test_resolve_refuses_deeper_nesting_and_names_the_limit() -> None:
     with pytest.raises(LimitExceeded, match="limit of 8 levels"):
         path_of(nested(40), "linux/amd64")
 
@@ -118,7 +118,7 @@ def test_resolve_uses_the_next_index_when_the_best_has_no_match() -> None:
     assert path_of(root, "linux/arm64") == [1]
 
 
-def test_at_most_sixteen_configs_are_read_for_entries_without_a_platform() -> None:
+def test_resolve_reads_at_most_sixteen_configs_for_entries_without_a_platform() -> None:
     place = MemoryPlace()
     entries = [{"config_platform": ARM64} for _ in range(40)]
     reader, asked = place.publish("app", place.plant({"manifests": entries}))
@@ -200,7 +200,7 @@ def test_resolve_warns_when_config_contradicts_index() -> None:
     assert "linux/arm64" in warning.message
 
 
-def test_a_contradiction_is_an_error_when_strict() -> None:
+def test_resolve_strict_rejects_a_contradicting_config() -> None:
     place = MemoryPlace()
     reader, asked = place.publish("app", place.plant(lying()))
 
@@ -307,7 +307,7 @@ class TestASinglePlatformImage:
 
 SBOM = "application/spdx+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
-#: An SBOM that only its manifest shows to be none of the images.
+#: An SBOM that only its manifest identifies as not an image.
 HIDDEN = {"platform": AMD64, "config_media_type": SBOM}
 
 

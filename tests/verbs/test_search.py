@@ -1,4 +1,4 @@
-"""Searching a scripted Hub and other registries, and asking for quotas."""
+"""Searching a scripted Docker Hub and other registries, and quotas."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from tests.fakes.images import build_image
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import build_image
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def reply(document: object, status: int = 200, **headers: str) -> Reply:
     return Reply(status, {**JSON, **headers}, json.dumps(document).encode())
 
 
-def test_docker_hub_is_searched(hub: FakeRegistry, tmp_path: Path) -> None:
+def test_search_of_docker_hub(hub: FakeRegistry, tmp_path: Path) -> None:
     hub.on("GET", "/v1/search", reply(RESULTS))
     with Session(tmp_path) as session:
         found = session.search("nginx & co", limit=3)
@@ -70,7 +70,7 @@ def test_docker_hub_is_searched(hub: FakeRegistry, tmp_path: Path) -> None:
     assert (found.registry, found.by) == ("docker.io", "search")
 
 
-def test_hits_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
+def test_search_results_are_filtered(hub: FakeRegistry, tmp_path: Path) -> None:
     hub.on("GET", "/v1/search", reply(RESULTS))
     with Session(tmp_path) as session:
         for texts, names in (
@@ -107,7 +107,7 @@ def test_search_uses_the_search_api_of_a_registry(tmp_path: Path) -> None:
     assert len(found.hits) == 3
 
 
-def test_a_registry_with_a_catalog_is_searched_by_name(tmp_path: Path) -> None:
+def test_search_filters_the_catalog_of_a_registry_by_name(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         registry.on("GET", "/v1/search", Reply(404))
         first = reply(
@@ -125,7 +125,7 @@ def test_a_registry_with_a_catalog_is_searched_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["search", "catalog"])
-def test_null_is_an_empty_answer(tmp_path: Path, by: str) -> None:
+def test_search_reads_null_results_as_empty(tmp_path: Path, by: str) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
         own = reply({"results": None, "num_results": 0}) if by == "search" else Reply(404)
         registry.on("GET", "/v1/search", own)
@@ -193,7 +193,7 @@ def test_quota_shows_the_remaining_limit(tmp_path: Path) -> None:
 
 def test_quota_requires_a_registry_and_credentials(tmp_path: Path) -> None:
     with FakeRegistry() as registry, Session(tmp_path) as session:
-        with pytest.raises(Usage, match="belong to registries"):
+        with pytest.raises(Usage, match="only registries have quotas"):
             session.quota("oci:/tmp/x")
         registry.on("HEAD", "/v2/app/manifests/1", Reply(403))
         with pytest.raises(Denied):
@@ -211,7 +211,9 @@ def test_quota_requires_a_registry_and_credentials(tmp_path: Path) -> None:
         ("٣;w=1", (None, 1)),
     ],
 )
-def test_a_limit_is_read_leniently(text: str, expected: tuple[int | None, int | None]) -> None:
+def test_quota_headers_are_parsed_leniently(
+    text: str, expected: tuple[int | None, int | None]
+) -> None:
     assert read_limit(text) == expected
 
 
@@ -276,7 +278,7 @@ def test_host_without_a_repository_is_rejected_with_a_hint(text: str, tmp_path: 
             assert f"`{text}/NAME`" in caught.value.hints()[0]
 
 
-def test_an_image_of_docker_hub_with_a_dot_can_still_be_named() -> None:
+def test_quota_accepts_a_docker_hub_repository_with_a_dot() -> None:
     target = parse_target("docker.io/library/registry.corp:5000")
 
     assert str(target) == "docker.io/library/registry.corp:5000"

@@ -1,4 +1,4 @@
-"""The embedded registry: what it answers, and that it only ever reads."""
+"""The embedded registry: its responses, all of them read-only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,9 +22,10 @@ from resolver.errors import StoreFault, Usage
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import Server, serve
 from resolver.verbs.serve.shared_fetch import RegularFile
+from tests.kit.serve_client import ask, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from resolver.core.oci.content import Document
@@ -35,39 +35,6 @@ LAYER, LAYER_BYTES = max(APP.blobs.items(), key=lambda item: len(item[1]))
 UNKNOWN = "sha256:" + "0" * 64
 #: In `demo/app`, and not in `demo/single`.
 ELSEWHERE = min(set(APP.blobs) - set(samples()[3].blobs))
-
-
-@dataclass(frozen=True)
-class Got:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        return str(json.loads(self.body)["errors"][0]["code"])
-
-
-def ask(
-    server: Server, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
-) -> Got:
-    link = http.client.HTTPConnection(server.address, timeout=20)
-    try:
-        link.request(method, target, headers=dict(headers or {}))
-        answer = link.getresponse()
-        named = {name.lower(): value for name, value in answer.getheaders()}
-        return Got(answer.status, named, answer.read())
-    finally:
-        link.close()
-
-
-def exchange(server: Server, request: bytes) -> bytes:
-    """Send raw bytes and read until the server ends the connection."""
-    host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as link:
-        link.sendall(request)
-        link.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: link.recv(65_536), b""))
 
 
 @pytest.fixture
@@ -102,7 +69,7 @@ def test_head_equals_get_without_content(server: Server) -> None:
         assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
 
 
-def test_a_digest_with_an_escaped_colon_is_understood(server: Server) -> None:
+def test_serve_accepts_a_digest_with_an_escaped_colon(server: Server) -> None:
     escaped = str(APP.root.digest).replace(":", "%3A")
 
     assert ask(server, f"/v2/demo/app/manifests/{escaped}").status == 200
@@ -253,7 +220,7 @@ def test_empty_blob_has_no_range(tmp_path: Path) -> None:
             assert got.status == status
 
 
-def test_a_range_of_a_manifest_is_ignored(server: Server) -> None:
+def test_manifest_range_is_ignored(server: Server) -> None:
     got = ask(server, "/v2/demo/app/manifests/1.0", headers={"Range": "bytes=0-1"})
 
     assert (got.status, len(got.body)) == (200, APP.root.size)
@@ -285,7 +252,7 @@ def test_invalid_page_size_is_refused(server: Server, size: str) -> None:
     assert ask(server, f"/v2/demo/app/tags/list?n={size}").code == "PAGINATION_NUMBER_INVALID"
 
 
-def test_the_catalogue_lists_the_repositories(server: Server) -> None:
+def test_catalog_lists_the_repositories(server: Server) -> None:
     got = ask(server, "/v2/_catalog?n=2")
 
     assert json.loads(got.body) == {"repositories": ["demo/app", "demo/liar"]}
@@ -441,7 +408,7 @@ def test_ambiguous_request_length_is_refused_and_closes(
         (b"POST /v2/ HTTP/1.1", 405),
     ],
 )
-def test_a_request_line_is_read_strictly(server: Server, request_line: bytes, status: int) -> None:
+def test_request_line_is_parsed_strictly(server: Server, request_line: bytes, status: int) -> None:
     answer = exchange(server, request_line + b"\r\nHost: localhost\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -481,7 +448,7 @@ def test_connection_is_kept_when_both_sides_agree(
         (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 101 + b"\r\n", 431),
     ],
 )
-def test_a_head_has_limits(server: Server, head: bytes, status: int) -> None:
+def test_request_header_size_is_limited(server: Server, head: bytes, status: int) -> None:
     answer = exchange(server, head)
 
     assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -508,7 +475,7 @@ class FileShelf(MemoryShelf):
 
 
 @pytest.mark.parametrize("asked", [None, "bytes=5-9", "bytes=70000-"])
-def test_a_blob_in_a_file_is_sent_from_the_file(tmp_path: Path, asked: str | None) -> None:
+def test_blob_in_a_file_is_sent_from_the_file(tmp_path: Path, asked: str | None) -> None:
     content = os.urandom(200_000)
     path = tmp_path / "blob"
     path.write_bytes(content)
@@ -553,7 +520,7 @@ def test_file_that_shrinks_ends_the_response_early(tmp_path: Path) -> None:
 
 
 class BrokenShelf(MemoryShelf):
-    """Cannot read what it holds."""
+    """Fails to read its content."""
 
     def document(self, repository: str, name: str) -> Document | None:
         raise StoreFault("/private/store", f"{repository}:{name}: input/output error")
@@ -635,7 +602,7 @@ def test_referrers_are_documents_with_the_subject() -> None:
     assert (none.status, json.loads(none.body)["manifests"]) == (200, [])
 
 
-def test_a_media_type_cannot_smuggle_a_header() -> None:
+def test_media_type_cannot_inject_a_header() -> None:
     body = b"{}"
     hostile = Descriptor("a/b\r\nX-Evil: yes", Digest.of(body), len(body))
     documents = {hostile.digest: (hostile.media_type, body)}

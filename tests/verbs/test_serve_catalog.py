@@ -1,4 +1,4 @@
-"""What the store and a layout look like to other clients, and who is answered at all."""
+"""The catalog of a store or a layout, and access control of the server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.catalog import LayoutShelf, StoreShelf, served_name
 from resolver.verbs.serve.serve import serve_layout, serve_store
 from resolver.verbs.serve.server import Server, is_meant, serve
-from tests.fakes.images import Image, build_image, build_index, from_dict, multi_platform
-from tests.real.layouts import write_layout
-from tests.store.images import place, pull
-from tests.verbs.exports import AMD64, ARM64, app, exported, stocked
-from tests.verbs.test_serve import Got, ask, exchange
+from tests.kit.exports import AMD64, ARM64, app, exported, stocked
+from tests.kit.images import Image, build_image, build_index, from_dict, multi_platform
+from tests.kit.layouts import write_layout
+from tests.kit.serve_client import Response, ask, exchange
+from tests.kit.stored_images import place, pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FULL = "docker.io/library/app"
 
 
-def get(server: Server, target: str) -> Got:
+def get(server: Server, target: str) -> Response:
     return ask(server, f"/v2/{target}")
 
 
@@ -48,7 +48,7 @@ def blobs_of(image: Image) -> list[str]:
 
 
 @pytest.mark.parametrize("repository", [FULL, "library/app"])
-def test_a_pulled_image_is_served_whole(tmp_path: Path, repository: str) -> None:
+def test_pulled_image_is_served_completely(tmp_path: Path, repository: str) -> None:
     image = app()
     with serve_store(stocked(tmp_path, app=image)) as server:
         root = get(server, f"{repository}/manifests/1")
@@ -128,7 +128,7 @@ def test_repository_name_contains_its_registry(reference: str, name: str) -> Non
     assert served_name(Reference.parse(reference)) == name
 
 
-def test_an_image_of_a_registry_with_a_port_can_be_had(tmp_path: Path) -> None:
+def test_image_of_a_registry_with_a_port_is_served(tmp_path: Path) -> None:
     image = app()
     store = LocalStore(tmp_path / "store", fsync=False)
     pull(store, "localhost:5000/a/b:1", image)
@@ -305,7 +305,7 @@ def test_layout_with_symlinked_files_is_refused(tmp_path: Path, name: str) -> No
         pass
 
 
-def test_a_layout_whose_documents_are_links_is_refused(tmp_path: Path) -> None:
+def test_layout_with_symlinked_documents_is_refused(tmp_path: Path) -> None:
     image = app()
     path = layout(tmp_path, app=image)
     blob = path / "blobs" / image.digest.replace(":", "/")
@@ -374,7 +374,7 @@ def test_circular_or_false_document_does_not_hang_the_catalog(tmp_path: Path) ->
         assert get(server, f"my-layout/manifests/{image.digest}").status == 404
 
 
-# Who is answered
+# Access control
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_request_has_exactly_one_host_header(head: bytes, status: int) -> None:
         assert exchange(server, head).startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_name_of_this_machine_may_be_added() -> None:
+def test_serve_accepts_an_additional_host_name() -> None:
     with serve(MemoryShelf([]), names=["Registry.Test"]) as server:
         assert ask(server, "/v2/", headers={"Host": "registry.test:5000"}).status == 200
 

@@ -1,4 +1,4 @@
-"""Many clients of one server, and those that try to keep the others out."""
+"""Many clients of one server, including hostile ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from resolver.core.oci.digest import Digest
 from resolver.verbs.serve import connections
 from resolver.verbs.serve.api import Later, MemoryShelf, ServerResponse
 from resolver.verbs.serve.server import serve
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.verbs.exports import exported, stocked
-from tests.verbs.pulling import noise
-from tests.verbs.test_serve import APP, LAYER, FileShelf, ask
-from tests.verbs.test_serve_mirror import Ground
+from tests.kit.exports import exported, stocked
+from tests.kit.images import build_image
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.serve_client import ask
+from tests.verbs.test_serve import APP, LAYER, FileShelf
+from tests.verbs.test_serve_mirror import MirrorSetup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,7 +244,7 @@ def test_slow_request_header_ends_at_its_deadline(
         assert kept.recv(9_999).startswith(b"HTTP/1.1 200 ")
 
 
-def test_the_deadline_of_a_head_is_ten_seconds() -> None:
+def test_request_header_deadline_is_ten_seconds() -> None:
     assert connections.HEAD_TIME == 10
 
 
@@ -309,7 +310,7 @@ def hang_up(*_: object) -> connections.Exchange:
 
 
 def test_closed_connection_is_not_continued() -> None:
-    """Its event may come together with the client that takes its room."""
+    """Its event may arrive together with the client that replaces it."""
     opened = connections.Connections(hang_up, "127.0.0.1", 0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -358,7 +359,7 @@ def test_clients_of_a_stalled_upstream_block_no_others(tmp_path: Path, what: str
         }[what]
         for path in paths:
             stalled.on("GET", path, Reply(404, delay=held))
-        ground = Ground(good, tmp_path)
+        ground = MirrorSetup(good, tmp_path)
         with (
             ground.session() as session,
             session.serve_mirror(upstream=good.host, allow=[stalled.host]) as server,

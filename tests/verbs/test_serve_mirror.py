@@ -38,11 +38,11 @@ from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
 from resolver.verbs.serve.misses import MAX_MISSES, Busy, Misses
-from tests.fakes.images import build_image, build_index, named_by
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock
-from tests.verbs.pulling import noise
-from tests.verbs.test_serve import Got, ask
+from tests.kit.clients import FakeClock
+from tests.kit.images import build_image, build_index, named_by
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
+from tests.kit.serve_client import Response, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ REFERRERS = f"/v2/team/app/referrers/{CHILD.digest}"
 
 
 @dataclass
-class Ground:
+class MirrorSetup:
     """An upstream, and a store for mirrors of it."""
 
     upstream: FakeRegistry
@@ -96,10 +96,10 @@ class Ground:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
+def ground(tmp_path: Path) -> Iterator[MirrorSetup]:
     with FakeRegistry() as upstream:
         upstream.serve("team/app", "1", IMAGE)
-        yield Ground(upstream, tmp_path)
+        yield MirrorSetup(upstream, tmp_path)
 
 
 def pull(server: Server, tag: str = "1") -> None:
@@ -112,7 +112,7 @@ def pull(server: Server, tag: str = "1") -> None:
         assert got.headers["docker-content-digest"] == digest
 
 
-def test_mirror_fetches_everything_once(ground: Ground) -> None:
+def test_mirror_fetches_everything_once(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         assert ask(server, "/v2/").status == 200
         pull(server)
@@ -129,7 +129,7 @@ def test_mirror_fetches_everything_once(ground: Ground) -> None:
     assert ground.requested("HEAD") == []
 
 
-def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> None:
+def test_mirror_serves_the_digest_algorithm_of_upstream(ground: MirrorSetup) -> None:
     image = named_by(IMAGE, "sha512")
     ground.upstream.serve("team/app", "512", image)
     for fresh in (60.0, 0.0):
@@ -143,11 +143,11 @@ def test_the_digest_by_which_upstream_names_a_tag_is_served(ground: Ground) -> N
     with ground.mirror(offline=True) as server:
         got = ask(server, f"/v2/team/app/manifests/{image.digest}")
         assert got.headers["docker-content-digest"] == image.digest
-        # Nothing that it lists is here.
+        # Nothing that it lists is stored.
         assert ask(server, "/v2/team/app/manifests/512").status == 502
 
 
-def test_second_mirror_with_the_same_store_requests_only_the_tag(ground: Ground) -> None:
+def test_second_mirror_with_the_same_store_requests_only_the_tag(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         pull(server)
     before = len(ground.upstream.log)
@@ -157,7 +157,7 @@ def test_second_mirror_with_the_same_store_requests_only_the_tag(ground: Ground)
     assert later == ["HEAD /v2/team/app/manifests/1"]
 
 
-def test_completed_image_is_named_and_survives_gc(ground: Ground) -> None:
+def test_completed_image_is_named_and_survives_gc(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
         pull(server)
@@ -178,7 +178,7 @@ def test_completed_image_is_named_and_survives_gc(ground: Ground) -> None:
 
 
 def test_image_without_an_index_is_named_with_its_config_platform(
-    ground: Ground,
+    ground: MirrorSetup,
 ) -> None:
     single = build_image("linux/arm64", [SMALL])
     ground.upstream.serve("team/app", "single", single)
@@ -192,12 +192,12 @@ def test_image_without_an_index_is_named_with_its_config_platform(
         assert image.platforms == ("linux/arm64",)
 
 
-def test_clients_of_one_blob_share_one_fetch(ground: Ground) -> None:
+def test_clients_of_one_blob_share_one_fetch(ground: MirrorSetup) -> None:
     gate = threading.Event()
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
-        got: list[Got] = []
+        got: list[Response] = []
 
         def fetch() -> None:
             got.append(ask(server, f"/v2/team/app/blobs/{DIGEST}"))
@@ -216,7 +216,7 @@ def test_clients_of_one_blob_share_one_fetch(ground: Ground) -> None:
     assert len(ground.upstream.requests("GET", UPSTREAM_BLOB)) == 1
 
 
-def test_wrong_bytes_from_upstream_are_never_complete_or_stored(ground: Ground) -> None:
+def test_wrong_bytes_from_upstream_are_never_complete_or_stored(ground: MirrorSetup) -> None:
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))))
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
@@ -230,7 +230,7 @@ def test_wrong_bytes_from_upstream_are_never_complete_or_stored(ground: Ground) 
     assert not (ground.folder / "store/blobs/sha256" / DIGEST.partition(":")[2]).exists()
 
 
-def test_corrected_upstream_serves_the_next_client(ground: Ground) -> None:
+def test_corrected_upstream_serves_the_next_client(ground: MirrorSetup) -> None:
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=bytes(len(LAYER))), times=1)
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
@@ -254,7 +254,7 @@ def test_corrected_upstream_serves_the_next_client(ground: Ground) -> None:
     ],
 )
 def test_ranges_of_a_blob_being_fetched_are_served(
-    ground: Ground, headers: dict[str, str], status: int, part: slice
+    ground: MirrorSetup, headers: dict[str, str], status: int, part: slice
 ) -> None:
     with ground.mirror() as server:
         got = ask(server, f"/v2/team/app/blobs/{DIGEST}", headers=headers)
@@ -263,7 +263,7 @@ def test_ranges_of_a_blob_being_fetched_are_served(
         assert ask(server, f"/v2/team/app/blobs/{DIGEST}", headers=beyond).status == 416
 
 
-def test_mirror_head_fetches_no_content(ground: Ground) -> None:
+def test_mirror_head_fetches_no_content(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         got = ask(server, f"/v2/team/app/blobs/{DIGEST}", "HEAD")
         assert (got.status, got.headers["content-length"]) == (200, str(len(LAYER)))
@@ -271,7 +271,7 @@ def test_mirror_head_fetches_no_content(ground: Ground) -> None:
     assert ground.requested("HEAD") == [f"blobs/{DIGEST}"]
 
 
-def test_empty_and_one_byte_blobs_are_served(ground: Ground) -> None:
+def test_empty_and_one_byte_blobs_are_served(ground: MirrorSetup) -> None:
     image = build_image("linux/amd64", [b"", b"x"])
     ground.upstream.serve("team/app", "tiny", image)
     with ground.mirror() as server:
@@ -279,7 +279,7 @@ def test_empty_and_one_byte_blobs_are_served(ground: Ground) -> None:
             assert ask(server, f"/v2/team/app/blobs/{Digest.of(body)}").body == body
 
 
-def test_expired_tag_is_requested_again(ground: Ground) -> None:
+def test_expired_tag_is_requested_again(ground: MirrorSetup) -> None:
     with ground.mirror(fresh=0.0) as server:
         for _ in range(3):
             assert ask(server, "/v2/team/app/manifests/1").body == IMAGE.body
@@ -294,7 +294,7 @@ def test_expired_tag_is_requested_again(ground: Ground) -> None:
 
 
 def test_stale_tag_is_served_with_a_warning_while_upstream_is_down(
-    ground: Ground,
+    ground: MirrorSetup,
 ) -> None:
     with ground.mirror(fresh=0.0) as server:
         pull(server)
@@ -305,7 +305,7 @@ def test_stale_tag_is_served_with_a_warning_while_upstream_is_down(
     assert [event.code for event in ground.events if isinstance(event, Warned)] == ["stale"]
 
 
-def test_offline_mirror_serves_only_held_content(ground: Ground) -> None:
+def test_offline_mirror_serves_only_held_content(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror(offline=True) as server:
@@ -319,7 +319,7 @@ def test_offline_mirror_serves_only_held_content(ground: Ground) -> None:
         assert ask(server, "/v2/team/app/manifests/none").status == 502
 
 
-def test_tag_removed_upstream_is_not_served(ground: Ground) -> None:
+def test_tag_removed_upstream_is_not_served(ground: MirrorSetup) -> None:
     with ground.mirror(fresh=0.0) as server:
         pull(server)
         reply = Reply(404, {"Content-Type": "application/json"}, b'{"errors":[]}')
@@ -328,7 +328,7 @@ def test_tag_removed_upstream_is_not_served(ground: Ground) -> None:
         assert (got.status, got.code) == (404, "MANIFEST_UNKNOWN")
 
 
-def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
+def test_mirror_tag_list_is_that_of_upstream(ground: MirrorSetup) -> None:
     ground.upstream.serve("team/app", "2", IMAGE)
     with ground.mirror() as server:
         got = ask(server, "/v2/team/app/tags/list?n=1")
@@ -336,7 +336,9 @@ def test_the_list_of_tags_is_upstreams(ground: Ground) -> None:
         assert 'rel="next"' in got.headers["link"]
 
 
-def test_truncated_tag_list_is_reported(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_tag_list_is_reported(
+    ground: MirrorSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for tag in ("2", "3"):
         ground.upstream.serve("team/app", tag, IMAGE)
     for most, left in ((3, []), (2, ["tags"])):
@@ -348,7 +350,7 @@ def test_truncated_tag_list_is_reported(ground: Ground, monkeypatch: pytest.Monk
         assert [each.code for each in ground.events if isinstance(each, Warned)] == left
 
 
-def test_a_list_of_tags_has_the_name_and_the_registry_of_the_question(ground: Ground) -> None:
+def test_mirror_tag_list_has_the_requested_name_and_registry(ground: MirrorSetup) -> None:
     ground.upstream.serve("team/app", "2", IMAGE)
     host = ground.upstream.host
     spelled = host.replace(":", "-")
@@ -368,7 +370,7 @@ def test_a_list_of_tags_has_the_name_and_the_registry_of_the_question(ground: Gr
 @pytest.mark.parametrize("digest", [DIGEST, str(Digest.of(SMALL)), CONFIG])
 @pytest.mark.parametrize("is_held", [True, False])
 def test_blob_digest_is_not_a_manifest(
-    ground: Ground, digest: str, method: str, is_held: bool
+    ground: MirrorSetup, digest: str, method: str, is_held: bool
 ) -> None:
     body = CHILD.blobs[digest]
     # Registries that keep all content in one place answer so.
@@ -383,7 +385,7 @@ def test_blob_digest_is_not_a_manifest(
             assert got.code == "MANIFEST_UNKNOWN"
 
 
-def test_held_layer_above_the_manifest_limit_is_not_a_manifest(ground: Ground) -> None:
+def test_held_layer_above_the_manifest_limit_is_not_a_manifest(ground: MirrorSetup) -> None:
     large = noise(5_000_000, 7)
     ground.upstream.serve("team/app", "large", build_image("linux/amd64", [large]))
     with ground.mirror() as server:
@@ -424,7 +426,7 @@ def index_of(*referrers: Referrer) -> bytes:
     return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
 
-def test_referrers_are_requested_upstream_page_by_page(ground: Ground) -> None:
+def test_referrers_are_requested_upstream_page_by_page(ground: MirrorSetup) -> None:
     signed, listed = Referrer("application/sig"), Referrer("application/sbom")
     following = f"{REFERRERS}?page=2"
     replies = [
@@ -446,7 +448,7 @@ def test_referrers_are_requested_upstream_page_by_page(ground: Ground) -> None:
     assert some.headers["oci-filters-applied"] == "artifactType"
 
 
-def test_referrers_tag_is_used_without_the_upstream_api(ground: Ground) -> None:
+def test_referrers_tag_is_used_without_the_upstream_api(ground: MirrorSetup) -> None:
     signed = Referrer("application/sig")
     ground.upstream.on("GET", REFERRERS, Reply(404, {"Content-Type": "text/plain"}, b"no"))
     tag = CHILD.digest.replace(":", "-")
@@ -460,7 +462,7 @@ def test_referrers_tag_is_used_without_the_upstream_api(ground: Ground) -> None:
         assert json.loads(none.body)["manifests"] == []
 
 
-def test_failing_upstream_referrers_are_not_an_empty_list(ground: Ground) -> None:
+def test_failing_upstream_referrers_are_not_an_empty_list(ground: MirrorSetup) -> None:
     ground.upstream.on("GET", REFERRERS, Reply(429, {"Retry-After": "900"}))
     with ground.mirror() as server:
         assert ask(server, REFERRERS).status == 429
@@ -490,14 +492,14 @@ def test_failing_upstream_referrers_are_not_an_empty_list(ground: Ground) -> Non
     ],
 )
 def test_unavailable_content_has_a_status_and_code(
-    ground: Ground, target: str, status: int, code: str
+    ground: MirrorSetup, target: str, status: int, code: str
 ) -> None:
     with ground.mirror() as server:
         got = ask(server, target)
     assert (got.status, got.code) == (status, code)
 
 
-def test_one_mirror_serves_many_upstreams(ground: Ground, tmp_path: Path) -> None:
+def test_one_mirror_serves_many_upstreams(ground: MirrorSetup, tmp_path: Path) -> None:
     with FakeRegistry() as other:
         other.serve("team/app", "1", CHILD)
         with (
@@ -511,7 +513,7 @@ def test_one_mirror_serves_many_upstreams(ground: Ground, tmp_path: Path) -> Non
             assert ask(server, f"/v2/{spelled}/team/app/manifests/1").body == CHILD.body
 
 
-def test_mirror_uses_its_own_login_and_not_the_clients(ground: Ground) -> None:
+def test_mirror_uses_its_own_login_and_not_the_clients(ground: MirrorSetup) -> None:
     ground.upstream.basic("owner", "0WNER-PASS")
     login = Flags(username="owner", password="0WNER-PASS")
     with ground.mirror(flags=login) as server:
@@ -523,7 +525,7 @@ def test_mirror_uses_its_own_login_and_not_the_clients(ground: Ground) -> None:
     assert not any("Y2xpZW50" in each for each in sent)
 
 
-def test_upstream_refusal_does_not_ask_clients_for_passwords(ground: Ground) -> None:
+def test_upstream_refusal_does_not_ask_clients_for_passwords(ground: MirrorSetup) -> None:
     ground.upstream.basic("owner", "0WNER-PASS")
     with ground.mirror() as server:
         got = ask(server, "/v2/team/app/manifests/1")
@@ -531,7 +533,7 @@ def test_upstream_refusal_does_not_ask_clients_for_passwords(ground: Ground) -> 
     assert "www-authenticate" not in got.headers
 
 
-def test_every_request_is_noted(ground: Ground) -> None:
+def test_mirror_logs_every_request(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         ask(server, "/v2/team/app/manifests/1")
     notes = [event.message for event in ground.events if isinstance(event, Noted)]
@@ -579,7 +581,7 @@ def test_upstream_is_selected_by_ns_name_or_default(path: str, query: str, expec
     assert upstreams.read(path, query).repository.identity == expected
 
 
-def test_without_a_default_registry_a_client_must_name_one() -> None:
+def test_mirror_without_a_default_registry_requires_one() -> None:
     with pytest.raises(Unclear) as caught:
         Upstreams(["ghcr.io"], None).read("/v2/a/b/manifests/1", "")
     assert (caught.value.status, caught.value.code) == (404, "NAME_UNKNOWN")
@@ -591,8 +593,8 @@ def test_allowed_upstream_must_be_a_registry(host: str) -> None:
         Upstreams([host], None)
 
 
-def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: Ground) -> None:
-    """What points the other tools of a machine to the mirror, the mirror reads too."""
+def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: MirrorSetup) -> None:
+    """The mirror also reads the configuration that directs other tools to it."""
     folder = ground.folder / ".config/containers"
     folder.mkdir(parents=True)
     host = ground.upstream.host
@@ -608,13 +610,13 @@ def test_mirror_configured_as_its_own_mirror_asks_upstream(ground: Ground) -> No
     assert all("via" in seen.headers for seen in ground.upstream.log)
 
 
-def leased(ground: Ground) -> str:
+def leased(ground: MirrorSetup) -> str:
     """Return the digests in the leases of the store."""
     folder = ground.folder / "store/leases"
     return "".join(each.read_text() for each in folder.iterdir())
 
 
-def test_invented_names_are_not_kept_in_the_lease(ground: Ground) -> None:
+def test_invented_names_are_not_kept_in_the_lease(ground: MirrorSetup) -> None:
     with ground.mirror() as server:
         pull(server)
     with ground.mirror() as server:
@@ -628,7 +630,7 @@ def test_invented_names_are_not_kept_in_the_lease(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("name", [f"blobs/{UNKNOWN}", f"manifests/{UNKNOWN}", "manifests/none"])
-def test_missing_content_is_requested_upstream_once(ground: Ground, name: str) -> None:
+def test_missing_content_is_requested_upstream_once(ground: MirrorSetup, name: str) -> None:
     with ground.mirror() as server:
         for _ in range(5):
             assert ask(server, f"/v2/team/app/{name}").status == 404
@@ -636,7 +638,7 @@ def test_missing_content_is_requested_upstream_once(ground: Ground, name: str) -
 
 
 def test_new_tag_is_seen_immediately_without_freshness(
-    ground: Ground,
+    ground: MirrorSetup,
 ) -> None:
     with ground.mirror(fresh=0.0) as server:
         assert ask(server, "/v2/team/app/manifests/new").status == 404
@@ -644,19 +646,19 @@ def test_new_tag_is_seen_immediately_without_freshness(
         assert ask(server, "/v2/team/app/manifests/new").body == IMAGE.body
 
 
-def test_invented_digests_cost_a_few_upstream_requests_a_second(ground: Ground) -> None:
+def test_invented_digests_cost_a_few_upstream_requests_a_second(ground: MirrorSetup) -> None:
     made_up = [f"/v2/team/app/blobs/{Digest.of(str(each).encode())}" for each in range(100)]
     with ground.mirror() as server:
         ask(server, f"/v2/team/app/manifests/{CHILD.digest}")
         before, begin = len(ground.upstream.log), time.monotonic()
         with ThreadPoolExecutor(len(made_up)) as pool:
             answers = list(pool.map(lambda target: ask(server, target).status, made_up))
-            # What a document names is asked for and given meanwhile.
+            # Content that a document names is served meanwhile.
             assert ask(server, f"/v2/team/app/blobs/{DIGEST}").body == LAYER
         seconds = time.monotonic() - begin
         requested = len([seen for seen in ground.upstream.log[before:] if seen.method == "HEAD"])
     assert answers == [404] * len(made_up)
-    # Some questions are on their way when the first answers come.
+    # Some requests are in flight when the first replies arrive.
     assert requested <= (MAX_MISSES + MAX_QUESTIONS) * (int(seconds) + 1)
 
 
@@ -682,10 +684,10 @@ def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
     new, known = blob_question(MAX_MISSES), blob_question(0)
     with pytest.raises(Later):
         misses.check(REGISTRY, new, peer)
-    # Another registry is asked, and what this one is known to lack has its answer.
+    # Other registries are requested, and known misses are answered.
     assert misses.check("s.test", new, peer)
     assert not misses.check(REGISTRY, known, peer)
-    # While others ask in vain without end, it waits, and is never taken for missing.
+    # During a flood of misses it waits, and is never reported as missing.
     for second in range(1, 5):
         clock.now += 1.0
         for number in range(MAX_MISSES):
@@ -699,7 +701,7 @@ def test_upstream_misses_are_limited_without_inventing_not_found() -> None:
                 break
     else:
         pytest.fail("it had no turn within 4 seconds")
-    # What is missing is asked for again after a while.
+    # Missing content is requested again after a while.
     clock.now += 10
     assert misses.check(REGISTRY, known, peer)
 
@@ -764,7 +766,7 @@ def test_waiting_client_without_a_slot_stays_next() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.2", "127.0.0.1"])
 def test_existing_content_is_served_on_first_request_during_a_flood(
-    ground: Ground, address: str
+    ground: MirrorSetup, address: str
 ) -> None:
     over = threading.Event()
 
@@ -796,7 +798,7 @@ def test_existing_content_is_served_on_first_request_during_a_flood(
 
 
 def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
-    ground: Ground, tmp_path: Path
+    ground: MirrorSetup, tmp_path: Path
 ) -> None:
     gate = threading.Event()
     with FakeRegistry() as bad:
@@ -818,7 +820,7 @@ def test_clients_of_one_registry_do_not_join_the_fetch_of_another(
 
 
 def test_stalled_registry_yields_to_another_with_the_same_blob(
-    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ground: MirrorSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_fetch, "_GRACE", 0.0)
     never = threading.Event()
@@ -842,9 +844,9 @@ def test_stalled_registry_yields_to_another_with_the_same_blob(
 
 
 def test_stalled_fetch_ends_immediately_for_another_registry(
-    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ground: MirrorSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No read timeout ends it: its thread still waits when the blob is here."""
+    """No read timeout ends it: its thread still waits when the blob has arrived."""
     monkeypatch.setattr(shared_fetch, "_GRACE", 0.0)
     never = threading.Event()
     with FakeRegistry() as bad:
@@ -861,14 +863,14 @@ def test_stalled_fetch_ends_immediately_for_another_registry(
             assert ask(server, UPSTREAM_BLOB).body == LAYER
             assert stalled.result() in (0, 502)
             assert time.monotonic() - begin < 20
-            # Its clients get what the other one gave.
+            # Its clients get the content of the other registry.
             assert ask(server, f"{UPSTREAM_BLOB}?ns={bad.host}").body == LAYER
             assert not never.is_set()
             never.set()
 
 
 def test_stalled_blobs_do_not_delay_others_of_their_registry(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ground: MirrorSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name in ((shared_fetch, "STALL"), (retry, "SILENT")):
         monkeypatch.setattr(module, name, 0.3)
@@ -894,12 +896,14 @@ def test_stalled_blobs_do_not_delay_others_of_their_registry(
         assert not any(each.done() for each in waiting)
         never.set()
         assert [each.result().body for each in waiting] == stalled
-        # None was asked for twice: what has stalled keeps what it has, and goes on.
+        # No blob was requested twice: a stalled fetch keeps its bytes and continues.
         requested = [seen.path for seen in ground.upstream.requests("GET", "/blobs/")]
         assert len(requested) == len(set(requested))
 
 
-def test_unresponsive_registries_leave_threads_for_others(ground: Ground, tmp_path: Path) -> None:
+def test_unresponsive_registries_leave_threads_for_others(
+    ground: MirrorSetup, tmp_path: Path
+) -> None:
     never = threading.Event()
     with contextlib.ExitStack() as stack:
         stack.callback(never.set)
@@ -927,7 +931,7 @@ def test_unresponsive_registries_leave_threads_for_others(ground: Ground, tmp_pa
         assert time.monotonic() - begin < 10
 
 
-def test_clients_of_two_repositories_share_a_fetch(ground: Ground) -> None:
+def test_clients_of_two_repositories_share_a_fetch(ground: MirrorSetup) -> None:
     ground.upstream.serve("team/other", "1", IMAGE)
     gate = threading.Event()
     ground.upstream.on("GET", UPSTREAM_BLOB, Reply(200, body=LAYER, hold=gate, hold_after=500_000))
@@ -959,7 +963,7 @@ def ask_for_status(server: Server, target: str) -> int:
         return 0
 
 
-def test_storage_receives_no_ns_parameter(ground: Ground) -> None:
+def test_storage_receives_no_ns_parameter(ground: MirrorSetup) -> None:
     with FakeRegistry() as storage:
         storage.serve("team/app", None, IMAGE)
         ground.upstream.redirect(UPSTREAM_BLOB, f"{storage.url}{UPSTREAM_BLOB}")

@@ -23,23 +23,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.processes import ROOT, command
-from tests.verbs.pulling import noise
+from tests.kit.images import build_image
+from tests.kit.processes import ROOT, command
+from tests.kit.pulls import noise
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.fakes.images import Image
+    from tests.kit.images import Image
 
 IS_LONG = os.environ.get("RESOLVER_SOAK") == "1"
 #: Seconds of the healthy upstream alone, and of all of them; seconds between two collections.
 ALONE, TOGETHER, BETWEEN = (20.0, 120.0, 5.0) if IS_LONG else (2.0, 4.0, 1.0)
 CLIENTS = 100
-#: Clients of the healthy upstream; half of the others ask the stalled one, half the lying one.
+#: Clients of the healthy upstream; the others use the stalled one or the one with wrong bytes.
 HEALTHY = 34
-#: Seconds between two images that a client asks for.
+#: Seconds between two image requests of a client.
 PAUSE = 1.0
 #: Largest resident memory of the server, in KiB, and how often its latency alone is allowed.
 MAX_RSS, MAX_FACTOR = 256 * 1024, 3.0
@@ -50,7 +50,7 @@ SIZE, LAYERS = 16_384, 60
 
 @dataclass
 class Load:
-    """Clients of one mirror, and what became of their requests."""
+    """Clients of one mirror, and the results of their requests."""
 
     address: str
     over: threading.Event = field(default_factory=threading.Event)
@@ -153,7 +153,7 @@ def test_bad_upstreams_do_not_affect_clients_of_a_good_one(tmp_path: Path) -> No
     never = threading.Event()
     quick, many = images(12 if IS_LONG else 2, 0), images(70 if IS_LONG else 3, 100_000)
     bad = images(1, 500_000)
-    # Some content is at all three; who lies about it, or stalls, must not matter to the others.
+    # Some content is at all three; a bad registry must not affect the others.
     shared = many[0]
     with ExitStack() as stack:
         stack.callback(never.set)
@@ -214,7 +214,7 @@ def test_bad_upstreams_do_not_affect_clients_of_a_good_one(tmp_path: Path) -> No
     assert load.wrong == []
     for kind in ("alone", "together"):
         assert {status for name, status in load.statuses if name == kind} == {200}
-    # The stalled and the lying one were asked, and gave nothing but documents.
+    # The two bad registries were requested, and provided only documents.
     assert stalled.requests("GET", "/blobs/")
     assert lying.requests("GET", "/blobs/")
     assert max(memory) < MAX_RSS

@@ -1,4 +1,4 @@
-"""The library's verbs about pulling and keeping, as the README shows them."""
+"""Pull, export and removal through the library, as the README shows them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from resolver.errors import (
     Usage,
 )
 from resolver.session import Session
-from tests.fakes.images import Image, build_image, from_dict, multi_platform
-from tests.fakes.registry import FakeRegistry, Reply
+from tests.kit.images import Image, build_image, from_dict, multi_platform
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def blob_requests(registry: FakeRegistry) -> list[str]:
     return [seen.path for seen in registry.requests("GET", "/v2/team/app/blobs/")]
 
 
-def test_an_answer_is_planned_and_a_plan_is_pulled(
+def test_session_plans_a_resolution_and_pulls_a_plan(
     registry: FakeRegistry, session: Session
 ) -> None:
     found = session.resolve(f"{registry.host}/team/app:1", ARM)
@@ -97,7 +97,7 @@ def test_one_missing_platform_of_several_is_an_error(
         session.plan(f"{registry.host}/team/app:1", [AMD, "linux/s390x"])
 
 
-def test_a_limit_is_kept(registry: FakeRegistry, session: Session) -> None:
+def test_pull_respects_the_download_limit(registry: FakeRegistry, session: Session) -> None:
     with pytest.raises(Negative) as caught:
         session.pull(f"{registry.host}/team/app:1", ARM, max_download=1)
     assert caught.value.code == "plan-too-large"
@@ -155,7 +155,7 @@ def test_pull_of_two_images_keeps_one_when_the_other_fails(
     assert isinstance(done.failures[0].error, BlobNotFound)
 
 
-def test_the_observer_hears_of_progress(registry: FakeRegistry, tmp_path: Path) -> None:
+def test_observer_receives_progress_events(registry: FakeRegistry, tmp_path: Path) -> None:
     heard: list[Event] = []
     with Session(tmp_path / "store", environment={}, observe=heard.append) as session:
         session.pull(f"{registry.host}/team/app:1", ARM)
@@ -221,7 +221,7 @@ def listed(image: Image, **members: object) -> dict[str, object]:
 
 @pytest.fixture
 def field_index(registry: FakeRegistry) -> str:
-    """An index as they are in the field: artifacts between images, versions, features, twins."""
+    """A realistic index: artifacts between images, versions, features, duplicates."""
     amd, twin, arm = build_image(AMD), build_image(AMD, [b"zstd"]), build_image(ARM)
     older, newer = build_image("freebsd/amd64:14.1"), build_image("freebsd/amd64:15.0")
     mac = build_image("linux/arm64", [b"mac"])
@@ -296,7 +296,7 @@ def test_every_command_selects_the_same_image_entries(
     ]
 
 
-def test_artifacts_and_other_versions_never_meet_a_requirement(
+def test_artifacts_and_other_versions_do_not_meet_requirements(
     session: Session, field_index: str
 ) -> None:
     def passes(*required: str, only: tuple[str, ...] = (), compatible: bool = False) -> bool:
@@ -397,7 +397,7 @@ def test_platform_local_exports_the_first_offered_of_several(
 
 
 def unmarked(config: str = SBOM, **members: object) -> Image:
-    """Make an artifact that only its own manifest shows to be none of the images."""
+    """Make an artifact that only its manifest identifies as one."""
     fields = {"mediaType": config, "digest": str(Digest.of(b"{}")), "size": 2}
     manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": fields, "layers": []}
     return from_dict({**manifest, **members}, blobs=[b"{}"])
@@ -447,7 +447,7 @@ def requires(**wishes: object) -> Requirements:
         ({"forbid": [ARM]}, True, False, 1),
         ({"forbid": [AMD]}, False, False, 1),
         ({"only": [AMD, V7]}, True, False, 1),
-        # What runs there: the next best once the artifact is known to be none, read as well.
+        # The next best entry is chosen once the artifact is recognised; its manifest is read too.
         ({"require": [ARM], "compatible": True}, True, True, 2),
         ({"require": ["linux/s390x"]}, False, False, 0),
     ],
@@ -523,7 +523,7 @@ def test_artifact_known_by_its_manifest_is_no_platform_for_tags_or_pin(
 
     compose = f"services: {{a: {{image: '{hidden}:1'%s}}}}\n"
     assert missing(compose % "", AMD, ARM) == [ARM]
-    # What the file itself asks for may run there instead.
+    # A platform named in the file may be one that runs there instead.
     assert missing(compose % f", platform: {ARM}") == []
     assert missing(compose % ", platform: linux/s390x") == ["linux/s390x"]
 
@@ -533,12 +533,12 @@ def test_artifact_without_an_image_is_found_pulled_and_refused_when_verified(
 ) -> None:
     name = f"{hidden}:1"
 
-    # One request answers, and the index is believed.
+    # One request is enough; the index is not verified.
     found = session.resolve(name, ARM, exact=True)
     assert ([seen.method for seen in registry.log], found.warnings) == (["GET"], ())
     with pytest.raises(PlatformNotOffered):
         session.resolve(name, ARM, exact=True, verify=True)
-    # Once its manifest is here, what it is is said.
+    # Once its manifest is stored, the artifact is recognised.
     known = session.resolve(name, ARM, exact=True)
     assert known.manifest.digest == found.manifest.digest
     assert [warning.code for warning in known.warnings] == ["not-an-image"]

@@ -1,4 +1,4 @@
-"""Tags for a platform: looked at in order, no further than the last hit, and never twice."""
+"""Tags for a platform: requests in order, none after the last match, and none twice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidPlatform, Negative, ServerFault, Usage
 from resolver.session import Session
-from tests.fakes.images import multi_platform, raw_document
-from tests.fakes.messages import Reply
-from tests.fakes.registry import FakeRegistry
+from tests.kit.images import multi_platform, raw_document
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

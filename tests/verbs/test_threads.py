@@ -28,7 +28,7 @@ def test_pool_runs_exactly_its_number_of_threads() -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        # Passes only when three are here.
+        # Passes only when three threads arrive.
         meeting.wait(5)
         with lock:
             now[0] -= 1
@@ -84,7 +84,7 @@ def test_closing_a_pool_drops_waiting_tasks_without_waiting_for_running_ones() -
     assert workers.close(5)
 
 
-def test_a_pool_can_grow_and_shrink() -> None:
+def test_pool_can_grow_and_shrink() -> None:
     workers = DaemonPool(1, "test of size")
     gate, meeting = threading.Event(), threading.Barrier(3)
     stuck = workers.submit(gate.wait)
@@ -100,7 +100,7 @@ def test_a_pool_can_grow_and_shrink() -> None:
     assert workers.close(5)
 
 
-def test_lines_take_turns() -> None:
+def test_pool_queues_are_served_in_turn() -> None:
     workers = DaemonPool(1, "test of lines")
     gate, done = threading.Event(), list[str]()
     workers.submit(gate.wait)

@@ -1,4 +1,4 @@
-"""One verb over many: order kept, failures as values, defects and interrupts as ends."""
+"""`for_each`: order, failures as values, and interrupts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_for_each_keeps_the_order() -> None:
     first = threading.Event()
 
     def do(number: int) -> int:
-        # The first question is answered last.
+        # The first task ends last.
         if number == 0:
             assert first.wait(10)
         if number == 5:
@@ -121,7 +121,7 @@ def test_interrupt_does_not_wait_for_running_tasks() -> None:
             assert begun.wait(10)
             return 0
         begun.set()
-        # Nothing but this test's end lets it go on.
+        # It continues only when the test ends.
         assert release.wait(60)
         return number
 

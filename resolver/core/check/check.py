@@ -158,7 +158,7 @@ PLATFORM_FORBIDDEN = Rule(
 PLATFORM_NOT_ALLOWED = Rule(
     "platform-not-allowed",
     Severity.ERROR,
-    "a platform is offered that is not on the list",
+    "a platform that is not allowed is offered",
     "The image has an unexpected build, or one without a platform. Build it again "
     "without it, or add its platform to the list. Attestations and artifacts "
     "are not affected.",
@@ -277,7 +277,7 @@ def _missing(image: Checkable) -> Iterator[Finding]:
         if meeting(platform, offered, image.wanted, image.table):
             continue
         listing = ", ".join(f"`{name}`" for name in dict.fromkeys(map(str, offered)))
-        hint = f"it is offered for {listing}" if listing else "it is offered for no platform at all"
+        hint = f"it is offered for {listing}" if listing else "it offers no platform"
         near = _nearest(platform, offered, image) or _others(offered)
         yield image.finding(
             PLATFORM_MISSING, f"`{platform}` is not offered{near}", platform, hint=hint
@@ -289,7 +289,7 @@ def _others(offered: Sequence[Platform]) -> str:
     names = list(dict.fromkeys(map(str, offered)))
     listing = ", ".join(f"`{name}`" for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"; there is {listing}{more}" if listing else ""
+    return f"; it offers {listing}{more}" if listing else ""
 
 
 def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) -> str:
@@ -298,7 +298,7 @@ def _nearest(wanted: Platform, offered: Sequence[Platform], image: Checkable) ->
     if runs is not None and other_version(wanted, runs):
         return f"; nearest is `{runs}`, another version"
     if runs is not None:
-        return f"; nearest is `{runs}`, which runs there (`--compatible` takes it)"
+        return f"; nearest is `{runs}`, which runs there (`--compatible` accepts it)"
     architecture = wanted.normalized(image.table).architecture
     relatives = nearest(offered, wanted, exact=not image.wanted.compatible, table=image.table)
     relatives.sort(
@@ -330,12 +330,12 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
     for build in image.builds:
         platform = build.platform
         if platform is None:
-            message = f"a build has no platform, but only {listing} may be offered"
+            message = f"a build has no platform, and the allowed platforms are {listing}"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, "", build.digest)
         elif platform.os != UNKNOWN and not any(
             matches(request, platform, image.table) for request in allowed
         ):
-            message = f"`{platform}` is offered, but only {listing} may be"
+            message = f"`{platform}` is offered, but the allowed platforms are {listing}"
             yield image.finding(PLATFORM_NOT_ALLOWED, message, platform, build.digest)
 
 
@@ -345,7 +345,7 @@ def _not_attested(image: Checkable) -> Iterator[Finding]:
             if build.attested is None or kind in build.attested:
                 continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
-            note = f"; there is {others}" if others else ""
+            note = f"; it has {others}" if others else ""
             message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
             yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
 
@@ -416,7 +416,7 @@ class Checked(ImageResults[CheckedImage]):
 
     @property
     def passed(self) -> bool:
-        """Whether every image could be read and has what was required."""
+        """Whether every image could be read and meets its requirements."""
         return not self.failures and all(image.passed for image in self.looked_at)
 
 
@@ -430,7 +430,7 @@ _UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What is required of one image; empty fields are not checked.
+    """The requirements of one image; empty fields are not checked.
 
     Attributes:
         same_as: a reference whose platforms, and no others, must be offered.
@@ -454,7 +454,7 @@ class Requirements:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is required, so every image would pass."""
+        """Whether there are no requirements, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
         return not (platforms or self.attestations or self.max_age or self.lint)
 

@@ -88,7 +88,7 @@ def read_policy(
         root.fail("it has no `images`", "list them: `images: [ubuntu:24.04]`")
     images = tuple(_image(spot, defaults, context) for spot in fields["images"].items())
     if not images:
-        fields["images"].fail("there is no image")
+        fields["images"].fail("no image is listed")
     if len(images) > MAX_IMAGES:
         fields["images"].fail(f"there are more than {MAX_IMAGES} images", "split the file")
     return Policy(defaults, images)
@@ -105,7 +105,7 @@ def _image(spot: FieldReader, defaults: Requirements, context: _Context) -> Poli
         reference = _reference(fields.pop("image"))
         found = PolicyImage(reference, _requirements(fields, defaults, context), place)
     if found.wanted.is_empty:
-        spot.fail("nothing is required of this image", "add `require: [linux/amd64]` or `defaults`")
+        spot.fail("this image has no requirements", "add `require: [linux/amd64]` or `defaults`")
     return found
 
 
@@ -168,7 +168,7 @@ def _ignore(spot: FieldReader, context: _Context) -> tuple[str, ...]:
         if name not in context.rules:
             meant = similar(name, tuple(sorted(context.rules)))
             listing = "see `resolver check --help` and `resolver lint --rules`"
-            each.fail("there is no such rule", f"did you mean `{meant}`?" if meant else listing)
+            each.fail("unknown rule", f"did you mean `{meant}`?" if meant else listing)
         names.append(name)
     return tuple(names)
 

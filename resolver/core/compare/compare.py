@@ -448,12 +448,12 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Co
         if over:
             yield CompareReason("size", change.name, f"`{change.name}`: {over}")
     if "layers" in thresholds.fail_on and change.layers_differ:
-        yield CompareReason("layers", change.name, f"`{change.name}` has other layers")
+        yield CompareReason("layers", change.name, f"`{change.name}` has different layers")
     if "config" in thresholds.fail_on and change.drift:
         names = ", ".join(f"`{drift.name}`" for drift in change.drift[:5])
         yield CompareReason("config", change.name, f"`{change.name}` differs in {names}")
     if "history" in thresholds.fail_on and change.history is not None and change.history.differs:
-        yield CompareReason("history", change.name, f"`{change.name}` has another history")
+        yield CompareReason("history", change.name, f"`{change.name}` has a different history")
     yield from _files(change.files, change.name, thresholds)
 
 

@@ -172,10 +172,16 @@ class Ignoring:
         rules = [line.strip() for line in lines]
         rules = [rule for rule in rules if rule and not rule.startswith("#")]
         if len(rules) > MAX_RULES:
-            raise Usage(f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed")
+            raise Usage(
+                f"`{where}` has {len(rules)} rules, and {MAX_RULES} are allowed",
+                "combine rules with `*`: `labels.com.example.*`",
+            )
         for rule in rules:
             if len(rule) > MAX_RULE:
-                raise Usage(f"`{where}` has a rule of more than {MAX_RULE} characters")
+                raise Usage(
+                    f"`{where}` has a rule of more than {MAX_RULE} characters",
+                    "shorten it with `*`: `labels.com.example.*`",
+                )
             _split(rule, where)
         return cls(tuple(dict.fromkeys(rules)))
 
@@ -198,7 +204,7 @@ def _split(rule: str, where: str) -> tuple[str, str | None]:
         return name, key
     dimension = _DRIFTING.get(name)
     if dimension is None:
-        raise Usage(f"`{where} {rule}` names nothing that can differ", f"choose one of {known}")
+        raise Usage(f"`{where} {rule}` is not a known difference", f"choose one of {known}")
     if dimension.unit not in {Unit.PAIRS, Unit.NAMES}:
         raise Usage(f"`{where} {rule}`: `{name}` has no keys", f"write `{name}` alone")
     return name, key

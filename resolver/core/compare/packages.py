@@ -64,7 +64,7 @@ def read_database(body: bytes, most: int) -> Iterator[Package]:
             if package.name != _KEY:
                 yield package
     except sqlite3.Error as error:
-        raise UnreadableDatabase(f"SQLite says: {error}") from error
+        raise UnreadableDatabase(f"SQLite reports: {error}") from error
     finally:
         connection.close()
 
@@ -227,8 +227,8 @@ def read_rpm(body: bytes) -> Iterator[Package]:
     return read_database(body, MAX_PACKAGES)
 
 
-_BERKELEY = "it is a Berkeley DB, which is not read here"
-_NDB = "it is rpm's own ndb format, which is not read here"
+_BERKELEY = "it is a Berkeley DB, which is not supported"
+_NDB = "it is rpm's own ndb format, which is not supported"
 _RPM_FOLDERS = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 #: To support another package manager or path, add a row.
 DATABASES = (

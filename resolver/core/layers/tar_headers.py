@@ -104,7 +104,7 @@ def _check(block: bytes, field: bytes, fail: Callable[[str], BadDocument]) -> No
         return
     high = sum(byte > 127 for byte in block[:148] + block[156:])  # noqa: PLR2004 - signed bytes
     if not matched or stated != total - 256 * high:
-        raise fail("the checksum of this header does not fit: it is damaged, or no tar header")
+        raise fail("the checksum of this header does not match: it is damaged, or not a tar header")
 
 
 _LENGTH = re.compile(rb"0*([1-9][0-9]{0,7}) ")
@@ -237,7 +237,7 @@ def read_leading_map(
             if len(numbers) == wanted:
                 break
             if not _SPARSE_NUMBER.fullmatch(line):
-                raise fail("the map of a sparse file has no number where one must be")
+                raise fail("the map of a sparse file lacks a number")
             numbers.append(int(line))
             wanted = 1 + 2 * numbers[0]
     return read, _paired(numbers[1:], fail)
@@ -259,7 +259,7 @@ def checked(
     kept = []
     for offset, length in found:
         if offset < end or length < 0 or offset + length > size:
-            raise fail("the map of a sparse file has stretches that overlap or lie outside of it")
+            raise fail("the map of a sparse file has segments that overlap or lie outside of it")
         end = offset + length
         total += length
         if length:

@@ -35,69 +35,69 @@ MISSING_MANIFEST = Rule(
     "missing-manifest",
     Severity.ERROR,
     "an entry whose manifest is missing",
-    "Machines of that platform cannot pull the image, though every listing shows it. A clean-up "
-    "policy deleted it as untagged, or a copy took some platforms only. Push the image again, and "
-    "configure the policy to keep what an index lists.",
+    "Machines of that platform cannot pull the image, although it is listed. A clean-up policy "
+    "deleted the manifest as untagged, or a copy included some platforms only. Push the image "
+    "again, and configure the policy to keep what an index lists.",
 )
 MISSING_CONFIG = Rule(
     "missing-config",
     Severity.ERROR,
     "an image whose config is missing",
-    "Nothing can run an image without its config. The push was incomplete or the registry's own "
-    "clean-up was: push the image again.",
+    "No engine can run an image without its config. The push was incomplete, or the clean-up of "
+    "the registry deleted too much: push the image again.",
 )
 WRONG_SIZE = Rule(
     "wrong-size",
     Severity.ERROR,
     "a document of another size than stated",
-    "Clients that check sizes, as the specification demands, refuse the image; others pull it, so "
-    "that the fault shows on some machines only. The index was written by hand or by a defective "
-    "tool: build it again.",
+    "Clients that check sizes, as the specification requires, refuse the image; others pull it, "
+    "so the problem appears on some machines only. The index was written by hand or by a "
+    "defective tool: build it again.",
 )
 WRONG_DIGEST = Rule(
     "wrong-digest",
     Severity.ERROR,
-    "a document that is not what its digest says",
+    "a document that does not match its digest",
     "The bytes were altered after they were pushed, by a defective disk, a proxy or an attacker. "
-    "Their contents cannot be trusted: find out where they differ, then push again.",
+    "Their content cannot be trusted: find the cause, then push again.",
 )
 WRONG_TYPE = Rule(
     "wrong-type",
     Severity.ERROR,
-    "a document of another kind than stated",
-    "Read as one kind it is one image and as another kind another (CVE-2021-41190), so that "
+    "a document of another type than stated",
+    "A document that can be read as two types is two different images (CVE-2021-41190), so "
     "careful clients refuse it. Build the index again: `mediaType` in the document, in the entry "
-    "and in the registry's answer must be the same.",
+    "and in the response of the registry must be the same.",
 )
 UNREADABLE_DOCUMENT = Rule(
     "unreadable-document",
     Severity.ERROR,
-    "a document that is malformed, or too large",
-    "Clients differ in what they forgive, so that the image works for some. Build it again with a "
-    "current tool, and tell that tool's authors.",
+    "a document that is malformed or too large",
+    "Clients differ in what they accept, so the image works with some of them only. Build it "
+    "again with a current tool, and report the problem to the authors of that tool.",
 )
 UNKNOWN_DIGEST = Rule(
     "unknown-digest",
     Severity.WARNING,
     "a digest that cannot be verified",
     "The specification registers sha256 and sha512 and lets an index name others, which clients "
-    "should pass over. Where the entry is needed, most clients refuse the image or its index as a "
-    "whole. Push the image with a sha256 digest, and list that.",
+    "should skip. If the entry is needed, most clients refuse the image or its index as a whole. "
+    "Push the image with a sha256 digest, and list that.",
 )
 SCHEMA_1 = Rule(
     "schema-1",
     Severity.ERROR,
-    "Docker schema 1",
-    "This format of manifests was replaced in 2016: it names no platform and no sizes, and current "
+    "a Docker schema 1 manifest",
+    "This manifest format was replaced in 2016. It states no platform and no sizes, and current "
     "containerd and Docker refuse it. Pull the image with an old client and push it again, or "
     "build it again.",
 )
 MIXED_TYPES = Rule(
     "mixed-media-types",
     Severity.NOTE,
-    "Docker's and OCI's media types in one image",
-    "Registries and clients must accept each of the two families, but some can only handle "
-    "an image that keeps to one. Build all parts with the same `oci-mediatypes` setting.",
+    "Docker and OCI media types in one image",
+    "Registries and clients must accept both families, but some can only handle an image that "
+    "uses one. Build all parts with the same `oci-mediatypes` setting.",
 )
 
 
@@ -113,7 +113,7 @@ def _named(rule: Rule) -> Callable[[Subject], Iterator[Finding]]:
                 yield subject.finding(rule, message, part)
             elif not part.descriptor.digest.is_verifiable:
                 if rule is UNKNOWN_DIGEST:
-                    message = f"nothing can verify the entry `{part.descriptor.digest}`"
+                    message = f"the entry `{part.descriptor.digest}` cannot be verified"
                     yield subject.finding(rule, message, part)
             elif part.failure is not None and _fault_of(part, part.failure) is rule:
                 yield subject.finding(rule, str(part.failure), part)

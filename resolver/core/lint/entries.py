@@ -31,43 +31,43 @@ ENTRY_WITHOUT_PLATFORM = Rule(
     "entry-without-platform",
     Severity.WARNING,
     "an image in the index has no platform",
-    "Clients disagree about such an entry: go-containerregistry takes it for linux/amd64, "
-    "containers/image takes it for anything, oras and regclient never choose it. Build the index "
-    "again with a tool that states the platform of each entry, or add it with "
-    "`docker buildx imagetools create` or `regctl index add --desc-platform`.",
+    "Clients disagree about such an entry: go-containerregistry treats it as linux/amd64, "
+    "containers/image accepts it for any platform, oras and regclient never select it. Build the "
+    "index again with a tool that states the platform of each entry, or add it with `docker "
+    "buildx imagetools create` or `regctl index add --desc-platform`.",
 )
 DUPLICATE_PLATFORM = Rule(
     "duplicate-platform",
     Severity.ERROR,
-    "two entries are for one platform",
-    "Clients take the first entry that fits and never see the other, so that one of the two builds "
-    "is never used, often the newer one. Build the index again instead of appending to "
-    "it. Windows entries are told apart by `os.version`, others by architecture, variant and "
-    "`os.features`; a twin that is marked as zstd-compressed is not a duplicate.",
+    "two entries for one platform",
+    "Clients select the first matching entry, so one of the two builds is never used, often the "
+    "newer one. Build the index again instead of appending to it. Windows entries are "
+    "distinguished by `os.version`, others by architecture, variant and `os.features`; a copy "
+    "that is marked as zstd-compressed is not a duplicate.",
 )
 NO_IMAGE = Rule(
     "no-image",
     Severity.ERROR,
-    "an index without an image, or no image at all",
-    "This cannot be pulled on any platform: the index is empty, or only attestations are left in "
-    "it, as after a clean-up that deleted the images. Push it again. Where the name holds "
-    "something else on purpose, as a chart, this is a note.",
+    "an index or artifact without an image",
+    "It cannot be pulled on any platform: the index is empty, or contains only attestations, for "
+    "example after a clean-up that deleted the images. Push it again. If the name refers to "
+    "another artifact on purpose, such as a chart, this is a note.",
 )
 DANGLING_ATTESTATION = Rule(
     "dangling-attestation",
     Severity.WARNING,
-    "an attestation about what is not there",
-    "Provenance and SBOM are looked up by the digest of their subject. Where the index lists no "
-    "such image, the statement belongs to nothing here: most often an index was rebuilt or copied "
-    "for some platforms only. Build it again, or leave the attestation out.",
+    "an attestation of a missing image",
+    "Provenance and SBOMs are looked up by the digest of their subject. If the index does not "
+    "list that image, the attestation applies to nothing here. The usual cause is an index that "
+    "was rebuilt or copied for some platforms only. Build it again, or remove the attestation.",
 )
 BASELINE_NOT_FIRST = Rule(
     "baseline-not-first",
     Severity.WARNING,
-    "a higher CPU level before the one for all",
-    "crane and oras ignore the variant when none is requested and take the first entry of the "
-    "architecture: with `amd64/v3` before `amd64`, older machines get a program that dies with "
-    "SIGILL. Put the entry without a variant, or with the lowest one, first.",
+    "a higher CPU level before the baseline",
+    "crane and oras ignore the variant when none is requested and select the first entry of the "
+    "architecture: with `amd64/v3` before `amd64`, older machines get a program that crashes "
+    "with SIGILL. List the entry without a variant, or with the lowest one, first.",
 )
 
 
@@ -81,7 +81,7 @@ def no_images(subject: Subject) -> Iterator[Finding]:
     ):
         return
     if others:
-        message = "there is no image in it, but something else"
+        message = "it contains no image, only other content"
         yield subject.finding(NO_IMAGE, message, severity=Severity.NOTE)
     else:
         yield subject.finding(NO_IMAGE, "the index lists no image")
@@ -124,10 +124,10 @@ def dangling_attestations(subject: Subject) -> Iterator[Finding]:
             continue
         about = part.descriptor.attests
         if about is None:
-            message = f"the attestation `{part.descriptor.digest}` does not say what it is about"
+            message = f"the attestation `{part.descriptor.digest}` does not name its subject"
         elif _digest(about) not in listed:
             message = (
-                f"the attestation `{part.descriptor.digest}` is about `{about}`, "
+                f"the attestation `{part.descriptor.digest}` refers to `{about}`, "
                 "which is not in the index"
             )
         else:
@@ -149,7 +149,7 @@ def baselines_not_first(subject: Subject) -> Iterator[Finding]:
             earlier.append(part)
             continue
         for high in earlier:
-            message = f"`{high.platform}` stands before `{part.platform}`"
+            message = f"`{high.platform}` is listed before `{part.platform}`"
             yield subject.finding(BASELINE_NOT_FIRST, message, high)
         earlier.clear()
 
@@ -186,42 +186,42 @@ MISSING_OS_VERSION = Rule(
     "missing-os-version",
     Severity.WARNING,
     "Windows without `os.version`",
-    "A Windows container runs on the builds of Windows that fit its base image, and hosts choose "
-    "by `os.version`. Without it every host believes that the image fits, and finds out when the "
-    "container does not start; hosts that ask for a version find nothing. Copy `os.version` from "
-    "the base image: `docker manifest annotate --os-version 10.0.20348.2700`.",
+    "A Windows container runs only on the builds of Windows that match its base image, and hosts "
+    "select by `os.version`. Without it, every host considers the image suitable and fails when "
+    "the container starts; hosts that request a version find nothing. Copy `os.version` from the "
+    "base image: `docker manifest annotate --os-version 10.0.20348.2700`.",
 )
 UNKNOWN_OS = Rule(
     "unknown-os",
     Severity.WARNING,
-    "an operating system that no client knows",
-    "Clients compare names, and none asks for this one, so the entry is never chosen. "
-    "Names are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is right and new, "
-    "teach it to resolver with `--platforms-file`.",
+    "an unknown operating system",
+    "Clients compare names, and none requests this one, so the entry is never selected. Names "
+    "are those of Go's GOOS: `linux`, `windows`, `darwin`. If the name is correct and new, add "
+    "it with `--platforms-file`.",
 )
 UNKNOWN_ARCHITECTURE = Rule(
     "unknown-architecture",
     Severity.WARNING,
-    "an architecture that no client knows",
-    "Clients compare names, and none asks for this one, so the entry is never chosen. "
-    "Names are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
-    "`riscv64`. If the name is right and new, teach it to resolver with `--platforms-file`.",
+    "an unknown architecture",
+    "Clients compare names, and none requests this one, so the entry is never selected. Names "
+    "are those of Go's GOARCH: `amd64`, `arm64`, `arm` with a variant, `ppc64le`, `s390x`, "
+    "`riscv64`. If the name is correct and new, add it with `--platforms-file`.",
 )
 UNKNOWN_IMAGE = Rule(
     "unknown-image",
     Severity.WARNING,
-    "`unknown/unknown`, and not an attestation",
-    "BuildKit lists its statements about images as `unknown/unknown` and marks them with the "
-    "annotation `vnd.docker.reference.type`. Without the mark, tools count the entry as one more "
-    "image that no machine can run; some index editors drop it. Keep the annotations when an index "
-    "is copied, or build with `--provenance=false`.",
+    "an `unknown/unknown` image",
+    "BuildKit lists attestations as `unknown/unknown` and marks them with the annotation "
+    "`vnd.docker.reference.type`. Without it, tools count the entry as another image that no "
+    "machine can run; some index editors remove it. Keep the annotations when an index is "
+    "copied, or build with `--provenance=false`.",
 )
 ODD_SPELLING = Rule(
     "odd-spelling",
     Severity.WARNING,
-    "a platform that is spelled in an odd way",
-    "containerd and Docker know other spellings, but crane, oras and skopeo compare letter by "
-    "letter: for them an image for `aarch64` is none for `arm64`. Spell platforms as Go does, in "
+    "a platform in an unusual spelling",
+    "containerd and Docker accept other spellings, but crane, oras and skopeo compare exactly: "
+    "for them, an image for `aarch64` does not match `arm64`. Spell platforms as Go does, in "
     "lower case: `amd64`, `arm64`, `arm` with `v6` or `v7`, `386`.",
 )
 
@@ -245,7 +245,7 @@ def missing_os_versions(subject: Subject) -> Iterator[Finding]:
         if not platform.os_version:
             config = part.config.os_version if part.config is not None else ""
             hint = f"its config says `{config}`" if config else ""
-            message = f"`{platform}` has no `os.version`, so every Windows host takes it"
+            message = f"`{platform}` has no `os.version`, so every Windows host selects it"
             yield subject.finding(MISSING_OS_VERSION, message, part, hint=hint)
 
 
@@ -258,7 +258,7 @@ def unknown_systems(subject: Subject) -> Iterator[Finding]:
         if lower(platform.architecture) == "wasm" and lower(platform.os) in _WASM_SYSTEMS:
             continue
         if subject.table.system(platform.os) not in subject.table.systems:
-            message = f"no client asks for the operating system `{platform.os}`"
+            message = f"no client requests the operating system `{platform.os}`"
             yield subject.finding(UNKNOWN_OS, message, part)
 
 
@@ -272,7 +272,7 @@ def unknown_architectures(subject: Subject) -> Iterator[Finding]:
         if not architecture:
             yield subject.finding(UNKNOWN_ARCHITECTURE, "its platform names no architecture", part)
         elif architecture not in subject.table.architectures:
-            message = f"no client asks for the architecture `{platform.architecture}`"
+            message = f"no client requests the architecture `{platform.architecture}`"
             yield subject.finding(UNKNOWN_ARCHITECTURE, message, part)
 
 
@@ -281,7 +281,9 @@ def unknown_images(subject: Subject) -> Iterator[Finding]:
     for part in subject.listed:
         stated = part.descriptor.platform
         if stated is not None and is_unknown(stated):
-            message = f"`{part.descriptor.digest}` is `{stated}`, and no attestation by its marks"
+            message = (
+                f"`{part.descriptor.digest}` is `{stated}`, but is not annotated as an attestation"
+            )
             yield subject.finding(UNKNOWN_IMAGE, message, part)
 
 

@@ -35,44 +35,44 @@ CONTRADICTORY_CONFIG = Rule(
     "contradictory-config",
     Severity.ERROR,
     "index and config name different platforms",
-    "Clients choose by the index and machines run what is inside: one of the two is wrong, most "
-    "often because a build for this platform quietly used a base image of another. Check "
-    "`FROM --platform` and the base image, build again, and see with `resolver lint --deep` what "
-    "the programs are made for.",
+    "Clients select by the index, but machines run what is inside, so one of the two is wrong. "
+    "The usual cause is a build that silently used a base image of another platform. Check `FROM "
+    "--platform` and the base image, build again, and check with `resolver lint --deep` what the "
+    "programs are built for.",
 )
 IDENTICAL_LAYERS = Rule(
     "identical-layers",
     Severity.ERROR,
     "the same layers for different architectures",
-    "A program is made for one architecture, so all entries but one are wrong, unless there is no "
-    "program inside. It is an error where a config names a command to run, and a note where none "
-    "does: data, charts and scripts may well be the same everywhere, and so are programs made to "
-    "run on several architectures. Where one architecture runs the other's programs, as amd64 does "
-    "those of 386, it is a note too. `resolver lint --deep` looks at the programs.",
+    "A program is built for one architecture, so all entries but one are wrong, unless the "
+    "layers contain no programs. It is an error if a config names a command to run, and a note "
+    "if none does: data, charts and scripts can be the same everywhere, and so can programs "
+    "built for several architectures. It is also a note if one architecture runs the programs of "
+    "the other, as amd64 does those of 386. `resolver lint --deep` checks the programs.",
 )
 CONFIG_WITHOUT_PLATFORM = Rule(
     "config-without-platform",
     Severity.WARNING,
     "a config without `os` or `architecture`",
     "Both are required, and engines read them when they pull the image without an index, load it "
-    "from a file or use it as a base. Docker refuses such an image, or takes it for the machine's "
-    "own platform. Build it with `--platform`.",
+    "from a file or use it as a base. Docker refuses such an image, or assumes the platform of "
+    "the machine. Build it with `--platform`.",
 )
 PINNED_TO_ONE_PLATFORM = Rule(
     "pinned-to-one-platform",
     Severity.WARNING,
-    "a pin to one platform's image under such a tag",
-    "The digest beside the tag is that of one entry, so that every machine gets this platform's "
-    "image, whatever it is; others cannot run it, or emulate it slowly. Pin the digest of the "
-    "index instead: `resolver resolve NAME:TAG` prints it.",
+    "a multi-platform tag pinned to one platform",
+    "The digest after the tag is that of one entry, so every machine gets the image for this "
+    "platform; other machines cannot run it, or emulate it slowly. Pin the digest of the index "
+    "instead: `resolver resolve NAME:TAG` prints it.",
 )
 TAG_MOVED = Rule(
     "tag-moved",
     Severity.NOTE,
-    "a tag that has left the digest beside it",
-    "The digest decides and the tag is only shown, so that what runs is not what a reader of the "
-    "tag expects: an older build, without what was mended since. Pin anew when you want the new "
-    "one, or leave the tag out.",
+    "a tag that no longer points at its digest",
+    "The digest decides which image runs; the tag is only informational. The image is not the "
+    "one that the tag suggests: an older build, without later fixes. Pin the tag again to use "
+    "the new image, or remove the tag.",
 )
 
 
@@ -130,12 +130,12 @@ def _identical(subject: Subject, parts: Sequence[ImageEntry], count: int) -> Fin
     )
     message, severity = f"{layers} the same for {named}", None
     if not runs:
-        message += ", and no command is named: fine if they hold no programs"
+        message += ", and no command is named: valid if they contain no programs"
         severity = Severity.NOTE
     elif _one_runs_all(subject, parts):
-        message += ": fine if the programs are those that all of these run"
+        message += ": valid if all of them can run the programs"
         severity = Severity.NOTE
-    hint = "" if subject.looks else "see what the programs are made for with `--deep`"
+    hint = "" if subject.looks else "check what the programs are built for with `lint --deep`"
     return subject.finding(IDENTICAL_LAYERS, message, severity=severity, hint=hint)
 
 

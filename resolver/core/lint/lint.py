@@ -1,7 +1,7 @@
 """The table of lint rules, and the results of `lint`.
 
 To add a rule, write a `Rule` and a function in one of the modules below, add a row to its `ROWS`,
-and samples to `tests/contract/lint_samples.py`.
+and samples to `tests/kit/lint_samples.py`.
 """
 
 from __future__ import annotations

@@ -27,52 +27,51 @@ _ANY = "any"
 WRONG_MACHINE = Rule(
     "wrong-machine",
     Severity.ERROR,
-    "what is started is made for another machine",
-    "The image says one platform, and the program that it starts is for another: the container "
-    "ends with `exec format error`, or runs emulated where that is set up, which hides "
-    "the fault from those who built it. Most often a download in the Dockerfile names a fixed "
-    "architecture, or a build stage ignores the target: use `TARGETARCH`, and check "
-    "`FROM --platform`. What was read only in part could not be checked against the layer's "
-    "digest; the finding says so.",
+    "the entrypoint is built for another machine",
+    "The image states one platform, but the program that it starts is built for another. The "
+    "container fails with `exec format error`, or runs under emulation where that is configured, "
+    "which hides the problem during the build. The usual cause is a download in the Dockerfile "
+    "that names a fixed architecture, or a build stage that ignores the target: use "
+    "`TARGETARCH`, and check `FROM --platform`. A layer that was read only in part could not be "
+    "checked against its digest; the finding says so.",
 )
 FOREIGN_PROGRAMS = Rule(
     "foreign-programs",
     Severity.WARNING,
-    "executables that are made for another machine",
-    "Among the executables at the start of a layer some cannot run on this platform. That is an "
-    "error where none of those looked at can. Compilers and emulators bring such files on purpose: "
-    "then leave the rule out with `--ignore foreign-programs`.",
+    "executables built for another machine",
+    "Some executables at the start of a layer cannot run on this platform. If none of the "
+    "sampled ones can, it is an error. Compilers and emulators contain such files on purpose; "
+    "skip the rule for them with `--ignore foreign-programs`.",
 )
 FALLBACK_MACHINE = Rule(
     "fallback-machine",
     Severity.NOTE,
-    "what is started runs on some machines only",
-    "32-bit arm programs run on many 64-bit arm machines and not on all: servers and Apple's have "
-    "no 32-bit mode. Windows on arm emulates amd64. Build for the platform itself if you can.",
+    "the entrypoint runs on some machines only",
+    "32-bit arm programs run on many 64-bit arm machines, but not on all: servers and Apple "
+    "machines have no 32-bit mode. Windows on arm emulates amd64. Build for the platform itself "
+    "if possible.",
 )
 MISSING_ENTRYPOINT = Rule(
     "missing-entrypoint",
     Severity.NOTE,
-    "what is started is in no layer",
-    "All layers were read, and none holds the program that the config names, so that the container "
-    "starts only where the program is mounted into it. Check the spelling, and `PATH` in the "
-    "config.",
+    "the entrypoint is in none of the layers",
+    "All layers were read, and none contains the program that the config names, so the container "
+    "starts only if the program is mounted into it. Check its spelling, and `PATH` in the config.",
 )
 UNDECIDED_ENTRYPOINT = Rule(
     "undecided-entrypoint",
     Severity.NOTE,
-    "what is started was not found so far",
-    "The program that the config names was not found in as many bytes of the layers as may be "
-    "read, or a layer could not be read at all, so that nothing is known of its machine. Allow "
-    "more with `--max-bytes`.",
+    "the entrypoint was not found within the limit",
+    "The program that the config names was not found in the bytes that may be read, or a layer "
+    "could not be read, so its machine is unknown. Raise the limit with `--max-bytes`.",
 )
 UNREADABLE_LAYER = Rule(
     "unreadable-layer",
     Severity.ERROR,
-    "a layer that is missing or damaged",
-    "Clients cannot unpack the image, or get other files than were published. Push it again; "
-    "if that does not help, build it again with a current tool. A way of compressing that resolver "
-    "cannot read is a note: the layer may be well.",
+    "a missing or damaged layer",
+    "Clients cannot unpack the image, or get other files than were published. Push it again; if "
+    "that does not help, build it again with a current tool. A compression that resolver cannot "
+    "read is a note, because the layer may be valid.",
 )
 
 
@@ -89,7 +88,7 @@ def wrong_machines(subject: Subject) -> Iterator[Finding]:
     """Find images that start a program for another machine."""
     for look, platform, program in _started(subject):
         if not fits(program.executable, platform, subject.table):
-            message = f"it starts `{program.path}`, {_made_for(program)}"
+            message = f"it starts `{program.path}`, {_built_for(program)}"
             yield subject.finding(WRONG_MACHINE, message, look.part)
 
 
@@ -112,7 +111,7 @@ def foreign_programs(subject: Subject) -> Iterator[Finding]:
         all_alien = len(alien) == len(look.sample) and not _starts_well(look, subject.table)
         first = alien[0]
         more = f" and {len(alien) - 1} more" if len(alien) > 1 else ""
-        message = f"it holds `{first.path}`{more}, {_made_for(first)}"
+        message = f"it contains `{first.path}`{more}, {_built_for(first)}"
         severity = Severity.ERROR if all_alien else Severity.WARNING
         yield subject.finding(FOREIGN_PROGRAMS, message, look.part, severity=severity)
 
@@ -125,7 +124,7 @@ def fallback_machines(subject: Subject) -> Iterator[Finding]:
             continue
         pair = (platform.architecture, machine)
         if fits(program.executable, platform, subject.table) and pair not in _NATIVE_ENOUGH:
-            message = f"it starts `{program.path}`, {_made_for(program)}"
+            message = f"it starts `{program.path}`, {_built_for(program)}"
             yield subject.finding(FALLBACK_MACHINE, message, look.part)
 
 
@@ -183,9 +182,9 @@ def _platform(look: Look, table: PlatformTable) -> Platform:
     return look.part.platform.normalized(table)
 
 
-def _made_for(program: Program) -> str:
+def _built_for(program: Program) -> str:
     checked = "" if program.verified else ", read in part and not verified"
-    return f"made for `{program.executable}`, in the layer `{program.layer}`{checked}"
+    return f"built for `{program.executable}`, in the layer `{program.layer}`{checked}"
 
 
 ROWS = (

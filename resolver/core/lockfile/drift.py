@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INDEX_CHANGED = Rule(
     "index-changed",
     Severity.NOTE,
-    "the index changed, and no platform that counts did",
+    "the index changed, but no selected platform did",
     "The reference points at another index than when it was locked, but the images behind it are "
     "the same ones: attestations, annotations or other platforms changed. Nothing needs to be "
     "tested again; `resolver lock --update` records the new index.",
@@ -26,9 +26,9 @@ INDEX_CHANGED = Rule(
 PLATFORM_CHANGED = Rule(
     "platform-changed",
     Severity.ERROR,
-    "a platform is another image than the locked one",
-    "What was tested is no longer what this reference gives. Test the new image, then record it "
-    "with `resolver lock --update`; until then `--locked` keeps to the old one.",
+    "a platform has changed since it was locked",
+    "The reference no longer gives the image that was tested. Test the new image, then record it "
+    "with `resolver lock --update`; until then `--locked` uses the old one.",
 )
 PLATFORM_REMOVED = Rule(
     "platform-removed",
@@ -46,8 +46,8 @@ PLATFORM_ADDED = Rule(
 CONTENT_CHANGED = Rule(
     "content-changed",
     Severity.ERROR,
-    "the reference points at other content than the locked one",
-    "The locked entry has no platforms, so any change counts. Look at the new content, then "
+    "the content has changed since it was locked",
+    "The locked entry has no platforms, so any change counts. Review the new content, then "
     "record it with `resolver lock --update`.",
 )
 REFERENCE_GONE = Rule(

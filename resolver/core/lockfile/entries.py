@@ -51,7 +51,7 @@ def record(found: ImageDocuments, written: str) -> tuple[LockedImage, tuple[Warn
         )
         first = kept.setdefault(one.key, one)
         if first.digest != one.digest:
-            message = f"`{found.reference}` lists `{one.key}` more than once; the first is taken"
+            message = f"`{found.reference}` lists `{one.key}` more than once; the first is used"
             warned.append(Warned("duplicate-platform", message))
     root = found.root
     platforms = tuple(kept[key] for key in sorted(kept))

@@ -42,7 +42,7 @@ def contradiction(lock: Lock) -> tuple[str, str] | None:
         own = Reference.parse(image.reference).digest
         if own is not None and own != image.digest:
             field = f"images.{image.reference}.digest"
-            return field, "the reference that it stands under has another digest"
+            return field, "its reference has another digest"
     for field, digest, size in _sizes(lock):
         known, where = sizes.setdefault(digest, (size, field))
         if known != size:
@@ -248,7 +248,7 @@ def refuse_at_once(body: bytes, place: str) -> None:
                 place,
                 "",
                 f"line {number} is a merge conflict",
-                f"take either side with `git checkout --ours -- {place}`, then run "
+                f"keep one side with `git checkout --ours -- {place}`, then run "
                 "`resolver lock --update`",
             )
 
@@ -318,7 +318,7 @@ def _spelling(platform: Platform) -> dict[str, object]:
 def _lock(document: dict[str, object], place: str) -> Lock:
     fields = _fields(document, f"`{place}`", "", _TOP)
     if fields.integer("schema") != SCHEMA:
-        raise fields.bad("schema", f"a version that is not known here; this reads {SCHEMA}")
+        raise fields.bad("schema", f"an unknown version; this `resolver` reads {SCHEMA}")
     images = fields.child("images")
     if images is None:
         raise fields.bad("images", "required, but missing")
@@ -351,7 +351,7 @@ def _written(fields: Fields, reference: str) -> str:
     except InvalidReference as error:
         raise fields.bad("written", f"not an image reference: {error.reason}") from error
     if meant != reference:
-        raise fields.bad("written", f"this is `{meant}`, and not what it stands under")
+        raise fields.bad("written", f"this is `{meant}`, which contradicts its key")
     return text
 
 
@@ -370,7 +370,7 @@ def _platform(platforms: Fields, key: str) -> LockedPlatform:
     else:
         platform = read_platform(spelling)
         if str(platform.normalized()) != key:
-            reason = f"this is `{platform.normalized()}`, and not what it stands under"
+            reason = f"this is `{platform.normalized()}`, which contradicts its key"
             raise fields.bad("platform", reason)
     return LockedPlatform(
         platform,
@@ -407,5 +407,5 @@ def _fields(value: object, what: str, path: str, known: frozenset[str]) -> Field
     fields = Fields.of(value, what, path, known)
     for name in fields.members:
         if name not in known:
-            raise fields.bad(name, f"not known; there are {', '.join(sorted(known))}")
+            raise fields.bad(name, f"unknown; known fields are {', '.join(sorted(known))}")
     return fields

@@ -230,7 +230,9 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
     """
     stated = LAYER_TYPES.get(media_type)
     if stated is None:
-        raise UnsupportedDocument(what, "mediaType", f"layers of type `{media_type}` are not read")
+        raise UnsupportedDocument(
+            what, "mediaType", f"layers of type `{media_type}` are not supported"
+        )
     from resolver.core.layers.decompress import compression_of  # noqa: PLC0415 - to read layers
 
     found = compression_of(start, what)
@@ -238,9 +240,12 @@ def decide(media_type: str, start: bytes, what: str) -> tuple[str, str]:
         return found, ""
     if not found and not _is_tar(start):
         raise BadDocument(
-            what, "mediaType", f"it says `{media_type}`, and its bytes are no {stated}"
+            what, "mediaType", f"its media type is `{media_type}`, but its bytes are not {stated}"
         )
-    return found, f"its type says {stated or 'uncompressed'}, and it is {found or 'uncompressed'}"
+    return (
+        found,
+        f"its type is {stated or 'uncompressed'}, but its data is {found or 'uncompressed'}",
+    )
 
 
 def _is_tar(start: bytes) -> bool:

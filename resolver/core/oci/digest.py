@@ -56,7 +56,7 @@ class Digest:
         """Parse `algorithm:hex`; raises `InvalidDigest`, or `UnsupportedAlgorithm`."""
         digest = cls.read(text)
         if not digest.is_verifiable:
-            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified here")
+            raise UnsupportedAlgorithm(text, f"`{digest.algorithm}` cannot be verified")
         return digest
 
     @classmethod

@@ -135,7 +135,7 @@ def _refuse_disagreement(what: str, claimed: str, stated: str, parent: str) -> N
                 what, "mediaType", f"{first} says `{decided}`, but {origin} says `{kind}`"
             )
     if claimed and claimed not in DOCUMENT_TYPES:
-        raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a kind known here")
+        raise UnsupportedDocument(what, "mediaType", f"`{claimed}` is not a supported media type")
 
 
 def _by_shape(fields: Fields) -> str:
@@ -152,7 +152,7 @@ def _by_shape(fields: Fields) -> str:
     if "blobs" in fields.members:
         return OCI_ARTIFACT
     raise BadDocument(
-        fields.what, "mediaType", "neither the registry nor the document says what it is"
+        fields.what, "mediaType", "neither the registry nor the document states its media type"
     )
 
 

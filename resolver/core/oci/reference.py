@@ -63,17 +63,17 @@ def check_text(text: str, refuse: Refuse) -> None:
     if not text:
         refuse("it is empty", "name an image, for example `ubuntu:24.04`")
     if len(text) > MAX_REFERENCE:
-        refuse(f"it has {len(text)} characters, at most {MAX_REFERENCE} can be")
+        refuse(f"it has {len(text)} characters, at most {MAX_REFERENCE} are allowed")
     if _BLANK.search(text):
         refuse("it contains blanks or control characters", "check the quoting of the command")
     if not text.isascii():
-        refuse("it contains characters outside ASCII", "look for a typing mistake or a dash")
+        refuse("it contains characters outside ASCII", "check for a typo, such as a long dash")
     scheme = _SCHEME.match(text)
     if scheme:
         refuse(f"it starts with the scheme `{scheme[0]}`", f"leave out `{scheme[0]}`")
     if len(text) == _IMAGE_ID_DIGITS and _IMAGE_ID.fullmatch(text):
         refuse(
-            "64 hex digits alone look like an image ID, which registries do not know",
+            "64 hex digits alone look like an image ID, which registries do not accept",
             f"for a digest write `REPOSITORY@sha256:{text}`",
         )
     name, _, tail = text.rpartition("@")
@@ -85,7 +85,7 @@ def check_text(text: str, refuse: Refuse) -> None:
         refuse("what follows `@` is a digest without an algorithm", hint)
     if "@" in name or ("@" in text and not _LIKE_DIGEST.fullmatch(tail)):
         refuse(
-            "what follows `@` is not a digest, and a user name has no place in a reference",
+            "what follows `@` is not a digest, and a reference cannot contain a user name",
             "leave out the user name, and log in with `resolver login HOST`",
         )
 
@@ -131,14 +131,14 @@ def check_registry(registry: str, refuse: Refuse) -> None:
     if _HOST.fullmatch(host) and not _DIGITS.fullmatch(port):
         hint = "write the registry as `HOST` or `HOST:PORT`"
         refuse(f"the port `{_cut(port)}` of the registry is not a number", hint)
-    hint = "a host name has letters, digits, `-` and `.`; an IPv6 address stands in `[…]`"
+    hint = "a host name has letters, digits, `-` and `.`; an IPv6 address is written in `[…]`"
     refuse(f"`{_cut(registry)}` is not the name of a registry host", hint)
 
 
 def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
     """Check a repository name; `lowered` is the whole reference in lower case, for the hint."""
     if not path:
-        refuse("the name of the repository is missing", "write `[REGISTRY/]REPOSITORY[:TAG]`")
+        refuse("the repository name is missing", "write `[REGISTRY/]REPOSITORY[:TAG]`")
     if _UPPER.search(path):
         # Only if lower case makes it valid: `${IMAGE}` needs more than that.
         would_do = all(_COMPONENT.fullmatch(part) for part in path.lower().split("/"))
@@ -146,14 +146,14 @@ def check_repository(path: str, refuse: Refuse, lowered: str = "") -> None:
         refuse("repository name must be lowercase", *hints)
     for component in path.split("/"):
         if not component:
-            refuse("it has an empty component", "look for `//`, or a `/` at the end")
+            refuse("it has an empty component", "remove `//`, or a `/` at the end")
         if not _COMPONENT.fullmatch(component):
             refuse(
-                f"`{_cut(component)}` cannot be a part of a repository name",
-                "a part has lower-case letters and digits, and between them `.`, `_`, `__` or `-`",
+                f"`{_cut(component)}` is not a valid component of a repository name",
+                "a component has lower-case letters and digits, separated by `.`, `_`, `__` or `-`",
             )
     if len(path) > MAX_REPOSITORY:
-        refuse(f"the repository has {len(path)} characters, at most {MAX_REPOSITORY} can be")
+        refuse(f"the repository has {len(path)} characters, at most {MAX_REPOSITORY} are allowed")
 
 
 def check_tag(tag: str, refuse: Refuse) -> None:
@@ -161,10 +161,10 @@ def check_tag(tag: str, refuse: Refuse) -> None:
     if not tag:
         refuse("the tag after `:` is empty", "write a tag after `:`, or leave out the `:`")
     if "/" in tag:
-        hint = "a port belongs to a host: only before the first `/`"
+        hint = "a port follows the registry, before the first `/`"
         refuse(f"the tag `{_cut(tag)}` contains `/`", hint)
     if len(tag) > MAX_TAG:
-        refuse(f"the tag has {len(tag)} characters, at most {MAX_TAG} can be")
+        refuse(f"the tag has {len(tag)} characters, at most {MAX_TAG} are allowed")
     if not _TAG.fullmatch(tag):
         hint = "a tag has letters, digits, `_`, `.` and `-`, and starts with none of the last two"
         refuse(f"`{tag}` is not a tag", hint)
@@ -219,7 +219,7 @@ def endpoint_problem(registry: str) -> str | None:
     if not 0 < len(digits) <= len(str(MAX_PORT)) or int(digits) > MAX_PORT:
         return f"the port `{port[:12]}` is not in 1..{MAX_PORT}"
     if len(registry) > MAX_HOST:
-        return f"the registry has {len(registry)} characters, at most {MAX_HOST} can be"
+        return f"the registry has {len(registry)} characters, at most {MAX_HOST} are allowed"
     if host.startswith("["):
         try:
             IPv6Address(host[1:-1])
@@ -228,7 +228,7 @@ def endpoint_problem(registry: str) -> str | None:
     elif any(len(label) > MAX_LABEL for label in host.split(".")):
         return f"a part of the host name has more than {MAX_LABEL} characters"
     elif is_accidental_host(registry):
-        return f"for its upper-case letters `{host}` is taken for a registry"
+        return f"`{host}` is treated as a registry because of its upper-case letters"
     return None
 
 
@@ -269,7 +269,7 @@ class Reference:
             raise InvalidReference(str(self), reason, *hints)
 
         if not is_registry(self.registry) or self.registry == HUB_ALIAS:
-            refuse(f"`{self.registry}` cannot be told from a repository")
+            refuse(f"`{self.registry}` cannot be distinguished from a repository")
         if self.registry == HUB and "/" not in self.repository:
             refuse(f"on Docker Hub it is `{HUB_NAMESPACE}/{self.repository}`")
         check_registry(self.registry, refuse)

@@ -1,4 +1,4 @@
-"""Reading what is expected at a place in a document: YAML, JSON that people write, and TOML."""
+"""Read expected values at a place in a document: YAML, JSON that people write, and TOML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POSITION = re.compile(r"\(at (line [0-9]+, column [0-9]+|end of document)\)")
 
 @dataclass(frozen=True, slots=True)
 class FieldReader:
-    """One place in a document, and how to read what is expected there.
+    """A place in a document, with methods to read the expected type.
 
     Attributes:
         place: the file, for messages.
@@ -107,7 +107,7 @@ class FieldReader:
         listing = ", ".join(f"`{name}`" for name in known)
         line, column = self.name or self.position
         here = replace(self, value=YamlScalar(0, 0, "", line=line, column=column))
-        here.fail("there is no such field", hint or f"there are {listing}")
+        here.fail("unknown field", hint or f"known fields are {listing}")
 
     def items(self) -> Iterator[FieldReader]:
         """Read a list."""
@@ -129,10 +129,10 @@ class FieldReader:
             self.fail("text is expected here")
         kind = self.value.kind
         if kind is ScalarKind.NOTHING:
-            self.fail("text is expected here, and there is nothing")
+            self.fail("text is expected here, but there is none")
         if kind is not None and kind is not ScalarKind.TEXT:
             self.fail(
-                f"text is expected here, and without quotes this is {kind.value}",
+                f"text is expected here, but without quotes this is {kind.value}",
                 'put it in quotes, as in `"1.10"`',
             )
         return self.value.value

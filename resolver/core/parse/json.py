@@ -199,7 +199,7 @@ class _Scanner:
     def end(self) -> None:
         if self._next() != len(self._body):
             raise BadDocument(
-                self._what, "", f"there is more after the end of the document, at byte {self._at}"
+                self._what, "", f"there is data after the end of the document, at byte {self._at}"
             )
 
     def _next(self) -> int:
@@ -264,7 +264,7 @@ class _Hooks:
         number = float(digits)
         if self._any_number or math.isfinite(number):
             return number
-        return self._refuse("a number too large to hold")
+        return self._refuse("a number that is too large")
 
     def constant(self, name: str) -> object:
         return self._refuse(f"`{name}` is not JSON")
@@ -329,7 +329,7 @@ def _parse(text: str, what: str, hooks: _Hooks) -> object:
         return value
     # Raised here, not above: a chained JSONDecodeError carries the whole document.
     if trailing:
-        raise BadDocument(what, "", f"there is more after the end of the document, at {where}")
+        raise BadDocument(what, "", f"there is data after the end of the document, at {where}")
     raise BadDocument(what, "", f"it is not JSON, or cut short, at {where}")
 
 
@@ -341,7 +341,7 @@ def _refuse_marked(value: object, what: str) -> None:
             name = child_path("", item.name)
             raise BadDocument(what, child_path(path, name), f"duplicate name `{name}`")
         if isinstance(item, str) and _SURROGATE.search(item):
-            raise BadDocument(what, path, "half of a surrogate pair is not a character")
+            raise BadDocument(what, path, "an unpaired surrogate is not a character")
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:

@@ -60,7 +60,7 @@ class _Reader:
     def document(self) -> Node:
         body = self._body("")
         if self._at < len(self._text):
-            raise self._fault("a block is closed that was not opened")
+            raise self._fault("a block is closed without being opened")
         return body
 
     def _body(self, end: str) -> Mapping:
@@ -78,7 +78,7 @@ class _Reader:
     def _member(self) -> tuple[Node, Node]:
         name = self._name()
         if name is None:
-            raise self._fault("here a name is expected")
+            raise self._fault("a name is expected here")
         self._skip()
         if self._take("="):
             value = self._expression(lines=False)
@@ -88,7 +88,7 @@ class _Reader:
         while not self._take("{"):
             label = self._name()
             if label is None:
-                raise self._fault("here `=` or `{` is expected")
+                raise self._fault("`=` or `{` is expected here")
             labels.append(label)
             self._skip()
         with self:
@@ -180,7 +180,7 @@ class _Reader:
                 closing.pop()
             elif char in _CLOSE:
                 self._at -= 1
-                raise self._fault(f"`{char}` closes nothing")
+                raise self._fault(f"`{char}` has no matching opening bracket")
         if closing:
             raise self._fault(f"`{closing[-1]}` is missing")
 
@@ -196,7 +196,7 @@ class _Reader:
         end = re.compile(rf"^[ \t]*{re.escape(match[2])}[ \t\r]*(?=\n|\Z)", re.MULTILINE)
         closed = end.search(self._text, match.end())
         if closed is None:
-            raise self._fault(f"nothing ends the heredoc `{match[2]}`")
+            raise self._fault(f"the heredoc `{match[2]}` is not terminated")
         self._at = closed.end()
         body = self._text[match.end() : closed.start()].replace("\r\n", "\n")
         lines = body.split("\n")

@@ -78,7 +78,7 @@ def _steps(text: str, holder: Node | None, role: str) -> Iterator[Mark]:
         yield from _uses(text, at(step, "uses"), f"{role}.steps[{index}].uses")
         for name, value in entries(step, "with"):
             if name in _WRITTEN and isinstance(value, YamlScalar):
-                yield Passed(value.start, "it names what a build writes")
+                yield Passed(value.start, "it names a build output")
 
 
 def _workflow_image(
@@ -123,8 +123,8 @@ def _uses(text: str, value: Node | None, role: str) -> Iterator[Mark]:
 
 def _read(text: str, value: YamlScalar, role: str, scheme: str) -> ImageSpot | Stray:
     if "${{" in value.value:
-        reason = "it is an expression, which is known when the workflow runs"
-        hint = "write the reference out, or pin it where the expression gets it from"
+        reason = "it is an expression, which is evaluated when the workflow runs"
+        hint = "write the reference literally, or pin it at its source"
         return Stray(value.start, value.value, role, reason, hint)
     return image(text, value, role, scheme=scheme)
 
@@ -215,7 +215,7 @@ def cloud_build(text: str, document: Node) -> Iterator[Mark]:
             yield mark
     for _index, made in elements(document, "images"):
         if isinstance(made, YamlScalar):
-            yield Passed(made.start, "it names what is built")
+            yield Passed(made.start, "it names a build output")
 
 
 def is_azure(document: Node) -> bool:

@@ -49,7 +49,7 @@ def find_inline_dockerfiles(
     """Find the references of an inline Dockerfile."""
     moved = Moved.read(text, scalar)
     if moved is None:
-        reason = "its Dockerfile is not written as a block of text"
+        reason = "its Dockerfile is not a block scalar"
         yield Stray(scalar.start, role, role, reason, f"begin it with `{_LITERAL}`")
         return
     try:
@@ -63,8 +63,10 @@ def find_inline_dockerfiles(
         if spot.is_argument:
             # Variables are substituted before a builder reads it.
             words = text[moved.to(spot.start) : moved.to(spot.end)]
-            reason = f"{program} fills in the variable that stands for it"
-            yield Stray(moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it out")
+            reason = f"{program} substitutes a variable for it"
+            yield Stray(
+                moved.to(spot.start), words, f"{role} {spot.role}", reason, "write it literally"
+            )
         else:
             yield moved.spot(spot, role)
 
@@ -113,7 +115,7 @@ class Moved:
         )
 
 
-_BUILT = "it names what is built here"
+_BUILT = "it names a build output"
 _FRAGMENT = "x-"
 
 

@@ -35,42 +35,42 @@ STALE = Rule(
     "stale-pin",
     Severity.ERROR,
     "a digest that its tag no longer points at",
-    "The tag has moved since it was pinned. See what changed, then take the new image over with "
+    "The tag has moved since it was pinned. See what changed, then update the pin with "
     "`resolver pin --update`.",
 )
 SINGLE_PLATFORM = Rule(
     "single-platform-pin",
     Severity.WARNING,
-    "the digest of one platform under a tag of several",
+    "a multi-platform tag pinned to one platform",
     "The digest names the image of one platform, so the file no longer works on the others that "
     "its tag is offered for. Pin the index with `resolver pin --update`.",
 )
 PLATFORM_MISSING = Rule(
     "pinned-platform-missing",
     Severity.ERROR,
-    "an image without a platform that is needed",
+    "an image that lacks a required platform",
     "The image that is or would be pinned is not offered for a platform that `--require` names, "
     "or that the file itself asks for.",
 )
 NOT_PINNABLE = Rule(
     "not-pinnable",
     Severity.ERROR,
-    "a reference that no digest can be written into",
-    "It is composed of variables, or it is not an image reference. Write it out in one piece, "
+    "a reference that cannot be pinned",
+    "It is composed of variables, or it is not an image reference. Write it literally, "
     "or write `# resolver: ignore` above it.",
 )
 UNKNOWN_KEY = Rule(
     "unknown-key",
     Severity.ERROR,
-    "a value that looks like an image, below a key that is not known to take one",
+    "a value under an unknown key that looks like an image",
     "It is not edited, since what reads it may not take a digest. Pin it by hand, or write "
     "`# resolver: ignore` above it if it is not an image.",
 )
 UNPARSABLE = Rule(
     "unparsable",
     Severity.ERROR,
-    "a file that cannot be read as what it is",
-    "Nothing in the file was looked at, and nothing was changed.",
+    "a file that cannot be parsed",
+    "The file was neither checked nor changed.",
 )
 
 #: All rules, in the order of output.
@@ -284,7 +284,7 @@ class Judge:
             return
         single = now.is_index and not own.is_index
         if single and not self._request.platform:
-            message = f"`{pin.name}` is pinned to one platform, its tag is offered for several"
+            message = f"`{pin.name}` is pinned to one platform, but its tag offers several"
             hint = f"pin the index with `resolver pin --update {quote(self._path)}`"
             self._find(SINGLE_PLATFORM, pin, message, hint=hint)
         moved = now.digest != pin.digest and not (single and pin.digest in now.entries)

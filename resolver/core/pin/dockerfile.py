@@ -248,7 +248,7 @@ def _instructions(lines: list[_Line], escape: str) -> Iterator[DockerfileInstruc
         yield made
         for heredoc in heredocs_of(made.name, made.rest.text, whole.text):
             if not any(heredoc.ends(end.text) for end in rest):
-                raise Unparsable(f"nothing ends the heredoc `{heredoc.name}`", line.number)
+                raise Unparsable(f"the heredoc `{heredoc.name}` is not terminated", line.number)
 
 
 class _Joined:
@@ -297,7 +297,7 @@ _NUMBER = re.compile(r"[0-9]+")
 #: Source: github.com/moby/buildkit v0.16, instructions/parse.go, `validStageName`.
 _STAGE = re.compile(r"[a-z][a-z0-9_.-]*")
 _MIXED = (
-    "its name is put together from arguments",
+    "its name is composed of arguments",
     "give one `ARG` the whole reference, `ARG BASE=ubuntu:24.04`, and write `FROM ${BASE}`",
 )
 
@@ -424,17 +424,17 @@ def _argument(
 
     defaults = scope.arguments.get(name, [])
     if not defaults or defaults == [None]:
-        yield stray(f"`ARG {name}` has no default", "pin what `--build-arg` gives it")
+        yield stray(f"`ARG {name}` has no default", "pin the value of `--build-arg`")
         return
     default = defaults[0]
     if len(defaults) > 1 or default is None:
-        yield stray(f"`ARG {name}` is given more than once")
+        yield stray(f"`ARG {name}` is defined more than once")
         return
     image, quote = _unquote(default)
     if image.text == _SCRATCH or image.text.lower() in seen:
         return
     if name in scope.parts or name in scope.inner:
-        where = "in a stage" if name in scope.inner else "as a part of other words"
+        where = "in a stage" if name in scope.inner else "as part of another word"
         yield stray(f"`ARG {name}` is used {where} too", "give the image an `ARG` of its own")
     elif "$" in image.text:
         yield stray(*_MIXED)
@@ -472,7 +472,7 @@ def _mark(
 ) -> ImageSpot | Stray:
     span = image.span
     if span is None:
-        return Stray(image.offsets[0], image.text, role, "a line break is in its middle")
+        return Stray(image.offsets[0], image.text, role, "it contains a line break")
     return inline(text, *span, role, quote=quote, platform=platform, before=start)
 
 

@@ -203,7 +203,7 @@ def found(text: str, marks: Iterable[Mark]) -> FoundReferences:
         if (held.reference, held.slot) != (mark.reference, mark.slot):
             for one in (held, mark):
                 words = one.words or text[one.start : one.end]
-                reason = "its tag stands for several images"
+                reason = "its tag is shared by several images"
                 hint = "give each image a tag of its own"
                 stray = Stray(one.start, words, one.role, reason, hint, ignored)
                 strays.setdefault((one.start, one.role), stray)
@@ -269,8 +269,8 @@ _VARIABLES = ("$", "<<")
 #: Schemes before a reference in keys that also accept other sources.
 SCHEMES = ("docker-image://", "docker://", "oci://")
 TOGETHER = (
-    "it is put together from variables",
-    "write the reference out, or pin the variable where it is set",
+    "it is composed of variables",
+    "write the reference literally, or pin the variable where it is set",
 )
 
 
@@ -305,7 +305,9 @@ def image_within(
     span = span_of(text, scalar)
     if span is None:
         reason = "it is written with escapes, or over several lines"
-        return Stray(scalar.start, scalar.value, role, reason, "write it on one line, as it is")
+        return Stray(
+            scalar.start, scalar.value, role, reason, "write it on one line, without escapes"
+        )
     quote = "|" if scalar.style in {"|", ">"} else scalar.style
     return inline(text, span[0] + offset, span[1], role, quote=quote, platform=platform)
 
@@ -359,7 +361,7 @@ _NO_TEXT = re.compile(
 #: Numbers that print as written; Go prints larger ones with an exponent.
 _PLAIN_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{0,5}[1-9])?")
 NOT_TEXT = (
-    "YAML reads its tag as a number or a truth, which is not what is written there",
+    "YAML reads its tag as a number or a boolean, not as text",
     "put the tag in quotes",
 )
 
@@ -404,7 +406,7 @@ def composed(
             place.start, words, role, f"it is not an image reference: {error.reason}", hint
         )
     if slot is None:
-        reason = "the digest has no place of its own there"
+        reason = "there is no separate field for the digest"
         return Stray(place.start, words, role, reason, "write tag and digest without anchors")
     span = span_of(text, place) if isinstance(place, YamlScalar) else None
     start, end = span or (place.start, place.start)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 #: A key whose texts with a tag are images.
 _MANY = "images"
 _NO_HELM_TAG = "its tag is not in this file"
-_WRITE_HELM_TAG = "write the tag, if the chart puts none behind it"
+_WRITE_HELM_TAG = "write the tag, if the chart does not append one"
 #: Keys of an image's name in a mapping below `image`.
 _NAMES = ("repository", "name", "repo", "image")
 #: The last word of a key of a name: `imageName`, `image_repository`.
@@ -192,7 +192,7 @@ def _composed(text: str, node: Mapping, path: str, keys: _Keys) -> Iterator[Mark
         return  # A location of charts or sources.
     named = scalar_at(node, keys.name)
     if named is not None:
-        yield Passed(named.start, "its tag has a key of its own")
+        yield Passed(named.start, "its tag has a separate key")
     words = f"{registry.rstrip('/')}/{name}" if registry else name
     place = tag if isinstance(tag, YamlScalar) else node
     if isinstance(tag, YamlScalar) and tag.is_text:
@@ -298,7 +298,7 @@ def _mapping(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iter
             if mark is not None:
                 yield mark
         elif _is_output(keys):
-            yield Passed(written.start, "it names what is built")
+            yield Passed(written.start, "it names a build output")
         else:
             yield from _image(text, node, name, written, role, key)
 
@@ -330,7 +330,7 @@ def _image(  # noqa: PLR0911 - the parts of a place
         yield Passed(written.start, "`image` beside it comes first")
         return
     if any(text_at(node, digest) for digest in _DIGESTS):
-        yield Passed(written.start, "its digest has a key of its own")
+        yield Passed(written.start, "its digest has a separate key")
         return
     tag = next((value for value in _TAGS if text_at(node, value)), "")
     if name == "image" or tag or "/" in written.value:
@@ -348,7 +348,7 @@ def _parts(text: str, node: Mapping, path: str) -> Iterator[Mark]:
         if written is None:
             continue
         if any(text_at(node, digest) for digest in _DIGESTS):
-            yield Passed(written.start, "its digest has a key of its own")
+            yield Passed(written.start, "its digest has a separate key")
         elif tag is None and name != "name" and is_bare_image(written):
             yield Stray(written.start, written.value, join(path, name), _NO_TAG, _WRITE_TAG)
 
@@ -357,7 +357,7 @@ def _named(text: str, node: Mapping, path: str, keys: tuple[str, ...]) -> Iterat
     kind, written = text_at(node, "kind"), scalar_at(node, "name")
     if written is not None and kind == "DockerImage":
         if "to" in keys or _is_output(keys):
-            yield Passed(written.start, "it names what is built")
+            yield Passed(written.start, "it names a build output")
         else:
             yield image(text, written, join(path, "name"))
     elif written is not None and kind.startswith("ImageStream"):

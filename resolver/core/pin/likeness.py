@@ -74,7 +74,7 @@ _WRITTEN = frozenset((
     "cache-from", "cache-to", "cache_from", "cache_to", "cachefrom", "cacheto", "destination",
     "destinations", "output", "outputs", "tags",
 ))  # fmt: skip
-_OUTPUT = "it names what a build writes, or a cache"
+_OUTPUT = "it names a build output, or a cache"
 #: Last words of keys of an image whose tag has a separate key.
 _NAMING = frozenset({"image", "img", "name", "path", "repo", "repository"})
 _DIGESTS = ("digest", "imageDigest", "image_digest", "sha")
@@ -212,7 +212,7 @@ def _pairs(document: Node, path: str, marked: set[int]) -> Iterator[Stray | Pass
                 is_sure = is_image_key(key) or _holds_images(keys[-1] if keys else "")
                 if "/" in name.value or is_sure:
                     yield unknown(held.start, words, join(where, tag))
-                    yield Passed(name.start, "its tag has a key of its own")
+                    yield Passed(name.start, "its tag has a separate key")
                     break
 
 

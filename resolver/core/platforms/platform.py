@@ -378,7 +378,7 @@ def _complete(text: str, written: Platform, host: Platform, table: PlatformTable
         )
     architecture, variant = table.chip(text, "")
     if architecture not in table.architectures:
-        raise InvalidPlatform(text, "no operating system or architecture of this name is known")
+        raise InvalidPlatform(text, "unknown operating system or architecture")
     return Platform(table.system(host.os), architecture, _omit_default(architecture, variant))
 
 

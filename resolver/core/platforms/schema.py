@@ -97,7 +97,7 @@ class _Fields:
         self.given = _mapping(node)
         for key, member in self.given.items():
             if key not in known:
-                member.fail(f"this field is not known; there are {', '.join(known)}")
+                member.fail(f"unknown field; known fields are {', '.join(known)}")
 
     def __getitem__(self, key: str) -> FieldReader:
         empty = YamlScalar(0, 0, "")
@@ -351,7 +351,7 @@ def _fallback_problems(facts: Facts, taken: set[str]) -> Iterator[tuple[str, str
     for name, direct in targets.items():
         path = f"families.{name}.falls_back_to"
         if not taken.issuperset(direct) or not aliases.isdisjoint(direct):
-            yield path, "it leads to an architecture that is not known by this name"
+            yield path, "it leads to an unknown architecture"
         seen: set[str] = set()
         ahead = list(direct)
         while ahead:

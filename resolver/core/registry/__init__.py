@@ -1,1 +1,1 @@
-"""What registries say: challenges, endpoints, and the order of tags."""
+"""Challenges, endpoints, and the order of tags."""

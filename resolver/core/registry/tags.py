@@ -395,7 +395,7 @@ def _range(text: str) -> Callable[[Age], bool]:
     from semantic_version import NpmSpec, Version  # noqa: PLC0415 - for this question alone
 
     if len(text) > _MAX_TYPED:
-        raise Usage(f"`--semver` takes at most {_MAX_TYPED} characters", "write it shorter")
+        raise Usage(f"`--semver` allows at most {_MAX_TYPED} characters", "write it shorter")
     try:
         spec = NpmSpec(_WRITTEN_STAGE.sub(r"-\1.\2", text))
     except ValueError as error:
@@ -441,7 +441,7 @@ _GLOB = re.compile(r"[A-Za-z0-9_.+~*?!\[\]-]+")
 def _glob(text: str, option: str) -> str:
     """Translate a glob to a regular expression; refuse one that cannot match a tag."""
     if len(text) > _MAX_TYPED:
-        raise Usage(f"`{option}` takes at most {_MAX_TYPED} characters", "write it shorter")
+        raise Usage(f"`{option}` allows at most {_MAX_TYPED} characters", "write it shorter")
     if not _GLOB.fullmatch(text):
         raise Usage(
             f"`{option} {text}` matches no tag",

@@ -22,9 +22,9 @@ class CheckupState(Enum):
 
 #: Groups of rows, in the order of output, and the meaning of an error in each.
 GROUPS = (
-    ("installation", "Python, or a package that is needed, is missing, too old or broken"),
+    ("installation", "Python or a required package is missing, too old or broken"),
     ("store", "the local store cannot be read or written"),
-    ("logins", "a file of logins cannot be used"),
+    ("logins", "a credentials file cannot be used"),
     ("registries", "the endpoint of a registry is unknown, or it does not respond"),
     ("network", "certificates, proxies or the clock make registries unreachable"),
     ("tools", "the tools that `export` uses cannot be checked"),

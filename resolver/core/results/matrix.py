@@ -149,7 +149,7 @@ def make_matrix(
         if not wanted or any(matches(platform, job.platform, table) for platform in wanted)
     )
     if not jobs:
-        raise NotFound(f"`{image.reference}` is offered for no platform at all")
+        raise NotFound(f"`{image.reference}` offers no platform")
     lost = tuple(str(job.platform) for job in jobs if job.runner is None)
     if lost and require_runner:
         listing = ", ".join(f"`{platform}`" for platform in lost)

@@ -19,7 +19,7 @@ def report(answer: object, *, explain: bool, full: bool) -> Report:
     match answer:
         case LoggedIn():
             line = (
-                f"Login Succeeded: {answer.username} at {answer.registry}, kept in {answer.place}"
+                f"Login Succeeded: {answer.username} at {answer.registry}, stored in {answer.place}"
             )
             return Report(answer.registry, (), lines=(line,))
         case LoggedOut():

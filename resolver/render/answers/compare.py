@@ -41,7 +41,7 @@ def images_report(answer: ImageComparison, *, full: bool) -> Report:
 
 
 def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
-    """Return what is compared, and the totals."""
+    """Return the compared references and the totals."""
     facts = [
         ("from", answer.first),
         ("", str(answer.first_root.digest)),
@@ -143,7 +143,7 @@ def report(
 
 
 def facts_of(answer: Comparison) -> tuple[tuple[str, str], ...]:
-    """Return what is compared, and the totals."""
+    """Return the compared references and the totals."""
     root = "index" if answer.root.is_index else "manifest"
     facts = [("image", answer.reference), (root, str(answer.root.digest))]
     if len(answer.builds) > 1:

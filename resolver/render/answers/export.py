@@ -1,4 +1,4 @@
-"""Exports: what was written, and where."""
+"""Answers of `export`: destination and content."""
 
 from __future__ import annotations
 

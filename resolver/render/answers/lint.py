@@ -45,7 +45,7 @@ def _summary(image: LintedImage) -> str:
 def _explained(answer: Explained, *, full: bool) -> Report:
     if not answer.whole:
         rows = tuple((rule.id, rule.severity.value, rule.title) for rule in answer.rules)
-        return Report("rules", (), (ReportTable("rules", ("rule", "weight", "finds"), rows),))
+        return Report("rules", (), (ReportTable("rules", ("rule", "severity", "finds"), rows),))
     if full:
         lines = [f"{_head(rule)}. {rule.explanation}" for rule in answer.rules]
     else:

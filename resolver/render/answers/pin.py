@@ -29,7 +29,7 @@ def report(answer: Pinned, *, explain: bool = False, full: bool = False) -> Repo
         return Report("pinned", (), (), (words,))
     tables = []
     if full and answer.findings:
-        columns: tuple[str, ...] = ("where", "weight", "rule", "finding")
+        columns: tuple[str, ...] = ("where", "severity", "rule", "finding")
         rows: tuple[tuple[str, ...], ...] = tuple(
             (*_cells(finding), finding.message) for finding in answer.findings
         )

@@ -40,7 +40,7 @@ def _pulled(answer: Pulled) -> Report:
         lines += _image(reference, ones, left_out)
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
-        lines.append(f"Fetched: {fetched}; {len(answer.reused)} were here")
+        lines.append(f"Fetched: {fetched}; {len(answer.reused)} already held")
     return Report("pulled", (), (), tuple(lines))
 
 
@@ -53,7 +53,7 @@ def left_out_words(entries: Iterable[LeftOut]) -> str:
     kinds = [item.kind for item in entries]
     if set(kinds) == {"attestation"}:
         return f"{counted(kinds)} (`--no-attestations`)"
-    return f"{counted(kinds)} of the index (`-p all` takes every entry)"
+    return f"{counted(kinds)} of the index (`-p all` includes every entry)"
 
 
 def _image(reference: str, ones: list[PulledOne], left_out: list[LeftOut]) -> list[str]:

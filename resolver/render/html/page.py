@@ -319,7 +319,7 @@ def history_grid(name: str, history: History, names: Sequence[str], base: int) -
     `base` is the position of the build to compare with.
     """
     notes = "".join(
-        f'<p class="note">{text(item)}: {text(reason)}, so layers stand without steps.</p>\n'
+        f'<p class="note">{text(item)}: {text(reason)}, so layers are shown without steps.</p>\n'
         for item, reason in zip(names, history.unmatched, strict=True)
         if reason
     )

@@ -81,7 +81,7 @@ class CredentialReader:
         """Return the credential from an explicitly named file, which must exist."""
         file = self._files.get((path, False), lambda: read_auth_file(path))
         if file is None:
-            reason = f"there is no such file, and {named_by} names it"
+            reason = f"there is no such file, but {named_by} names it"
             raise InvalidConfiguration(str(path), "", reason)
         return self._from_file(file, name, run=run)
 
@@ -97,7 +97,7 @@ class CredentialReader:
             if is_variable_entry(entry):
                 credential = decode_entry(VARIABLE, at, entry)
                 return CredentialAnswer(credential, VARIABLE)
-            reason = "an entry of this variable has `auth`, and nothing else"
+            reason = "an entry of this variable can have only `auth`"
             self._warn("credentials-ignored", f"`{VARIABLE}`: `{at}` is ignored: {reason}")
         return None
 
@@ -118,7 +118,7 @@ class CredentialReader:
     def _read_variable(self, text: str) -> AuthFile:
         file, ignored = read_variable(text)
         for member in ignored:
-            self._warn("credentials-ignored", f"`{VARIABLE}`: `{member}` has no meaning there")
+            self._warn("credentials-ignored", f"`{VARIABLE}`: `{member}` is not used there")
         return file
 
     def _from_file(self, file: AuthFile, name: tuple[str, str], *, run: bool) -> CredentialAnswer:
@@ -145,9 +145,9 @@ class CredentialReader:
         """
         program = program_name(choice.name)
         if self._helpers.locate(choice.name) is None:
-            problem = f"it is not installed, and `{file.place}` names it"
+            problem = f"it is not installed, but `{file.place}` names it"
             message = (
-                f"`{program}` is not installed, and `{file.place}` names it; continuing without it"
+                f"`{program}` is not installed, but `{file.place}` names it; continuing without it"
             )
             self._warn("helper-missing", message)
             return CredentialAnswer(None, program, failure(choice.name, "get", choice.key, problem))

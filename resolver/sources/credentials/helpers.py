@@ -300,7 +300,7 @@ def _answer(output: bytes) -> _Outcome:
     # Other clients accept names in another case; ignoring them would mean "unknown registry".
     other_case = {name.capitalize() for name in document if name not in _MEMBERS} & _MEMBERS
     if other_case or not isinstance(username, str) or not isinstance(secret, str):
-        return _Outcome(problem="its answer is not a pair of texts, `Username` and `Secret`")
+        return _Outcome(problem="its answer does not have the strings `Username` and `Secret`")
     if username == TOKEN_USER:
         token = Secret(secret) if secret else None
         return _Outcome(Credential(username, identity_token=token) if token else None)

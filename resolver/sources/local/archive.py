@@ -122,7 +122,7 @@ def _open_archive(path: str) -> int:
     try:
         if stat.S_ISDIR(status.st_mode):
             raise UnsupportedDocument(
-                f"`{path}`", "", "it is a folder, and an archive is a file", f"write `oci:{path}`"
+                f"`{path}`", "", "it is a folder, but an archive is a file", f"write `oci:{path}`"
             )
         with unreadable(path):
             start = os.pread(descriptor, 6, 0)

@@ -189,7 +189,7 @@ class LayoutSource:
         if not self._entries:
             return f"`{self._tree.path}` holds no image"
         if not name:
-            return f"`{self._tree.path}` holds {len(self._entries)} images, and none was named"
+            return f"`{self._tree.path}` holds {len(self._entries)} images, and no name was given"
         if found:
             return f"`{self._tree.path}` holds {found} different images named `{name}`"
         return f"`{self._tree.path}` holds no image named `{name}`"
@@ -260,7 +260,7 @@ def open_folder(target: LayoutTarget) -> LayoutSource:
         raise UnsupportedDocument(
             f"`{target.path}`",
             "",
-            "it is a file, and an OCI layout is a folder",
+            "it is a file, but an OCI layout is a folder",
             f"write `oci-archive:{target.path}` or `docker-archive:{target.path}`",
         )
     tree = FolderTree(target.path)

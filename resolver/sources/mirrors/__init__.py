@@ -1,1 +1,1 @@
-"""Where a registry is asked: mirrors, and the files that configure them."""
+"""Endpoints of a registry: mirrors, and the files that configure them."""

@@ -329,10 +329,10 @@ def _headers(table: FieldReader) -> Iterator[tuple[str, str]]:
         return
     for name, value in header.members().items():
         if not _HEADER.fullmatch(name):
-            table.fail_at("header", "it has a name that no header can have")
+            table.fail_at("header", "it has an invalid header name")
         for text in header.texts_of(name):
             if not _VALUE.fullmatch(text):
-                value.fail("it holds characters that no header may hold")
+                value.fail("it contains characters that are invalid in a header")
             yield name, text
 
 
@@ -449,7 +449,7 @@ def _mirror_rule(table: FieldReader, *, by_digest: bool) -> MirrorRule:
         table.fail_at("location", "it is missing")
     said = table.text_of("pull-from-mirror")
     if said and by_digest:
-        reason = "it does not go together with `mirror-by-digest-only`"
+        reason = "it cannot be combined with `mirror-by-digest-only`"
         table.fail_at("pull-from-mirror", reason)
     if said not in ("", *_PULLS):
         known = ", ".join(f"`{each}`" for each in _PULLS)

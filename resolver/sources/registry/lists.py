@@ -98,7 +98,7 @@ class TagPages:
                 return
             empty = empty + 1 if len(seen) == count else 0
             if following in targets or empty > MAX_EMPTY_PAGES:
-                self._warn(f"`{self.name}` has pages of tags that lead in a circle; stopped")
+                self._warn(f"`{self.name}` has pages of tags that form a loop; stopped")
                 return
             targets.add(target := following)
         raise LimitExceeded(f"the list of tags of `{self.name}`", MAX_PAGES, "more", "pages")
@@ -119,7 +119,7 @@ class TagPages:
         what = f"the list of tags of `{self.name}`"
         kind = (response.headers.content_type or "").lower()
         if response.headers.encoded is not None:
-            raise ServerFault(f"{what} came compressed, which was not asked for")
+            raise ServerFault(f"{what} was sent compressed, which was not requested")
         if "json" not in kind and not response.body.lstrip().startswith(b"{"):
             raise ServerFault(
                 f"`{response.url.authority}` answered with something other than a tag list",
@@ -173,7 +173,7 @@ def next_page(response: Response, what: str, api: str = "/v2") -> str | None:
 
 def _bad_link(what: str, reason: str) -> ServerFault:
     return ServerFault(
-        f"the next page of {what} is not asked for: {reason}",
+        f"the next page of {what} is not requested: {reason}",
         "the registry, or a proxy in front of it, sends wrong links",
     )
 
@@ -283,7 +283,7 @@ def _by_api(
             return tuple(found)
         empty = 0 if entries else empty + 1
         if following in seen or empty > MAX_EMPTY_PAGES:
-            _warn(repository, f"the pages of {what} lead in a circle; stopped")
+            _warn(repository, f"the pages of {what} form a loop; stopped")
             return tuple(found)
         seen.add(target := following)
     raise LimitExceeded(f"the list of {what}", MAX_PAGES, "more", "pages")

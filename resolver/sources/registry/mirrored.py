@@ -269,7 +269,7 @@ class MirroredSource:
         elif isinstance(error, Unavailable) and not isinstance(error, RangeRefused):
             wait = error.retry_after if isinstance(error, RateLimited) else None
             if self._health.pause(endpoint, max(wait or 0.0, PAUSE)):
-                self._warn("mirror-unusable", f"mirror `{endpoint.host}` is left out: {error}")
+                self._warn("mirror-unusable", f"mirror `{endpoint.host}` is skipped: {error}")
         elif isinstance(error, Untrusted):
             self._warn("mirror-untrusted", f"mirror `{endpoint.host}` cannot be used: {error}")
         else:

@@ -104,7 +104,7 @@ T = TypeVar("T")
 def open_registry(
     transport: Transport, registry: str, repository: str, observe: Observer | None = None
 ) -> RegistrySource:
-    """Open a repository; nothing is requested yet."""
+    """Open a repository; sends no request."""
     return RegistrySource(transport, registry, repository, observe)
 
 

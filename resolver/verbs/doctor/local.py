@@ -68,13 +68,16 @@ def platform(machine: MachineReport) -> Iterator[CheckupRow]:
 
 
 def packages(_machine: object) -> Iterator[CheckupRow]:
-    """Compare what is installed with what is needed."""
+    """Compare installed packages with the requirements."""
     try:
         needed = requires(_OURS) or []
     except PackageNotFoundError:
         hint = f"pip install {_OURS}"
         yield note(
-            _INSTALLATION, "packages", "run from a folder: what is needed is not known", hint
+            _INSTALLATION,
+            "packages",
+            "run from a source folder, so its requirements are unknown",
+            hint,
         )
         return
     for each in map(read_requirement, needed):
@@ -97,7 +100,7 @@ def _package(needed: Requirement) -> CheckupRow:
         return wrong(_INSTALLATION, needed.name, found, f"{command} --force-reinstall", **facts)
     if is_outside(here, needed.bounds):
         return wrong(
-            _INSTALLATION, needed.name, f"{here}; needed is {needed.bounds}", command, **facts
+            _INSTALLATION, needed.name, f"{here}; required is {needed.bounds}", command, **facts
         )
     return ok(_INSTALLATION, needed.name, here, **facts)
 
@@ -105,9 +108,11 @@ def _package(needed: Requirement) -> CheckupRow:
 def gzip(_machine: object) -> Iterator[CheckupRow]:
     """Report which library inflates gzip layers."""
     if find_spec("isal") is not None:
-        yield ok(_INSTALLATION, "isal", "layers of gzip are read by isal", present=True)
+        yield ok(_INSTALLATION, "isal", "gzip layers are read with isal", present=True)
         return
-    found = "not installed: `compare --files` and `lint --deep` read gzip by zlib, slower"
+    found = (
+        "not installed: `compare --files` and `lint --deep` read gzip with zlib, which is slower"
+    )
     yield note(_INSTALLATION, "isal", found, _FAST, present=False)
 
 
@@ -115,9 +120,9 @@ def zstd(_machine: object) -> Iterator[CheckupRow]:
     """Report which library inflates zstd layers."""
     for name in ("compression.zstd", "backports.zstd"):
         if _is_here(name):
-            yield ok(_INSTALLATION, "zstd", f"layers of zstd are read by {name}", present=True)
+            yield ok(_INSTALLATION, "zstd", f"zstd layers are read with {name}", present=True)
             return
-    found = "not installed: `compare --files` and `lint --deep` cannot read layers of zstd"
+    found = "not installed: `compare --files` and `lint --deep` cannot read zstd layers"
     yield note(_INSTALLATION, "zstd", found, _FAST, present=False)
 
 
@@ -170,7 +175,7 @@ def variables(machine: MachineReport) -> Iterator[CheckupRow]:
         if known is None:
             yield _unknown(name)
         elif not machine.environment[name]:
-            yield ok("variables", name, "set, and empty: the same as not set")
+            yield ok("variables", name, "set, but empty: the same as not set")
         else:
             option = f", as {known.option}" if known.option else ""
             yield ok("variables", name, f"set{option}")
@@ -181,7 +186,7 @@ def _unknown(name: str) -> CheckupRow:
     spelled = {each.removeprefix(PREFIX).lower().replace("_", "-"): each for each in VARIABLES}
     meant = spelled.get(similar(name.removeprefix(PREFIX), tuple(spelled)), "")
     hint = f"did you mean `{meant}`?" if meant else "unset it; see `resolver help configuration`"
-    return warning("variables", name, "nothing reads this variable", hint, meant=meant)
+    return warning("variables", name, "unknown variable", hint, meant=meant)
 
 
 _STORE = "store"
@@ -238,9 +243,7 @@ def content(machine: MachineReport) -> Iterator[CheckupRow]:
     facts: dict[str, Fact] = {"images": images, "bytes": total, "unused": used.unused}
     if used.unused > total // 2 and used.unused > LITTLE_ROOM:
         hint = "resolver gc"
-        yield note(
-            _STORE, "content", f"{found}; {megabytes(used.unused)} needed by none", hint, **facts
-        )
+        yield note(_STORE, "content", f"{found}; {megabytes(used.unused)} unused", hint, **facts)
         return
     yield ok(_STORE, "content", found, **facts)
 
@@ -357,7 +360,7 @@ def _helper(place: PlaceFound, helper: HelperFound) -> CheckupRow:
     whom = _listed(helper.registries) if helper.registries else "every other registry"
     facts = {"path": helper.path, "registries": helper.registries}
     if helper.path is None:
-        hint = f"install it, or take it out of `{place.place}`"
+        hint = f"install it, or remove it from `{place.place}`"
         return warning(_LOGINS, helper.program, f"for {whom}; it is not on PATH", hint, **facts)
     return ok(_LOGINS, helper.program, f"for {whom}; {helper.path}", **facts)
 

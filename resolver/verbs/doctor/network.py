@@ -44,7 +44,7 @@ BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-_INSTALL = "apt-get install ca-certificates, or what your system calls it"
+_INSTALL = "apt-get install ca-certificates, or the equivalent package of your system"
 
 
 def authorities(machine: MachineReport) -> Iterator[CheckupRow]:
@@ -71,7 +71,7 @@ def _named(name: str, value: str) -> CheckupRow:
     missing = [str(each) for each in places if not each.exists()]
     if missing:
         found = f"names `{', '.join(missing)}`, which does not exist"
-        return warning(_NETWORK, name, found, f"name what there is, or unset `{name}`")
+        return warning(_NETWORK, name, found, f"name an existing one, or unset `{name}`")
     if name.endswith("DIR"):
         return ok(_NETWORK, name, value, path=value)
     count = look_into(places[0], 0.0).certificates

@@ -82,7 +82,7 @@ def docker_manifest(
         warn(
             Warned(
                 "docker-windows",
-                f"`docker load` will not see {left}: Windows and Linux images do not go into one "
+                f"`docker load` does not load {left}: Windows and Linux images cannot share one "
                 "`manifest.json`",
             )
         )
@@ -119,7 +119,7 @@ def _chosen(
         warn(
             Warned(
                 "docker-none",
-                f"`docker load` will not see `{each.name}`: it is not an image, or layers "
+                f"`docker load` does not load `{each.name}`: it is not an image, or layers "
                 "are missing",
             )
         )

@@ -330,7 +330,7 @@ def _adopt(folder: StoreFolder, *, sync: bool) -> None:
         what = f"`{folder.where('oci-layout')}`"
         version = read_object(body, what).get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
-            reason = "it is of a version that is not known here"
+            reason = "its version is not supported"
             raise UnsupportedDocument(what, "imageLayoutVersion", reason, "name another folder")
         return
     with writing(folder.path):

@@ -120,7 +120,7 @@ def parse_head(raw: bytes) -> Head:
         raise BadHead(414, "the request line is too long")
     line = _LINE.fullmatch(first)
     if line is None:
-        raise BadHead(400, "this request is not understood")
+        raise BadHead(400, "this request is invalid")
     if line[3] != b"1":
         raise BadHead(505, "this server supports HTTP/1.1")
     if len(lines) > _MAX_HEADERS:
@@ -235,7 +235,7 @@ class Connections:
         most: connections at the same time.
 
     Raises:
-        OSError, OverflowError: nothing can listen there.
+        OSError, OverflowError: the address cannot be used.
 
     """
 

@@ -286,7 +286,7 @@ class Mirror:
         self._claimed: set[Digest] = set()
 
     def close(self) -> None:
-        """Call off what is being fetched; what has come is kept."""
+        """Cancel running fetches; received bytes are kept."""
         self._stop.set()
         for workers in (*self._workers.values(), *self._parts.values()):
             workers.close(1.0)
@@ -622,7 +622,7 @@ class Mirror:
                 and other.is_in_the_way(now)
             ]
         for key, other in slow:
-            reason = Unavailable(f"`{other.descriptor.digest}`: it came too slowly")
+            reason = Unavailable(f"`{other.descriptor.digest}`: it was sent too slowly")
             if other.give_up(reason):
                 self._end(key, other)
 
@@ -656,10 +656,10 @@ class Mirror:
             fetch.failed(error)
         except Stopped:
             is_late = fetch.is_in_the_way(self._clock.monotonic())
-            reason = "it came too slowly" if is_late else "this mirror is being stopped"
+            reason = "it was sent too slowly" if is_late else "this mirror is being stopped"
             fetch.failed(Unavailable(f"`{fetch.descriptor.digest}`: {reason}"))
         except BaseException as error:
-            fetch.failed(Unavailable(f"this mirror has a defect: {type(error).__name__}"))
+            fetch.failed(Unavailable(f"internal error of this mirror: {type(error).__name__}"))
             raise
         else:
             fetch.done()

@@ -72,7 +72,7 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     observe: Observer = ignore,
     clock: Clock | None = None,
 ) -> Iterator[Server]:
-    """Serve what is here, and fetch what is not; see `serve.mirror`.
+    """Serve held content and fetch the rest; see `serve.mirror`.
 
     `fresh` is the time in seconds for which a tag is not looked up again. `names` are further names
     that clients use for this machine, besides `host`, `localhost` and addresses. `via` is the `Via`
@@ -131,11 +131,11 @@ def _tell_partial(shelf: ContentShelf, observe: Observer, hint: str) -> None:
     for one in partial[:_TOLD]:
         what = counted(map(kind_of, one.left_out))
         if one.served is None:
-            message = f"`{one.tag}` is not served: nothing that its index lists is here ({hint})"
+            message = f"`{one.tag}` is not served: nothing that its index lists is stored ({hint})"
         else:
             message = (
-                f"`{one.tag}` is served as `{one.served.digest}`, an index of what is here: {what} "
-                f"of `{one.original.digest}` left out ({hint})"
+                f"`{one.tag}` is served as `{one.served.digest}`, an index of the stored part: "
+                f"{what} of `{one.original.digest}` left out ({hint})"
             )
         observe(Warned("partial-index", message))
     if len(partial) > _TOLD:
@@ -153,7 +153,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
     fresh: float = SERVE_FRESH,
     names: Iterable[str] = (),
 ) -> AbstractContextManager[Server]:
-    """Serve as a pull-through cache while a `with` block lasts: what is not here is fetched."""
+    """Serve as a pull-through cache while a `with` block lasts: missing content is fetched."""
     from resolver.verbs.serve.mirror import Upstreams  # noqa: PLC0415
 
     allowed = (*((upstream,) if upstream else ()), *allow)

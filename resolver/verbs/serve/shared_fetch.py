@@ -87,7 +87,7 @@ class Fetch:
         return sum(end - start for start, end in ranges)
 
     def began(self, receiving: BlobWriter) -> None:
-        """Note that bytes begin to come; a second time when those before were no good."""
+        """Record that bytes arrive; called again after wrong bytes were discarded."""
         with self._state:
             self._receiving = receiving
             self._round += 1
@@ -100,7 +100,7 @@ class Fetch:
             self._state.notify_all()
 
     def failed(self, error: ResolverError) -> None:
-        """Note that it cannot be had; the first reason counts."""
+        """Record the failure; the first reason counts."""
         with self._state:
             self._error = self._error or error
             self._state.notify_all()

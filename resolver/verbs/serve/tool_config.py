@@ -80,9 +80,9 @@ def mirror_config(
     """
     if tool not in TOOLS:
         known = ", ".join(f"`{name}`" for name in TOOLS)
-        raise Usage(f"`{tool}` is not a tool that can be pointed at a mirror", f"choose {known}")
+        raise Usage(f"`{tool}` is not a supported tool", f"choose {known}")
     if mirror is not None and at is not None:
-        raise Usage("`--mirror` and `--at` are two places", "name one of them")
+        raise Usage("`--mirror` and `--at` exclude each other", "name one of them")
     wanted = tuple(dict.fromkeys(hosts)) or (HUB,)
     for host in wanted:
         Reference(host, "library/any").check_endpoint()
@@ -124,7 +124,7 @@ def _docker(setup: MirrorWish) -> tuple[ConfigFile, ...]:
         ConfigFile(
             "/etc/docker/daemon.json",
             json.dumps(settings, indent=2) + "\n",
-            ("put these keys beside what is there, then `systemctl reload docker`",),
+            ("add these keys to the file, then `systemctl reload docker`",),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Checking: what counts as offered, what is found, and that order never matters."""
+"""Checking: counted builds, findings, and independence of order."""
 
 from __future__ import annotations
 
@@ -134,9 +134,7 @@ def test_image_passes_only_when_every_requirement_is_offered(
 
 
 @given(st.lists(platforms, unique=True), st.data())
-def test_the_order_of_the_index_does_not_matter(
-    offered: list[Platform], data: st.DataObject
-) -> None:
+def test_check_does_not_depend_on_index_order(offered: list[Platform], data: st.DataObject) -> None:
     builds = tuple(
         CheckedBuild(platform, f"sha256:{platform}", "2026-01-01T00:00:00Z", frozenset())
         for platform in offered
@@ -165,7 +163,7 @@ def test_compatible_platform_is_the_one_resolve_selects(
 
 
 @given(st.lists(platforms, min_size=1))
-def test_an_image_has_the_same_platforms_as_itself(offered: list[Platform]) -> None:
+def test_check_image_has_the_same_platforms_as_itself(offered: list[Platform]) -> None:
     builds = tuple(CheckedBuild(platform, f"sha256:{n}") for n, platform in enumerate(offered))
 
     assert image_findings(image(builds, like(Requirements(), tuple(offered)))) == ()
@@ -180,10 +178,10 @@ def test_missing_platform_names_the_nearest_one() -> None:
     all_there_is = "`linux/amd64`, `linux/arm/v7`, `windows/amd64:10.0.20348.2700`"
     assert [message for _rule, message in found(builds, required)] == [
         "`darwin/amd64` is not offered; nearest is `linux/amd64`: other operating system",
-        f"`linux/386` is not offered; there is {all_there_is}",
+        f"`linux/386` is not offered; it offers {all_there_is}",
         (
             "`linux/amd64/v3` is not offered; nearest is `linux/amd64`, which runs there "
-            "(`--compatible` takes it)"
+            "(`--compatible` accepts it)"
         ),
         (
             "`linux/arm/v6` is not offered; nearest is `linux/arm/v7`: "
@@ -191,9 +189,9 @@ def test_missing_platform_names_the_nearest_one() -> None:
         ),
         (
             "`linux/arm64` is not offered; nearest is `linux/arm/v7`, which runs there "
-            "(`--compatible` takes it)"
+            "(`--compatible` accepts it)"
         ),
-        f"`linux/s390x` is not offered; there is {all_there_is}",
+        f"`linux/s390x` is not offered; it offers {all_there_is}",
         (
             "`windows/amd64:10.0.17763` is not offered; "
             "nearest is `windows/amd64:10.0.20348.2700`: "
@@ -201,7 +199,8 @@ def test_missing_platform_names_the_nearest_one() -> None:
         ),
         (
             "`windows/amd64:10.0.20348.1` is not offered; "
-            "nearest is `windows/amd64:10.0.20348.2700`, which runs there (`--compatible` takes it)"
+            "nearest is `windows/amd64:10.0.20348.2700`, which runs there "
+            "(`--compatible` accepts it)"
         ),
     ]
     hints = {each.hint for each in image_findings(image(builds, required))}
@@ -219,14 +218,14 @@ def test_only_rejects_entries_without_a_platform_but_not_unknown() -> None:
     assert found(builds, Requirements(only=(P("linux/amd64"),))) == [
         (
             "platform-not-allowed",
-            "a build has no platform, but only `linux/amd64` may be offered",
+            "a build has no platform, and the allowed platforms are `linux/amd64`",
         )
     ]
     assert found(builds, Requirements(forbid=(P("linux/386"),))) == []
     assert [str(each) for each in image(builds, Requirements()).offered] == ["linux/amd64"]
 
 
-def test_the_same_windows_build_is_the_same_platform_in_any_revision() -> None:
+def test_windows_revision_does_not_change_the_platform() -> None:
     like_this = like(Requirements(), (P("windows/amd64:10.0.20348.1"), P("linux/amd64")))
 
     assert found(built("linux/amd64", "windows/amd64:10.0.20348.2700"), like_this) == []
@@ -272,7 +271,7 @@ def test_missing_attestation_lists_existing_predicate_types() -> None:
         ("attestation-missing", "the build without a platform has no attestation of kind `sbom`"),
         (
             "attestation-missing",
-            "`linux/amd64` has no attestation of kind `sbom`; there is `provenance`",
+            "`linux/amd64` has no attestation of kind `sbom`; it has `provenance`",
         ),
     ]
 
@@ -296,7 +295,7 @@ def test_age_is_known_or_reported_as_unknown(created: str, rule: str) -> None:
     assert [name for name, _message in findings] == ([rule] if rule else [])
 
 
-def test_ages_are_formatted_for_people() -> None:
+def test_age_is_formatted_in_words() -> None:
     builds = (
         CheckedBuild(P("linux/amd64"), "sha256:a", "2026-05-30T12:00:00Z"),
         CheckedBuild(P("linux/arm64"), "sha256:b", "1970-01-01T00:00:00Z"),
@@ -347,7 +346,7 @@ def test_ages_are_formatted_for_people() -> None:
         ("2024-05-01T10:00:00." + "1" * 60 + "Z", None),
     ],
 )
-def test_a_date_is_read_strictly(text: str, expected: datetime | None) -> None:
+def test_date_is_parsed_strictly(text: str, expected: datetime | None) -> None:
     moment = read_moment(text)
 
     if text.startswith("9999"):
@@ -365,7 +364,7 @@ def test_formatted_date_is_parsed_back(moment: datetime) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_date_or_none(text: str) -> None:
+def test_any_text_is_parsed_as_a_date_or_none(text: str) -> None:
     assert read_moment(text) is None or text[:4].isascii()
 
 
@@ -385,7 +384,7 @@ def test_requirements_are_parsed_from_the_command_line() -> None:
     assert caught.value.hints() == ("choose from `sbom`, `provenance`",)
 
 
-def test_every_rule_explains_itself() -> None:
+def test_every_check_rule_has_an_explanation() -> None:
     assert len({rule.id for rule in RULES}) == len(ROWS)
     for rule in RULES:
         assert rule.title
@@ -397,7 +396,7 @@ def test_every_rule_explains_itself() -> None:
     )
 
 
-def test_few_of_many_distant_platforms_are_named() -> None:
+def test_number_of_named_platforms_is_limited() -> None:
     builds = built("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/s390x")
     required = Requirements(require=(P("linux/riscv64"),))
     four = "`linux/amd64`, `linux/arm64`, `linux/arm/v7`, `linux/ppc64le`"
@@ -405,6 +404,6 @@ def test_few_of_many_distant_platforms_are_named() -> None:
     [(_rule, fewer)] = found(builds[:4], required)
     [(_rule, more)] = found(builds, required)
     [(_rule, none)] = found((), required)
-    assert fewer == f"`linux/riscv64` is not offered; there is {four}"
-    assert more == f"`linux/riscv64` is not offered; there is {four} and 1 more"
+    assert fewer == f"`linux/riscv64` is not offered; it offers {four}"
+    assert more == f"`linux/riscv64` is not offered; it offers {four} and 1 more"
     assert none == "`linux/riscv64` is not offered"

@@ -1,4 +1,4 @@
-"""Policy files: what they mean, and every mistake with its line and column."""
+"""Policy files: their meaning, and every error with line and column."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_policy_image_overrides_the_defaults() -> None:
     ]
 
 
-def test_the_same_may_be_written_in_json() -> None:
+def test_policy_may_be_written_in_json() -> None:
     written = {
         "version": 1,
         "defaults": {"require": ["linux/amd64"], "compatible": False},
@@ -116,16 +116,16 @@ def with_image(*lines: str) -> str:
             "policy.yaml:1:10: version: a whole number is expected here",
             "",
         ),
-        ("version: 1\nimages: []", "policy.yaml:2:9: images: there is no image", ""),
+        ("version: 1\nimages: []", "policy.yaml:2:9: images: no image is listed", ""),
         ("version: 1\nimages: a", "policy.yaml:2:9: images: a list is expected here", ""),
         (
             "version: 1\nimage: [a]",
-            "policy.yaml:2:1: image: there is no such field",
+            "policy.yaml:2:1: image: unknown field",
             "did you mean `images`?",
         ),
         (
             "version: 1\nimages:\n  - a",
-            "policy.yaml:3:5: images[0]: nothing is required of this image",
+            "policy.yaml:3:5: images[0]: this image has no requirements",
             "add `require: [linux/amd64]` or `defaults`",
         ),
         (
@@ -135,7 +135,7 @@ def with_image(*lines: str) -> str:
         ),
         (
             "version: 1\nimages:\n  - image: 1.10\n    require: linux/amd64",
-            "policy.yaml:3:12: images[0].image: text is expected here, and without",
+            "policy.yaml:3:12: images[0].image: text is expected here, but without",
             'put it in quotes, as in `"1.10"`',
         ),
         (
@@ -153,12 +153,12 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("requires: [linux/amd64]"),
-            "policy.yaml:4:5: images[0].requires: there is no such field",
+            "policy.yaml:4:5: images[0].requires: unknown field",
             "did you mean `require`?",
         ),
         (
             with_image("max_age: 90d"),
-            "policy.yaml:4:5: images[0].max_age: there is no such field",
+            "policy.yaml:4:5: images[0].max_age: unknown field",
             "did you mean `max-age`?",
         ),
         (
@@ -188,17 +188,17 @@ def with_image(*lines: str) -> str:
         ),
         (
             with_image("ignore: [to-old]"),
-            "policy.yaml:4:14: images[0].ignore[0]: there is no such rule",
+            "policy.yaml:4:14: images[0].ignore[0]: unknown rule",
             "did you mean `too-old`?",
         ),
         (
             with_image("ignore: zzzzzz"),
-            "policy.yaml:4:13: images[0].ignore: there is no such rule",
+            "policy.yaml:4:13: images[0].ignore: unknown rule",
             "see `resolver check --help` and `resolver lint --rules`",
         ),
         (
             with_image("require:"),
-            "policy.yaml:4:13: images[0].require: text is expected here, and there is nothing",
+            "policy.yaml:4:13: images[0].require: text is expected here, but there is none",
             "",
         ),
         (

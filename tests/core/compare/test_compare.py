@@ -1,4 +1,4 @@
-"""Comparing: pairs of builds, what is to be fetched, what is missing, and what counts."""
+"""Comparing: pairs of builds, sizes to fetch, missing platforms, and thresholds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from resolver.core.compare.compare import (
 )
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, LimitExceeded, PlatformNotOffered
-from tests.core.comparing import build, gathered, layer, step
+from tests.kit.builds import build, gathered, layer, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +168,7 @@ def test_update_size_is_what_the_other_image_adds() -> None:
         ("linux/arm64", ChangeKind.ADDED),
     ]
     assert found.changes[0].fetch == Amount(1, 30 + config[0] + 500)
-    # Who has nothing for arm64 fetches the base for it; who has all of the first does not.
+    # Without arm64 content the base is fetched; with the whole first image it is not.
     assert found.changes[1].fetch == Amount(1, 1_000 + config[1] + 500)
     assert found.fetch == Amount(1, 30 + sum(config) + 2 * 500 + found.second_root.size)
 
@@ -184,7 +184,7 @@ def test_change_of_the_manifest_alone_is_reported_as_such() -> None:
     assert not change.layers_differ
 
 
-def test_the_same_build_in_another_index_is_unchanged() -> None:
+def test_build_in_another_index_is_unchanged() -> None:
     same, gone = build("linux/amd64"), build("linux/arm64")
 
     found = two_images([same, gone], [same])
@@ -243,7 +243,7 @@ def test_size_change_counts_in_both_directions(
         (100, {"fail_on": frozenset({"size"})}, 0),
     ],
 )
-def test_of_two_images_growth_alone_passes_a_threshold(
+def test_compare_threshold_of_two_images_counts_growth_only(
     size: int, limits: dict[str, object], count: int
 ) -> None:
     found = two_images([sized(100)], [sized(size, user="x")])
@@ -262,7 +262,7 @@ def test_one_image_passes_without_limits() -> None:
         for aspect in aspects
     }
 
-    # What is expected and missing always counts.
+    # A missing expected platform always counts.
     assert [reason.message for reason in judge(found, Thresholds())] == [
         "`example.com/app:1` is not offered for `linux/s390x`"
     ]
@@ -286,12 +286,12 @@ def test_two_images_differ_unless_aspects_are_selected() -> None:
     assert reasons() == ["`example.com/app:1` and `example.com/app:1` differ: 1 changed, 1 removed"]
     assert reasons("size") == []
     assert reasons("platforms") == ["`linux/arm64` was removed"]
-    assert reasons("layers") == ["`linux/amd64` has other layers"]
+    assert reasons("layers") == ["`linux/amd64` has different layers"]
     assert reasons("config") == ["`linux/amd64` differs in `user`"]
-    assert reasons("history") == ["`linux/amd64` has another history"]
+    assert reasons("history") == ["`linux/amd64` has a different history"]
 
 
-def test_drift_is_named_up_to_a_point() -> None:
+def test_number_of_named_drifts_is_limited() -> None:
     one = build("linux/amd64", env=tuple(f"A{n}=1" for n in range(7)))
     found = one_image(one, build("linux/arm64"))
 

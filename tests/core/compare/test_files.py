@@ -1,4 +1,4 @@
-"""What really differs between file trees, and what is set aside."""
+"""Differences between file trees, and those that are expected."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import read_listing
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import Usage
-from tests.core.layers.test_executable import elf, pe
-from tests.fakes.tars import END, header, member, octal, pax, record
+from tests.kit.executables import elf_header, pe_header
+from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,11 +175,11 @@ def test_expected_file_differences_are_omitted(rules: list[str], left: list[str]
 
 @pytest.mark.parametrize("rule", ["files", "files.size.x", "files.modes", "files.user.a"])
 def test_ignore_rule_without_a_file_change_is_refused(rule: str) -> None:
-    with pytest.raises(Usage, match=r"files\.mode|no keys|nothing"):
+    with pytest.raises(Usage, match=r"files\.mode|no keys|not a known difference"):
         Ignoring.read([rule])
 
 
-def test_windows_is_not_compared_with_linux() -> None:
+def test_windows_files_are_not_compared_with_linux() -> None:
     windows = Platform("windows", "amd64")
     parts = [file("Files/Windows/a"), file("Hives/b")]
     found = compare_trees(
@@ -196,7 +196,7 @@ def test_windows_is_not_compared_with_linux() -> None:
     assert (same.is_same, found.is_same) == (True, False)
 
 
-def test_windows_is_compared_with_windows() -> None:
+def test_windows_files_are_compared_with_windows() -> None:
     before = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"32"))
     after = attributed("Files/a", record(b"MSWINDOWS.fileattr", b"34"))
     windows = [Platform("windows", "amd64", os_version=f"10.0.{n}.1") for n in (17763, 20348)]
@@ -208,14 +208,14 @@ def test_windows_is_compared_with_windows() -> None:
     assert difference.after.xattrs == (("MSWINDOWS.fileattr", "hidden,archive"),)
 
 
-def test_numbers_of_devices_may_be_in_the_extended_header() -> None:
+def test_device_numbers_may_be_in_the_extended_header() -> None:
     plain = device("null", 3)
     large = pax(record(b"SCHILY.devmajor", b"70000"), record(b"SCHILY.devminor", b"9")) + plain
 
     assert differences([plain], [large]) == ["null: device"]
 
 
-def test_times_are_not_compared() -> None:
+def test_file_times_are_not_compared() -> None:
     dated = pax(record(b"mtime", b"1700000000.5"), record(b"LIBARCHIVE.creationtime", b"1")) + file(
         "a"
     )
@@ -223,7 +223,7 @@ def test_times_are_not_compared() -> None:
     assert compared([file("a")], [dated]).is_same
 
 
-def test_a_difference_has_the_facts_of_both_sides() -> None:
+def test_file_difference_has_the_facts_of_both_sides() -> None:
     found = compared([file("etc/a", b"ab", 0o600)], [file("etc/a", b"abc")])
 
     (difference,) = found.others[0].differences
@@ -269,7 +269,7 @@ def test_path_naming_another_architecture_is_a_difference() -> None:
     ]
 
 
-def test_links_meet_too() -> None:
+def test_link_targets_are_paired_by_architecture() -> None:
     before = [link("lib/libz.so", "/usr/lib/x86_64-linux-gnu/libz.so.1")]
     after = [link("lib/libz.so", "/usr/lib/aarch64-linux-gnu/libz.so.1")]
 
@@ -277,7 +277,7 @@ def test_links_meet_too() -> None:
 
 
 def test_two_paths_never_share_a_key() -> None:
-    """The one that is written like the key, else the first, has it."""
+    """The path that equals the key gets it, else the first one."""
     paths = ["lib/x", "lib64/x", "a-amd64", "a-x86_64", "a-{arch}"]
 
     found = compared([file(path) for path in paths], []).others[0].differences
@@ -321,17 +321,20 @@ def test_architecture_words_depend_on_the_platform() -> None:
 # Programs
 
 
-def test_programs_for_their_own_platform_may_differ() -> None:
-    before = [file("bin/a", elf(62)), file("bin/same", b"text")]
-    after = [file("bin/a", elf(183) + b"longer"), file("bin/same", b"text")]
+def test_programs_built_for_their_own_platform_may_differ() -> None:
+    before = [file("bin/a", elf_header(62)), file("bin/same", b"text")]
+    after = [file("bin/a", elf_header(183) + b"longer"), file("bin/same", b"text")]
 
     (other,) = compared(before, after).others
     assert other.is_same
-    assert (other.rebuilt, other.rebuilt_size) == (1, (len(elf(62)), len(elf(183)) + 6))
+    assert (other.rebuilt, other.rebuilt_size) == (
+        1,
+        (len(elf_header(62)), len(elf_header(183)) + 6),
+    )
 
 
-def test_their_modes_may_not() -> None:
-    before, after = [file("a", elf(62), 0o755)], [file("a", elf(183), 0o4755)]
+def test_program_modes_may_not_differ() -> None:
+    before, after = [file("a", elf_header(62), 0o755)], [file("a", elf_header(183), 0o4755)]
 
     assert differences(before, after) == ["a: mode"]
 
@@ -339,10 +342,10 @@ def test_their_modes_may_not() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (elf(62), elf(62) + b"other"),
-        (elf(62), b"#!/bin/sh"),
-        (elf(183), elf(62)),
-        (elf(3, 32), elf(183)),
+        (elf_header(62), elf_header(62) + b"other"),
+        (elf_header(62), b"#!/bin/sh"),
+        (elf_header(183), elf_header(62)),
+        (elf_header(3, 32), elf_header(183)),
     ],
 )
 def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> None:
@@ -351,10 +354,14 @@ def test_programs_for_another_platform_differ(before: bytes, after: bytes) -> No
     assert "content" in found
 
 
-def test_programs_are_counted_and_strangers_named() -> None:
+def test_programs_are_counted_and_foreign_ones_named() -> None:
     found = compared(
-        [file("a", elf(62)), file("b", elf(62)), file("c", elf(3, 32))],
-        [file("a", elf(183)), file("bin/lies", elf(62)), file("w.exe", pe(0x8664))],
+        [file("a", elf_header(62)), file("b", elf_header(62)), file("c", elf_header(3, 32))],
+        [
+            file("a", elf_header(183)),
+            file("bin/lies", elf_header(62)),
+            file("w.exe", pe_header(0x8664)),
+        ],
     )
 
     assert found.base.programs == (("elf amd64", 2), ("elf 386", 1))
@@ -365,7 +372,7 @@ def test_programs_are_counted_and_strangers_named() -> None:
 
 
 def test_tree_without_a_platform_has_no_foreign_programs() -> None:
-    found = compare_trees(labelled(None, file("a", elf(62)), label="x"), [], BUILTIN)
+    found = compare_trees(labelled(None, file("a", elf_header(62)), label="x"), [], BUILTIN)
 
     assert found.base.strangers == ()
     assert found.is_same
@@ -415,7 +422,7 @@ def test_file_difference_does_not_depend_on_entry_order() -> None:
     assert compared(before, after) == expected
 
 
-def test_packages_are_compared_too() -> None:
+def test_file_comparison_includes_packages() -> None:
     def status(version: str, architecture: str) -> bytes:
         body = f"Package: a\nVersion: {version}\nArchitecture: {architecture}\n"
         return file("var/lib/dpkg/status", body.encode())

@@ -18,7 +18,7 @@ from resolver.core.compare.history import (
     likeness,
 )
 from resolver.core.platforms.platform import BUILTIN, Platform
-from tests.core.comparing import build, layer, step
+from tests.kit.builds import build, layer, step
 
 if TYPE_CHECKING:
     from resolver.core.compare.history import HistoryStep
@@ -98,7 +98,7 @@ def test_history_columns_follow_the_builds(
 
 
 @given(HISTORIES, HISTORIES)
-def test_pairs_ascend_on_both_sides(first: list[str], second: list[str]) -> None:
+def test_history_pairs_ascend_on_both_sides(first: list[str], second: list[str]) -> None:
     pairs = align([*map(read, first)], [*map(read, second)])
 
     for one, other in pairwise(pairs):
@@ -228,7 +228,7 @@ def test_history_that_does_not_match_its_layers_is_reported(
 
 
 @pytest.mark.parametrize(("count", "rows"), [(MAX_STEPS, MAX_STEPS), (MAX_STEPS + 1, 0)])
-def test_a_history_longer_than_the_limit_is_not_aligned(count: int, rows: int) -> None:
+def test_history_above_the_step_limit_is_not_aligned(count: int, rows: int) -> None:
     found = history_of([build(history=[step(f"RUN {n}", empty=True) for n in range(count)])], 0)
 
     assert len(found.rows) == rows

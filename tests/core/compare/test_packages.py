@@ -1,4 +1,4 @@
-"""Package databases: installed packages, and what cannot be read."""
+"""Package databases: installed packages, and unreadable databases."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from resolver.core.layers.filetree import FileTree
 from resolver.core.layers.listing import RoomLimits, TreeRoom, read_listing
 from resolver.core.layers.tar import TarLimits
 from resolver.errors import LimitExceeded
-from tests.fakes.tars import END, header, member
-from tests.verbs.pulling import noise
+from tests.kit.pulls import noise
+from tests.kit.tar_blocks import END, header, member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ KEY: dict[int, str | int] = {1000: "gpg-pubkey", 1001: "a", 1002: "b"}
 
 
 def rpmdb(folder: Path, *blobs: object, wal: bool = True) -> bytes:
-    """Let SQLite write a database as rpm does, which sets its journal to a log."""
+    """Write a database with SQLite as rpm does, in WAL mode."""
     path = folder / "rpmdb.sqlite"
     connection = sqlite3.connect(path)
     if wal:
@@ -197,14 +197,14 @@ def test_unreadable_package_database_is_reported_alone(tmp_path: Path) -> None:
 
     assert unread({path: b"x" * 100}) == "it is not a SQLite database"
     assert unread({path: body, f"{path}-wal": b"log"}).startswith("changes in its write-ahead log")
-    assert unread({path: body[:2000]}).startswith("SQLite says: ")
+    assert unread({path: body[:2000]}).startswith("SQLite reports: ")
     assert "Berkeley DB" in unread({"var/lib/rpm/Packages": b"x"})
     assert "ndb" in unread({"usr/lib/sysimage/rpm/Packages.db": b"x"})
     found = read_installed(grown({path: b"x", "lib/apk/db/installed": APK}))
     assert (len(found.packages), len(found.unread)) == (2, 1)
 
 
-def test_a_database_without_the_table_or_with_a_trap_is_refused(tmp_path: Path) -> None:
+def test_rpm_database_without_the_table_or_with_a_view_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trap"
     connection = sqlite3.connect(path)
     endless = (
@@ -223,7 +223,7 @@ def test_slow_package_database_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(packages, "_STEPS_AT_ONCE", 10)
     body = rpmdb(tmp_path, *[blob(BASH)] * 100)
 
-    assert unread({"var/lib/rpm/rpmdb.sqlite": body}) == "SQLite says: interrupted"
+    assert unread({"var/lib/rpm/rpmdb.sqlite": body}) == "SQLite reports: interrupted"
 
 
 # Limits
@@ -267,7 +267,7 @@ def test_total_size_of_package_databases_is_limited(limits: RoomLimits, reason: 
 
 @pytest.mark.parametrize(("less", "is_read"), [(0, True), (1, False)])
 def test_package_database_is_counted_while_read(*, less: int, is_read: bool) -> None:
-    """Its bytes, and a copy of them; the tree around it stays as it is."""
+    """Its bytes and one copy count; the rest of the tree does not."""
     listing = read_listing([member(b"lib/apk/db/installed", APK) + END], "it", packages.wanted)
     measured = FileTree()
     measured.apply(listing, "it")
@@ -292,7 +292,7 @@ def test_compressed_package_databases_of_a_layer_are_limited() -> None:
 
 
 @pytest.mark.parametrize(("length", "is_read"), [(256, True), (257, False)])
-def test_the_length_of_a_field_is_limited(tmp_path: Path, length: int, *, is_read: bool) -> None:
+def test_package_field_length_is_limited(tmp_path: Path, length: int, *, is_read: bool) -> None:
     name = "n" * length
     files = {
         "var/lib/dpkg/status": f"Package: {name}\nVersion: 1\n".encode(),
@@ -326,7 +326,7 @@ def test_package_database_record_is_limited_to_one_mib() -> None:
     assert "limit of 1048576 bytes: 1048577" in unread({name: full + b"\n"})
 
 
-def test_the_number_of_packages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_packages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "MAX_PACKAGES", 2)
     assert read_installed(grown({"lib/apk/db/installed": APK})).unread == ()
     monkeypatch.setattr(packages, "MAX_PACKAGES", 1)

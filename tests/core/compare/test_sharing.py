@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.compare.builds import Amount, sharing_of
-from tests.core.comparing import build, layer
+from tests.kit.builds import build, layer
 
 SHAPES = st.lists(st.lists(st.integers(0, 6), max_size=6), min_size=1, max_size=5)
 

@@ -49,7 +49,7 @@ LIBRARIES: dict[str, Callable[[], Library]] = {
 
 @pytest.fixture(params=["zlib", "isal"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Inflate gzip by each of the two."""
+    """Inflate gzip with each library."""
     monkeypatch.setattr(decompress, "gzip_library", LIBRARIES[request.param])
     return str(request.param)
 
@@ -140,7 +140,7 @@ def test_uncompressed_data_is_passed_on_in_chunks() -> None:
     assert inflated(body, step=len(body)) == body
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.usefixtures("library")
@@ -162,7 +162,7 @@ def test_damaged_gzip_is_refused(packed: bytes) -> None:
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("at", [-8, -5, -4, -1])
-def test_a_wrong_checksum_or_length_is_a_matter_of_integrity(at: int) -> None:
+def test_wrong_gzip_checksum_or_length_is_an_integrity_error(at: int) -> None:
     packed = bytearray(gzip.compress(BODY))
     packed[at] ^= 1
     with pytest.raises(ChecksumMismatch) as caught:
@@ -171,7 +171,7 @@ def test_a_wrong_checksum_or_length_is_a_matter_of_integrity(at: int) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_wrong_checksum_of_the_header_is_a_matter_of_integrity_too() -> None:
+def test_wrong_gzip_header_checksum_is_an_integrity_error() -> None:
     packed = gzip.compress(BODY)
     with pytest.raises(ChecksumMismatch):
         inflated(packed[:3] + b"\x02" + packed[4:10] + b"zz" + packed[10:])
@@ -201,7 +201,7 @@ def test_decompression_error_names_format_and_position() -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_the_total_is_limited() -> None:
+def test_decompressed_size_is_limited() -> None:
     assert DEFAULT_LIMITS.total == 64 << 30
     assert inflated(gzip.compress(bytes(1000)), InflateLimits(total=1000))
     with pytest.raises(LimitExceeded, match="limit of 999 bytes: more than 999"):
@@ -224,7 +224,7 @@ def test_compression_ratio_is_limited_after_a_minimum_size(pack: Any) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_the_number_of_streams_is_limited() -> None:
+def test_number_of_compressed_streams_is_limited() -> None:
     assert DEFAULT_LIMITS.streams == 2_000_000
     for packed in (gzip.compress(b"x"), zstd.compress(b"x")):
         assert inflated(packed * 3, InflateLimits(streams=3)) == b"xxx"
@@ -232,7 +232,7 @@ def test_the_number_of_streams_is_limited() -> None:
             inflated(packed * 4, InflateLimits(streams=3))
 
 
-def test_the_window_of_zstd_is_limited() -> None:
+def test_zstd_window_is_limited() -> None:
     assert MAX_WINDOW == 128 << 20
     assert inflated(windowed(27)) == b"abc"
     with pytest.raises(LimitExceeded, match=r"zstd window .* limit of 134217728 bytes"):
@@ -243,7 +243,7 @@ def test_the_window_of_zstd_is_limited() -> None:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Make it so that these cannot be imported."""
+    """Make these modules unavailable for import."""
     real = builtins.__import__
 
     def refusing(name: str, *rest: Any, **others: Any) -> Any:
@@ -257,7 +257,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(builtins, "__import__", refusing)
 
 
-def test_without_isal_gzip_is_read_by_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_is_read_by_zlib_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(BODY)
     assert "isal" in type(decompress.gzip_library().start()).__module__
     without(monkeypatch, "isal")
@@ -276,7 +276,7 @@ def test_zstd_without_its_library_names_the_package(
     assert caught.value.hints() == ("pip install 'multiarch-resolver[fast]'",)
 
 
-# Anything else
+# Properties
 
 
 @settings(max_examples=200, deadline=None)

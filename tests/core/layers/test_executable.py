@@ -1,4 +1,4 @@
-"""What machine a program is for."""
+"""The platform of an executable."""
 
 from __future__ import annotations
 
@@ -13,23 +13,7 @@ from hypothesis import strategies as st
 
 from resolver.core.layers.executable import Executable, read_executable, runs_on
 from resolver.core.platforms.platform import BUILTIN, Platform
-
-
-def elf(machine: int, bits: int = 64, order: str = "<", *, kind: int = 3, flags: int = 0) -> bytes:
-    start = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
-    start += struct.pack(f"{order}HHI", kind, machine, 1)
-    start += bytes(24 if bits == 64 else 12) + struct.pack(f"{order}I", flags)
-    return start + bytes(40)
-
-
-def pe(machine: int, *, at: int = 128, dotnet: bool = False) -> bytes:
-    start = b"MZ" + bytes(58) + struct.pack("<I", at)
-    optional = bytearray(96 + 16 * 8)
-    optional[:2] = b"\x0b\x01"
-    optional[92:96] = struct.pack("<I", 16)
-    if dotnet:
-        optional[96 + 14 * 8 : 96 + 15 * 8] = struct.pack("<II", 0x2008, 72)
-    return start.ljust(at, b"\0") + b"PE\0\0" + struct.pack("<H", machine) + bytes(18) + optional
+from tests.kit.executables import elf_header, pe_header
 
 
 def mach(number: int, order: str = "<", kind: int = 2) -> bytes:
@@ -40,36 +24,36 @@ def mach(number: int, order: str = "<", kind: int = 2) -> bytes:
 @pytest.mark.parametrize(
     ("start", "found"),
     [
-        (elf(62), "elf amd64"),
-        (elf(62, 32), "elf amd64p32"),
-        (elf(3, 32), "elf 386"),
-        (elf(183), "elf arm64"),
-        (elf(183, order=">"), "elf arm64be"),
-        (elf(183, 32), "elf arm64 ilp32"),
-        (elf(40, 32, flags=0x5000400), "elf arm hard-float"),
-        (elf(40, 32, flags=0x5000200), "elf arm soft-float"),
-        (elf(40, 32, flags=0x5000000), "elf arm"),
-        (elf(243, flags=5), "elf riscv64 double-float"),
-        (elf(243, 32, flags=1), "elf riscv soft-float"),
-        (elf(21), "elf ppc64le"),
-        (elf(21, order=">"), "elf ppc64"),
-        (elf(22, order=">"), "elf s390x"),
-        (elf(8, 32, ">"), "elf mips"),
-        (elf(8, 32), "elf mipsle"),
-        (elf(8, 32, flags=0x20), "elf mips64p32le"),
-        (elf(8), "elf mips64le"),
-        (elf(8, order=">"), "elf mips64"),
-        (elf(258), "elf loong64"),
-        (elf(247), "elf bpf"),
-        (elf(4711), "elf machine 4711"),
-        (pe(0x8664), "pe amd64"),
-        (pe(0xAA64), "pe arm64"),
-        (pe(0x14C), "pe 386"),
-        (pe(0x1C4), "pe arm thumb-2"),
-        (pe(0xA641), "pe arm64 arm64ec"),
-        (pe(0xA64E), "pe arm64 arm64x"),
-        (pe(0x14C, dotnet=True), "pe any dotnet"),
-        (pe(0x1234), "pe machine 0x1234"),
+        (elf_header(62), "elf amd64"),
+        (elf_header(62, 32), "elf amd64p32"),
+        (elf_header(3, 32), "elf 386"),
+        (elf_header(183), "elf arm64"),
+        (elf_header(183, order=">"), "elf arm64be"),
+        (elf_header(183, 32), "elf arm64 ilp32"),
+        (elf_header(40, 32, flags=0x5000400), "elf arm hard-float"),
+        (elf_header(40, 32, flags=0x5000200), "elf arm soft-float"),
+        (elf_header(40, 32, flags=0x5000000), "elf arm"),
+        (elf_header(243, flags=5), "elf riscv64 double-float"),
+        (elf_header(243, 32, flags=1), "elf riscv soft-float"),
+        (elf_header(21), "elf ppc64le"),
+        (elf_header(21, order=">"), "elf ppc64"),
+        (elf_header(22, order=">"), "elf s390x"),
+        (elf_header(8, 32, ">"), "elf mips"),
+        (elf_header(8, 32), "elf mipsle"),
+        (elf_header(8, 32, flags=0x20), "elf mips64p32le"),
+        (elf_header(8), "elf mips64le"),
+        (elf_header(8, order=">"), "elf mips64"),
+        (elf_header(258), "elf loong64"),
+        (elf_header(247), "elf bpf"),
+        (elf_header(4711), "elf machine 4711"),
+        (pe_header(0x8664), "pe amd64"),
+        (pe_header(0xAA64), "pe arm64"),
+        (pe_header(0x14C), "pe 386"),
+        (pe_header(0x1C4), "pe arm thumb-2"),
+        (pe_header(0xA641), "pe arm64 arm64ec"),
+        (pe_header(0xA64E), "pe arm64 arm64x"),
+        (pe_header(0x14C, dotnet=True), "pe any dotnet"),
+        (pe_header(0x1234), "pe machine 0x1234"),
         (mach(0x0100_000C), "mach-o arm64"),
         (mach(0x0100_0007), "mach-o amd64"),
         (mach(18, ">"), "mach-o ppc"),
@@ -86,14 +70,14 @@ def test_executable_header_names_its_platform(start: bytes, found: str) -> None:
         b"",
         b"#!/bin/sh\n",
         b"\x7fELF",
-        elf(62)[:51],
-        b"\x7fELF\3\1" + elf(62)[6:],
-        b"\x7fELF\2\3" + elf(62)[6:],
-        elf(62, kind=1),
-        elf(62, kind=4),
+        elf_header(62)[:51],
+        b"\x7fELF\3\1" + elf_header(62)[6:],
+        b"\x7fELF\2\3" + elf_header(62)[6:],
+        elf_header(62, kind=1),
+        elf_header(62, kind=4),
         b"MZ",
         b"MZ" + bytes(100),
-        pe(0x8664)[:100],
+        pe_header(0x8664)[:100],
         b"MZ" + bytes(58) + b"\xff\xff\xff\xff",
         b"\xcf\xfa\xed\xfe",
         mach(7, kind=1),
@@ -103,7 +87,10 @@ def test_other_files_are_not_executables(start: bytes) -> None:
     assert read_executable(start) is None
 
 
-@given(st.sampled_from([elf(62), pe(0x14C, dotnet=True), mach(12)]), st.binary(max_size=300))
+@given(
+    st.sampled_from([elf_header(62), pe_header(0x14C, dotnet=True), mach(12)]),
+    st.binary(max_size=300),
+)
 def test_any_bytes_are_read_as_executable_without_failure(start: bytes, rest: bytes) -> None:
     read_executable(start[:6] + rest)
     read_executable(start + rest)

@@ -1,4 +1,4 @@
-"""Layers laid over one another."""
+"""File trees of layers applied in order."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from resolver.core.layers.listing import (
 )
 from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import BadDocument, LimitExceeded
-from tests.core.layers.test_executable import elf
-from tests.fakes.tars import END, header, member, octal, pax, record
+from tests.kit.executables import elf_header
+from tests.kit.tar_blocks import END, header, member, octal, pax, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +111,7 @@ def test_hard_link_attributes_are_set_on_its_file(*, is_lower: bool) -> None:
 
 @pytest.mark.parametrize("is_lower", [True, False])
 def test_every_name_of_a_file_has_the_attributes_of_a_later_link(*, is_lower: bool) -> None:
-    """The names that were there before the link too, whichever of them it is a link to."""
+    """Also names that existed before the link, whichever of them it links to."""
     names = [marked(file("a"), b"1"), hard_link("b", "a"), hard_link("c", "b")]
     late = [marked(hard_link("d", "c"), b"2", b"user.b"), marked(hard_link("e", "a"), b"3")]
     layers = [names, late] if is_lower else [[*names, *late]]
@@ -128,7 +128,7 @@ def test_replaced_name_is_not_used_by_later_hard_links() -> None:
 
 
 def test_whiteout_removes_names_of_lower_layers_only() -> None:
-    """A link of this layer to a file below stays, and the file's own name goes."""
+    """A link in this layer to a lower file stays, and the file's own name is removed."""
     found = listed([file("d/a"), hard_link("d/b", "d/a")], [
         hard_link("d/c", "d/a"), empty("d/.wh..wh..opq"),
     ])  # fmt: skip
@@ -160,7 +160,7 @@ def test_attributes_are_added_and_removed_with_their_entry() -> None:
     }
 
 
-def test_an_attribute_for_the_whole_archive_is_passed_over() -> None:
+def test_global_extended_attribute_is_ignored() -> None:
     whole = pax(record(b"SCHILY.xattr.user.a", b"1"), flag=b"g")
 
     assert attributes(grown([whole, file("a")])) == {"a": ""}
@@ -215,7 +215,7 @@ def test_paths_are_sorted_and_missing_folders_added() -> None:
 
 @pytest.mark.parametrize("step", [1, 512, 70_000, 1 << 20])
 def test_file_content_is_hashed_and_kept_in_any_chunks(step: int) -> None:
-    program = elf(62) + b"x" * 200_000
+    program = elf_header(62) + b"x" * 200_000
     parts = file("program", program) + file("text", b"t" * 200_000) + file("kept", b"k" * 100_000)
     archive = parts + END
 
@@ -247,7 +247,7 @@ def test_requested_empty_file_is_kept() -> None:
 # Replacing
 
 
-def test_the_last_entry_of_a_path_wins() -> None:
+def test_last_entry_of_a_path_wins() -> None:
     assert listed([file("x"), folder("x"), symlink("x", "t")]) == ["x l> t"]
     assert listed([file("./x", b"12"), file("x", b"123")]) == ["x 3"]
     assert listed([symlink("x", "t"), empty("x/")]) == ["x /"]
@@ -438,7 +438,7 @@ def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
 
     started = time.process_time()
     assert len(listed([file("d/old")], [*files, *opaque])) == 4001
-    # 48 million steps, if each looked at each; some ten seconds.
+    # 48 million steps if it were quadratic, about ten seconds.
     assert time.process_time() - started < 4
 
 
@@ -449,10 +449,10 @@ def test_deep_trees_need_no_recursion() -> None:
     assert list(tree.walk()) == []
 
 
-# What there is room for
+# Memory limits
 
 
-def test_the_room_for_trees_has_limits() -> None:
+def test_file_tree_limits_are_exact() -> None:
     assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
     # The whole process takes some 90 MB more, and stays below 256 MB.
     assert RoomLimits().memory <= 144 << 20
@@ -491,7 +491,7 @@ def test_packed_tree_releases_its_memory() -> None:
     ids=["long names", "deep folders", "hard links", "owners", "attributes", "folders"],
 )
 def test_memory_of_every_entry_is_counted(parts: list[bytes]) -> None:
-    """None of these may cost a multiple of what is counted for it."""
+    """No entry may use a multiple of the memory that is counted for it."""
     parts = [header(part) if len(part) < 512 else part for part in parts]
     with pytest.raises(LimitExceeded) as caught:
         grown_in(TreeRoom(RoomLimits(memory=1 << 20)), *parts)

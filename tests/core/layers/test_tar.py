@@ -1,4 +1,4 @@
-"""The strict tar reader: what it reads, what it refuses, and where its limits are."""
+"""The strict tar reader: accepted archives, refused ones, and its limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resolver.core.layers import decompress
 from resolver.core.layers.tar import DEFAULT_LIMITS, TarEntry, TarEntryKind, TarLimits, TarReader
 from resolver.errors import BadDocument, LimitExceeded, ResolverError, Untrusted
 from tests import DATA
-from tests.fakes.tars import (
+from tests.kit.tar_blocks import (
     END,
     ZERO,
     base256,
@@ -64,7 +64,7 @@ def refused(archive: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
-def test_every_archive_of_the_catalogue_is_read_or_refused_as_documented(
+def test_tar_archives_of_the_catalogue_are_read_or_refused(
     case: dict[str, Any],
 ) -> None:
     body = (BAD_INPUTS / case["file"]).read_bytes()
@@ -82,7 +82,7 @@ def test_every_archive_of_the_catalogue_is_read_or_refused_as_documented(
 # What is read
 
 
-def test_an_entry_has_name_type_mode_owner_size_and_content() -> None:
+def test_tar_entry_has_name_type_mode_owner_size_and_content() -> None:
     fields = {100: octal(0o104755, 8), 108: octal(1000, 8), 116: octal(100, 8)}
     archive = member(b"bin/a", b"content", fields=fields) + END
 
@@ -132,7 +132,7 @@ def test_old_tar_file_with_a_trailing_slash_is_a_folder() -> None:
     ]
 
 
-def test_the_prefix_belongs_to_the_name_in_posix_archives_alone() -> None:
+def test_tar_prefix_is_used_in_posix_archives_only() -> None:
     assert only(header(b"name", prefix=b"pre/fix") + END).name == "pre/fix/name"
     assert only(header(b"name", prefix=b"pre/fix", magic=b"ustar  \0") + END).name == "name"
 
@@ -225,7 +225,7 @@ def test_extended_attributes_may_contain_any_bytes() -> None:
         (b"0000017x"[:7] + b"\0", 0o17),
     ],
 )
-def test_numbers_are_octal_or_base_256(field: bytes, uid: int) -> None:
+def test_tar_numbers_are_octal_or_base_256(field: bytes, uid: int) -> None:
     assert only(header(fields={108: field}) + END).uid == uid
 
 
@@ -346,7 +346,7 @@ def test_sparse_files_of_pax_are_read_with_their_holes(archive: bytes) -> None:
                 record(b"GNU.sparse.minor", b"0"),
                 data=padded(b"1\nx\n3\n"),
             ),
-            "no number",
+            "lacks a number",
         ),
         (
             sparse_0(
@@ -369,7 +369,7 @@ def test_invalid_sparse_map_is_refused(archive: bytes, words: str) -> None:
     refused(archive, words)
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def test_harmless_tar_oddity_is_a_warning(archive: bytes, words: str) -> None:
 @pytest.mark.parametrize("padding", [b"", bytes(1), bytes(506)])
 @pytest.mark.parametrize("is_read", [False, True])
 def test_missing_padding_at_the_very_end_is_a_warning(padding: bytes, is_read: bool) -> None:
-    """As `umoci insert` writes it: Go's archive/tar, and so the runtimes, take it."""
+    """As `umoci insert` writes it; Go's archive/tar, and so container runtimes, accept it."""
     reader = TarReader([member(b"a", b"x"), header(b"b", 5), b"hello", padding], "the archive")
 
     contents = {
@@ -538,7 +538,7 @@ def test_tar_limits_are_exact(make: Any, limit: int, unit: str) -> None:
     assert (caught.value.limit, caught.value.value, caught.value.unit) == (limit, limit + 1, unit)
 
 
-def test_the_number_of_entries_is_limited() -> None:
+def test_number_of_entries_is_limited() -> None:
     assert DEFAULT_LIMITS.entries == 2_000_000
     limits = TarLimits(entries=3)
     assert len(read(header() * 3 + END, limits)) == 3
@@ -563,7 +563,7 @@ def test_sparse_holes_are_limited_before_reading() -> None:
         read(pax(record(b"GNU.sparse.size", b"9" * 19)) + header(flag=b"0") + END)
 
 
-def test_the_map_of_a_sparse_file_is_limited() -> None:
+def test_sparse_map_size_is_limited() -> None:
     limits = TarLimits(extended=1024)
     assert read(long_map(100), limits)
     with pytest.raises(LimitExceeded, match="map of a sparse file"):
@@ -575,7 +575,7 @@ def test_the_map_of_a_sparse_file_is_limited() -> None:
         read(endless, limits)
 
 
-# Anything else
+# Properties
 
 
 def corpus() -> list[bytes]:
@@ -597,7 +597,7 @@ def test_any_bytes_are_read_as_tar_or_refused(seed: int, changes: int, mend: boo
     if chance.random() < 0.2:
         del archive[chance.randrange(len(archive)) :]
     if mend and len(archive) >= 512:
-        # With a checksum that fits, so that what is behind it is looked at.
+        # With a valid checksum, so that the rest is parsed.
         for at in range(0, len(archive) - 511, 512):
             if archive[at + 257 : at + 262] == b"ustar":
                 archive[at : at + 512] = sealed(archive[at : at + 512])

@@ -1,4 +1,4 @@
-"""GNU tar is the judge: what it lists of archives that it, or Python, wrote, is what we read."""
+"""GNU tar and our reader list the same entries of archives that GNU tar or Python wrote."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINE = re.compile(
     r"(?P<kind>.)(?P<mode>.{9}) (?P<uid>[0-9]+)/(?P<gid>[0-9]+) +(?P<size>[0-9]+|[0-9]+,[0-9]+) "
     r"[0-9-]+ [0-9:]+ (?P<name>.*)"
 )
-#: Everything that is told about an entry: type, mode, owner, size, name and target.
+#: The facts of an entry: type, mode, owner, size, name and target.
 Row = tuple[str, str, int, int, int, str, str]
 
 
@@ -102,7 +102,7 @@ trees = st.dictionaries(paths, st.one_of(files, files, sparse, links, hard, fifo
 
 
 def grow(root: Path, tree: dict[str, tuple[str, object, int]]) -> None:
-    """Make a tree; what does not fit beside the others is left out."""
+    """Make a tree, skipping entries that conflict with others."""
     first: Path | None = None
     for name, (kind, value, mode) in tree.items():
         path = root / name
@@ -155,7 +155,7 @@ def test_gnu_tar_archives_read_like_gnu_tar(
 
 
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
-def test_every_version_of_sparse_files_in_pax_archives(tmp_path: Path, version: str) -> None:
+def test_pax_sparse_files_of_every_version_read_like_gnu_tar(tmp_path: Path, version: str) -> None:
     with (tmp_path / "s").open("wb") as file:
         for number in range(40):
             file.seek(number * 65536)

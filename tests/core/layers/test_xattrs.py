@@ -1,4 +1,4 @@
-"""Extended attributes: what is read of records, and how it is shown."""
+"""Extended attributes: parsing of records, and formatting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.core.layers.listing import read_listing
 from resolver.core.layers.tar import TarLimits
 from resolver.core.layers.xattrs import MAX_VALUE, Xattr, read_xattrs
 from resolver.errors import BadDocument, LimitExceeded
-from tests.fakes.tars import END, header, pax, record
+from tests.kit.tar_blocks import END, header, pax, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,11 +90,11 @@ def test_both_libarchive_forms_are_one_attribute() -> None:
         (b"", '""'),
     ],
 )  # fmt: skip
-def test_capabilities_are_shown_by_name(value: bytes, text: str) -> None:
+def test_xattr_capabilities_are_shown_by_name(value: bytes, text: str) -> None:
     assert texts({b"SCHILY.xattr.security.capability": value}) == {"security.capability": text}
 
 
-def test_access_control_lists_are_shown_as_letters() -> None:
+def test_xattr_acls_are_shown_as_letters() -> None:
     entries = [(1, 6, 2**32 - 1), (2, 4, 1000), (4, 5, 2**32 - 1), (16, 7, 0), (32, 0, 0)]
     value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
 
@@ -130,7 +130,7 @@ def test_any_xattr_value_can_be_shown(value: bytes, name: str) -> None:
 
 
 @given(st.dictionaries(st.binary(max_size=40), st.binary(max_size=40), max_size=5))
-def test_any_records_can_be_read(records: dict[bytes, bytes]) -> None:
+def test_any_xattr_records_are_parsed(records: dict[bytes, bytes]) -> None:
     named = {b"LIBARCHIVE.xattr." + key: value for key, value in records.items()}
 
     names = [each.name for each in read_xattrs(named)]

@@ -1,4 +1,4 @@
-"""Names across layers that are known in part, and the places where a program may be."""
+"""Finding the entrypoint of an image in partly known layers."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_command_search_in_a_hostile_config_is_limited() -> None:
     assert len(find([layer()], f"{deep}/e").missed) == 1_024
 
 
-def test_the_root_can_be_opaque() -> None:
+def test_command_search_with_an_opaque_root() -> None:
     names = LayerNames()
     names.add(".wh..wh..opq", FILE)
 

@@ -1,4 +1,4 @@
-"""Rules of lint over made-up images: what holds whatever the image is."""
+"""Properties of lint over generated images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.core.oci.image import ImageEntry
 from resolver.core.oci.manifest import Index
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.errors import BadDocument, BlobNotFound, ManifestNotFound, SizeMismatch
-from tests.core.platform_strategies import platforms
+from tests.kit.platforms import platforms
 
 if TYPE_CHECKING:
     from random import Random

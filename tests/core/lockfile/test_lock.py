@@ -111,7 +111,9 @@ def test_merging_a_lock_twice_changes_nothing(lock: Lock, new: list[LockedImage]
 
 
 @given(st.lists(images(), max_size=6, unique_by=lambda image: image.reference), st.randoms())
-def test_the_order_of_asking_does_not_show(made: list[LockedImage], chance: Any) -> None:
+def test_lock_does_not_depend_on_the_order_of_references(
+    made: list[LockedImage], chance: Any
+) -> None:
     shuffled = list(made)
     chance.shuffle(shuffled)
 
@@ -167,7 +169,7 @@ GOOD = {
 
 
 def changed(path: str, value: object) -> bytes:
-    """The good lock with one member replaced, or with None taken out."""
+    """A valid lock with one member replaced, or removed if None."""
     found = json.loads(json.dumps(GOOD))
     *parents, last = path.split("|")
     inner = found
@@ -293,7 +295,7 @@ def test_lock_with_merge_markers_is_refused(mark: str, ending: str) -> None:
     assert "git checkout --ours -- resolver.lock" in caught.value.hints()[0]
 
 
-def test_bytes_have_a_limit() -> None:
+def test_lock_file_size_is_limited() -> None:
     body = json.dumps(GOOD).encode()
 
     assert read_lock(body + b" " * (MAX_LOCK - len(body)), "x").images
@@ -303,7 +305,7 @@ def test_bytes_have_a_limit() -> None:
     assert str(MAX_LOCK) in caught.value.reason
 
 
-def test_references_have_a_limit() -> None:
+def test_number_of_locked_references_is_limited() -> None:
     image = {"digest": str(ONE), "platforms": {}}
 
     def lock(count: int) -> bytes:
@@ -318,13 +320,13 @@ def test_references_have_a_limit() -> None:
     assert f"{MAX_IMAGES} references: {MAX_IMAGES + 1}" in caught.value.reason
 
 
-def test_depth_has_a_limit() -> None:
+def test_lock_file_nesting_is_limited() -> None:
     with pytest.raises(LockLimit):
         read_lock(b'{"schema":' + b"[" * 70 + b"]" * 70 + b"}", "x")
 
 
 @given(st.binary(max_size=80), st.integers(0, 400), st.integers(0, 30))
-def test_a_damaged_lock_is_read_or_refused(piece: bytes, start: int, length: int) -> None:
+def test_damaged_lock_is_read_or_refused(piece: bytes, start: int, length: int) -> None:
     body = json.dumps(GOOD).encode()
     message = ""
 

@@ -92,7 +92,7 @@ def test_config_without_os_or_architecture_has_no_platform(missing: str, value: 
     assert parsed.platform is None
 
 
-def test_the_number_of_diff_ids_is_the_number_of_layers() -> None:
+def test_number_of_diff_ids_equals_number_of_layers() -> None:
     body = config(rootfs={"diff_ids": [str(ONE), str(TWO)]})
     assert parse_config(body, "it", 2).diff_ids == (ONE, TWO)
     assert parse_config(body, "it", None).diff_ids == (ONE, TWO)
@@ -102,7 +102,7 @@ def test_the_number_of_diff_ids_is_the_number_of_layers() -> None:
 
 
 @pytest.mark.parametrize("rootfs", [None, {}, {"type": "layers"}, {"diff_ids": None}])
-def test_an_image_without_layers_may_have_a_root_filesystem_of_null(rootfs: object) -> None:
+def test_config_of_an_image_without_layers_may_have_a_null_rootfs(rootfs: object) -> None:
     parsed = parse_config(config(rootfs=rootfs), "it", 0)
     assert (parsed.diff_ids, parsed.platform) == ((), parse_config(config(), "it", 1).platform)
 
@@ -112,7 +112,9 @@ def test_an_image_without_layers_may_have_a_root_filesystem_of_null(rootfs: obje
     ("written", "read"),
     [("/bin/app -v", ("/bin/app -v",)), ("", ()), (["a", "b"], ("a", "b")), (None, ())],
 )
-def test_a_command_is_a_text_or_a_list(name: str, written: object, read: tuple[str, ...]) -> None:
+def test_config_command_is_a_string_or_a_list(
+    name: str, written: object, read: tuple[str, ...]
+) -> None:
     others = {"Shell": written, "OnBuild": written, "ArgsEscaped": None, "ExposedPorts": None}
     parsed = parse_config(config(config={name: written, **others}), "it", 1)
     assert (parsed.entrypoint if name == "Entrypoint" else parsed.cmd) == read
@@ -164,7 +166,7 @@ def test_config_with_an_unsupported_layer_digest_is_unsupported() -> None:
     assert caught.value.field == "rootfs.diff_ids[0]"
 
 
-def test_a_config_is_limited_too() -> None:
+def test_config_size_is_limited() -> None:
     body = config()
     assert parse_config(body + b" " * (MAX_DOCUMENT - len(body)), "it", 1).platform
     with pytest.raises(LimitExceeded):

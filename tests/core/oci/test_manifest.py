@@ -1,4 +1,4 @@
-"""Indexes and manifests: one document is one thing, and every fault has a path."""
+"""Indexes and manifests: document types, and errors with their paths."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def entry(media_type: str = LAYER, content: bytes = b"layer", **members: object) -> dict[str, Any]:
-    """Describe content; a member given as None is left out."""
+    """Describe content; a member given as None is omitted."""
     digest = str(Digest.of(content))
     described = {"mediaType": media_type, "digest": digest, "size": len(content), **members}
     return {name: value for name, value in described.items() if value is not None}
@@ -74,7 +74,7 @@ def refusal(
     return caught.value
 
 
-# Which kind it is
+# Document types
 
 
 @pytest.mark.parametrize("control", ["\r", "\n", "\0", "\r\nX-Header: x"])
@@ -194,7 +194,7 @@ def test_schema_1_is_named_with_a_workaround(document: object, content_type: str
     assert "push" in caught.value.hints()[0]
 
 
-def test_an_unknown_kind_of_document_is_not_supported() -> None:
+def test_unknown_document_type_is_unsupported() -> None:
     with pytest.raises(UnsupportedDocument) as caught:
         parse(manifest(mediaType="application/vnd.new+json"), "text/plain")
     assert caught.value.field == "mediaType"
@@ -206,17 +206,17 @@ def test_unrecognisable_document_is_refused(document: object) -> None:
 
 
 @pytest.mark.parametrize("version", [True, 2.0, "2", 3, 0, -2, [2], None])
-def test_the_schema_version_is_the_number_two(version: object) -> None:
+def test_schema_version_must_be_two(version: object) -> None:
     assert refusal(manifest(schemaVersion=version)).field == "schemaVersion"
 
 
-def test_the_schema_version_is_required() -> None:
+def test_schema_version_is_required() -> None:
     document = manifest()
     del document["schemaVersion"]
     assert refusal(document).field == "schemaVersion"
 
 
-# What is in it
+# Fields
 
 
 def test_index_keeps_its_order_and_fields() -> None:
@@ -277,13 +277,13 @@ def test_manifest_has_config_and_layers() -> None:
         (DOCKER_MANIFEST, "application/vnd.docker.plugin.v1+json", False),
     ],
 )
-def test_the_type_of_the_config_makes_an_image(kind: str, config: str, is_image: bool) -> None:
+def test_config_media_type_identifies_an_image(kind: str, config: str, is_image: bool) -> None:
     parsed = parse(manifest(config=entry(config)), kind)
     assert isinstance(parsed, Manifest)
     assert parsed.is_image is is_image
 
 
-def test_a_withdrawn_artifact_manifest_is_still_read() -> None:
+def test_oci_artifact_manifest_is_read() -> None:
     document = {"mediaType": OCI_ARTIFACT, "artifactType": "a/b", "blobs": [entry()]}
     parsed = parse({**document, "subject": entry(OCI_MANIFEST, b"s")}, OCI_ARTIFACT)
     assert isinstance(parsed, Manifest)
@@ -401,13 +401,13 @@ def test_digest_must_be_canonical(digest: str) -> None:
 
 
 @pytest.mark.parametrize("digest", ["blake3:" + "a" * 64, "md5:" + "a" * 32, "a+b.c:Zm9v_-="])
-def test_an_index_may_list_an_entry_of_an_unknown_digest_algorithm(digest: str) -> None:
+def test_index_may_list_an_unknown_digest_algorithm(digest: str) -> None:
     listed = {**entry(OCI_MANIFEST), "digest": digest, "data": "aGk="}
     parsed = parse(index(entry(OCI_MANIFEST), listed, subject=listed), OCI_INDEX)
     assert isinstance(parsed, Index)
     assert [entry.digest.is_verifiable for entry in parsed.manifests] == [True, False]
     assert str(parsed.manifests[1].digest) == digest
-    # Embedded content that nothing vouches for is not taken for the entry's.
+    # Embedded content without a matching digest is not used.
     assert parsed.manifests[1].data is None
     with pytest.raises(UnsupportedDocument, match="cannot be verified"):
         parsed.manifests[1].digest.require_verifiable("the entry")
@@ -416,7 +416,7 @@ def test_an_index_may_list_an_entry_of_an_unknown_digest_algorithm(digest: str) 
 
 
 @pytest.mark.parametrize("digest", ["blake3:../../x", "blake3:", ":a", "b3:" + "a" * 300])
-def test_a_malformed_digest_of_an_unknown_algorithm_is_refused(digest: str) -> None:
+def test_malformed_digest_of_an_unknown_algorithm_is_refused(digest: str) -> None:
     with pytest.raises(BadDocument) as caught:
         parse(index(entry(OCI_MANIFEST, digest=digest)), OCI_INDEX)
     assert caught.value.field == "manifests[0].digest"
@@ -486,13 +486,13 @@ def test_one_digest_with_two_sizes_is_refused(
     assert refusal(document, content_type).field == field
 
 
-def test_the_same_layer_may_occur_often() -> None:
+def test_manifest_may_repeat_a_layer() -> None:
     parsed = parse(manifest(layers=[entry()] * 5))
     assert isinstance(parsed, Manifest)
     assert len(parsed.layers) == 5
 
 
-def test_four_mebibytes_are_the_limit() -> None:
+def test_manifest_size_limit_is_four_mib() -> None:
     body = json.dumps(manifest()).encode()
     padded = body + b" " * (MAX_DOCUMENT - len(body))
     assert isinstance(parse_document(padded, OCI_MANIFEST, "it"), Manifest)
@@ -503,7 +503,7 @@ def test_four_mebibytes_are_the_limit() -> None:
 SMALL = {"mediaType": "a/b", "digest": str(Digest.of(b"")), "size": 0}
 
 
-def test_the_number_of_layers_is_limited() -> None:
+def test_number_of_layers_is_limited() -> None:
     parsed = parse(manifest(layers=[SMALL] * MAX_LAYERS))
     assert isinstance(parsed, Manifest)
     assert len(parsed.layers) == MAX_LAYERS
@@ -511,7 +511,7 @@ def test_the_number_of_layers_is_limited() -> None:
         parse(manifest(layers=[SMALL] * (MAX_LAYERS + 1)))
 
 
-def test_the_number_of_entries_is_limited() -> None:
+def test_number_of_entries_is_limited() -> None:
     parsed = parse(index(*[SMALL] * MAX_DESCRIPTORS), OCI_INDEX)
     assert isinstance(parsed, Index)
     assert len(parsed.manifests) == MAX_DESCRIPTORS
@@ -519,7 +519,7 @@ def test_the_number_of_entries_is_limited() -> None:
         parse(index(*[SMALL] * (MAX_DESCRIPTORS + 1)), OCI_INDEX)
 
 
-def test_every_refusal_is_one_line() -> None:
+def test_every_document_error_is_one_line() -> None:
     with pytest.raises(Untrusted) as caught:
         parse(manifest(layers=[entry(digest="sha256:\n\n")]))
     assert "\n" not in str(caught.value)

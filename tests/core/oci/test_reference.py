@@ -1,4 +1,4 @@
-"""References: Docker's grammar, and a reason for each mistake."""
+"""References: Docker's grammar, and a reason for each error."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_reference_parsing_agrees_with_docker(vector: dict[str, Any]) -> None:
         ("a//b", "empty component", ""),
         ("a/", "empty component", ""),
         ("/a", "starts with `/`", ""),
-        ("r.io/", "repository is missing", ""),
-        ("a/../b", "`..` cannot be", ""),
-        ("a___b", "`a___b` cannot be", ""),
+        ("r.io/", "repository name is missing", ""),
+        ("a/../b", "`..` is not a valid", ""),
+        ("a___b", "`a___b` is not a valid", ""),
         ("my_host:5000/x", "`my_host:5000` is not the name of a registry", ""),
         ("exa_mple.com/x", "not the name of a registry", ""),
         ("r.io./x", "not the name of a registry", ""),
@@ -137,7 +137,7 @@ def test_digest_without_an_algorithm_is_explained(text: str, hint: str) -> None:
         "user:S3cret@10.0.0.1",
     ],
 )
-def test_a_password_in_a_reference_is_not_repeated(text: str) -> None:
+def test_password_in_a_reference_is_not_shown(text: str) -> None:
     error = refusal(text)
     assert "S3c" not in f"{error}{error.hints()}{error.facts()}{error.__cause__}"
 
@@ -180,7 +180,7 @@ def test_impossible_host_is_an_endpoint_error(text: str, problem: str | None) ->
         reference.check_endpoint()
 
 
-def test_the_hint_for_an_accidental_host_is_the_lower_case_name() -> None:
+def test_upper_case_registry_gets_a_lower_case_hint() -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("Owner/app:V1").check_endpoint()
     assert "`owner/app:V1`" in caught.value.hints()[0]

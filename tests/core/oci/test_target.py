@@ -1,4 +1,4 @@
-"""Targets: references, and prefixes for what is on this machine."""
+"""Targets: references, and prefixes of local places."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_transports_of_other_tools_are_named_as_unsupported(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["docker://dir:1", "dir", "dir:5000/app", "registry:2", "docker:27"]
 )
-def test_an_image_of_the_name_of_a_transport_can_be_named(text: str) -> None:
+def test_image_named_like_a_transport_can_be_written(text: str) -> None:
     assert parse_target(text) == RegistryTarget(Reference.parse(text.removeprefix("docker://")))
 
 
@@ -147,7 +147,7 @@ PIECES = st.sampled_from([*WORDS.split(), " ", DIGEST])
 
 
 @given(st.lists(PIECES, max_size=8).map("".join))
-def test_a_target_reads_back_as_itself(text: str) -> None:
+def test_printed_target_is_read_back(text: str) -> None:
     try:
         target = parse_target(text)
     except InvalidReference:

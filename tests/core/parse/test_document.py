@@ -1,4 +1,4 @@
-"""The reader of documents: TOML, whose values have no position, and lists without brackets."""
+"""The document reader: TOML, which has no positions, and single strings as lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resolver.files import yaml
         ("2024-01-01", "2024-01-01", ScalarKind.TIME),
     ],
 )
-def test_a_toml_scalar_keeps_its_type(value: str, text: str, kind: ScalarKind) -> None:
+def test_toml_scalar_keeps_its_type(value: str, text: str, kind: ScalarKind) -> None:
     member = parse_toml(f"x = {value}".encode(), "f.toml").member("x")
 
     assert member is not None
@@ -28,7 +28,7 @@ def test_a_toml_scalar_keeps_its_type(value: str, text: str, kind: ScalarKind) -
     assert (member.value.value, member.value.kind) == (text, kind)
 
 
-def test_a_fault_in_toml_names_the_field_and_in_yaml_the_position_too() -> None:
+def test_document_error_names_the_field_and_yaml_position() -> None:
     toml = parse_toml(b"a = [{b = 1}]", "f.toml")
     document = yaml.parse(b"a:\n  - b: 1\n", "f.yaml")
 
@@ -40,25 +40,25 @@ def test_a_fault_in_toml_names_the_field_and_in_yaml_the_position_too() -> None:
     assert (seen.value.field, seen.value.line, seen.value.column) == ("a[0].b", 2, 8)
 
 
-def test_a_missing_member_is_refused_by_its_path() -> None:
+def test_missing_member_is_refused_by_its_path() -> None:
     with pytest.raises(InvalidConfiguration) as caught:
         parse_toml(b"a = {}", "f.toml").members()["a"].fail_at("b", "it is missing")
     assert (caught.value.field, caught.value.reason) == ("a.b", "it is missing")
 
 
 @pytest.mark.parametrize("text", ["a: x\n", "a: [x]\n", "{}\n"])
-def test_one_text_needs_no_brackets(text: str) -> None:
+def test_single_string_is_accepted_as_a_list(text: str) -> None:
     assert yaml.parse(text.encode(), "f").texts_of("a") == (() if text == "{}\n" else ("x",))
 
 
-def test_a_list_with_anything_but_text_is_refused_as_a_whole() -> None:
+def test_list_with_other_types_than_strings_is_refused() -> None:
     with pytest.raises(BadFile) as caught:
         yaml.parse(b"a: [x, 1]\n", "f").texts_of("a")
     assert caught.value.field == "a"
 
 
 @pytest.mark.parametrize("depth", [50, 100_000])
-def test_toml_may_be_nested_and_not_endlessly(depth: int) -> None:
+def test_toml_nesting_is_limited(depth: int) -> None:
     body = b"a = " + b"[" * depth + b"]" * depth
     if depth == 50:
         assert parse_toml(body, "f").member("a") is not None

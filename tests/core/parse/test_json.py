@@ -1,4 +1,4 @@
-"""The strict reader: what two programs could read differently is refused."""
+"""The strict JSON reader refuses what two programs could read differently."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def refusal(body: bytes) -> BadDocument:
         ("{}".encode("utf-16"), "", "UTF-8"),
         ("{}".encode("utf-16-le"), "", "not JSON"),
         ("{}".encode("utf-32-be"), "", "not JSON"),
-        (b"{}x", "", "more after the end"),
-        (b"{}{}", "", "more after the end"),
+        (b"{}x", "", "data after the end"),
+        (b"{}{}", "", "data after the end"),
         (b'{"a":1,}', "", "not JSON"),
         (b"{'a':1}", "", "not JSON"),
         (b'{"a":/*c*/1}', "", "not JSON"),
@@ -142,7 +142,7 @@ def test_json_errors_contain_no_values(body: bytes) -> None:
     assert "S3cr3t" not in "".join(f"{link!r}{vars(link) if link else ''}" for link in chain)
 
 
-def test_long_names_are_cut() -> None:
+def test_json_error_shortens_long_names() -> None:
     error = refusal(b'{"' + b"n" * 5000 + b'":NaN}')
     assert len(error.field) == 64
 
@@ -209,7 +209,7 @@ _FLAT = st.one_of(st.none(), st.booleans(), st.integers(0, 10**15), st.text(max_
     st.booleans(),
     st.sampled_from([None, 1]),
 )
-def test_an_array_is_read_as_in_the_whole(
+def test_json_array_is_streamed_like_the_whole_document(
     beside: dict[str, object], tags: list[object] | None, ascii_only: bool, indent: int | None
 ) -> None:
     body = json.dumps({**beside, "tags": tags}, ensure_ascii=ascii_only, indent=indent).encode()
@@ -223,7 +223,7 @@ def test_invalid_array_document_is_refused(body: bytes) -> None:
         found = list(read_array(body, "tags", "it"))
     except (BadDocument, LimitExceeded):
         return
-    # What stands beside the array is passed over, so more is taken here, and never less.
+    # Members beside the array are skipped, so this reader accepts more, never less.
     try:
         whole = read_object(body, "it").get("tags")
     except BadDocument:
@@ -240,7 +240,7 @@ def test_invalid_array_document_is_refused(body: bytes) -> None:
     [
         (b"[]", "not JSON"),
         (b"{", "not JSON"),
-        (b"{}x", "more after"),
+        (b"{}x", "data after"),
         (b'{"a" 1}', "not JSON"),
         (b'{"a":1,}', "not JSON"),
         (b'{"a":[}]}', "not JSON"),

@@ -1,4 +1,4 @@
-"""HCL of bake files: read for its structure, with the place of every string."""
+"""HCL of bake files: structure, and the position of every string."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_bake_strings_are_found_with_their_paths(text: str, found: list[tuple[st
         ("a = {\n", "`}` is missing", 2),
         ('a = "b\nc"\n', "a string is not closed", 1),
         ("a {\n", "a block is not closed", 2),
-        ("a = 1\n}\n", "a block is closed that was not opened", 2),
+        ("a = 1\n}\n", "a block is closed without being opened", 2),
         ("a\n", "`=` or `{` is expected", 1),
         ("= 1\n", "a name is expected", 1),
-        ("a = <<B\nc\n", "nothing ends the heredoc `B`", 1),
-        ("a = (]\n", "closes nothing", 1),
+        ("a = <<B\nc\n", "the heredoc `B` is not terminated", 1),
+        ("a = (]\n", "no matching opening bracket", 1),
         ("a = " + "[" * (MAX_DEPTH + 1), "nests deeper", 1),
         ('a = "' + "${{" * (MAX_DEPTH + 1), "is not closed", 1),
         ('a = "' + '${"' * (MAX_DEPTH + 1), "nests deeper", 1),

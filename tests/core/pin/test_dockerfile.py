@@ -1,4 +1,4 @@
-"""Images in Dockerfiles: every place they can be, and every place that only looks so."""
+"""Images in Dockerfiles: every position of one, and text that only looks like one."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_dockerfile_images_are_found_at_their_positions(text: str, expected: lis
 @pytest.mark.parametrize(
     ("text", "reference", "reason"),
     [
-        ("ARG T=1\nFROM a:${T}\n", "a:${T}", "put together"),
+        ("ARG T=1\nFROM a:${T}\n", "a:${T}", "composed"),
         ("FROM $B\n", "$B", "`ARG B` has no default"),
         ("ARG B\nFROM $B\n", "$B", "`ARG B` has no default"),
         ("ARG B=a:1\nARG B=b:1\nFROM $B\n", "$B", "more than once"),
         ("ARG B=a:1\nFROM $B\nARG B\n", "$B", "in a stage"),
-        ("ARG B=a\nFROM $B\nFROM $B:1 \n", "$B", "a part of other words"),
-        ("ARG T=1\nARG B=a:$T\nFROM $B\n", "$B", "put together"),
+        ("ARG B=a\nFROM $B\nFROM $B:1 \n", "$B", "part of another word"),
+        ("ARG T=1\nARG B=a:$T\nFROM $B\n", "$B", "composed"),
         ("ARG B=\nFROM $B\n", "$B", "is empty"),
-        ("FROM ${B:-a:1}\n", "${B:-a:1}", "put together"),
+        ("FROM ${B:-a:1}\n", "${B:-a:1}", "composed"),
         ("FROM a:1\nCOPY --from=$X / /\n", "$X", "variable"),
         ("FROM a:1\nCOPY --from=A:1 / /\n", "A:1", "lowercase"),
         ("FROM al\\\npine:3\n", "alpine:3", "line break"),

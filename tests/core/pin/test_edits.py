@@ -1,4 +1,4 @@
-"""Digests with keys of their own, tags that are numbers, and references in several keys."""
+"""Digests with separate keys, tags that are numbers, and references in several keys."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def reasons(path: str, text: str) -> list[str]:
     "text",
     ["3.20", "1.0", "010", "0x1f", "1e3", "20241101", "1_000", "+1", ".5", "on", "true", "0o17"],
 )
-def test_text_that_yaml_reads_as_another_type(text: str) -> None:
+def test_yaml_plain_text_of_another_type_is_quoted(text: str) -> None:
     assert means_other(YamlScalar(0, 0, text))
     assert not means_other(YamlScalar(0, 0, text, '"'))
 
 
 @pytest.mark.parametrize("text", ["1", "0", "1.27", "3.2", "v1", "1.2.3", "1-alpine", "latest"])
-def test_text_that_yaml_reads_as_the_same_text(text: str) -> None:
+def test_yaml_plain_text_is_kept(text: str) -> None:
     assert not means_other(YamlScalar(0, 0, text))
 
 
@@ -56,7 +56,7 @@ def test_text_that_yaml_reads_as_the_same_text(text: str) -> None:
         ("image: r:v2\ntag: v1\n", f"image: r:v2@{DIGEST}\ntag: v1\n"),
     ],
 )  # fmt: skip
-def test_helm_values(text: str, pinned: str) -> None:
+def test_helm_values_are_pinned(text: str, pinned: str) -> None:
     assert pin("values.yaml", text) == pinned
 
 
@@ -67,12 +67,12 @@ def test_helm_values(text: str, pinned: str) -> None:
         ("repository: r\ntag: ''\n", "not in this file"),
         ("repository: r\ntag:\n", "not in this file"),
         ("repository: R\ntag: v1\n", "lowercase"),
-        ('repository: r\ntag: "v\\x31"\n', "no place of its own"),
-        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no place"),
-        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no place"),
+        ('repository: r\ntag: "v\\x31"\n', "no separate"),
+        ("x: &d\n  digest: ''\na:\n  repository: r\n  tag: v1\n  digest: &e ''\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\na:\n  <<: *d\n  repository: r\n  tag: v1\n", "no separate"),
         ("repository: r\ntag: {a: b}\n", "not in this file"),
         ("repository: r\ntag: v1\ndigest: |\n  x\n", "is not an image reference"),
-        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no place of its own"),
+        (f"repository: r\ntag: v1\ndigest: |-\n  {OLD}\n", "no separate"),
     ],
 )  # fmt: skip
 def test_helm_values_that_cannot_be_pinned(text: str, reason: str) -> None:
@@ -115,7 +115,7 @@ def test_kustomization_digest_is_removed_with_its_key(text: str, unpinned: str) 
     assert unpin("kustomization.yaml", text) == unpinned
 
 
-def test_kustomization_digest_that_comes_first_stays() -> None:
+def test_kustomization_digest_before_its_tag_is_kept() -> None:
     block = f"images:\n- digest: {OLD}\n  name: a\n  newTag: b\n"
     flow = f"images: [{{digest: {OLD}, name: a, newTag: b}}]"
 
@@ -129,10 +129,10 @@ def test_kustomization_digest_that_comes_first_stays() -> None:
     [
         ("images:\n- {name: a, newTag: 1.10}\n", "number"),
         ("images:\n- name: A\n  newTag: v1\n", "lowercase"),
-        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no place of its own"),
-        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no place of its own"),
-        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no place"),
-        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no place"),
+        ("x: &t v1\nimages:\n- name: a\n  newTag: *t\n", "no separate"),
+        ("images:\n- name: a\n  newTag: |-\n    v1\n", "no separate"),
+        (f"x: &d {{digest: {OLD}}}\nimages:\n- <<: *d\n  name: a\n  newTag: v1\n", "no separate"),
+        ("images:\n- name: a\n  newTag: v1\n  digest: [x]\n", "no separate"),
     ],
 )
 def test_kustomizations_that_cannot_be_pinned(text: str, reason: str) -> None:

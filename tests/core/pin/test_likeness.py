@@ -1,4 +1,4 @@
-"""What looks like an image reference, and what does not."""
+"""Recognition of text that looks like an image reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resolver.verbs.pin import find_images
 from tests import DATA
 
 BEFORE = DATA / "pin" / "before"
-#: Values of the corpus that parse as a reference with a tag and are none, each with its reason.
+#: Values of the corpus that parse as a tagged reference but are not one, with the reason.
 ORDINARY: dict[str, str] = json.loads((BEFORE.parent / "ordinary.json").read_text("utf-8"))
 
 
@@ -53,7 +53,7 @@ ORDINARY: dict[str, str] = json.loads((BEFORE.parent / "ordinary.json").read_tex
         ("include", "oci://ghcr.io/org/app:dev"),
     ],
 )
-def test_text_that_looks_like_an_image(key: str, value: str) -> None:
+def test_image_like_text_is_found(key: str, value: str) -> None:
     found = likeness(value, key)
 
     assert found is not None
@@ -115,7 +115,7 @@ def test_text_that_looks_like_an_image(key: str, value: str) -> None:
         ("env", "DATABASE=db:5432"),
     ],
 )
-def test_text_that_does_not_look_like_an_unpinned_image(key: str, value: str) -> None:
+def test_other_text_is_not_image_like(key: str, value: str) -> None:
     assert likeness(value, key) is None
 
 
@@ -138,7 +138,7 @@ def test_text_that_does_not_look_like_an_unpinned_image(key: str, value: str) ->
         ("imagery", False),
     ],
 )
-def test_keys_that_name_an_image(key: str, is_one: bool) -> None:
+def test_image_keys_are_recognised(key: str, is_one: bool) -> None:
     assert is_image_key(key) is is_one
 
 

@@ -1,4 +1,4 @@
-"""From what a machine calls itself to its platform."""
+"""Detection of the platform of a machine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_host_system_is_detected_by_python_platform(sys_platform: str, system: s
     assert host_of(HostMachine("x86_64", sys_platform)) == Platform(system, "amd64")
 
 
-def test_an_apple_processor_is_seen_through_rosetta() -> None:
+def test_apple_processor_is_detected_under_rosetta() -> None:
     translated = HostMachine("x86_64", "darwin", rosetta=True)
 
     assert host_of(translated) == Platform("darwin", "arm64", "v8")
@@ -96,10 +96,10 @@ def cpuinfo(architecture: str, model: str = "ARMv7 Processor rev 4 (v7l)") -> st
         ("armv7l", cpuinfo("5TEJ"), "v5"),
         ("armv7l", cpuinfo("4T"), "v4"),
         ("armv7l", cpuinfo("3"), "v3"),
-        # A Raspberry Pi 1 or Zero says 7 and is a 6.
+        # A Raspberry Pi 1 or Zero reports 7 but is v6.
         ("armv6l", cpuinfo("7", "ARMv6-compatible processor rev 7 (v6l)"), "v6"),
         ("armv6l", cpuinfo("8", "ARMv6-compatible processor rev 7 (v6l)"), "v8"),
-        # Emulated on x86 the file is another one's: the machine's own word counts.
+        # Under emulation on x86 the file describes the host, so the machine name decides.
         ("armv6l", "flags : fpu sse", "v6"),
         ("armv6l", cpuinfo("weird"), "v6"),
         ("armv6l", "", "v6"),
@@ -143,7 +143,7 @@ def test_amd64_level_of_the_host_is_used_only_on_request(flags: str, level: str)
     assert host_of(machine) == Platform("linux", "amd64")
 
 
-def test_a_level_belongs_to_amd64_alone() -> None:
+def test_microarchitecture_level_is_for_amd64_only() -> None:
     machine = HostMachine("riscv64", "linux", cpuinfo=f"flags : {V4}")
 
     assert local_of(machine) == host_of(machine) == Platform("linux", "riscv64")

@@ -1,4 +1,4 @@
-"""What people write for a platform, and what is made of it."""
+"""Parsing of platforms as people write them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from resolver.core.check.check import matches
 from resolver.core.platforms.platform import BUILTIN, Grade, Platform
 from resolver.core.platforms.select import select
 from resolver.errors import InvalidPlatform
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
+from tests.kit.platforms import Case, cases, host_of, name, platform_of, platforms
 
 
 @pytest.mark.parametrize("case", cases("parse"), ids=name)
@@ -148,7 +147,7 @@ def test_invalid_platform_text_is_refused(text: str) -> None:
         ("darwin(macOS%2014.4)/arm64", "macOS 14.4"),
     ],
 )
-def test_a_version_is_read_in_every_dialect(text: str, version: str) -> None:
+def test_os_version_is_parsed_in_every_notation(text: str, version: str) -> None:
     assert Platform.parse(text).os_version == version
 
 
@@ -167,7 +166,7 @@ def test_platform_error_names_the_text_and_a_valid_form() -> None:
 
 
 @given(st.text(max_size=40) | st.text("linuxwdosarm64v8/:(+)%,=. 0123456789", max_size=40))
-def test_any_text_is_a_platform_or_refused(text: str) -> None:
+def test_any_text_is_parsed_as_a_platform_or_refused(text: str) -> None:
     try:
         parsed = Platform.parse(text)
     except InvalidPlatform:
@@ -177,7 +176,7 @@ def test_any_text_is_a_platform_or_refused(text: str) -> None:
     assert parsed.architecture
 
 
-def test_a_system_with_a_version_alone_is_for_the_architecture_of_the_host() -> None:
+def test_os_with_a_version_gets_the_architecture_of_the_host() -> None:
     host = Platform("linux", "arm64", "v8")
 
     assert Platform.parse("windows:10.0.17763", host=host) == Platform(
@@ -228,7 +227,7 @@ def test_each_printed_platform_selects_its_entry(entries: list[Platform], place:
 
 
 def _plain(platform: Platform) -> Platform:
-    """Leave out what Windows never holds against a host."""
+    """Remove the features that Windows ignores."""
     normal = platform.normalized()
     features = tuple(each for each in normal.os_features if each != "win32k")
     return replace(normal, os_features=features) if normal.os == "windows" else normal

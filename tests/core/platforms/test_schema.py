@@ -1,4 +1,4 @@
-"""Who runs what: truth tables by architecture, and the written rules worked out a second time."""
+"""Compatibility: truth tables by architecture, and a second implementation of the rules."""
 
 from __future__ import annotations
 

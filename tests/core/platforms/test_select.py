@@ -1,4 +1,4 @@
-"""Selecting an entry: the vectors, the grades, the reasons, and what always holds."""
+"""Selecting an entry: vectors, grades, reasons and properties."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from resolver.core.platforms.platform import BUILTIN, Grade, Platform
 from resolver.core.platforms.select import Rejection, nearest, select
 from resolver.files.platforms import default_platforms
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, host_of, name, platform_of
+from tests.kit.platforms import Case, cases, host_of, name, platform_of, platforms
 
 parse = Platform.parse
 
@@ -72,7 +71,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("freebsd/amd64", ["freebsd/amd64:15.0", "freebsd/amd64"], 1, 1),
         ("windows/amd64", ["windows/amd64:10.0.20348", "windows/amd64"], 0, 0),
         ("windows/amd64:10.0.17763", ["windows/amd64:10.0.20348"], None, None),
-        # no fallback between systems when one was asked for
+        # no fallback between systems when one was requested
         ("darwin/arm64", ["linux/arm64"], None, None),
         ("unknown/unknown", ["linux/amd64", "unknown/unknown"], 1, 1),
         ("linux/amd64", ["unknown/unknown"], None, None),
@@ -84,7 +83,7 @@ def test_vector_selects_its_entry(case: Case) -> None:
         ("linux/arm64", ["linux/arm64/v8", "linux/arm64"], 0, 0),
     ],
 )
-def test_strict_and_lenient_answers_are_as_agreed(
+def test_selection_with_and_without_exact_follows_the_vectors(
     want: str, offered: list[str | None], strict: int | None, index: int | None
 ) -> None:
     entries = listed(*offered)
@@ -296,7 +295,7 @@ some = st.lists(st.none() | platforms, max_size=8)
 
 
 @given(some, platforms, st.booleans())
-def test_the_chosen_entry_is_acceptable_and_every_loser_has_a_reason(
+def test_selected_entry_is_acceptable_and_every_other_has_a_reason(
     entries: list[Platform | None],
     want: Platform,
     exact: bool,

@@ -1,4 +1,4 @@
-"""Bringing spellings together, and writing platforms down."""
+"""Normalising and formatting platforms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.store import StoredImage
 from resolver.verbs.store import ListFilters
-from tests.core.platform_strategies import platforms
-from tests.core.platform_vectors import Case, cases, name, platform_of
+from tests.kit.platforms import Case, cases, name, platform_of, platforms
 
 
 @pytest.mark.parametrize("case", cases("normalize"), ids=name)

@@ -1,4 +1,4 @@
-"""Challenges: what is complete counts, and every line ends."""
+"""Parsing of authentication challenges."""
 
 from __future__ import annotations
 
@@ -84,28 +84,28 @@ def test_single_challenge_text_is_one_line() -> None:
     assert parse_challenge("Basic") == [("basic", {})]
 
 
-def test_the_first_bearer_with_a_realm_is_chosen() -> None:
+def test_first_bearer_challenge_with_a_realm_is_selected() -> None:
     lines = ["Basic", 'Bearer realm=""', 'Bearer realm="one"', 'Bearer realm="two"']
     assert choose_challenge(parse_challenge(lines)).parameters == {"realm": "one"}
 
 
-def test_the_refusal_names_the_schemes_seen() -> None:
+def test_challenge_error_names_the_offered_schemes() -> None:
     with pytest.raises(Denied, match=r"`negotiate`, `digest`"):
         choose_challenge(parse_challenge(["Negotiate", 'Digest realm="x"']))
 
 
-def test_a_bearer_without_a_realm_is_refused_by_name() -> None:
+def test_bearer_challenge_without_a_realm_is_refused() -> None:
     with pytest.raises(Denied, match="realm"):
         choose_challenge(parse_challenge(['Bearer service="s"']))
 
 
-def test_sixteen_challenges_are_the_limit() -> None:
+def test_number_of_challenges_is_limited_to_sixteen() -> None:
     assert len(parse_challenge(["Basic"] * 16)) == 16
     with pytest.raises(UnsupportedChallenge, match="16"):
         parse_challenge(["Basic"] * 17)
 
 
-def test_sixteen_kibibytes_are_the_limit() -> None:
+def test_challenge_header_is_limited_to_16_kib() -> None:
     line = 'Bearer realm="' + "x" * (16_384 - 15) + '"'
     assert len(parse_challenge([line])) == 1
     with pytest.raises(UnsupportedChallenge, match="16384"):
@@ -179,7 +179,7 @@ def test_long_challenge_headers_are_parsed_quickly(piece: str) -> None:
     assert time.perf_counter() - start < 1
 
 
-def test_a_challenge_is_a_pair_with_names() -> None:
+def test_challenge_has_named_fields() -> None:
     challenge = Challenge("negotiate", {}, "abc=")
     assert (challenge.scheme, challenge.parameters, challenge.token68) == ("negotiate", {}, "abc=")
     assert challenge == ("negotiate", {})

@@ -1,4 +1,4 @@
-"""The order of tags, and ranges of versions."""
+"""The order of tags, and version ranges."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_tags_sort_versions_before_dates_before_names() -> None:
 
 
 @given(st.lists(tags, max_size=20, unique=True), st.randoms(use_true_random=False))
-def test_the_order_does_not_depend_on_the_registrys(some: list[str], luck: random.Random) -> None:
+def test_tag_order_does_not_depend_on_the_registry(some: list[str], luck: random.Random) -> None:
     shuffled = list(some)
     luck.shuffle(shuffled)
 
@@ -92,7 +92,7 @@ def test_tag_age_is_parsed(tag: str, kind: int, numbers: tuple[int, ...]) -> Non
 
 
 @given(st.text(max_size=128))
-def test_any_text_has_an_age(text: str) -> None:
+def test_tag_age_of_any_text(text: str) -> None:
     assert age_of(text).kind in {0, 1, 2}
 
 
@@ -113,7 +113,7 @@ def test_any_text_has_an_age(text: str) -> None:
         ("1.2 - 1.4", ["1.4.7"], ["1.5"]),
     ],
 )
-def test_a_range_of_versions(text: str, yes: list[str], no: list[str]) -> None:
+def test_tag_version_ranges(text: str, yes: list[str], no: list[str]) -> None:
     matches = in_range(text)
 
     assert [tag for tag in [*yes, *no] if matches(tag)] == yes
@@ -151,7 +151,7 @@ def test_tags_without_an_age_sort_alphabetically(family: dict[str, list[str]]) -
 
 
 @given(tags, tags, tags)
-def test_the_order_is_total(one: str, two: str, three: str) -> None:
+def test_tag_order_is_total(one: str, two: str, three: str) -> None:
     def before(left: str, right: str) -> bool:
         return newest_first([right, left])[0] == left
 
@@ -161,13 +161,13 @@ def test_the_order_is_total(one: str, two: str, three: str) -> None:
 
 
 @given(st.lists(tags, max_size=12, unique=True))
-def test_pairs_are_ordered_as_the_whole(some: list[str]) -> None:
+def test_tag_pairs_are_ordered_as_the_whole_list(some: list[str]) -> None:
     for left, right in pairwise(newest_first(some)):
         assert newest_first([right, left]) == [left, right]
 
 
 @given(st.text(alphabet="0123456789abcrgT.-_", max_size=128))
-def test_numbers_of_any_shape_are_read_in_time(tag: str) -> None:
+def test_tag_numbers_of_any_length_are_parsed_quickly(tag: str) -> None:
     assert newest_first([tag, "1"])
 
 

@@ -1,4 +1,4 @@
-"""Matrices: a job for each platform, the machine it runs on, and nothing that could hurt."""
+"""Matrices: a job for each platform, its runner, and safe values."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_matrix_has_a_complete_job_per_platform() -> None:
     assert found.warnings == ()
 
 
-def test_gitlab_reads_a_hidden_job_whose_values_are_lists() -> None:
+def test_matrix_gitlab_values_are_lists() -> None:
     text = matrix_text(matrix("linux/amd64", "linux/riscv64", system="gitlab"))
     read = yaml.safe_load(text)
 
@@ -122,7 +122,7 @@ def test_plain_json_matrix_is_a_list_without_runners() -> None:
     assert found.warnings == ()
 
 
-# The rule that says most decides; of equals the last.
+# The most specific rule decides; of equals the last.
 @pytest.mark.parametrize(
     ("platform", "runners", "expected"),
     [
@@ -171,7 +171,7 @@ def test_matrix_contains_the_requested_platforms() -> None:
     assert caught.value.wanted == "linux/arm/v7"
     assert caught.value.offered == listed
     for nothing in ((), (None,), (Platform("unknown", "unknown"),)):
-        with pytest.raises(NotFound, match="no platform at all"):
+        with pytest.raises(NotFound, match="no platform"):
             matrix(*nothing)
 
 
@@ -268,7 +268,7 @@ def test_number_of_matrix_jobs_is_limited(system: str) -> None:
     assert len(matrix(*many, system="json").jobs) == limit + 1
 
 
-def test_a_name_of_gitlab_may_be_as_long_as_the_limit_and_not_a_character_longer() -> None:
+def test_matrix_gitlab_name_length_limit_is_exact() -> None:
     values = len(f"linux/amd64, linux, amd64, , , {digest(0)}, ")
     room = 220 - values
 

@@ -1,4 +1,4 @@
-"""A plan splits what images are made of into held and missing, and loses nothing."""
+"""Plans: content divided into held and missing, without losing any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which credential a registry gets, from which place, and who is never shown one."""
+"""Which credential a registry gets, from which source, and that no other host gets it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resolver.core.results.events import Noted
 from resolver.errors import HelperFailed, InvalidConfiguration, ResolverError
 from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from tests import DATA
-from tests.sources.credential_machine import NOT_FOUND, Machine, entries, pair, revealed
+from tests.kit.credentials import NOT_FOUND, Machine, entries, pair, revealed
 
 VECTORS: list[dict[str, Any]] = json.loads((DATA / "vectors" / "credentials.json").read_bytes())
 MINE = {"username": "u5er", "password": "S3cr3tPa55"}
@@ -87,12 +87,12 @@ def test_every_name_of_docker_hub_finds_every_key_of_docker_hub(
         "HTTPS://user@index.docker.io/v1/",
     ],
 )
-def test_other_keys_are_not_docker_hub(key: str, machine: Machine) -> None:
+def test_similar_keys_are_not_docker_hub(key: str, machine: Machine) -> None:
     machine.configure({"auths": {key: {"auth": pair("u5er:S3cr3tPa55")}}})
     assert ask(machine, "docker.io", "library/alpine") is None
 
 
-def test_the_port_belongs_to_the_name_of_a_registry(machine: Machine) -> None:
+def test_credential_lookup_includes_the_port(machine: Machine) -> None:
     auths = {"reg.test:5000": {"auth": pair("a:a")}, "reg.test": {"auth": pair("b:b")}}
     machine.configure({"auths": auths})
     chain = machine.chain()
@@ -122,7 +122,7 @@ def test_longest_namespace_wins_and_never_serves_its_registry(
     assert user("") == "v1/"
 
 
-def test_an_exact_key_beats_a_url_and_the_first_url_beats_the_next(machine: Machine) -> None:
+def test_exact_key_wins_over_urls_and_the_first_url_wins(machine: Machine) -> None:
     urls = {f"https://reg.test/{number}": {"auth": pair(f"url{number}:p")} for number in (2, 1)}
     machine.configure({"auths": urls})
     assert ask(machine)["username"] == "url2"
@@ -131,7 +131,7 @@ def test_an_exact_key_beats_a_url_and_the_first_url_beats_the_next(machine: Mach
 
 
 def test_credential_sources_are_tried_in_the_documented_order(machine: Machine) -> None:
-    """Each place is taken away after it has won, so the next one shows."""
+    """Each source is removed after it has won, so that the next one is used."""
     config = machine.root / "xdg"
     machine.environment["XDG_CONFIG_HOME"] = str(config)
     machine.environment["DOCKER_AUTH_CONFIG"] = json.dumps({"auths": entries(reg_test="env:p")})
@@ -189,7 +189,7 @@ def test_named_file_must_exist(by_variable: bool, machine: Machine) -> None:
     assert ("REGISTRY_AUTH_FILE" if by_variable else "--auth-file") in str(caught.value)
 
 
-def test_the_flag_for_a_file_beats_the_variable(machine: Machine) -> None:
+def test_auth_file_option_wins_over_the_variable(machine: Machine) -> None:
     machine.environment["REGISTRY_AUTH_FILE"] = str(machine.root / "nowhere.json")
     named = fill(machine.root / "named.json", machine)
     assert ask(machine, auth_file=named) == MINE
@@ -347,7 +347,7 @@ def test_auth_variable_accepts_plain_entries_and_warns_of_others(machine: Machin
     assert all(
         part in output for part in ("credsStore", "auths.reg.test/team", "auths.missing.test")
     )
-    assert "quiet.test" not in output  # nobody asked for it
+    assert "quiet.test" not in output  # not requested
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{", '{"auths":[]}', "S3cr3tPa55"])
@@ -393,7 +393,7 @@ def test_credentials_file_readable_by_others_is_warned_about_once(machine: Machi
     assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_mode) == before
 
 
-def test_a_file_without_secrets_may_be_read_by_all(machine: Machine) -> None:
+def test_credentials_file_without_secrets_may_be_readable_by_others(machine: Machine) -> None:
     machine.install_answers("store", {"*": {"stdout": NOT_FOUND, "exit": 1}})
     machine.configure({"credsStore": "store", "auths": {"reg.test": {}}}, 0o644)
     machine.chain().find("reg.test", "")

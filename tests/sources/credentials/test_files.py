@@ -1,4 +1,4 @@
-"""Files of other clients: what is taken, what is refused, and that no value is ever repeated."""
+"""Credential files of other clients: accepted entries, refused ones, and no values in errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resolver.errors import HelperFailed, InvalidConfiguration
 from resolver.sources.credentials.chain import CredentialChain
 from resolver.sources.credentials.files import MAX_FILE
 from tests import DATA
-from tests.sources.credential_machine import Machine, pair, revealed
+from tests.kit.credentials import Machine, pair, revealed
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event
@@ -102,11 +102,13 @@ def test_empty_credentials_file_holds_nothing(content: bytes, machine: Machine) 
         (b'{"CredsStore":"S3cr3tPa55"}', "CredsStore"),
     ],
 )
-def test_a_file_of_another_shape_is_refused(content: bytes, field: str, machine: Machine) -> None:
+def test_credentials_file_of_another_shape_is_refused(
+    content: bytes, field: str, machine: Machine
+) -> None:
     assert refused(machine, content).field == field
 
 
-def test_a_deep_file_is_refused_with_the_limit(machine: Machine) -> None:
+def test_credentials_file_nesting_is_limited(machine: Machine) -> None:
     error = refused(machine, b'{"x":' + b"[" * 200 + b"]" * 200 + b"}")
     assert error.reason == "it exceeds the limit of 64 levels of nesting"
 
@@ -139,11 +141,11 @@ def test_malformed_entry_is_refused_at_its_field(
     assert refused(machine, entry(**members)).field == f"auths.reg.test.{name}"
 
 
-def test_an_entry_must_be_an_object(machine: Machine) -> None:
+def test_credentials_entry_must_be_an_object(machine: Machine) -> None:
     assert refused(machine, {"auths": {"reg.test": SENTINEL}}).field == "auths.reg.test"
 
 
-def test_a_malformed_entry_of_another_registry_does_not_matter(machine: Machine) -> None:
+def test_malformed_entry_of_another_registry_is_ignored(machine: Machine) -> None:
     machine.configure({"auths": {"other.test": {"auth": 5}, "reg.test": {"auth": pair("u:p")}}})
     assert machine.chain().find("reg.test", "").credential is not None
 
@@ -212,7 +214,7 @@ def test_folder_and_device_are_refused(machine: Machine) -> None:
             machine.chain(auth_file=place).find("reg.test", "")
 
 
-def test_a_link_to_a_file_is_followed_and_a_loop_is_unreadable(machine: Machine) -> None:
+def test_credentials_symlink_is_followed_and_a_loop_is_unreadable(machine: Machine) -> None:
     target = machine.write(machine.root / "secret", entry(auth=pair("u:p")))
     machine.docker_config.parent.mkdir()
     machine.docker_config.symlink_to(target)
@@ -312,6 +314,6 @@ def test_any_file_gives_a_credentials_error_without_secrets(
         {"auths": {}, "credHelpers": {"reg.test": None}},
     ],
 )
-def test_null_is_an_empty_map(machine: Machine, content: object) -> None:
+def test_null_in_a_credentials_file_is_an_empty_map(machine: Machine, content: object) -> None:
     machine.configure(content)
     assert machine.chain().find("reg.test", "app").credential is None

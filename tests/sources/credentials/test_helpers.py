@@ -1,4 +1,4 @@
-"""Credential helpers: their input, their answers, and how they are stopped."""
+"""Credential helpers: their input, their answers, and their limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from resolver.sources.credentials.helpers import (
     valid_name,
 )
 from resolver.sources.credentials.secrets import Secret
-from tests.sources.credential_machine import Machine, revealed
+from tests.kit.credentials import Machine, revealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ def eventually(true: Callable[[], bool]) -> bool:
 
 
 def test_helper_receives_only_get_and_the_key(machine: Machine) -> None:
-    """Recorded by a program that sees its own argument list as the system handed it over."""
+    """Recorded by a program that sees its own argument list."""
     record = machine.root / "record.json"
     machine.environment |= {
         "DOCKER_AUTH_CONFIG": "S3cr3t",
@@ -97,7 +97,7 @@ print({ANSWER!r})
 def test_first_word_of_the_helper_command_is_its_name(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that is several helpers in one looks at it; this one, a shell, runs `get`."""
+    """A multi-call program reads its name; this one, a shell, runs `get`."""
     (machine.programs / "docker-credential-sh").symlink_to("/bin/sh")
     monkeypatch.chdir(machine.root)
     seen = machine.root / "seen"
@@ -199,7 +199,7 @@ def test_helper_that_echoes_a_secret_is_redacted(verb: str, machine: Machine) ->
 
 
 def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
-    """It holds stderr open, as an agent does that a keychain starts."""
+    """It keeps stderr open, like an agent that a keychain starts."""
     start = f"sleep 600 >/dev/null </dev/null & echo $! > {machine.root}/pid"
     machine.install("it", f"{start}; echo {shlex.quote(ANSWER)}")
     try:
@@ -208,7 +208,7 @@ def test_child_left_by_a_helper_is_not_waited_for(machine: Machine) -> None:
         os.kill(int((machine.root / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_helper_need_not_listen(machine: Machine) -> None:
+def test_helper_may_ignore_its_input(machine: Machine) -> None:
     machine.install("it", f"exec <&-; echo {shlex.quote(ANSWER)}")
     assert revealed(Helpers(machine.environment).ask("it", "reg.test")) == MINE
 
@@ -228,13 +228,13 @@ def test_size_of_a_helper_answer_is_limited(machine: Machine) -> None:
     assert said == f"it writes more than {MAX_ANSWER} bytes"
 
 
-def test_an_endless_answer_is_cut_off(machine: Machine) -> None:
+def test_endless_helper_output_is_cut(machine: Machine) -> None:
     assert complaint(machine, "exec cat /dev/zero") == f"it writes more than {MAX_ANSWER} bytes"
 
 
 @pytest.mark.parametrize("redirect", ["", ">/dev/null"])
 def test_slow_helper_is_killed_with_its_children(redirect: str, machine: Machine) -> None:
-    """One that holds its output open, and one that closed it and does not end."""
+    """One child keeps its output open, another closed it and does not end."""
     pids = machine.root / "pids"
     script = f"sleep 600 {redirect} & echo $$ $! > {pids}; exec sleep 600 {redirect}"
     for timeout in (0.3, 3, 30):  # a busy machine may need longer to get as far as `pids`

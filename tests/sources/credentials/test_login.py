@@ -1,4 +1,4 @@
-"""Keeping and forgetting logins: where Docker's users keep them, and nothing else is touched."""
+"""Storing and removing logins where Docker keeps them, without other changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resolver.errors import HelperFailed, InvalidConfiguration, OutputFault
 from resolver.sources.credentials.helpers import Helpers
 from resolver.sources.credentials.login import erase, save, writable_file
 from resolver.sources.credentials.secrets import Secret
-from tests.sources.credential_machine import NOT_FOUND, Machine, pair, revealed
+from tests.kit.credentials import NOT_FOUND, Machine, pair, revealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +157,7 @@ def test_malformed_login_file_is_unchanged(machine: Machine, body: bytes) -> Non
     assert machine.docker_config.read_bytes() == body
 
 
-def test_a_link_stays_a_link(machine: Machine, tmp_path: Path) -> None:
+def test_login_follows_a_symlinked_config_file(machine: Machine, tmp_path: Path) -> None:
     target = machine.write(tmp_path / "dotfiles" / "docker.json", {"psFormat": "x"})
     machine.docker_config.parent.mkdir()
     machine.docker_config.symlink_to(target)
@@ -176,7 +176,7 @@ def test_unwritable_login_file_is_reported(machine: Machine) -> None:
     assert caught.value.code == "credentials-not-written"
 
 
-def test_which_file_logins_go_to(tmp_path: Path) -> None:
+def test_login_file_is_chosen_as_documented(tmp_path: Path) -> None:
     assert writable_file({}, tmp_path, None) == tmp_path / ".docker" / "config.json"
     assert writable_file({"DOCKER_CONFIG": "/d"}, tmp_path, None).parts[-2:] == ("d", "config.json")
     env = {"DOCKER_CONFIG": "/d", "REGISTRY_AUTH_FILE": "/a.json"}

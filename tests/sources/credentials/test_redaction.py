@@ -1,4 +1,4 @@
-"""Nothing of a learned secret is left in a text, in whatever form it got there."""
+"""Redaction of learned secrets from text, in any encoding."""
 
 from __future__ import annotations
 

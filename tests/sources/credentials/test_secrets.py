@@ -1,4 +1,4 @@
-"""Secrets do not print, and do not travel."""
+"""Secrets cannot be printed or pickled."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_credential_repr_shows_only_its_user() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_secret_cannot_be_pickled(protocol: int) -> None:
+def test_secret_cannot_be_pickled(protocol: int) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(HELD, protocol)
 
 
-def test_a_secret_cannot_be_copied_out_of_a_credential() -> None:
+def test_credential_cannot_be_copied_to_a_dict() -> None:
     for escape in (copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             escape(HELD.password)

@@ -1,4 +1,4 @@
-"""The variables that people have set already: each against a real server or proxy on this machine.
+"""Environment variables of other tools, each against a real server or proxy on this machine.
 
 `SSL_CERT_FILE` and `SSL_CERT_DIR` are in `test_tls.py`, `DOCKER_DEFAULT_PLATFORM` needs no network.
 """
@@ -16,9 +16,9 @@ import pytest
 
 from resolver.errors import AuthenticationRequired, Unavailable
 from resolver.session import Session
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority
+from tests.kit.certificates import authority
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     import ssl
@@ -34,7 +34,7 @@ USER, PASSWORD = "u5er", "S3cr3tPa55"
 
 
 class Tunnel:
-    """A proxy for CONNECT that leads every name to one port of this machine."""
+    """A CONNECT proxy that maps every name to one port of this machine."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -116,7 +116,7 @@ def test_https_uses_the_proxy_and_its_credentials(
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         assert tunnel.seen[0].startswith(f"CONNECT {NAME}:443 HTTP/1.1\r\n")
         assert f"basic {login}".lower() in tunnel.seen[0].lower()
-        # The proxy's login is the proxy's alone.
+        # The proxy's login is sent only to the proxy.
         assert all("proxy-authorization" not in seen.headers for seen in registry.log)
 
 
@@ -140,7 +140,7 @@ def auths(host: str) -> str:
 
 
 def variables(folder: Path, name: str, host: str) -> dict[str, str]:
-    """Set one variable so that it leads to the login of a host."""
+    """Set one variable that provides the login of a host."""
     if name == "DOCKER_AUTH_CONFIG":
         return {name: auths(host)}
     file = folder / "config.json"

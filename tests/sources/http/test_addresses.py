@@ -1,4 +1,4 @@
-"""Where a registry may lead, and where never."""
+"""The address policy: where a registry may redirect requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resolver.sources.http.addresses import (
     zone_of,
 )
 from resolver.sources.http.urls import BadUrl, Url
-from tests.sources.wire_kit import Names
+from tests.kit.clients import Names
 
 PUBLIC = Url.parse("https://registry.test/v2/")
 HOSTS = {
@@ -30,7 +30,7 @@ HOSTS = {
 
 
 def check(target: str, registry: str, *, proxied: bool = False) -> tuple[str, ...]:
-    """Judge a target, URL or address, for a registry in a zone."""
+    """Check a target, URL or address, for a registry in a zone."""
     url = Url.parse(target if "//" in target else f"https://target.test/{target}")
     names = Names(registry=HOSTS[registry], target=target)
     return AddressPolicy(names).check(url, PUBLIC, proxied=proxied, registry_proxied=False)
@@ -118,7 +118,7 @@ def test_registry_may_redirect_only_to_allowed_addresses(
         ("https://10.0.0.5/", False),
         ("http://169.254.169.254/latest/meta-data/", False),
         ("https://[::1]/", False),
-        # Nobody honest writes these into a URL, wherever they lead.
+        # Such spellings in a URL are suspicious, wherever they lead.
         ("https://[::ffff:8.8.8.8]/", False),
         ("https://[64:ff9b::808:808]/", False),
         ("https://[2002:808:808::1]/", False),
@@ -138,7 +138,7 @@ def test_addresses_in_urls_are_checked_with_and_without_a_proxy(
 @pytest.mark.parametrize(
     "host", ["2852039166", "0xa9fea9fe", "169.254.43518", "127.1", "0177.0.0.1", "1.2.3.0x4", "08"]
 )
-def test_odd_spellings_of_addresses_are_no_hosts(host: str) -> None:
+def test_unusual_spellings_of_addresses_are_refused(host: str) -> None:
     with pytest.raises(BadUrl, match="unusual spelling"):
         Url.parse(f"http://{host}/")
 
@@ -165,7 +165,7 @@ def test_registry_without_an_address_is_treated_strictly() -> None:
         )
 
 
-def test_behind_a_proxy_names_are_the_proxys_business() -> None:
+def test_names_are_not_looked_up_behind_a_proxy() -> None:
     names = Names()
     url = Url.parse("https://target.test/")
     assert AddressPolicy(names).check(url, PUBLIC, proxied=True, registry_proxied=True) == ()
@@ -233,7 +233,7 @@ def test_addresses_come_from_the_system_resolver() -> None:
         ("https://example.com:/", "https://example.com/"),
     ],
 )
-def test_urls_are_shown_without_their_query(text: str, shown: str) -> None:
+def test_shown_urls_have_no_query(text: str, shown: str) -> None:
     url = Url.parse(text)
     assert str(url) == shown
     assert repr(url) == f"Url({shown!r})"

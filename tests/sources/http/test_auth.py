@@ -29,10 +29,9 @@ from resolver.errors import (
 from resolver.sources.credentials.chain import Credential, CredentialAnswer, Secret
 from resolver.sources.http.tokens import read_grant
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import (
+from tests.kit.auth import basic_value
+from tests.kit.certificates import authority
+from tests.kit.clients import (
     NEW_YEAR,
     PASSWORD,
     USER,
@@ -43,6 +42,8 @@ from tests.sources.wire_kit import (
     source,
     transport,
 )
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.events import Event
     from resolver.sources.http.auth import RegistryAuth
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 IMAGE = build_image()
 MANIFEST = "/v2/team/app/manifests/1.0"
@@ -65,7 +66,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def basic(user: str = USER, password: str = PASSWORD) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return basic_value(user, password)
 
 
 def challenged(value: str) -> Reply:
@@ -76,7 +77,7 @@ def granted(**fields: object) -> Reply:
     return Reply(body=json.dumps(fields).encode())
 
 
-# --- the usual ways ------------------------------------------------------------------------
+# --- common flows -----------------------------------------------------------------------
 
 
 def test_anonymous_token_is_fetched_once_and_reused(engine: str, registry: FakeRegistry) -> None:
@@ -266,13 +267,13 @@ def test_token_is_renewed_before_it_expires(registry: FakeRegistry) -> None:
         clock.now += 2
         app.document("1.0")
     assert tokens.count == 2
-    # No refusal in between: the token server was asked at once.
+    # No refusal in between: the token is requested immediately.
     assert [seen.status for seen in registry.requests(path_contains="/manifests/")] == [
         401, 200, 200, 200,
     ]  # fmt: skip
 
 
-def test_an_old_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
+def test_expired_token_answered_400_is_replaced(registry: FakeRegistry) -> None:
     # ECR Public: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.bearer(rotate=True)
 
@@ -302,7 +303,7 @@ def test_status_400_without_credentials_stays_400(registry: FakeRegistry) -> Non
     assert len(registry.log) == 1
 
 
-def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegistry) -> None:
+def test_refusal_without_a_challenge_uses_the_challenge_of_a_ping(registry: FakeRegistry) -> None:
     # gcr.io: docs/wire-protocol.md, "Refusals without a challenge".
     tokens = registry.token_server()
     registry.on("GET", MANIFEST, Reply(401), times=1)
@@ -313,7 +314,7 @@ def test_a_refusal_without_a_challenge_is_explained_by_a_ping(registry: FakeRegi
     assert registry.hits["GET /v2/"] == 1
 
 
-# --- many at once --------------------------------------------------------------------------
+# --- concurrency ------------------------------------------------------------------------
 
 
 def test_concurrent_requests_need_one_token(engine: str, registry: FakeRegistry) -> None:
@@ -364,11 +365,11 @@ def test_concurrent_requests_fail_together(registry: FakeRegistry) -> None:
             thread.join()
     assert len(failures) == 8
     assert {type(failure) for failure in failures} == {AuthenticationRequired}
-    # Who arrives later than the failure may ask again; who waited for it does not.
+    # A request after the failure may retry; one that waited for it does not.
     assert registry.hits["GET /token"] < 8
 
 
-# --- no way in -----------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", ["", ',error="invalid_token"', ',error="insufficient_scope"'])
@@ -397,7 +398,7 @@ def test_anonymous_refusal_hints_that_the_repository_may_not_exist(registry: Fak
     assert "does not exist or access denied" in str(caught.value)
     assert "authentication required" in str(caught.value)
     assert any("resolver login" in hint for hint in caught.value.hints())
-    # The scope was asked for already, so a second token would be no other.
+    # The scope was requested already, so a second token would be the same.
     assert registry.hits["GET /token"] == 1
 
 
@@ -423,7 +424,7 @@ def test_token_server_that_refuses_stored_credentials_is_named(registry: FakeReg
     assert any("--anonymous" in hint for hint in caught.value.hints())
 
 
-def test_a_missing_helper_is_named_when_asking_anonymously_was_not_enough(
+def test_missing_helper_is_named_when_anonymous_access_is_refused(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.basic(USER, PASSWORD)
@@ -455,7 +456,7 @@ def test_unneeded_credentials_are_not_looked_up(
     "challenge",
     ["Negotiate", "", 'Bearer realm=""', "AWS4-HMAC-SHA256 x=y", "Bearer " + "a" * 20_000],
 )
-def test_an_unknown_challenge_is_named(registry: FakeRegistry, challenge: str) -> None:
+def test_unknown_challenge_scheme_is_named(registry: FakeRegistry, challenge: str) -> None:
     registry.on("GET", MANIFEST, challenged(challenge))
     with source(registry.host) as app, pytest.raises(UnsupportedChallenge, match=registry.host):
         app.document("1.0")
@@ -530,7 +531,7 @@ def test_endless_token_answer_is_limited(engine: str, registry: FakeRegistry, re
         app.document("1.0")
 
 
-def test_a_token_answer_of_exactly_the_limit_is_read(registry: FakeRegistry) -> None:
+def test_token_response_at_the_size_limit_is_read(registry: FakeRegistry) -> None:
     registry.bearer()
     body = b'{"token": "T0KEN-1"}'
     registry.on("GET", "/token", Reply(body=body + b" " * (131_072 - len(body))))
@@ -567,7 +568,7 @@ def test_dead_token_server_is_given_up_after_five_attempts(registry: FakeRegistr
     assert registry.hits[f"GET {MANIFEST}"] == 1
 
 
-def test_a_token_server_may_limit_the_rate(registry: FakeRegistry) -> None:
+def test_token_server_rate_limit_is_respected(registry: FakeRegistry) -> None:
     registry.bearer()
     registry.on("GET", "/token", Reply(429, {"Retry-After": "3600"}))
     with source(registry.host) as app, pytest.raises(RateLimited) as caught:
@@ -576,7 +577,7 @@ def test_a_token_server_may_limit_the_rate(registry: FakeRegistry) -> None:
     assert registry.hits["GET /token"] == 1
 
 
-# --- realms that must not be asked ---------------------------------------------------------
+# --- forbidden realms ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -607,7 +608,7 @@ def test_malformed_realm_is_not_requested(engine: str, registry: FakeRegistry, r
 
 
 @pytest.mark.parametrize("realm", ["/token", "token", "/"])
-def test_a_relative_realm_stays_on_the_registry(registry: FakeRegistry, realm: str) -> None:
+def test_relative_realm_stays_on_the_registry(registry: FakeRegistry, realm: str) -> None:
     registry.on("GET", MANIFEST, challenged(f"Bearer realm={realm}"), times=1)
     place = {"token": "/v2/team/app/manifests/token"}.get(realm, realm)
     registry.token_server(place)
@@ -642,7 +643,7 @@ def test_realm_with_an_internal_address_is_not_requested(
         app.document("1.0")
 
 
-def test_a_realm_on_another_host_is_normal(engine: str, registry: FakeRegistry) -> None:
+def test_realm_on_another_host_is_requested(engine: str, registry: FakeRegistry) -> None:
     with FakeRegistry() as server:
         tokens = server.token_server()
         port = server.host.rpartition(":")[2]
@@ -710,7 +711,7 @@ def test_auth_logs_and_errors_contain_no_secret(
     assert "you sent *** and ***" in str(caught.value)
 
 
-def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> None:
+def test_credentials_over_plain_http_are_a_warning(registry: FakeRegistry) -> None:
     del registry
     events: list[Event] = []
     with transport(credentials=login("registry.test"), events=events) as wire:
@@ -749,7 +750,7 @@ def test_credentials_in_the_open_are_worth_a_warning(registry: FakeRegistry) -> 
         ({"expires_in": 300, "issued_at": 7}, 300),
     ],
 )
-def test_lifetimes_are_read_leniently(fields: dict[str, object], seconds: float) -> None:
+def test_token_lifetimes_are_parsed_leniently(fields: dict[str, object], seconds: float) -> None:
     body = json.dumps({"token": "t", **fields}).encode()
     assert read_grant(body, REALM, NEW_YEAR).lifetime == pytest.approx(seconds, abs=1)
 
@@ -761,19 +762,19 @@ def test_invalid_token_lifetime_is_the_shortest(number: str) -> None:
     assert read_grant(body, REALM, NEW_YEAR).lifetime == 60
 
 
-def test_either_name_of_the_token_will_do() -> None:
+def test_token_and_access_token_are_accepted() -> None:
     assert read_grant(b'{"access_token": "a"}', REALM, 0).token.reveal() == "a"
     assert read_grant(b'{"token": "t", "access_token": "a"}', REALM, 0).token.reveal() == "t"
     assert read_grant(b'{"token": "", "access_token": "a"}', REALM, 0).token.reveal() == "a"
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_grant_or_a_bad_answer(body: bytes) -> None:
+def test_any_token_response_is_parsed_or_refused(body: bytes) -> None:
     with contextlib.suppress(BadTokenAnswer):
         read_grant(body, REALM, NEW_YEAR)
 
 
-def test_a_replaced_identity_token_is_used_from_then_on(registry: FakeRegistry) -> None:
+def test_replaced_identity_token_is_used_afterwards(registry: FakeRegistry) -> None:
     clock = FakeClock()
     registry.bearer(rotate=True)
     grant = {"access_token": "T0KEN-1", "refresh_token": "N3W1D", "expires_in": 60}
@@ -815,7 +816,7 @@ def test_circular_token_server_redirects_end(registry: FakeRegistry) -> None:
     assert registry.hits["GET /token"] == 6
 
 
-def test_a_user_with_a_colon_is_not_sent(registry: FakeRegistry) -> None:
+def test_user_name_with_a_colon_is_refused(registry: FakeRegistry) -> None:
     registry.basic("a", "b:c")
     credential = Credential("a:b", Secret("c"))
     with (

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.errors import AuthenticationFailed, ConnectionFailed, Denied, UnsafeRealm
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.credential_machine import Machine
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
+from tests.kit.credentials import Machine
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def passwords_sent(registry: FakeRegistry) -> list[str | None]:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_helper_is_asked_again_once_after_its_password_expired(
+def test_helper_runs_again_once_after_its_password_expired(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     # Amazon ECR, after 12 hours: docs/wire-protocol.md, "Expired passwords".
@@ -104,7 +104,7 @@ def test_password_refused_for_another_reason_is_not_requested_again(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_helper_is_not_asked_repeatedly(
+def test_helper_does_not_run_repeatedly(
     registry: FakeRegistry, machine: Machine, status: int
 ) -> None:
     registry.on("GET", MANIFEST, Reply(401, CHALLENGE), Reply(status, CHALLENGE, EXPIRED))

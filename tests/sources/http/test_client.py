@@ -1,4 +1,4 @@
-"""One exchange, over both engines: headers, limits, timeouts, logs, and what fails."""
+"""One exchange over both engines: headers, limits, timeouts, logs, and failures."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from resolver.sources import open_transport
 from resolver.sources.http.client import CLIENT_HELLO, Request, Scope, has_tls
 from resolver.sources.http.failures import translate
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import FakeClock, source, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import FakeClock, source, transport
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
+def test_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None:
     with FakeRegistry() as registry:
         registry.on("GET", "/v2/x", Reply.endless(chunked=chunked))
         with transport(engine) as wire, pytest.raises(LimitExceeded, match="at least"):
@@ -132,7 +132,7 @@ def test_an_endless_body_is_cut_at_the_limit(engine: str, chunked: bool) -> None
 
 
 @pytest.mark.parametrize(("size", "fits"), [(1_000, True), (1_001, False)])
-def test_the_limit_itself_is_allowed(engine: str, size: int, fits: bool) -> None:
+def test_body_at_the_size_limit_is_accepted(engine: str, size: int, fits: bool) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(body=b"x" * size))
         if fits:
@@ -165,7 +165,7 @@ def test_cookies_are_not_stored(engine: str, registry: FakeRegistry) -> None:
     assert not any("cookie" in seen.headers for seen in registry.log)
 
 
-def test_repeated_headers_stay_apart(engine: str) -> None:
+def test_repeated_headers_are_kept_separate(engine: str) -> None:
     with FakeRegistry() as registry, transport(engine) as wire:
         registry.on("GET", "/v2/x", Reply(headers=[("X-A", "1"), ("x-a", "2")]))
         assert wire.fetch(question(registry.host)).headers.all("X-a") == ("1", "2")
@@ -324,7 +324,7 @@ def test_plain_http_on_loopback_needs_no_option(engine: str, registry: FakeRegis
         app.document("1.0")
         app.document("1.0")
     assert [seen.method for seen in registry.log] == ["GET", "GET"]
-    # One question whether TLS is spoken, and one connection for everything else.
+    # One probe for TLS, and one connection for everything else.
     assert registry.connections == 2
 
 
@@ -351,7 +351,7 @@ def test_tls_probe_is_not_a_valid_request() -> None:
 def test_http_library_can_be_loaded_in_threads_that_end(registry: FakeRegistry) -> None:
     program = f"""
 import threading
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
 def ask():
     with source({registry.host!r}) as app:
         app.document("1.0")
@@ -376,7 +376,7 @@ def test_importing_the_client_loads_no_http_library() -> None:
 def test_using_the_client_loads_neither_rich_nor_pygments(registry: FakeRegistry) -> None:
     program = f"""
 import sys
-from tests.sources.wire_kit import source
+from tests.kit.clients import source
 with source({registry.host!r}) as app:
     app.document("1.0")
 sys.exit(any(name in sys.modules for name in ("rich", "pygments", "httpx._main")))
@@ -486,7 +486,7 @@ def _speaks_of_plain_http(words: str, url: str, **how: bool) -> bool:
     [
         ("wrong version number", "https://a.test:5000/v2/", {}, True),
         ("tls handshake eof", "https://a.test:5000/v2/", {}, True),
-        # Nobody speaks plain HTTP on the port of https, or where TLS was spoken just now.
+        # Plain HTTP is unlikely on port 443, or where TLS was used before.
         ("tls handshake eof", "https://a.test/v2/", {}, False),
         ("tls handshake eof", "https://a.test:5000/v2/", {"answered": True}, False),
         ("connection closed", "http://a.test/v2/", {"plain_http": True}, True),

@@ -12,10 +12,10 @@ from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
 from resolver.sources.http.retry import SILENT, ConnectionSlot, ConnectionSlots, Pacer
 from resolver.sources.registry.repository import RegistrySource
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import FakeClock, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import FakeClock, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,9 +114,7 @@ def test_header_of_one_host_is_sent_only_there_and_to_its_token_path(engine: str
 @pytest.mark.parametrize(
     ("text", "words"), [("", "not a client certificate"), (None, "no such file")]
 )
-def test_a_client_certificate_that_cannot_be_used_is_named(
-    tmp_path: Path, text: str | None, words: str
-) -> None:
+def test_unusable_client_certificate_is_named(tmp_path: Path, text: str | None, words: str) -> None:
     file = tmp_path / "me.pem"
     if text is not None:
         file.write_text(text)
@@ -206,7 +204,7 @@ def test_concurrency_of_a_host_is_not_exceeded() -> None:
         assert most[0] == 2
 
 
-def test_places_are_given_out_in_the_order_in_which_they_are_asked_for() -> None:
+def test_connection_slots_are_granted_in_request_order() -> None:
     slots = ConnectionSlots(1, 1, FakeClock())
     held = slots.take()
     got: list[int] = []

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from resolver.errors import ConnectionFailed, InvalidConfiguration
 from resolver.sources.http.addresses import ProxySettings
 from resolver.sources.http.urls import Url
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import Names, source
+from tests.kit.clients import Names, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_proxy_variable_matches_the_scheme(
         ("/", "https://a.test/", False),
     ],
 )
-def test_exceptions_are_matched(no_proxy: str, url: str, direct: bool) -> None:
+def test_no_proxy_is_matched(no_proxy: str, url: str, direct: bool) -> None:
     found = goes_through(url, ALL_PROXY=PROXY, NO_PROXY=no_proxy)
     assert (found is None) is direct
 
@@ -126,7 +126,7 @@ def test_proxy_credentials_are_not_shown() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_exception_is_read(text: str) -> None:
+def test_any_no_proxy_value_is_parsed(text: str) -> None:
     settings = ProxySettings.load({"ALL_PROXY": PROXY, "NO_PROXY": text})
     settings.find(Url.parse("https://a.test/"))
     settings.find(Url.parse("https://[fd12::1]:1/"))
@@ -151,7 +151,7 @@ def test_plain_http_uses_the_proxy_and_its_credentials(engine: str) -> None:
     assert names.asked == []
 
 
-def test_a_registry_on_this_machine_is_reached_directly(engine: str) -> None:
+def test_loopback_registry_bypasses_the_proxy(engine: str) -> None:
     with FakeRegistry() as registry, FakeRegistry() as proxy:
         registry.serve("team/app", "1.0", IMAGE)
         options = {"environment": {"http_proxy": proxy.url}}
@@ -175,7 +175,7 @@ def test_proxy_that_requires_login_is_named_and_not_retried(engine: str) -> None
 
 @contextmanager
 def tunnel(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A proxy that answers every CONNECT with the same bytes, and keeps what it was sent."""
+    """A proxy that answers every CONNECT with the same bytes, and records what it receives."""
     seen: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -16,10 +16,10 @@ from resolver.errors import (
     ServerFault,
 )
 from resolver.sources.http.client import Request, Scope
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.tls import authority
-from tests.sources.wire_kit import PASSWORD, USER, Names, login, source, transport
+from tests.kit.certificates import authority
+from tests.kit.clients import PASSWORD, USER, Names, login, source, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ CONFIG_DESCRIPTOR = Descriptor("application/x-config", Digest.parse(CONFIG), len
 
 @pytest.fixture
 def storage() -> Iterator[FakeRegistry]:
-    """Another origin: the CDN of an honest registry, or the host of an evil one."""
+    """Another origin: the CDN of a good registry, or a host of a malicious one."""
     with FakeRegistry() as fake:
         yield fake
 
@@ -84,7 +84,7 @@ def test_every_kind_of_redirect_is_followed_for_manifests(
     assert [seen.method for seen in storage.log] == ["GET"]
 
 
-def test_range_and_accept_go_along(
+def test_redirect_keeps_range_and_accept(
     engine: str, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.redirect("/v2/team/app/x", f"{storage.url}/x")
@@ -117,7 +117,9 @@ def test_five_redirects_are_followed_and_no_more(
     assert len(registry.log) <= 7
 
 
-def test_a_circle_is_noticed(engine: str, registry: FakeRegistry, storage: FakeRegistry) -> None:
+def test_circular_redirect_is_refused(
+    engine: str, registry: FakeRegistry, storage: FakeRegistry
+) -> None:
     registry.redirect(MANIFEST, f"{storage.url}/b")
     storage.redirect("/b", f"{registry.url}{MANIFEST}")
     with (
@@ -168,7 +170,7 @@ def test_invalid_locations_are_refused(registry: FakeRegistry, location: str) ->
     assert "pw" not in str(caught.value)
 
 
-def test_two_locations_are_refused(registry: FakeRegistry) -> None:
+def test_redirect_with_two_locations_is_refused(registry: FakeRegistry) -> None:
     registry.on("GET", MANIFEST, Reply(302, [("Location", "/a"), ("Location", "/b")]))
     with source(registry.host) as app, pytest.raises(RedirectRefused, match="2 `Location`"):
         app.document("1.0")
@@ -212,7 +214,7 @@ def test_credentials_are_sent_again_after_a_redirect_back(
     assert_saw_no_secret(storage)
 
 
-def test_a_redirected_digest_is_still_checked(
+def test_redirected_digest_is_verified(
     engine: str, registry: FakeRegistry, storage: FakeRegistry
 ) -> None:
     registry.redirect(f"/v2/team/app/manifests/{IMAGE.digest}", f"{storage.url}/m")

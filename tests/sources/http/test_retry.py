@@ -1,4 +1,4 @@
-"""When to try again, and when to wait; no test here waits for real."""
+"""Retries and waits, on a fake clock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from resolver.errors import ConnectionFailed, RateLimited, ServerFault, TimedOut
 from resolver.sources.http.connection import paced
 from resolver.sources.http.messages import RetryableFailure
 from resolver.sources.http.retry import Budget, Gate, RetryPolicy, parse_retry_after
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, NEW_YEAR, FakeClock, source
+from tests.kit.clients import ENGINES, NEW_YEAR, FakeClock, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_five_attempts_are_the_limit(registry: FakeRegistry) -> None:
     assert sum(isinstance(event, Noted) for event in events) == 4
 
 
-def test_a_short_retry_after_is_waited_for(registry: FakeRegistry) -> None:
+def test_short_retry_after_is_respected(registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, 1, 7)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -87,7 +87,7 @@ def test_a_short_retry_after_is_waited_for(registry: FakeRegistry) -> None:
     assert clock.slept == [7.0]
 
 
-def test_a_date_is_waited_for(registry: FakeRegistry) -> None:
+def test_retry_after_date_is_respected(registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, 1, "Thu, 01 Jan 2026 00:00:09 GMT")
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:
@@ -128,7 +128,7 @@ def test_rate_limit_code_counts_with_any_status(registry: FakeRegistry) -> None:
     assert len(registry.log) == 2
 
 
-def test_a_limit_on_abuse_in_plain_text_is_waited_for(registry: FakeRegistry) -> None:
+def test_plain_text_rate_limit_is_retried(registry: FakeRegistry) -> None:
     headers = {"Retry-After": "60", "Content-Type": "text/plain"}
     registry.on("GET", MANIFEST, Reply(429, headers, b"Too Many Requests (HAP429)."), times=1)
     clock = FakeClock()
@@ -160,11 +160,11 @@ def test_rate_limit_holds_back_every_request(registry: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize(("chance", "wait"), [(0.0, 0.0), (0.5, 0.1), (1.0, 0.2)])
-def test_jitter_is_full(chance: float, wait: float) -> None:
+def test_retry_jitter_covers_the_whole_wait(chance: float, wait: float) -> None:
     assert Budget(RetryPolicy(), FakeClock(chance)).wait_after(trouble()) == wait
 
 
-def test_backing_off_has_a_cap() -> None:
+def test_retry_wait_is_capped() -> None:
     budget = Budget(RetryPolicy(attempts=99, deadline=9_999), FakeClock())
     waits = [budget.wait_after(trouble()) for _ in range(12)]
     assert waits[-1] == 30.0
@@ -224,7 +224,7 @@ def test_any_retry_after_is_a_time_or_none(text: str) -> None:
     assert seconds is None or seconds >= 0
 
 
-def test_a_trickle_is_cut_off() -> None:
+def test_trickling_response_is_cut_off() -> None:
     clock = FakeClock()
 
     def trickle() -> Iterator[bytes]:
@@ -250,7 +250,7 @@ def test_whole_response_has_a_deadline() -> None:
         list(paced(endless(), clock, "a.test", 120))
 
 
-def test_a_slow_but_steady_stream_is_let_through() -> None:
+def test_slow_but_steady_stream_is_accepted() -> None:
     clock = FakeClock()
 
     def steady() -> Iterator[bytes]:
@@ -261,7 +261,7 @@ def test_a_slow_but_steady_stream_is_let_through() -> None:
     assert sum(map(len, paced(steady(), clock, "a.test", None))) == 1_000_000
 
 
-def test_the_real_clock_moves() -> None:
+def test_system_clock_advances() -> None:
     clock = SystemClock()
     before = clock.monotonic()
     clock.sleep(0, threading.Event())
@@ -270,7 +270,7 @@ def test_the_real_clock_moves() -> None:
     assert 0 <= clock.chance() <= 1
 
 
-def test_rate_limited_host_is_left_alone_by_other_threads(registry: FakeRegistry) -> None:
+def test_rate_limit_pauses_other_threads(registry: FakeRegistry) -> None:
     registry.rate_limit(MANIFEST, 1, 30)
     clock = FakeClock()
     with source(registry.host, clock=clock) as app:

@@ -12,10 +12,10 @@ import pytest
 from resolver.errors import InvalidConfiguration, TlsFailed
 from resolver.sources.credentials.chain import Credential, Secret
 from resolver.sources.http.failures import find_reason
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.tls import authority, self_signed, unknown_authority
-from tests.sources.wire_kit import FakeClock, chain, source
+from tests.kit.certificates import authority, self_signed, unknown_authority
+from tests.kit.clients import FakeClock, chain, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,7 +119,7 @@ def test_self_signed_certificate_is_refused(engine: str) -> None:
         app.document("1.0")
 
 
-def test_an_authority_used_as_a_server_is_explained() -> None:
+def test_ca_certificate_used_by_a_server_is_explained() -> None:
     reason = find_reason("invalid peer certificate: other(othererror(causedasendentity))")
     assert "as its own" in reason.sentence
     assert reason.error is TlsFailed
@@ -152,7 +152,7 @@ def test_invalid_loopback_certificate_does_not_fall_back_to_plain_http(engine: s
         assert registry.log == []
 
 
-def test_verification_can_be_switched_off(engine: str) -> None:
+def test_tls_verification_can_be_skipped(engine: str) -> None:
     with (
         served(unknown_authority().good()) as registry,
         source(registry.host, engine=engine, options=over_tls(tls_skip_verify=True)) as app,
@@ -160,7 +160,7 @@ def test_verification_can_be_switched_off(engine: str) -> None:
         assert str(app.document("1.0").descriptor.digest) == IMAGE.digest
 
 
-def test_plain_http_can_be_demanded_from_a_tls_server_and_fails(engine: str) -> None:
+def test_plain_http_to_a_tls_server_fails(engine: str) -> None:
     with (
         FakeRegistry(tls=authority().good()) as registry,
         source(registry.host, engine=engine, options={"attempts": 1}) as app,
@@ -183,7 +183,7 @@ def test_unreadable_ca_file_is_a_configuration_error(tmp_path: Path) -> None:
     [b"", b"hello", b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"],
     ids=["empty", "text", "damaged"],
 )
-def test_a_ca_file_without_a_certificate_is_a_fault_of_the_settings(
+def test_ca_file_without_a_certificate_is_a_configuration_error(
     tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "ca.pem"
@@ -209,7 +209,7 @@ def test_stale_ssl_cert_file_is_a_warning(ca_file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        # A server chooses these names; they must not be taken for "speaks no TLS".
+        # A server chooses these names; they must not be mistaken for a server without TLS.
         (
             'invalid peer certificate: not valid for name "a"; dnsname("invalidcontenttype")',
             "another host name",

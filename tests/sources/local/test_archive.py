@@ -38,9 +38,9 @@ from resolver.sources import open_local
 from resolver.sources.local import tree as inflate
 from resolver.sources.local.archive import TarTree
 from resolver.sources.local.tree import Member, index_tar
-from tests.fakes.images import build_image, build_layer, multi_platform
-from tests.real.layouts import write_layout
-from tests.sources.layouts import file_member, link_member, saved, tar, tar_of
+from tests.kit.archives import file_member, link_member, saved, tar, tar_of
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.layouts import write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +88,7 @@ def test_layout_in_an_archive_reads_like_a_folder(
             assert b"".join(chunks) == body
 
 
-def test_an_archive_is_not_unpacked(
-    layout: Path, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_archive_is_not_unpacked(layout: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(tar_of(layout))
 
     def refuse(*_arguments: object, **_options: object) -> object:
@@ -100,7 +98,7 @@ def test_an_archive_is_not_unpacked(
     assert opened(path).document("1").body == ONE.body
 
 
-def test_inflating_leaves_no_file(
+def test_inflating_an_archive_leaves_no_file(
     layout: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "room").mkdir()
@@ -127,7 +125,7 @@ def test_two_threads_read_an_archive_concurrently(layout: Path, path: Path) -> N
             assert Digest.of(body) == wanted[number].digest
 
 
-def test_an_archive_can_be_closed_and_closes_itself(path: Path) -> None:
+def test_archive_can_be_closed_and_closes_itself(path: Path) -> None:
     path.write_bytes(tar([file_member("a", b"1")]))
 
     def descriptors() -> int:
@@ -350,12 +348,12 @@ BAD: dict[str, tuple[bytes, type[ResolverError]]] = {
 
 
 @pytest.mark.parametrize(("body", "error"), BAD.values(), ids=BAD.keys())
-def test_a_damaged_or_hostile_archive_is_refused(body: bytes, error: type[ResolverError]) -> None:
+def test_damaged_or_hostile_archive_is_refused(body: bytes, error: type[ResolverError]) -> None:
     with pytest.raises(error):
         index(body)
 
 
-def test_the_number_of_members_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_archive_members_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflate, "MAX_MEMBERS", 2)
     index(GOOD)
 
@@ -426,7 +424,7 @@ def test_gzip_in_several_streams_with_padding_is_one_archive(layout: Path, path:
     assert opened(path).document("1").body == ONE.body
 
 
-def test_a_bomb_is_defused_in_little_memory(path: Path) -> None:
+def test_archive_decompression_bomb_is_refused_in_little_memory(path: Path) -> None:
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb") as stream:
         for _ in range(100):
@@ -492,7 +490,7 @@ def test_old_archive_gets_a_computed_manifest(path: Path) -> None:
     assert document.descriptor.digest == Digest.of(document.body)
 
 
-def test_the_computed_manifest_is_the_same_for_the_same_content(path: Path) -> None:
+def test_computed_manifest_is_deterministic(path: Path) -> None:
     members = saved(ONE)
     path.write_bytes(tar(members))
     first = opened(path, "docker-archive").document("")
@@ -538,7 +536,7 @@ def test_archive_without_names_needs_no_name(path: Path) -> None:
     assert manifest_of(source).media_type == DOCKER_MANIFEST
 
 
-def test_a_new_archive_is_read_by_the_layout_inside(layout: Path, path: Path) -> None:
+def test_docker_25_archive_is_read_by_its_layout(layout: Path, path: Path) -> None:
     extra = file_member("manifest.json", b"[]")
     files = [
         file_member(file.relative_to(layout).as_posix(), file.read_bytes())
@@ -576,7 +574,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_list_of_images_is_refused(path: Path, body: bytes) -> None:
+def test_malformed_archive_image_list_is_refused(path: Path, body: bytes) -> None:
     path.write_bytes(body)
 
     with pytest.raises(BadDocument):
@@ -584,7 +582,7 @@ def test_a_malformed_list_of_images_is_refused(path: Path, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("config", [b"{}", b'{"rootfs":{"diff_ids":["x","y"]}}', b"[]"])
-def test_a_malformed_config_is_refused(path: Path, config: bytes) -> None:
+def test_malformed_archive_config_is_refused(path: Path, config: bytes) -> None:
     name = f"{hashlib.sha256(config).hexdigest()}.json"
     path.write_bytes(tar([*saved(ONE, changes={"Config": name}), file_member(name, config)]))
 

@@ -28,9 +28,9 @@ from resolver.errors import (
 from resolver.sources import open_local, settle
 from resolver.sources.local.layout import IMAGE_NAME, REF_NAME, LayoutSource
 from resolver.sources.local.tree import FolderTree
-from tests.fakes.images import build_image, multi_platform
-from tests.real.layouts import write_layout
-from tests.sources.layouts import saved, tar
+from tests.kit.archives import saved, tar
+from tests.kit.images import build_image, multi_platform
+from tests.kit.layouts import write_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,10 +106,10 @@ def test_layout_with_one_image_under_two_names_needs_no_name(layout: Path) -> No
     assert opened(layout).resolve("").digest == Digest.parse(ONE.digest)
 
 
-def test_without_a_name_several_images_are_listed(layout: Path) -> None:
+def test_layout_with_several_images_lists_their_names(layout: Path) -> None:
     annotate(layout, 1)
 
-    with pytest.raises(NotFound, match="2 images, and none was named") as caught:
+    with pytest.raises(NotFound, match="2 images, and no name was given") as caught:
         opened(layout).resolve("")
 
     assert caught.value.hints() == (f"it holds `1`, `{TWO.digest}`",)
@@ -122,7 +122,7 @@ def test_unknown_layout_name_lists_the_known_ones(layout: Path) -> None:
     assert caught.value.hints() == ("it holds `1`, `2`",)
 
 
-def test_a_long_list_of_names_is_cut(layout: Path) -> None:
+def test_layout_error_shortens_a_long_list_of_names(layout: Path) -> None:
     def fill(index: dict[str, Any]) -> None:
         entry = index["manifests"][0]
         index["manifests"] = [
@@ -212,7 +212,7 @@ def test_missing_layout_content_is_not_found(layout: Path) -> None:
         pass
 
 
-def test_a_document_has_a_limit(layout: Path) -> None:
+def test_layout_document_size_is_limited(layout: Path) -> None:
     body = bytes(4_194_305)
     digest = Digest.of(body)
     blob(layout, str(digest)).write_bytes(body)
@@ -289,7 +289,7 @@ def test_symlinked_layout_folder_is_named(layout: Path, tmp_path: Path) -> None:
         opened(layout).document("1")
 
 
-def test_a_layout_named_through_a_link_is_opened(layout: Path, tmp_path: Path) -> None:
+def test_layout_below_a_symlinked_folder_is_opened(layout: Path, tmp_path: Path) -> None:
     (tmp_path / "named").symlink_to(layout)
     assert opened(tmp_path / "named").document("1").body == ONE.body
 
@@ -328,7 +328,7 @@ def test_layout_image_is_found_by_every_name(
 
     rewrite_index(layout, name)
     for each in names:
-        # As a person writes it: the first colon that ends an existing path ends the path.
+        # As typed: the first colon after an existing path ends the path.
         target = parse_target(f"oci:{layout}:{each}")
         assert isinstance(target, LayoutTarget)
         settled = settle(target)

@@ -221,7 +221,7 @@ def test_folder_without_hosts_toml_holds_certificates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "missing"), [("a.cert", "a.key"), ("a.key", "a.cert")])
-def test_half_of_a_pair_is_an_error(tmp_path: Path, name: str, missing: str) -> None:
+def test_certificate_without_its_key_is_an_error(tmp_path: Path, name: str, missing: str) -> None:
     (tmp_path / name).write_text("")
     with pytest.raises(InvalidConfiguration, match=f"`{missing}` is missing"):
         read_certificates(tmp_path)
@@ -262,7 +262,9 @@ def test_first_existing_certificate_folder_counts(tmp_path: Path) -> None:
         ("", "example.com/a", False),
     ],
 )
-def test_prefixes_match_at_the_borders_of_names(prefix: str, name: str, expected: bool) -> None:
+def test_registries_conf_prefix_matches_at_name_boundaries(
+    prefix: str, name: str, expected: bool
+) -> None:
     assert matches_prefix(name, prefix) is expected
 
 
@@ -301,7 +303,7 @@ def rules(text: str, events: list[Event] | None = None) -> HostChoice | None:
     return choose(parse_rules(text.encode(), "/r.conf", observe), HUB, UBUNTU)
 
 
-def test_the_longest_prefix_decides() -> None:
+def test_longest_prefix_wins() -> None:
     choice = rules("""
         [[registry]]
         location = "docker.io"
@@ -348,7 +350,7 @@ def test_blocked_location_keeps_its_mirrors_or_is_closed() -> None:
     assert (mirrored.is_closed, where(mirrored)) == (False, ["|m.test/v2/library/ubuntu"])
 
 
-def test_without_a_rule_nothing_changes() -> None:
+def test_registries_conf_without_a_rule_changes_nothing() -> None:
     assert rules("") is None
     assert rules('unqualified-search-registries = ["a.test"]\n[aliases]\na = "b.test/a"') is None
 
@@ -428,7 +430,7 @@ def test_user_file_replaces_the_system_file_and_a_named_one_both(tmp_path: Path)
     assert files() == ["home/.config/containers/registries.conf", *users]
 
 
-def test_a_drop_in_replaces_a_rule_of_the_same_prefix_whole(tmp_path: Path) -> None:
+def test_drop_in_replaces_a_table_of_the_same_prefix(tmp_path: Path) -> None:
     folder = tmp_path / "etc/containers/registries.conf.d"
     folder.mkdir(parents=True)
     (folder.parent / "registries.conf").write_text(
@@ -450,7 +452,7 @@ def test_a_drop_in_replaces_a_rule_of_the_same_prefix_whole(tmp_path: Path) -> N
         (b"[registries.search]", True),
     ],
 )
-def test_a_file_of_aliases_is_not_parsed(text: bytes, speaks: bool) -> None:
+def test_aliases_file_is_not_parsed(text: bytes, speaks: bool) -> None:
     assert mentions_registries(text) is speaks
 
 
@@ -529,7 +531,7 @@ def test_config_yaml_sets_options_per_host(tmp_path: Path) -> None:
         (b"hosts: [", "1:9"),
     ],
 )
-def test_a_broken_config_is_an_error_with_line_and_column(text: bytes, place: str) -> None:
+def test_malformed_config_is_an_error_with_line_and_column(text: bytes, place: str) -> None:
     with pytest.raises(BadFile) as caught:
         parse_config(text, "/c.yaml")
     assert str(caught.value).startswith(f"/c.yaml:{place}: ")
@@ -544,7 +546,7 @@ def test_misspelled_field_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("field", "most"), [("rate", MAX_RATE), ("jobs", MAX_JOBS), ("timeout", MAX_TIMEOUT)]
 )
-def test_numbers_have_a_limit(field: str, most: int) -> None:
+def test_config_yaml_numbers_are_limited(field: str, most: int) -> None:
     def read(value: int) -> object:
         return parse_config(f"hosts: {{a.test: {{{field}: {value}}}}}".encode(), "/c.yaml")
 
@@ -558,7 +560,7 @@ def test_empty_config_is_valid(text: bytes) -> None:
     assert parse_config(text, "/c.yaml") == {}
 
 
-# --- which one -------------------------------------------------------------------------------
+# --- precedence -------------------------------------------------------------------------
 
 
 def test_first_source_that_names_a_registry_decides(tmp_path: Path) -> None:
@@ -646,7 +648,7 @@ def test_size_of_a_config_file_is_limited(tmp_path: Path) -> None:
         read_file(tmp_path)
 
 
-# --- anything at all -------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------
 
 SAMPLES = [
     b'server = "https://a.test"\n[host."https://m.test"]\ncapabilities = ["pull"]\nca = "x"\n',
@@ -660,7 +662,7 @@ SAMPLES = [
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """Change some bytes of a file that is well."""
+    """Change some bytes of a valid file."""
     body = bytearray(draw(st.sampled_from(SAMPLES)))
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(body)))
@@ -689,7 +691,7 @@ def test_any_file_gives_a_configuration_error(body: bytes) -> None:
         '[[registry]]\nlocation = "x.test"\nmirror = [{location = "u:S3cret@m.test/x"}]\n',
     ],
 )
-def test_a_login_in_registries_conf_is_refused_and_not_repeated(text: str) -> None:
+def test_login_in_registries_conf_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(InvalidConfiguration) as refused:
         parse_rules(text.encode(), "/r.conf", ignore)
 
@@ -705,7 +707,7 @@ def test_registries_conf_prefix_may_end_with_a_digest() -> None:
     assert rule.prefix.endswith(digest)
 
 
-def test_a_login_in_the_name_of_a_host_of_config_yaml_is_not_repeated() -> None:
+def test_login_in_a_config_yaml_host_is_refused_and_not_shown() -> None:
     with pytest.raises(BadFile) as refused:
         parse_config(b"hosts:\n  u:S3cret@x.test:\n    jobs: 1\n", "/c.yaml")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.sources.mirrors.files import is_folder, is_in_reach
-from tests.processes import ROOT
+from tests.kit.processes import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NOBODY = 65534
-#: What a process of another user does: it asks where a registry is asked, and what is blocked.
+#: Run as another user: read the endpoints of a registry and whether it is blocked.
 ASK = """
 import os, sys
 from pathlib import Path
@@ -35,7 +35,7 @@ print(may_block(configuration_files(environment, home, other)))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("more", [[], ["by variable"]])
-def test_a_home_of_another_user_is_passed_over(tmp_path: Path, more: list[str]) -> None:
+def test_unreadable_home_folder_is_skipped(tmp_path: Path, more: list[str]) -> None:
     home = tmp_path / "home"
     for folder in (home / ".config/containers/certs.d/reg.test", home / ".config/resolver"):
         folder.mkdir(parents=True)

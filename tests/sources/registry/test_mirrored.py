@@ -21,9 +21,9 @@ from resolver.errors import BlobNotFound, Unavailable
 from resolver.sources.http.client import MAX_WRONG, PAUSE, Health
 from resolver.sources.registry.mirrored import MirroredSource
 from resolver.sources.registry.repository import RegistrySource
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import FakeClock, transport
+from tests.kit.clients import FakeClock, transport
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ def test_last_endpoint_is_always_tried(mirror: FakeRegistry) -> None:
     assert len(mirror.log) == 4
 
 
-def test_where_nobody_may_answer_nobody_is_asked(
+def test_no_endpoint_is_requested_without_the_capability(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with (
@@ -169,7 +169,7 @@ def test_broken_stream_comes_from_the_next_endpoint(
     assert len(registry.log) == 1
 
 
-def test_endpoint_with_wrong_bytes_is_not_asked_again_for_them(
+def test_endpoint_with_wrong_bytes_is_not_requested_again(
     registry: FakeRegistry, mirror: FakeRegistry
 ) -> None:
     with mirrored(at(mirror.host), upstream(registry.host, REPOSITORY)) as source:
@@ -178,7 +178,7 @@ def test_endpoint_with_wrong_bytes_is_not_asked_again_for_them(
         assert source.distrust(BLOB.digest)
         with source.open(BLOB) as chunks:
             b"".join(chunks)
-        # The last one has nobody behind it.
+        # The last endpoint has no fallback.
         assert not source.distrust(BLOB.digest)
     assert (len(mirror.log), len(registry.log)) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""Listing what refers to a manifest, from registries with the API, without it, and halfway."""
+"""Listing referrers of a manifest, with and without the API."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from resolver.errors import (
 )
 from resolver.sources.registry import lists as module
 from resolver.sources.registry.lists import fallback_tag
-from tests.fakes.images import build_image, from_dict
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.fakes.shelves import problem
-from tests.sources.wire_kit import ENGINES, source
+from tests.kit.clients import ENGINES, source
+from tests.kit.content import problem
+from tests.kit.images import build_image, from_dict
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event
@@ -82,9 +82,7 @@ def test_referrers_api_is_requested_once(registry: FakeRegistry, kind: str, engi
 
 
 @pytest.mark.parametrize("manifests", [None, []])
-def test_null_is_an_empty_list_and_not_a_missing_api(
-    registry: FakeRegistry, manifests: object
-) -> None:
+def test_null_referrers_are_an_empty_list(registry: FakeRegistry, manifests: object) -> None:
     body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": None}
     answer(registry, Reply(200, {"Content-Type": INDEX}, json.dumps(body).encode()))
     assert listed(registry) == []
@@ -163,7 +161,9 @@ def test_empty_referrers_pages_end_at_the_limit(
     assert listed(registry) == []
 
 
-def test_pages_have_a_limit(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_referrers_pages_is_limited(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_PAGES", 2)
     pages = [index(one(page), link=f'<{LIST}?p={page}>; rel="next"') for page in range(2)]
     answer(registry, *pages)
@@ -173,7 +173,9 @@ def test_pages_have_a_limit(registry: FakeRegistry, monkeypatch: pytest.MonkeyPa
     assert listed(registry) == [0, 1]
 
 
-def test_entries_have_a_limit(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_referrers_is_limited(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_REFERRERS", 2)
     answer(registry, index(one(1), one(2)))
     assert listed(registry) == [1, 2]
@@ -255,7 +257,7 @@ def test_invalid_referrers_tag_is_skipped_with_a_warning(registry: FakeRegistry,
     assert "is not a list of referrers of" in event.message
 
 
-def test_a_redirect_on_the_same_host_is_followed(registry: FakeRegistry) -> None:
+def test_referrers_redirect_on_the_same_host_is_followed(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, Reply(307, {"Location": "/v2/team/app/other"}))
     registry.on("GET", "/v2/team/app/other", index(one(1)))
 
@@ -276,13 +278,13 @@ def test_hidden_referrers_are_not_an_empty_list(registry: FakeRegistry) -> None:
     assert registry.requests("GET", TAG) == []
 
 
-def test_the_tag_of_a_digest() -> None:
+def test_referrers_tag_of_a_digest() -> None:
     assert fallback_tag(Digest.parse("sha256:" + "a" * 64)) == "sha256-" + "a" * 64
     assert fallback_tag(Digest.parse("sha512:" + "b" * 128)) == "sha512-" + "b" * 64
 
 
 @given(st.lists(st.integers(0, 9)), st.sampled_from([SBOM, SIGNATURE, None]))
-def test_the_same_entries_are_the_same_answer(numbers: list[int], kind: str | None) -> None:
+def test_referrers_do_not_depend_on_their_order(numbers: list[int], kind: str | None) -> None:
     with FakeRegistry() as registry:
         entries = [one(number, SIGNATURE if number % 2 else SBOM) for number in numbers]
         registry.on("GET", LIST, index(*entries))

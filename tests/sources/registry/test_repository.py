@@ -34,9 +34,9 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.sources.registry.repository import RegistrySource, open_registry
-from tests.fakes.images import build_image, build_index
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import source, transport
+from tests.kit.clients import source, transport
+from tests.kit.images import build_image, build_index
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def typed(media_type: str = OCI_INDEX, **more: str) -> dict[str, str]:
 # --- resolve -------------------------------------------------------------------------------
 
 
-def test_a_complete_head_is_enough(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_complete_head_needs_no_get(registry: FakeRegistry, app: RegistrySource) -> None:
     assert app.resolve("1.0") == INDEX.descriptor
     assert [seen.method for seen in registry.log] == ["HEAD"]
 
@@ -113,7 +113,7 @@ def test_status_403_on_head_is_explained_by_get(
     assert len(registry.log) == 2
 
 
-def test_a_digest_can_be_resolved(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_digest_is_resolved(registry: FakeRegistry, app: RegistrySource) -> None:
     assert app.resolve(INDEX.digest) == INDEX.descriptor
     assert registry.log[0].raw_target == f"{MANIFESTS}/{INDEX.digest}"
 
@@ -168,7 +168,7 @@ def test_wrong_bytes_for_a_digest_are_refused(engine: str, registry: FakeRegistr
         app.document(INDEX.digest)
     assert caught.value.expected == INDEX.digest
     assert caught.value.actual == IMAGE.digest
-    # Once more, and no further.
+    # One retry only.
     assert len(registry.log) == 2
 
 
@@ -220,7 +220,7 @@ def test_conflicting_document_types_are_refused(
 
 
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX])
-def test_a_document_of_two_kinds_is_ambiguous(
+def test_document_with_fields_of_two_kinds_is_refused(
     registry: FakeRegistry, app: RegistrySource, media_type: str
 ) -> None:
     both = {**json.loads(IMAGE.body), **json.loads(INDEX.body)}
@@ -257,7 +257,7 @@ def test_manifest_sent_as_html_is_accepted(registry: FakeRegistry, app: Registry
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "br", "zstd", "gzip, identity"])
-def test_a_compressed_manifest_is_refused(engine: str, coding: str) -> None:
+def test_compressed_manifest_is_refused(engine: str, coding: str) -> None:
     with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
         body = gzip.compress(INDEX.body)
         registry.on(
@@ -281,7 +281,7 @@ def padded(size: int) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_four_mebibytes_are_read(engine: str) -> None:
+def test_manifest_of_four_mib_is_read(engine: str) -> None:
     body = padded(4_194_304)
     with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
         registry.on("GET", f"{MANIFESTS}/max", Reply(headers=typed(OCI_MANIFEST), body=body))
@@ -289,7 +289,7 @@ def test_four_mebibytes_are_read(engine: str) -> None:
 
 
 @pytest.mark.parametrize("announced", [None, False], ids=["announced", "silent"])
-def test_one_byte_too_many_is_refused(engine: str, announced: Literal[False] | None) -> None:
+def test_manifest_above_four_mib_is_refused(engine: str, announced: Literal[False] | None) -> None:
     body = padded(4_194_305)
     reply = Reply(headers=typed(OCI_MANIFEST), body=body, content_length=announced)
     with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
@@ -302,7 +302,7 @@ def test_one_byte_too_many_is_refused(engine: str, announced: Literal[False] | N
             assert registry.log[0].sent < 1_048_576
 
 
-# --- what is not there ---------------------------------------------------------------------
+# --- missing content --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["MANIFEST_UNKNOWN", "NOT_FOUND", "UNKNOWN", ""])
@@ -324,7 +324,7 @@ def test_missing_repository_and_missing_tag_are_distinguished(registry: FakeRegi
                 ask("1.0")
 
 
-def test_a_missing_digest_is_named(app: RegistrySource) -> None:
+def test_missing_digest_is_named(app: RegistrySource) -> None:
     with pytest.raises(ManifestNotFound, match=SOME_DIGEST):
         app.document(SOME_DIGEST)
 
@@ -366,7 +366,7 @@ def test_remote_messages_are_short_and_printable(
     assert len(text) < 700
 
 
-def test_an_endless_error_is_read_a_little(engine: str) -> None:
+def test_error_body_is_read_up_to_its_limit(engine: str) -> None:
     with FakeRegistry() as registry, source(registry.host, engine=engine) as app:
         registry.on("GET", f"{MANIFESTS}/1.0", Reply.endless(b"sorry ", status=418))
         with pytest.raises(ServerFault, match="sorry sorry"):
@@ -400,7 +400,7 @@ def test_missing_content_is_not_found(app: RegistrySource) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
-def test_another_size_than_stated_is_refused_with_both_numbers(
+def test_blob_of_another_size_is_refused_with_both_numbers(
     app: RegistrySource, difference: int
 ) -> None:
     size = len(CONFIG_BODY) + difference
@@ -445,7 +445,9 @@ def test_config_falsely_labelled_as_compressed_is_read(
     assert app.read(CONFIG_DESCRIPTOR) == CONFIG_BODY
 
 
-def test_a_bomb_is_not_inflated(registry: FakeRegistry, app: RegistrySource) -> None:
+def test_compressed_blob_is_inflated_up_to_its_size(
+    registry: FakeRegistry, app: RegistrySource
+) -> None:
     headers = {"Content-Encoding": "gzip"}
     body = gzip.compress(b"\0" * 100_000_000)
     registry.on("GET", f"/v2/team/app/blobs/{CONFIG}", Reply(headers=headers, body=body))
@@ -453,14 +455,14 @@ def test_a_bomb_is_not_inflated(registry: FakeRegistry, app: RegistrySource) -> 
         app.read(CONFIG_DESCRIPTOR)
 
 
-def test_a_blob_streams(engine: str, registry: FakeRegistry) -> None:
+def test_blob_is_streamed(engine: str, registry: FakeRegistry) -> None:
     digest, blob = max(IMAGE.blobs.items(), key=lambda item: len(item[1]))
     wanted = Descriptor("application/x-layer", Digest.parse(digest), len(blob))
     with source(registry.host, engine=engine) as app, app.open(wanted) as chunks:
         assert b"".join(chunks) == blob
 
 
-def test_a_blob_announced_with_another_size_is_not_streamed(
+def test_blob_with_another_content_length_is_not_streamed(
     registry: FakeRegistry, app: RegistrySource
 ) -> None:
     wanted = Descriptor("application/x-layer", Digest.parse(CONFIG), len(CONFIG_BODY) + 1)
@@ -480,7 +482,7 @@ def test_broken_stream_is_a_network_error(engine: str, registry: FakeRegistry) -
         b"".join(chunks)
 
 
-# --- what it says ---------------------------------------------------------------------------
+# --- messages ---------------------------------------------------------------------------
 
 
 def test_warnings_are_collected_once_and_escaped(registry: FakeRegistry) -> None:
@@ -504,7 +506,7 @@ def test_rate_limit_error_quotes_the_registry(registry: FakeRegistry, app: Regis
     registry.on("*", f"{MANIFESTS}/1.0", Reply(429, {}, body))
     with pytest.raises(RateLimited, match="pull rate limit"):
         app.document("1.0")
-    # It will not pass within minutes, so nobody asks again.
+    # The limit lasts longer than a retry would wait.
     assert len(registry.log) == 1
 
 

@@ -19,13 +19,13 @@ from resolver.errors import (
 )
 from resolver.sources.registry import lists as module
 from resolver.sources.registry.lists import next_link
-from tests.fakes.images import build_image
-from tests.fakes.registry import FakeRegistry, Reply
-from tests.sources.wire_kit import ENGINES, source
+from tests.kit.clients import ENGINES, source
+from tests.kit.images import build_image
+from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from resolver.core.results.events import Event
-    from tests.fakes.registry import Seen
+    from tests.kit.registry import Seen
 
 LIST = "/v2/team/app/tags/list"
 IMAGE = build_image()
@@ -102,7 +102,7 @@ def test_link_query_is_used_unchanged(registry: FakeRegistry) -> None:
     assert registry.log[1].raw_target == f"{LIST}?next_page={token}"
 
 
-def test_a_link_may_be_absolute_and_relative(registry: FakeRegistry) -> None:
+def test_next_page_link_may_be_absolute_or_relative(registry: FakeRegistry) -> None:
     registry.on(
         "GET", f"{LIST}?n=1000", page("a", link=f'<{registry.url}{LIST}?last=a>; rel="next"')
     )
@@ -154,7 +154,7 @@ def test_repeated_link_ends(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, page("a", link=f'<{LIST}?last=a>; rel="next"'))
     assert listed(registry, events) == ["a"]
     assert len(registry.log) == 2
-    assert any("circle" in str(event) for event in events)
+    assert any("loop" in str(event) for event in events)
 
 
 def test_new_links_without_new_tags_end(registry: FakeRegistry) -> None:
@@ -236,7 +236,7 @@ def test_large_page_is_read_like_a_small_one(
     ]
 
 
-def test_a_page_past_the_limit_is_refused(
+def test_tag_page_above_the_size_limit_is_refused(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert module.MAX_PAGE == 33_554_432
@@ -254,12 +254,12 @@ def test_web_page_is_not_a_tag_list(registry: FakeRegistry) -> None:
         listed(registry)
 
 
-def test_a_list_without_a_type_is_read(registry: FakeRegistry) -> None:
+def test_tag_list_without_a_content_type_is_read(registry: FakeRegistry) -> None:
     registry.on("GET", LIST, Reply(body=b'{"tags": ["a"]}'))
     assert listed(registry) == ["a"]
 
 
-def test_a_compressed_list_is_not_inflated(registry: FakeRegistry) -> None:
+def test_compressed_tag_list_is_refused(registry: FakeRegistry) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     registry.on("GET", LIST, Reply(headers=headers, body=b"\x1f\x8b"))
     with pytest.raises(ServerFault, match="compressed"):
@@ -306,7 +306,7 @@ def test_redirected_tag_list_continues_at_the_registry(registry: FakeRegistry) -
         (['</a>; rel="unclosed'], None),
     ],
 )
-def test_links_are_read_leniently(lines: list[str], expected: str | None) -> None:
+def test_link_headers_are_parsed_leniently(lines: list[str], expected: str | None) -> None:
     assert next_link(lines) == expected
 
 
