@@ -185,19 +185,19 @@ def run(
     with open_session(common) as (session, output):
         output.places = request.places
         output.warnings(request.warnings)
+        if task is Task.CHECK:
+            with show_progress(output, common):
+                found = session.check_lock(names, platforms, file=lock_file)
+            show_check(output, common.form, found, full=full)
+            return
         with show_progress(output, common):
             match task:
-                case Task.CHECK:
-                    found = session.check_lock(names, platforms, file=lock_file)
                 case Task.REMOVE:
                     done = session.unlock(names, file=lock_file)
                 case Task.UPDATE:
                     done = session.lock((), platforms, update=names, file=lock_file)
                 case _:
                     done = session.lock(request.references, platforms, file=lock_file)
-        if task is Task.CHECK:
-            show_check(output, common.form, found, full=full)
-            return
         show_locked(output, common.form, done, full=full)
 
 

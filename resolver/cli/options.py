@@ -240,7 +240,7 @@ SHARED = (
         "colour",
         "--color",
         str,
-        "Colours: auto, always, never; also NO_COLOR, FORCE_COLOR.",
+        "Colours: auto, always, never; NO_COLOR, FORCE_COLOR.",
         "WHEN",
         default="auto",
     ),

@@ -132,7 +132,7 @@ class Output:
     def _note_transfer(self, event: Event) -> None:
         """Note what a transfer left in the store besides the requested images."""
         from resolver.core.results.pull_events import Brought, Kept
-        from resolver.render.report import megabytes
+        from resolver.errors import megabytes
 
         match event:
             case Kept(size=0):

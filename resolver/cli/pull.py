@@ -224,7 +224,7 @@ def limit(max_download: str | None) -> int | None:
 
 def note_unpacked(session: Session, output: Output, plan: Plan) -> None:
     """Note which layers of a plan the local Docker engine has unpacked already."""
-    from resolver.render.report import megabytes
+    from resolver.errors import megabytes
 
     layers = session.unpacked(plan)
     if layers:

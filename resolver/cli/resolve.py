@@ -129,13 +129,14 @@ def show_all(
             "leave out `--explain`, or choose `markdown` or `json`",
         )
     collected: list[object] = []
+    listed: list[Resolution | Failure] = []
     worst = total = failed = 0
     for answer in answers:
         status = _status(output, answer)
         worst, total, failed = max(worst, status), total + 1, failed + bool(status)
         output.keep(answer)
         if is_document:
-            collected.append(answer)
+            listed.append(answer)
         elif row.collects:
             collected.append(cleaned(to_dict(answer, explain=explain), presentable))
         elif row.draws == "report":
@@ -145,7 +146,7 @@ def show_all(
     if row.collects:
         output.answer(render_values({"schema": SCHEMA, "results": collected}, form))
     if is_document:
-        output.draw(Batch(tuple(collected)), form, full=full)
+        output.draw(Batch(tuple(listed)), form, full=full)
     if total > 1:
         output.note(resolved_words(total, failed))
     if worst:

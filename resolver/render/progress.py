@@ -28,10 +28,10 @@ from resolver.core.results.pull_events import (
     Started,
     Waiting,
 )
-from resolver.errors import ResolverError
+from resolver.errors import ResolverError, megabytes
 from resolver.render.answers.plan import piece
 from resolver.render.json import jsonl
-from resolver.render.report import SHORT_HEX, megabytes
+from resolver.render.report import SHORT_HEX
 from resolver.render.text import line
 from resolver.values import dataclass
 

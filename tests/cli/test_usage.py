@@ -41,8 +41,8 @@ Options:
 
 Ask:
   resolve    Resolve an image to a manifest digest.
-  platforms  List the platforms of an image.
-  inspect    Show an index or an image.
+  platforms  List the platforms of images.
+  inspect    Show indexes or images.
   tags       List the tags of a repository.
   search     Search Docker Hub or another registry.
   quota      Show how many pulls are left.
@@ -120,7 +120,7 @@ Arguments:
 
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
-                           commas; `local`, `all`.
+                           commas; `local`, `all`, `linux/*`.
   -f, --file FILE          Read references from FILE, one per line; `-` is
                            stdin.
   --exact                  Refuse fallback to another platform that would run.
@@ -407,15 +407,13 @@ def test_help_of_login_shows_how_to_name_the_user(run: Run) -> None:
 
 def test_output_writes_the_answer_to_a_file(run: Run, registry: str, tmp_path: Path) -> None:
     words = ("platforms", f"{registry}/demo/app:1.0")
-    for extra in ((), ("--json",), ("--format", "html")):
+    for extra in ((), ("--json",), ("--format", "markdown")):
         answer = run(*words, *extra, keep=True)
         seen = run(*words, *extra, "-o", "answer", keep=True)
 
         assert (seen.status, seen.stdout) == (0, "")
         assert (tmp_path / "answer").read_text("utf-8") == answer.stdout
-    assert [path.name for path in tmp_path.iterdir()] == ["answer"] or not any(
-        path.name.startswith(".resolver-") for path in tmp_path.iterdir()
-    )
+    assert not any(path.name.startswith(".resolver-") for path in tmp_path.iterdir())
 
 
 def test_output_writes_exact_bytes_and_archives(run: Run, registry: str, tmp_path: Path) -> None:

@@ -517,7 +517,7 @@ def test_summary_lists_several_resolutions_in_one_table_with_images() -> None:
     result = replace(ending(status=3), command="resolve", answers=(RESOLUTION, missing))
     text = summary(result)
 
-    assert text.count("| --- |") == 1
+    assert text.count("| image |") == 1
     assert "| image | platform | grade | digest |" in text
     assert f"| `{RESOLUTION.reference}` | `linux/arm64/v8` | normalised |" in text
     assert "| `example.com/app:9` | `linux/arm64` | error: manifest-not-found | - |" in text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import ChangeKind, Comparison
 from resolver.core.compare.drift import DIMENSIONS, Dimension, Unit
+from resolver.errors import megabytes
 from resolver.render.answers.files import (
     cut,
     delta_words,
@@ -15,7 +16,7 @@ from resolver.render.answers.files import (
     step_words,
     value_words,
 )
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, platform, warnings
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import counted
 from resolver.core.results.plan import ContentState, Plan
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.errors import megabytes
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, failure, platform, warnings
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from resolver.core.results.store import (
     StoredImage,
     Verified,
 )
-from resolver.render.report import SHORT_HEX, Report, ReportTable, megabytes, short
+from resolver.errors import megabytes
+from resolver.render.report import SHORT_HEX, Report, ReportTable, short
 from resolver.render.to_dict import bare
 
 if TYPE_CHECKING:

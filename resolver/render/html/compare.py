@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import Comparison
+from resolver.errors import megabytes
 from resolver.render.answers.compare import facts_of, image_facts
 from resolver.render.answers.files import delta_words, folder_row, path_row, programs_words
 from resolver.render.html.page import (
@@ -32,7 +33,7 @@ from resolver.render.html.page import (
     reasons,
     text,
 )
-from resolver.render.report import Report, megabytes, report
+from resolver.render.report import Report, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resolver._version import __version__
 from resolver.core.compare.drift import DIMENSIONS, Unit
+from resolver.errors import megabytes
 from resolver.render.answers.files import cut, value_words
-from resolver.render.report import megabytes
 from resolver.render.text import escape
 from resolver.values import dataclass
 
