@@ -582,7 +582,8 @@ class StoreFault(ResolverError):
     word = "STORE"
 
     def __init__(self, path: str, reason: str, *hints: str, **facts: object) -> None:
-        super().__init__(f"the store cannot be used at `{path}`: {reason}", *hints, **facts)
+        super().__init__(f"the store cannot be used at `{path}`: {reason}", *hints)
+        vars(self).update(facts)
         self.path = path
         self.reason = reason
 

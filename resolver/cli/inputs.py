@@ -262,6 +262,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> Re
     from resolver.core.oci.target import parse_target
 
     found = References(references)
+    malformed: ResolverError | None = None
     for place, text in read_references(file) if file is not None else ():
         found.append(text)
         try:
@@ -269,10 +270,9 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> Re
         except ResolverError as error:
             if text not in references:
                 found.places.setdefault(text, place)
-            only = error, place
-    if len(found) == len(found.places) == 1:
-        error, place = only
-        raise Usage(f"{place}: {error}", *error.hints()) from error
+            malformed = error
+    if malformed is not None and len(found) == len(found.places) == 1:
+        raise Usage(f"{found.places[found[0]]}: {malformed}", *malformed.hints()) from malformed
     if not found:
         raise Usage(
             f"no reference to {verb}", f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`"

@@ -130,8 +130,9 @@ def lint(
     )
     listed = [(context.name(reference), reference) for reference in named]
     jobs = context.settings.jobs if len(named) == 1 else 1
-    observe = context.observe if len(named) == 1 else ignore
-    depths = Depths(max_bytes, jobs, observe) if deep else None
+    depths = Depths(max_bytes, jobs) if deep else None
+    if depths is not None and len(named) == 1:
+        depths = replace(depths, observe=context.observe)
 
     def look(item: tuple[str, str | Reference]) -> LintedImage:
         return _linted(context, context.target(item[1]), ignored, jobs, depths)

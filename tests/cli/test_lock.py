@@ -120,7 +120,7 @@ HOST:PORT/demo/app:1.0  linux/arm64                    sha256:222222222222  sha2
 HOST:PORT/demo/app:1.0  windows/amd64:10.0.20348.2700  sha256:afae86adc642  same
 HOST:PORT/demo/app:1.0  windows/amd64:10.0.26100.1742  sha256:8322b11c5bf7  same
 --- stderr
-error: 1 of 2 references in `resolver.lock` has moved since they were locked
+difference: 1 of 2 references in `resolver.lock` has moved since they were locked
 hint: test what has changed, then record it with `resolver lock --update`
 """)
 
@@ -448,7 +448,7 @@ Arguments:
 
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
-                           commas; `local`, `all`.
+                           commas; `local`, `all`, `linux/*`.
   -f, --file FILE          Read references from FILE, one per line; `-` is
                            stdin.
   --from FILE              Lock the images in these files; each REF is a file
@@ -467,8 +467,7 @@ Shared options:
   --json                 Short for `--format json`.
   -q, --quiet            Print no warnings or notes [RESOLVER_QUIET].
   -v, --verbose          Log what happens; twice: every request.
-  --color WHEN           Colours: auto, always, never; also NO_COLOR,
-                         FORCE_COLOR.
+  --color WHEN           Colours: auto, always, never; NO_COLOR, FORCE_COLOR.
   --no-progress          Show no progress [RESOLVER_NO_PROGRESS].
   --store DIR            Folder of the local store [RESOLVER_STORE].
   --offline              Use only the store, no network [RESOLVER_OFFLINE].
@@ -655,7 +654,7 @@ moved
 REFERENCE              PLATFORM  LOCKED               NOW
 HOST:PORT/app:1  (index)   sha256:cfb641abaf3b  gone
 --- stderr
-error: 1 of 1 references in `resolver.lock` has moved since they were locked
+difference: 1 of 1 references in `resolver.lock` has moved since they were locked
 hint: test what has changed, then record it with `resolver lock --update`
 """)
 

@@ -143,8 +143,7 @@ Shared options:
   -o, --output FILE      Write the answer to FILE.
   -q, --quiet            Print no warnings or notes [RESOLVER_QUIET].
   -v, --verbose          Log what happens; twice: every request.
-  --color WHEN           Colours: auto, always, never; also NO_COLOR,
-                         FORCE_COLOR.
+  --color WHEN           Colours: auto, always, never; NO_COLOR, FORCE_COLOR.
   --no-progress          Show no progress [RESOLVER_NO_PROGRESS].
   --store DIR            Folder of the local store [RESOLVER_STORE].
   --offline              Use only the store, no network [RESOLVER_OFFLINE].
