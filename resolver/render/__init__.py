@@ -129,7 +129,7 @@ def render_chunks(
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":
-        yield _load(row)(answer, page, explain=explain)
+        yield _load(row)(answer, page=page, explain=explain)
     else:
         from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 

@@ -22,13 +22,13 @@ from resolver.render.html.page import (
     change_details,
     code,
     details,
+    draw_page,
     drift_details,
     facts,
     grid,
     heat,
     history_grid,
     name,
-    page,
     prose,
     reasons,
     text,
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 PAGES = {"resolver.core.compare.compare": "resolver.render.html.compare"}
 
 
-def html(answer: object, made: Page, *, explain: bool = False) -> str:
+def html(answer: object, *, page: Page, explain: bool = False) -> str:
     """Render an answer as a page, without shortening values."""
     place = PAGES.get(type(answer).__module__)
     if place is None:
         drawn = _generic(answer, report(answer, explain=explain, full=True))
     else:
         drawn = import_module(place).draw(answer)
-    return page(drawn, made)
+    return draw_page(drawn, page)
 
 
 def _generic(answer: object, drawn: Report) -> Drawn:
@@ -72,7 +72,7 @@ def _generic(answer: object, drawn: Report) -> Drawn:
 
 def _title(answer: object, drawn: Report) -> str:
     """Return the title of a page: what was done, and to which image."""
-    if not drawn.title.isalpha():
+    if set(" /:@.") & set(drawn.title):
         return drawn.title
     images = {item.reference: None for item in getattr(answer, "images", ()) if item.reference}
     of = f": {next(iter(images))}" if len(images) == 1 else f": {len(images)} images" * bool(images)

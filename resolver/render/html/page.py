@@ -123,7 +123,7 @@ class Drawn(NamedTuple):
     head: str = ""
 
 
-def page(drawn: Drawn, made: Page) -> str:
+def draw_page(drawn: Drawn, made: Page) -> str:
     """Render a page."""
     title, parts, head = drawn
     links = "".join(f'<li><a href="#{item.name}">{text(item.title)}</a></li>' for item in parts)
