@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from resolver.values import pattern
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 #: GitHub and Azure recognise as commands anywhere in a line.
 #: Source: Unicode 15, "Bidi_Control" and chapter 23.1; actions/runner,
 #: ActionCommand.cs, TryParse; azure-pipelines-agent, Command.cs, TryParse.
-_UNSAFE = re.compile(
+_UNSAFE = pattern(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
     r"\ud800-\udfff]|#(?=#(?:vso)?\[)"
 )
@@ -68,7 +70,7 @@ _INDENT = 4
 #: Characters after which a long word can be broken.
 _BREAKS = "/:@,-. "
 #: A digest or an id, perhaps shortened, and the digits of it that a narrow table shows.
-_ID = re.compile(r"((?:[a-z0-9+._-]+:)?)[0-9a-f]{12,}|-|<none>")
+_ID = pattern(r"((?:[a-z0-9+._-]+:)?)[0-9a-f]{12,}|-|<none>")
 _LEAST_HEX = 7
 
 #: Colours of a terminal. Source: ECMA-48, 8.3.117 (SGR).

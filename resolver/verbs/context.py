@@ -14,7 +14,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, 
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
-from resolver.settings import Flags, Settings
+from resolver.settings import DEFAULT_JOBS, Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
     DocumentReader,
@@ -27,6 +27,8 @@ from resolver.verbs.documents import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import httpx
 
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
@@ -79,6 +81,7 @@ class Context:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         given = flags or Flags()
         if store is not None:
@@ -96,6 +99,7 @@ class Context:
             observe=observe,
         )
         self.mutex = threading.Lock()
+        self._http_client = http_client
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
         self._may_block: bool | None = None
@@ -197,7 +201,7 @@ class Context:
         from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         failed = 0
-        for done, outcome in enumerate(parallel(do, items, jobs=self.settings.jobs), 1):
+        for done, outcome in enumerate(parallel(do, items, jobs=self.settings.batch_jobs), 1):
             failed += isinstance(outcome.value, ResolverError)
             if len(items) > 1:
                 self.observe(Counted(what, done, len(items), "images", failed))
@@ -388,13 +392,20 @@ class Context:
             self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
 
+    def widen(self, jobs: int) -> None:
+        """Allow more connections to one host, for many short requests; before the first one."""
+        if self.settings.jobs == DEFAULT_JOBS:
+            self.settings = replace(self.settings, jobs=jobs)
+
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
         if self._transport is None:
-            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+            from resolver.sources import open_transport  # noqa: PLC0415 - not for what is held
 
             hosts = frozenset(self.trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
+            self._transport = open_transport(
+                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+            )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Everything that can be found without a layer: a request per manifest and config, no more.
 _DEPTH = Depth(attestations=True, broken=True)
+#: Most images whose layers are inflated at once: the processor is the limit, not the network.
+_DEEP = 16
 
 
 def look_at(
@@ -130,7 +132,7 @@ def lint(
     )
     listed = [(context.name(reference), reference) for reference in named]
     jobs = context.settings.jobs if len(named) == 1 else 1
-    depths = Depths(max_bytes, jobs) if deep else None
+    depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
     if depths is not None and len(named) == 1:
         depths = replace(depths, observe=context.observe)
 
@@ -155,13 +157,13 @@ def _linted(
         warn=warned.append,
     )
     if depths is not None:
-        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        looks = look_into(subject.images, layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
     reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
-def _layer_bytes(
+def layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""

@@ -376,11 +376,12 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
 
     selected: list[Selected] = []
     failures: list[Failure] = []
-    for outcome in context.each(find, listed, "planning"):
-        if isinstance(outcome.value, ResolverError):
-            failures.append(Failure(outcome.item[0], None, outcome.value))
-        else:
-            selected.append(outcome.value)
+    with context.store.batch():
+        for outcome in context.each(find, listed, "planning"):
+            if isinstance(outcome.value, ResolverError):
+                failures.append(Failure(outcome.item[0], None, outcome.value))
+            else:
+                selected.append(outcome.value)
     if failures and not selected:
         raise failures[0].error
     found = make_plan(selected, context.store, opened, foreign=foreign)

@@ -63,7 +63,7 @@ def listed(
     registry: FakeRegistry,
     artifact_type: str | None = None,
     events: list[Event] | None = None,
-    engine: str = "pyreqwest",
+    engine: str = "",
 ) -> list[int]:
     """List referrers; entries are identified by the sizes from `one`."""
     with source(registry.host, events=events, engine=engine) as app:
