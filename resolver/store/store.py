@@ -579,6 +579,7 @@ class LocalStore:
         *,
         full: bool = False,
         repair: Callable[[Descriptor, tuple[str, ...]], bool] | None = None,
+        hashed: Callable[[int, int], object] = lambda _done, _total: None,
     ) -> Verified:
         """Check that every name is complete and every file matches its digest.
 
@@ -588,11 +589,12 @@ class LocalStore:
             full: hash large blobs too.
             repair: fetches content again for the references that need it; its result is checked in
                 the store. With it, unreadable name files are set aside too.
+            hashed: receives how many bytes are hashed so far, and how many there are.
         """
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 
         records = (self._pulled, self._seen)
-        return StoreCheck(self._home, self.put_aside, records, full=full).run(repair)
+        return StoreCheck(self._home, self.put_aside, records, full=full, hashed=hashed).run(repair)
 
 
 def _may_be_used(

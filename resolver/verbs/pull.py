@@ -25,7 +25,7 @@ from resolver.core.results.plan import ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
-from resolver.errors import NotInStore, ResolverError, StoreFault
+from resolver.errors import NotInStore, ResolverError, StoreFault, size_pair
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
 from resolver.verbs.resolve import contradiction
@@ -73,10 +73,13 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     free = status.f_bavail * status.f_frsize
     # A file system that reports no size reports no free space either.
     if status.f_blocks and wanted > free:
+        needed, left = size_pair(wanted, free)
         raise StoreFault(
             str(root),
-            f"no space left: {wanted} bytes must be fetched, but only {free} are free",
+            f"no space left: {needed} must be fetched, but only {left} are free",
             "free some space, or name another folder with `--store`",
+            wanted=wanted,
+            free=free,
         )
 
 
@@ -142,7 +145,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
             work.tell_kept()
         raise
     close()
-    if done.failures:
+    if len(done.failures) > len(plan.failures):
         work.tell_kept()
     return done
 
@@ -187,7 +190,7 @@ class _Work:
             raise failures[0].error
         return Pulled(
             tuple(one for one in done if one.image.kind == "image"),
-            failures,
+            (*self._plan.failures, *failures),
             tuple(self._fetched),
             tuple(self._reused),
             tuple(one for one in done if one.image.kind != "image"),

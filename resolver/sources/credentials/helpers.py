@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from resolver.core.parse.json import read_object
-from resolver.errors import BadDocument, HelperFailed, LimitExceeded
+from resolver.errors import BadDocument, HelperFailed, LimitExceeded, limit_words
 from resolver.sources.credentials.secrets import Credential, Secret, octets
 from resolver.values import dataclass, pattern
 
@@ -239,7 +239,7 @@ def _exchange(process: subprocess.Popen[bytes], key: str, deadline: float) -> _R
         questions.write(octets(key))
     output, stderr_size = _read_output(process, deadline)
     if len(output) > MAX_ANSWER:
-        return f"it writes more than {MAX_ANSWER} bytes"
+        return f"it writes more than {limit_words(MAX_ANSWER)}"
     try:
         status = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
