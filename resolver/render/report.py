@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
-from resolver.render.answers import renderer_of
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ def report(
         case Inspection():
             return _inspection(answer, full=full)
         case _:
+            from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
+
             drawn: Report = renderer_of(answer).report(answer, explain=explain, full=full)
             facts = ((label, clean(text) if label == SAID else text) for label, text in drawn.facts)
             return replace(drawn, facts=tuple(facts))

@@ -15,7 +15,6 @@ from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import is_tag
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
-from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
 from resolver.values import dataclass, pattern
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
+    from resolver.core.results.pull import PulledImage, PulledName
     from resolver.store.files import StoreFolder
     from resolver.store.folder import Home
 
@@ -289,6 +289,8 @@ def merged(known: PulledName | None, new: PulledName) -> PulledName:
     if known is not None and known.root.digest == new.root.digest:
         images = {image.manifest.digest: image for image in known.images} | images
         attached = {each.manifest.digest: each for each in known.attached} | attached
+    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - not for what was seen
+
     in_order = sorted(images.values(), key=lambda i: (str(i.platform or ""), i.manifest.digest))
     beside = sorted(attached.values(), key=lambda each: each.manifest.digest)
     return PulledName(new.reference, new.root, tuple(in_order), new.pulled_at, tuple(beside))
@@ -322,6 +324,8 @@ def _write_pulled(record: PulledName) -> Mapping[str, object]:
 
 
 def _read_pulled(members: dict[str, object], what: str) -> PulledName:
+    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - not for what was seen
+
     fields = _known(members, what, _PULLED_MEMBERS)
     return PulledName(
         fields.required_text("reference"),
@@ -356,6 +360,8 @@ def _read_attached(fields: Fields) -> Attached:
 
 
 def _read_image(fields: Fields) -> PulledImage:
+    from resolver.core.results.pull import PulledImage  # noqa: PLC0415 - not for what was seen
+
     platform = fields.child("platform", PLATFORM_NAMES)
     return PulledImage(
         None if platform is None else read_platform(platform), read_identity(fields, "manifest")

@@ -21,7 +21,6 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -383,6 +382,8 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     def answers(target: Target) -> list[Resolution | Failure]:
         found = _answers(context, target, requests, every, verify_tag=verify_tag)
         return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
+
+    from resolver.verbs.threads import parallel  # noqa: PLC0415 - for several alone
 
     for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):

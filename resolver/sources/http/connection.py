@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, InvalidConfiguration, TimedOut
 from resolver.sources.http.addresses import AddressPolicy, ProxySettings
-from resolver.sources.http.engine import ConnectionSettings, Route
+from resolver.sources.http.engine import CA_VARIABLES, ConnectionSettings, Route, Trust
 from resolver.sources.http.messages import HostOptions, Purpose, RetryableFailure, read_host_options
 from resolver.sources.http.retry import HostLimiter, Pacer
-from resolver.sources.http.tls import load_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,9 +285,14 @@ class Connection:
 
     def _build(self) -> tuple[Engine, ProxySettings, HostOptions]:
         options = self._options
-        trust = load_trust(
-            options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
-        )
+        trust = Trust(skip=options.tls_skip_verify)
+        named = any(options.environment.get(name) for name in CA_VARIABLES)
+        if named or options.ca_file is not None:
+            from resolver.sources.http.tls import load_trust  # noqa: PLC0415 - rarely
+
+            trust = load_trust(
+                options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
+            )
         proxies = ProxySettings.load(options.environment, self._observe)
         for proxy in (proxies.http, proxies.https):
             self._redactor.learn(proxy.password if proxy else None)

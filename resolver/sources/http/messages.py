@@ -13,7 +13,6 @@ from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import LimitExceeded
 from resolver.sources.credentials.secrets import Secret
-from resolver.sources.http.tls import trust_of_host
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from resolver.core.registry.endpoints import HostSettings
     from resolver.errors import ResolverError
-    from resolver.sources.http.tls import Trust
+    from resolver.sources.http.engine import Trust
     from resolver.sources.http.urls import Url
 
 #: Most bytes read of an error response.
@@ -398,6 +397,8 @@ def read_host_options(settings: HostSettings, usual: HostOptions) -> HostOptions
         InvalidConfiguration: a file that they name cannot be used.
 
     """
+    from resolver.sources.http.tls import trust_of_host  # noqa: PLC0415 - rarely
+
     return HostOptions(
         trust_of_host(usual.trust, settings),
         settings.connect_timeout or usual.connect_timeout,

@@ -17,9 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
-from resolver.sources.http.failures import timed_out, translate
 from resolver.sources.http.messages import Headers, StreamedResponse
-from resolver.sources.http.tls import identity
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -197,6 +195,8 @@ class PyreqwestEngine:
 def _failure(
     error: Exception, call: Call, route: Route, begun: float | None, *, answered: bool
 ) -> RetryableFailure:
+    from resolver.sources.http.failures import timed_out, translate  # noqa: PLC0415 - on failure alone
+
     if isinstance(error, RequestTimeoutError):
         seconds = None if begun is None else time.monotonic() - begun
         connecting = isinstance(error, ConnectTimeoutError)
@@ -247,6 +247,8 @@ def _build(pool: _Pool) -> SyncClient:
         for pem in settings.trust.extra:
             builder = builder.add_root_certificate_pem(pem)
         if settings.trust.client is not None:
+            from resolver.sources.http.tls import identity  # noqa: PLC0415 - rarely
+
             builder = builder.identity_pem(identity(settings.trust.client))
     except PyreqwestError as error:
         raise InvalidConfiguration(

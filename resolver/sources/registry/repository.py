@@ -34,8 +34,7 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
-from resolver.values import pattern
+from resolver.values import Once, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
+    from resolver.sources.registry.lists import ReferrersApi
 
 
 _WHOLE = 200
@@ -136,15 +136,7 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referrers_api = ReferrersApi(
-            str(self._scope),
-            f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
-            self._ask_for_referrers,
-            self._refusal,
-            self.document,
-            self.read,
-            self._observe,
-        )
+        self._referrers_api: Once[str, ReferrersApi] = Once()
 
     # --- names -----------------------------------------------------------------------------
 
@@ -178,6 +170,8 @@ class RegistrySource:
 
     def tags(self) -> Iterator[str]:
         """List the tags in the registry's order; pages are requested on demand."""
+        from resolver.sources.registry.lists import MAX_PAGE, TagPages  # noqa: PLC0415 - for lists
+
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -199,7 +193,24 @@ class RegistrySource:
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
         """
-        return list_referrers(self._referrers_api, digest, artifact_type)
+        from resolver.sources.registry.lists import (  # noqa: PLC0415 - for lists
+            ReferrersApi,
+            list_referrers,
+        )
+
+        api = self._referrers_api.get(
+            "",
+            lambda: ReferrersApi(
+                str(self._scope),
+                f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
+                self._ask_for_referrers,
+                self._refusal,
+                self.document,
+                self.read,
+                self._observe,
+            ),
+        )
+        return list_referrers(api, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
         """Return the registry's warnings, each once, cleaned for display."""
