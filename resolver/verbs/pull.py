@@ -21,11 +21,12 @@ from resolver.core.oci.manifest import Attached, parse_config
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import ignore
-from resolver.core.results.plan import ContentState, over_limit
+from resolver.core.results.plan import CONNECTIONS, ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, ResolverError, StoreFault
+from resolver.store.names import GROUP
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, plan
 from resolver.verbs.resolve import contradiction
@@ -313,18 +314,30 @@ class _Work:
         fetched = {piece.descriptor.digest for piece in self._fetched}
         foreign = {piece.descriptor.digest: piece for piece in self._plan.foreign}
         found = self._found()
-        for reference, images in by_reference.items():
-            outcomes = [self._outcome(image, fetched, foreign) for image in images]
-            if any(one.status == "downloaded" for one in outcomes):
-                record = record_of(reference, images, int(self._shared.clock.wall()))
-                self._shared.store.name(record, found)
+        references = list(by_reference)
+        for at in range(0, len(references), GROUP):
+            group = {
+                reference: [
+                    self._outcome(image, fetched, foreign) for image in by_reference[reference]
+                ]
+                for reference in references[at : at + GROUP]
+            }
+            moment = int(self._shared.clock.wall())
+            records = [
+                record_of(reference, by_reference[reference], moment)
+                for reference, outcomes in group.items()
+                if any(one.status == "downloaded" for one in outcomes)
+            ]
+            if records:
+                self._shared.store.name_all(records, found)
                 # Synced now, and nothing more was found.
                 found = []
-            told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
-            for one in told:
-                root = one.image.root.digest
-                self._shared.emit(ImageDone(one.image.reference, root, one.status))
-            done.extend(outcomes)
+            for outcomes in group.values():
+                told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
+                for one in told:
+                    root = one.image.root.digest
+                    self._shared.emit(ImageDone(one.image.reference, root, one.status))
+                done.extend(outcomes)
         return tuple(done)
 
     def _found(self) -> list[str]:
@@ -396,8 +409,9 @@ def unpacked_of(
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
-#: Default number of parallel transfers; more only compete for bandwidth.
-_BLOBS = 4
+#: Default number of parallel transfers; more only compete for bandwidth, unless blobs are of fewer
+#: bytes than this, where round trips take the time.
+_BLOBS, _SMALL = 4, 1 << 20
 
 
 def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
@@ -446,7 +460,10 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     if refusal is not None:
         raise refusal
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
-    jobs = context.settings.jobs if context.settings.jobs_given else _BLOBS
+    missing = [piece.missing for piece in made.pieces if piece.missing]
+    jobs = CONNECTIONS if sum(missing) < len(missing) * _SMALL else _BLOBS
+    if context.settings.jobs_given:
+        jobs = context.settings.jobs
     done = transfer_plan(
         made,
         partial(_repository, context),
@@ -477,6 +494,7 @@ def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
     by_reference: dict[str, list[PlannedImage]] = {}
     for image in images:
         by_reference.setdefault(image.reference, []).append(image)
-    for reference, held in by_reference.items():
-        with suppress(StoreFault):
-            context.store.name(record_of(reference, held, int(time.time())))
+    moment = int(time.time())
+    records = [record_of(reference, held, moment) for reference, held in by_reference.items()]
+    with suppress(StoreFault):
+        context.store.name_all(records)

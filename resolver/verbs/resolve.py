@@ -385,12 +385,13 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
 
     from resolver.verbs.threads import parallel  # noqa: PLC0415 - for several alone
 
-    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
-        if isinstance(outcome.value, ResolverError):
-            for request in requests:
-                yield Failure(str(outcome.item), _words(request), outcome.value)
-        else:
-            yield from outcome.value
+    with context.store.batch():
+        for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
+            if isinstance(outcome.value, ResolverError):
+                for request in requests:
+                    yield Failure(str(outcome.item), _words(request), outcome.value)
+            else:
+                yield from outcome.value
 
 
 def _with_cpu(
