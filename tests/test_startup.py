@@ -99,6 +99,20 @@ def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
     assert modules & {"rich", "httpx"} == set()
 
 
+@pytest.mark.skipif(find_spec("pyreqwest") is None, reason="httpx does the same with either")
+def test_plain_http_reads_no_certificate(tmp_path: Path) -> None:
+    """Without any certificate authority pyreqwest cannot start, and httpx is loaded instead."""
+    nowhere = str(tmp_path / "none")
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", build_image("linux/amd64"))
+        words = ("resolve", f"{registry.host}/team/app:1", "--plain-http", "--store", str(tmp_path))
+        status, modules, _ = loaded(*words, SSL_CERT_FILE=nowhere, SSL_CERT_DIR=nowhere)
+
+    assert status == 0
+    assert "pyreqwest" in modules
+    assert "httpx" not in modules
+
+
 #: Modules of our own that a command may load. Lower one when a command needs fewer.
 MODULES = {"resolve": 68, "pull": 88, "ls": 51}
 

@@ -59,6 +59,7 @@ def pull(
     """
     from resolver.cli.lock import named
     from resolver.core.results.plan import over_limit
+    from resolver.verbs.pull import AHEAD
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -72,11 +73,19 @@ def pull(
     }
     with open_session(common) as (session, output):
         with show_progress(output, common, progress):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
-            refusal = over_limit(found.bytes_missing, most)
-            if refusal is not None:
-                raise refusal
-            done = session.pull(found, foreign=foreign)
+            if most is None and lock is None and len(set(names)) > AHEAD:
+                # In groups, each planned while the one before it is transferred.
+                chosen = _default_platforms(session, platforms)
+                once = dict.fromkeys(names)
+                done = session.pull(once, chosen or (None,), places=places or (), **wanted)
+                for one in done.entries:
+                    output.warnings(one.image.warnings)
+            else:
+                found = make_plan(session, output, names, platforms, places, lock, **wanted)
+                refusal = over_limit(found.bytes_missing, most)
+                if refusal is not None:
+                    raise refusal
+                done = session.pull(found, foreign=foreign)
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -141,8 +150,7 @@ def make_plan(
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
-    if not platforms and session.settings.platform:
-        platforms = split_platforms([session.settings.platform])
+    platforms = _default_platforms(session, platforms)
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
@@ -150,6 +158,11 @@ def make_plan(
     for image in found.entries:
         output.warnings(image.warnings)
     return found
+
+
+def _default_platforms(session: Session, platforms: list[str]) -> list[str]:
+    default = session.settings.platform
+    return platforms or (split_platforms([default]) if default else [])
 
 
 def _locked(

@@ -94,6 +94,7 @@ class _Pool:
 
     route: Route
     http2: bool
+    tls: bool
 
 
 class PyreqwestEngine:
@@ -110,13 +111,13 @@ class PyreqwestEngine:
         """Send one request; see `Engine.open`."""
         origin = call.url.origin
         is_stream = call.patience is None and call.url.scheme == "https"
-        pool = _Pool(route, http2=not is_stream or origin in self._http1)
+        tls = call.url.scheme == "https" or route.proxy is not None
+        pool = _Pool(route, http2=not is_stream or origin in self._http1, tls=tls)
         try:
             client, is_kept = self._client(pool)
         except (PyreqwestError, RuntimeError) as error:
-            # It does not start without any certificate authority, even for plain http, and has no
-            # useful error when the process is out of file descriptors; httpx starts and fails with
-            # a reason.
+            # It does not start without any certificate authority, and has no useful error when the
+            # process is out of file descriptors; httpx starts and fails with a reason.
             _LOG.debug("pyreqwest cannot start: %s", type(error).__name__)
             return self._httpx().open(call, route, answered=answered)
         begun = time.monotonic()
@@ -241,7 +242,8 @@ def _build(pool: _Pool) -> SyncClient:
         builder = builder.http2_adaptive_window(enabled=True).http2_max_header_list_size(
             _MAX_HEADERS
         )
-    if settings.trust.skip:
+    if settings.trust.skip or not pool.tls:
+        # Plain http needs no certificates, and loading the system's takes 5 ms.
         builder = builder.danger_accept_invalid_certs(enable=True)
     try:
         for pem in settings.trust.extra:
