@@ -359,3 +359,24 @@ def test_pull_keeps_the_digest_a_registry_gives_for_a_tag(
     exported = json.loads((tmp_path / "layout" / "index.json").read_text())
     assert exported["manifests"][0]["digest"].startswith(("sha512:", "sha256:"))
     assert run("resolve", "oci:layout", *ARM[:2]).status == 0
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_pull_of_many_prints_what_a_pull_of_few_does(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Many are planned in groups, while those before are transferred."""
+    one, other = f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0"
+    words = ("pull", one, other, one, "-p", "linux/arm/v8", "--no-progress", "--format", form)
+    few = run(*words, "--store", str(tmp_path / "few"))
+    monkeypatch.setattr("resolver.verbs.pull.AHEAD", 1)
+    many = run(*words, "--store", str(tmp_path / "many"))
+
+    assert few.status == many.status == 0
+    assert sorted(many.stderr.splitlines()) == sorted(few.stderr.splitlines())
+    if form == "json":
+        few_images, many_images = (json.loads(each.stdout)["images"] for each in (few, many))
+        assert many_images == few_images
+        assert len(many_images) == 2
+    else:
+        assert many.stdout.count("downloaded") == few.stdout.count("downloaded")
