@@ -1,4 +1,4 @@
-"""`dataclass` and `pattern`, like those of the standard library but cheaper to import, and `Once`.
+"""`dataclass` and `pattern`, like those of the standard library, but cheaper to import.
 
 `dataclasses` compiles six methods for each frozen class at import: 0.45 ms a class, for the hundred
 and more classes that a command imports and mostly does not use. This one compiles none (0.08 ms):
@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
     from dataclasses import dataclass
     from re import compile as pattern
 
-    __all__ = ["Once", "dataclass", "pattern"]
+    __all__ = ["dataclass", "pattern"]
 else:
 
     class pattern:  # noqa: N801 - stands for the function `re.compile`
@@ -183,34 +181,3 @@ def _state(self: Any) -> list[Any]:
 def _take_state(self: Any, state: list[Any]) -> None:
     for field, value in zip(dataclasses.fields(self), state, strict=True):
         object.__setattr__(self, field.name, value)
-
-
-Key = TypeVar("Key", bound="Hashable")
-Value = TypeVar("Value")
-
-
-class Once(Generic[Key, Value]):
-    """Computes one value per key, for any number of threads."""
-
-    __slots__ = ("_cells", "_lock")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cells: dict[Key, tuple[threading.Lock, list[Value]]] = {}
-
-    def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of `key`, computed on first use; errors are not cached."""
-        with self._lock:
-            lock, values = self._cells.setdefault(key, (threading.Lock(), []))
-        with lock:
-            if not values:
-                values.append(make())
-            return values[0]
-
-    def forget(self, key: Key, stale: Callable[[Value], bool]) -> None:
-        """Drop the value of `key` if it is stale."""
-        with self._lock:
-            lock, values = self._cells.get(key, (threading.Lock(), []))
-        with lock:
-            if values and stale(values[0]):
-                values.clear()

@@ -31,10 +31,11 @@ from resolver.sources.credentials.secrets import (
     ANONYMOUS,
     Credential,
     CredentialAnswer,
+    Once,
     Redactor,
     Secret,
 )
-from resolver.values import Once, dataclass
+from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from resolver.core.parse.json import read_object
 from resolver.errors import BadDocument, HelperFailed, LimitExceeded
-from resolver.sources.credentials.secrets import Credential, Secret, octets
-from resolver.values import Once, dataclass, pattern
+from resolver.sources.credentials.secrets import Credential, Once, Secret, octets
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

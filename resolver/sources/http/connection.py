@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, InvalidConfiguration, TimedOut
+from resolver.sources.credentials.secrets import Secret
 from resolver.sources.http.addresses import AddressPolicy, ProxySettings
-from resolver.sources.http.engine import CA_VARIABLES, ConnectionSettings, Route, Trust
-from resolver.sources.http.messages import HostOptions, Purpose, RetryableFailure, read_host_options
+from resolver.sources.http.engine import ConnectionSettings, Route
+from resolver.sources.http.messages import (
+    CA_VARIABLES,
+    HostOptions,
+    Purpose,
+    RetryableFailure,
+    Trust,
+)
 from resolver.sources.http.retry import HostLimiter, Pacer
 
 if TYPE_CHECKING:
@@ -328,3 +335,22 @@ def _noted(chunks: Iterator[bytes], slot: RequestSlot) -> Iterator[bytes]:
         if isinstance(failure.error, TimedOut):
             slot.timed_out()
         raise
+
+
+def read_host_options(settings: HostSettings, usual: HostOptions) -> HostOptions:
+    """Return the options for a host's settings.
+
+    Raises:
+        InvalidConfiguration: a file that they name cannot be used.
+
+    """
+    from resolver.sources.http.tls import trust_of_host  # noqa: PLC0415 - rarely
+
+    return HostOptions(
+        trust_of_host(usual.trust, settings),
+        settings.connect_timeout or usual.connect_timeout,
+        settings.read_timeout or usual.read_timeout,
+        tuple((name, Secret(value)) for name, value in settings.headers),
+        settings.rate,
+        settings.jobs,
+    )

@@ -13,30 +13,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from resolver.core.registry.endpoints import ClientFiles
     from resolver.sources.http.addresses import Proxy
-    from resolver.sources.http.messages import Call, StreamedResponse
+    from resolver.sources.http.messages import Call, StreamedResponse, Trust
 
 #: Names of the engines, the preferred one first.
 ENGINES: Final = ("pyreqwest", "httpx")
-#: Variables that name certificate authorities, as in OpenSSL.
-CA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """TLS trust and client certificate.
-
-    Attributes:
-        extra: certificates in PEM form, in addition to the system's.
-        skip: accept any certificate (`--tls-skip-verify`).
-        client: client certificate, checked to be usable; None for none.
-
-    """
-
-    extra: tuple[bytes, ...] = ()
-    skip: bool = False
-    client: ClientFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.files.read import read_regular
-from resolver.sources.http.engine import CA_VARIABLES, Trust
+from resolver.sources.http.messages import CA_VARIABLES, Trust
 from resolver.values import dataclass
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.values import Once, pattern
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +136,7 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referrers_api: Once[str, ReferrersApi] = Once()
+        self._referrers_api: ReferrersApi | None = None
 
     # --- names -----------------------------------------------------------------------------
 
@@ -198,18 +198,18 @@ class RegistrySource:
             list_referrers,
         )
 
-        api = self._referrers_api.get(
-            "",
-            lambda: ReferrersApi(
-                str(self._scope),
-                f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
-                self._ask_for_referrers,
-                self._refusal,
-                self.document,
-                self.read,
-                self._observe,
-            ),
-        )
+        with self._lock:
+            if self._referrers_api is None:
+                self._referrers_api = ReferrersApi(
+                    str(self._scope),
+                    f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
+                    self._ask_for_referrers,
+                    self._refusal,
+                    self.document,
+                    self.read,
+                    self._observe,
+                )
+            api = self._referrers_api
         return list_referrers(api, digest, artifact_type)
 
     def warnings(self) -> tuple[str, ...]:
