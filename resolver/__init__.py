@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
+    from resolver.core.results.account import Repositories
+    from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.needs import Needs
@@ -52,6 +54,8 @@ _HOMES = {
     "Checked": "resolver.core.check.check",
     "Collected": "resolver.core.results.store",
     "Comparison": "resolver.core.compare.compare",
+    "Copied": "resolver.core.results.copy",
+    "CopyPlan": "resolver.core.results.copy",
     "Descriptor": "resolver.core.oci.descriptor",
     "Digest": "resolver.core.oci.digest",
     "DiskUsage": "resolver.core.results.store",
@@ -61,6 +65,7 @@ _HOMES = {
     "Flags": "resolver.settings",
     "Grade": "resolver.core.platforms.select",
     "ImageComparison": "resolver.core.compare.compare",
+    "IndexWritten": "resolver.core.results.copy",
     "Inspection": "resolver.core.results.resolve",
     "Linted": "resolver.core.lint.lint",
     "Lock": "resolver.core.lockfile.lock",
@@ -79,6 +84,7 @@ _HOMES = {
     "Reference": "resolver.core.oci.reference",
     "Rejection": "resolver.core.platforms.select",
     "Removed": "resolver.core.results.store",
+    "Repositories": "resolver.core.results.account",
     "Requirements": "resolver.core.check.check",
     "Resolution": "resolver.core.results.resolve",
     "ResolverError": "resolver.errors",
@@ -88,6 +94,7 @@ _HOMES = {
     "Session": "resolver.session",
     "Severity": "resolver.core.lint.findings",
     "StoredImage": "resolver.core.results.store",
+    "Synced": "resolver.core.results.copy",
     "Thresholds": "resolver.core.compare.compare",
     "Verified": "resolver.core.results.store",
     "parse_challenge": "resolver.core.registry.challenge",
@@ -99,6 +106,8 @@ __all__ = [
     "Checked",
     "Collected",
     "Comparison",
+    "Copied",
+    "CopyPlan",
     "Descriptor",
     "Digest",
     "DiskUsage",
@@ -108,6 +117,7 @@ __all__ = [
     "Flags",
     "Grade",
     "ImageComparison",
+    "IndexWritten",
     "Inspection",
     "Linted",
     "Lock",
@@ -126,6 +136,7 @@ __all__ = [
     "Reference",
     "Rejection",
     "Removed",
+    "Repositories",
     "Requirements",
     "Resolution",
     "ResolverError",
@@ -135,6 +146,7 @@ __all__ = [
     "Session",
     "Severity",
     "StoredImage",
+    "Synced",
     "Thresholds",
     "Verified",
     "__version__",

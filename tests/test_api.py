@@ -10,7 +10,8 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Checked", "Collected", "Comparison", "Descriptor", "Digest", "DiskUsage",
+    "Challenge", "Checked", "Collected", "Comparison", "Copied", "CopyPlan", "IndexWritten",
+    "Repositories", "Synced", "Descriptor", "Digest", "DiskUsage",
     "Exported", "Failure", "Finding", "Flags", "Grade", "ImageComparison", "Inspection", "Linted",
     "Lock", "LockCheck", "Locked", "Matrix", "Needs", "Offer", "Offers", "Pin", "Pinned",
     "PinnedFile", "Plan",

@@ -120,6 +120,15 @@ STOPS = (
         "plan {at}/demo/app:2.0 -p windows/amd64:ltsc2025 --max-download 50kB",
         1,
     ),
+    Stop(
+        "Copy an image: exact bytes, only what is missing, the tag last.",
+        "copy {at}/demo/app:1.0 oci:{folder}/layout:1.0",
+    ),
+    Stop(
+        "And make an index of two platforms of it.",
+        "index edit oci:{folder}/layout:1.0 --drop windows/amd64 --drop linux/arm/v7 "
+        "--to oci:{folder}/layout:small",
+    ),
     Stop("The images in the store.", "ls"),
     Stop("The disk usage of each image, and what images share.", "du"),
     Stop(

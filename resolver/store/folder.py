@@ -5,6 +5,8 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+pushes/<sha256>.json   uploads to registries that were begun; made on first use
+uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
@@ -59,6 +61,7 @@ LOOPBACK = "loopback.json"
 _OURS = frozenset(
     {
         *_FOLDERS,
+        "pushes",
         "version",
         "CACHEDIR.TAG",
         "lock",
@@ -67,6 +70,7 @@ _OURS = frozenset(
         "names.index",
         "seen.index",
         LOOPBACK,
+        "uploads",
     }
 )
 #: Created by the file system at the root of a volume.

@@ -20,7 +20,7 @@ from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
 from resolver.store.files import Patience, aside, temporary
 from resolver.store.folder import LOOPBACK, Home
-from resolver.store.names import GROUP, PULLED, SEEN, BadName, NameRecord, Records, merged
+from resolver.store.names import GROUP, PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     )
     from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
+    from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
+    from resolver.store.uploads import Uploads
 
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -108,10 +110,24 @@ class LocalStore:
         return Transfers(self._home, self.held)
 
     @cached_property
+    def uploads(self) -> Uploads:
+        """What clients of a writable registry send."""
+        from resolver.store.uploads import Uploads  # noqa: PLC0415 - for `serve --writable` alone
+
+        return Uploads(self._home)
+
+    @cached_property
     def _leases(self) -> Leases:
         from resolver.store.leases import Leases  # noqa: PLC0415 - for pulls alone
 
         return Leases(self._home)
+
+    @cached_property
+    def pushes(self) -> Records[UploadRecord]:
+        """Upload sessions of registries, to continue after a crash."""
+        with self._home.writing() as root:
+            root.make("pushes")
+        return Records(self._home, PUSHES, self._observe)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
         """Block collection for the duration of the context: from the first look to the name."""
@@ -362,12 +378,20 @@ class LocalStore:
 
     # What was pulled
 
-    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
+    def name(
+        self,
+        record: PulledName,
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
+    ) -> PulledName:
         """Record a pulled name; see `name_all`."""
-        return self.name_all((record,), found)[0]
+        return self.name_all((record,), found, merge)[0]
 
     def name_all(
-        self, records: Sequence[PulledName], found: Collection[str] = ()
+        self,
+        records: Sequence[PulledName],
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
     ) -> list[PulledName]:
         """Record pulled names durably, also in a batch; platforms of the same root are merged.
 
@@ -388,7 +412,7 @@ class LocalStore:
                     folder.sync()
             unsynced.clear()
 
-        return self._pulled.put_all(records, merge=merged, check=check, now=True)
+        return self._pulled.put_all(records, merge=merge, check=check, now=True)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Return what was pulled under a canonical reference."""

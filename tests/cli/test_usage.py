@@ -32,12 +32,13 @@ Options:
   -h, --help            Show this message and exit.
 
 Ask:
-  resolve    Resolve an image to a manifest digest.
-  platforms  List the platforms of an image.
-  inspect    Show an index or an image.
-  tags       List the tags of a repository.
-  search     Search Docker Hub or another registry.
-  quota      Show how many pulls are left.
+  resolve       Resolve an image to a manifest digest.
+  platforms     List the platforms of an image.
+  inspect       Show an index or an image.
+  tags          List the tags of a repository.
+  search        Search Docker Hub or another registry.
+  repositories  List the repositories of a registry.
+  quota         Show how many pulls are left.
 
 Compare:
   compare  Compare the platforms of an image, or two images.
@@ -46,6 +47,10 @@ Pull:
   plan    Show what a pull would fetch.
   pull    Pull images into the store.
   export  Export images from the store.
+
+Push:
+  copy   Copy an image to registries or layouts.
+  index  Make an index of images, or edit one.
 
 Store:
   ls      List the images in the store.
@@ -263,6 +268,7 @@ def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
     # the others are how somebody came here.
     apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
+    apart |= {"repositories"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
