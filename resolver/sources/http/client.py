@@ -153,8 +153,9 @@ class Health:
             return digest not in wrong and len(wrong) < MAX_WRONG
 
 
-#: Seconds to wait for the port; a local server answers far sooner.
-PATIENCE: Final = 2.0
+#: Seconds to wait for the port. A local server answers far sooner, unless fifty processes ask it at
+#: once; a port without a server refuses at once.
+PATIENCE: Final = 10.0
 #: First bytes of every TLS record that can answer: alert, handshake. Source: RFC 5246, 6.2.1.
 _ANSWERS: Final = (b"\x15", b"\x16")
 
