@@ -40,6 +40,7 @@ COMMANDS = (
     ("Ask", "resolve", "resolver.cli.resolve"),
     ("Ask", "platforms", "resolver.cli.inspect"),
     ("Ask", "inspect", "resolver.cli.inspect"),
+    ("Ask", "attestations", "resolver.cli.attestations"),
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),
     ("Ask", "repositories", "resolver.cli.search"),

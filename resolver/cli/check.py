@@ -10,6 +10,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, split_platforms
 from resolver.cli.run import open_session
+from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -48,10 +49,16 @@ def check(
     ] = False,
     attestation: Annotated[
         options.Texts,
-        options.option(
-            "--require-attestation", "Require for each build: sbom, provenance.", "KINDS"
-        ),
+        options.option("--require-attestation", "Require sbom, provenance, signature.", "KINDS"),
     ] = None,
+    cover: Annotated[
+        options.Text,
+        options.option("--cover", "Of `each-platform` (default) or the `index`.", "WHAT"),
+    ] = None,
+    key: options.SigningKey = None,
+    identity: options.Identity = None,
+    issuer: options.Issuer = None,
+    trusted_root: options.TrustedRoot = None,
     max_age: Annotated[
         options.Text, options.option("--max-age", "Forbid older builds: 12h, 90d, 8w, 1y.", "AGE")
     ] = None,
@@ -105,6 +112,8 @@ def check(
         same_as=same_as,
         compatible=compatible,
         attestations=attestation or (),
+        cover=cover,
+        trust=options.trust(key, identity, issuer, trusted_root),
         max_age=max_age,
         lint=lint,
         fail_on=fail_on,
@@ -152,6 +161,8 @@ class CheckOptions:
     same_as: str | None = None
     compatible: bool = False
     attestations: Sequence[str] = ()
+    cover: str | None = None
+    trust: TrustOptions = TrustOptions()
     max_age: str | None = None
     lint: bool = False
     fail_on: str | None = None
@@ -163,7 +174,7 @@ class CheckOptions:
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
         """Return the requirements with the options applied."""
-        from resolver.core.check.check import parse_age, parse_attestation
+        from resolver.core.check.check import parse_age, parse_attestation, parse_cover
         from resolver.core.results.needs import parse_kernel, parse_page_size
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
@@ -175,6 +186,8 @@ class CheckOptions:
             same_as=self.same_as or base.same_as,
             compatible=self.compatible or base.compatible,
             attestations=tuple(map(parse_attestation, kinds)) or base.attestations,
+            cover=base.cover if self.cover is None else parse_cover(self.cover),
+            trust=base.trust if self.trust.is_empty else self.trust,
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
             lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,

@@ -38,6 +38,7 @@ ASKED = {
     "resolve": ("{app}", "-p", "linux/arm64"),
     "platforms": ("{app}",),
     "inspect": ("{app}",),
+    "attestations": ("{app}",),
     "tags": ("{repository}",),
     "plan": ("{app}", "-p", "linux/arm64"),
     "pull": ("{app}", "-p", "linux/arm64"),

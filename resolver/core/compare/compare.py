@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.attestations import AttestationChange
     from resolver.core.results.events import Warned
 
 
@@ -136,6 +137,7 @@ class ImageComparison:
             index, each blob once.
         expected, missing: platforms that the second should offer, and those it does not.
         reasons: why the comparison fails; empty if it passes.
+        attestations: differences between what is attached; None if it was not looked up.
     """
 
     first: str
@@ -148,6 +150,7 @@ class ImageComparison:
     missing: tuple[Platform, ...] = ()
     reasons: tuple[CompareReason, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    attestations: tuple[AttestationChange, ...] | None = None
 
     @property
     def is_same(self) -> bool:
@@ -388,6 +391,16 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
     """Return why two images differ, as diff(1) would, or only in the requested aspects."""
     reasons = [_absent(str(platform), found.second) for platform in found.missing]
+    if thresholds.is_open or "attestations" in thresholds.fail_on:
+        reasons += [
+            CompareReason(
+                "attestations",
+                change.name,
+                f"the {change.kind} of `{change.name}` was {change.before.value} and is "
+                f"{change.after.value}",
+            )
+            for change in found.attestations or ()
+        ]
     if found.is_same:
         return tuple(reasons)
     if thresholds.is_open:

@@ -193,10 +193,19 @@ class RegistrySource:
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
         """
-        from resolver.sources.registry.lists import (  # noqa: PLC0415 - for lists
-            ReferrersApi,
-            list_referrers,
-        )
+        from resolver.sources.registry.lists import list_referrers  # noqa: PLC0415 - for lists
+
+        return list_referrers(self._api(), digest, artifact_type)
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the API, without the fallback tag; None if there is no API."""
+        from resolver.sources.registry.lists import api_referrers  # noqa: PLC0415 - for lists
+
+        return api_referrers(self._api(), digest)
+
+    def _api(self) -> ReferrersApi:
+        """Return the referrers API of the repository, made on first use."""
+        from resolver.sources.registry.lists import ReferrersApi  # noqa: PLC0415 - for lists
 
         with self._lock:
             if self._referrers_api is None:
@@ -209,8 +218,7 @@ class RegistrySource:
                     self.read,
                     self._observe,
                 )
-            api = self._referrers_api
-        return list_referrers(api, digest, artifact_type)
+            return self._referrers_api
 
     def warnings(self) -> tuple[str, ...]:
         """Return the registry's warnings, each once, cleaned for display."""
