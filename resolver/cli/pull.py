@@ -66,6 +66,7 @@ def pull(
     """
     from resolver.cli.lock import named
     from resolver.core.results.plan import over_limit
+    from resolver.verbs.pull import AHEAD
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -80,11 +81,19 @@ def pull(
     with open_session(common) as (session, output):
         output.places = names.places
         with show_progress(output, common, progress):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
-            refusal = over_limit(found.bytes_missing, most)
-            if refusal is not None:
-                raise refusal
-            done = session.pull(found, foreign=foreign)
+            if most is None and lock is None and len(set(names)) > AHEAD:
+                # In groups, each planned while the one before it is transferred.
+                chosen = _default_platforms(session, platforms)
+                once = dict.fromkeys(names)
+                done = session.pull(once, chosen or (None,), places=places or (), **wanted)
+                for one in done.entries:
+                    output.warnings(one.image.warnings)
+            else:
+                found = make_plan(session, output, names, platforms, places, lock, **wanted)
+                refusal = over_limit(found.bytes_missing, most)
+                if refusal is not None:
+                    raise refusal
+                done = session.pull(found, foreign=foreign)
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -154,8 +163,7 @@ def make_plan(
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
-    if not platforms and session.settings.platform:
-        platforms = split_platforms([session.settings.platform])
+    platforms = _default_platforms(session, platforms)
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     failed: tuple[Failure, ...] = ()
     if has_pattern(platforms):
@@ -183,6 +191,11 @@ def _divided(
     if failed and not found:
         raise failed[0].error
     return found, failed
+
+
+def _default_platforms(session: Session, platforms: list[str]) -> list[str]:
+    default = session.settings.platform
+    return platforms or (split_platforms([default]) if default else [])
 
 
 def _locked(
