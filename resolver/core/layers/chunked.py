@@ -67,7 +67,7 @@ _NOT_HEADERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TocPart:
     """A part of the end of a layer: where it lies, and its length when decompressed."""
 
     offset: int
@@ -90,8 +90,8 @@ class Declaration:
 
     format: str
     size: int
-    toc: Part | None
-    tar_split: Part | None
+    toc: TocPart | None
+    tar_split: TocPart | None
     checksum: str
 
     @property
@@ -120,12 +120,12 @@ def _hex(checksum: str) -> str:
     return checksum.removeprefix("sha256:")
 
 
-def _position(text: str, size: int) -> Part | None:
+def _position(text: str, size: int) -> TocPart | None:
     """Parse `offset:length:inflated[:type]`."""
     numbers = _POSITION.fullmatch(text)
     if numbers is None or numbers[4] not in {None, "1"}:
         return None
-    part = Part(int(numbers[1]), int(numbers[2]), int(numbers[3]))
+    part = TocPart(int(numbers[1]), int(numbers[2]), int(numbers[3]))
     return part if part.offset >= _FRAME and 0 < part.length <= size - part.offset else None
 
 
@@ -142,7 +142,7 @@ def read_footer(declaration: Declaration, end: bytes, what: str) -> Declaration:
             raise BadDocument(what, "footer", "not the footer of an eStargz layer")
         offset = int(footer[1], 16)
         length = size - (len(end) - footer.start()) - offset
-        toc = Part(offset, length, MAX_TOC)
+        toc = TocPart(offset, length, MAX_TOC)
         tar_split = None
     else:
         toc, tar_split = _zstd_footer(end, what)
@@ -151,7 +151,7 @@ def read_footer(declaration: Declaration, end: bytes, what: str) -> Declaration:
     return Declaration(declaration.format, size, toc, tar_split, declaration.checksum)
 
 
-def _zstd_footer(end: bytes, what: str) -> tuple[Part, Part | None]:
+def _zstd_footer(end: bytes, what: str) -> tuple[TocPart, TocPart | None]:
     """Read the footer of a zstd:chunked layer."""
     for fields, magic in _ZSTD_FOOTERS:
         body = end[-(fields.size + len(magic)) :]
@@ -160,11 +160,11 @@ def _zstd_footer(end: bytes, what: str) -> tuple[Part, Part | None]:
         offset, length, inflated, kind, *more = fields.unpack(body[: fields.size])
         if kind != 1:
             break
-        return Part(offset, length, inflated), Part(*more) if more and more[0] else None
+        return TocPart(offset, length, inflated), TocPart(*more) if more and more[0] else None
     if end[-FOOTER:].startswith(_UNSIGNED_FOOTER):
         offset, length, inflated, kind, *more = _ZSTD_FOOTERS[0][0].unpack(end[_FRAME - FOOTER :])
         if kind == 1:
-            return Part(offset, length, inflated), Part(*more) if more[0] else None
+            return TocPart(offset, length, inflated), TocPart(*more) if more[0] else None
     raise BadDocument(what, "footer", "not the footer of a zstd:chunked layer")
 
 
@@ -217,7 +217,7 @@ def read_map(declaration: Declaration, tail: bytes, what: str) -> ChunkMap:
 
 
 def _read_zstd(
-    declaration: Declaration, toc: Part, tail: bytes, what: str
+    declaration: Declaration, toc: TocPart, tail: bytes, what: str
 ) -> tuple[bytes, list[bytes] | None]:
     """Return the TOC, and what lies between payloads by the tar-split."""
     packed = _slice(declaration, toc, tail, what)
@@ -230,7 +230,7 @@ def _read_zstd(
     return body, _gaps(packed, declaration.tar_split.inflated, f"the tar-split of {what}")
 
 
-def _slice(declaration: Declaration, part: Part, tail: bytes, what: str) -> bytes:
+def _slice(declaration: Declaration, part: TocPart, tail: bytes, what: str) -> bytes:
     start = part.offset - declaration.tail
     if start < 0 or start + part.length > len(tail):
         raise BadDocument(what, "TOC", "it lies outside of the end of the layer")
@@ -279,7 +279,7 @@ def _gaps(packed: bytes, stated: int, what: str) -> list[bytes]:
 
 
 def _read_estargz(
-    declaration: Declaration, toc: Part, tail: bytes, what: str
+    declaration: Declaration, toc: TocPart, tail: bytes, what: str
 ) -> tuple[bytes, None]:
     """Return the TOC, which is the last file of the tar archive."""
     packed = tail[: toc.length]
