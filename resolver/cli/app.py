@@ -103,9 +103,10 @@ class GroupedCommands(TyperGroup):
 
 def _version(request: bool) -> None:
     if request:
-        from resolver.cli.help import version
+        from resolver._version import __version__
+        from resolver.cli.output import Output
 
-        version()
+        Output().answer(f"resolver {__version__}\n")
         raise typer.Exit
 
 

@@ -52,7 +52,10 @@ def copy(
     names: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         typer.Argument(
-            metavar="[SRC DST...]", show_default=False, autocompletion=options.offer_references
+            metavar="[SRC DST...]",
+            help="What to copy, and where to.",
+            show_default=False,
+            autocompletion=options.offer_references,
         ),
     ] = None,
     platform: options.Platforms = None,
@@ -156,11 +159,19 @@ class IndexAction(Enum):
 @options.command
 def index(
     common: options.Common,
-    action: Annotated[IndexAction, typer.Argument(metavar="create|edit", show_default=False)],
+    action: Annotated[
+        IndexAction,
+        typer.Argument(
+            metavar="create|edit", help="Make an index, or change one.", show_default=False
+        ),
+    ],
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME [SRC...]", show_default=False, autocompletion=options.offer_references
+            metavar="NAME [SRC...]",
+            help="The index, and what to list in a new one.",
+            show_default=False,
+            autocompletion=options.offer_references,
         ),
     ],
     file: options.File = None,

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, NoReturn, Protocol
 
 from resolver.core.results.events import Event, Noted, Observer, Warned, ignore
 from resolver.errors import OutputFault, ResolverError, Usage
-from resolver.render import DEFAULT_FORMAT, Page
-from resolver.render.text import escape
+from resolver.render import DEFAULT_FORMAT
+from resolver.render.text import Page, escape
 from resolver.render.text import label as coloured_label
 
 if TYPE_CHECKING:

@@ -166,7 +166,7 @@ def show_all(
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.core.results.resolve import Failure
-    from resolver.render.report import batch_line
+    from resolver.render.text import batch_line
 
     if not renderer(form).fits_width or (explain and not isinstance(answer, Failure)):
         text = render(answer, form, explain=explain, full=full, page=page(), clean=presentable)

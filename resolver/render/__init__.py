@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.errors import Usage
+from resolver.render.text import PIPE, Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,24 +36,6 @@ class Renderer(NamedTuple):
     collects: bool = False
     is_lines: bool = False
 
-
-class Page(NamedTuple):
-    """What text is written to.
-
-    Attributes:
-        width: columns of the terminal; None for a pipe or a file, where nothing is shortened.
-        colour: whether platforms, grades, states and severities have colours.
-        command, date: of the run, for a document that is kept; empty if unknown.
-    """
-
-    width: int | None = None
-    colour: bool = False
-    command: str = ""
-    date: str = ""
-
-
-#: A pipe or a file.
-PIPE = Page()
 
 #: The format without `--format`.
 DEFAULT_FORMAT = "table"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Batch, Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import megabytes
-from resolver.render.text import batch_row, escape
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
-    from resolver.render import Page
 
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
@@ -113,38 +111,6 @@ def short(digest: object, *, full: bool) -> str:
 def kind(media_type: str) -> str:
     """Return the short name of a media type, or the media type itself."""
     return _KINDS.get(media_type, media_type)
-
-
-#: Columns of the lines of a batch, which are printed before the next ones are known.
-BATCH = ("digest", "platform", "grade", "reference")
-#: Widths of the longest platform, `windows/amd64:10.0.20348.2700`, and grade.
-_PLATFORM, _GRADE = 29, 10
-#: Widths of a digest: whole, and on a narrow terminal, where an error code still fits.
-_WHOLE, _SHORTENED = 71, 27
-
-
-def batch_line(answer: Resolution | Failure, page: Page) -> str:
-    """Return one of several resolutions, or a failure in its place, as a line.
-
-    On a terminal the digest is shortened if the line does not fit, and the reference has a line of
-    its own if it still does not.
-    """
-    if isinstance(answer, Failure):
-        code = f"error: {getattr(answer.error, 'code', 'error')}"
-        cells = (code, answer.wanted or "-", "-", answer.reference)
-    else:
-        platform = str(answer.platform) if answer.platform is not None else "-"
-        grade = answer.grade.value if answer.grade is not None else "-"
-        cells = (str(answer.manifest.digest), platform, grade, answer.reference)
-    rest = 2 * 3 + _PLATFORM + _GRADE + len(answer.reference)
-    fits = page.width is None or _WHOLE + rest <= page.width
-    widths = (_WHOLE if fits else _SHORTENED, _PLATFORM, _GRADE, 0)
-    if not isinstance(answer, Failure):
-        cells = (cells[0][: widths[0]], *cells[1:])
-    if page.width is None or sum(widths) + 2 * 3 + len(answer.reference) <= page.width:
-        return batch_row(BATCH, cells, widths, colour=page.colour)
-    first = batch_row(BATCH[:-1], cells[:-1], widths[:-1], colour=page.colour)
-    return f"{first}\n    {escape(answer.reference)}"
 
 
 def _batch(answer: Batch, *, full: bool) -> Report:

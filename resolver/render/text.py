@@ -9,16 +9,34 @@ work. Colours only repeat what the words say.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from resolver.render import Page
+    from resolver.core.results.resolve import Failure, Resolution
     from resolver.render.report import Report, ReportTable
 
+
+class Page(NamedTuple):
+    """What text is written to.
+
+    Attributes:
+        width: columns of the terminal; None for a pipe or a file, where nothing is shortened.
+        colour: whether platforms, grades, states and severities have colours.
+        command, date: of the run, for a document that is kept; empty if unknown.
+    """
+
+    width: int | None = None
+    colour: bool = False
+    command: str = ""
+    date: str = ""
+
+
+#: A pipe or a file.
+PIPE = Page()
 
 #: C0, DEL, C1, bidirectional controls, line and paragraph separators, surrogates; characters
 #: without width, which readers can overlook; and the first `#` of `##[` and `##vso[`, which
@@ -150,7 +168,7 @@ def _fact(name: str, value: str, *, colour: bool) -> str:
     return f"{name:<{LABEL}}{safe}"
 
 
-def batch_row(
+def _batch_row(
     columns: Sequence[str], cells: Sequence[str], widths: Sequence[int], *, colour: bool
 ) -> str:
     """Render cells in columns of a fixed width; longer ones are whole."""
@@ -167,6 +185,40 @@ def batch_row(
     return _GAP.join(padded).rstrip()
 
 
+#: Columns of the lines of a batch, which are printed before the next ones are known.
+BATCH = ("digest", "platform", "grade", "reference")
+#: Widths of the longest platform, `windows/amd64:10.0.20348.2700`, and grade.
+_PLATFORM, _GRADE = 29, 10
+#: Widths of a digest: whole, and on a narrow terminal, where an error code still fits.
+_WHOLE, _SHORTENED = 71, 27
+
+
+def batch_line(answer: Resolution | Failure, page: Page) -> str:
+    """Return one of several resolutions, or a failure in its place, as a line.
+
+    On a terminal the digest is shortened if the line does not fit, and the reference has a line of
+    its own if it still does not.
+    """
+    from resolver.core.results.resolve import Failure  # noqa: PLC0415 - `escape` is needed without it
+
+    if isinstance(answer, Failure):
+        code = f"error: {getattr(answer.error, 'code', 'error')}"
+        cells = (code, answer.wanted or "-", "-", answer.reference)
+    else:
+        platform = str(answer.platform) if answer.platform is not None else "-"
+        grade = answer.grade.value if answer.grade is not None else "-"
+        cells = (str(answer.manifest.digest), platform, grade, answer.reference)
+    rest = 2 * 3 + _PLATFORM + _GRADE + len(answer.reference)
+    fits = page.width is None or _WHOLE + rest <= page.width
+    widths = (_WHOLE if fits else _SHORTENED, _PLATFORM, _GRADE, 0)
+    if not isinstance(answer, Failure):
+        cells = (cells[0][: widths[0]], *cells[1:])
+    if page.width is None or sum(widths) + 2 * 3 + len(answer.reference) <= page.width:
+        return _batch_row(BATCH, cells, widths, colour=page.colour)
+    first = _batch_row(BATCH[:-1], cells[:-1], widths[:-1], colour=page.colour)
+    return f"{first}\n    {escape(answer.reference)}"
+
+
 def _table(table: ReportTable, width: int | None, *, colour: bool) -> str:
     if not table.rows:
         return f"{table.title}: none"
@@ -178,21 +230,30 @@ def _table(table: ReportTable, width: int | None, *, colour: bool) -> str:
     if width is not None:
         widths = _fit(widths or [], table, rows, width) if width >= NARROW else None
     if widths is None:
-        return _list(table, rows, colour=colour)
+        return _list(table, rows, width, colour=colour)
     lines = _row(tuple(name.upper() for name in table.columns), widths, table, width)
     for row in rows:
         lines += _row(row, widths, table, width, colour=colour)
     return "\n".join(lines)
 
 
-def _list(table: ReportTable, rows: Sequence[Sequence[str]], *, colour: bool) -> str:
-    """Render each row as labelled lines."""
+def _list(
+    table: ReportTable, rows: Sequence[Sequence[str]], width: int | None, *, colour: bool
+) -> str:
+    """Render each row as labelled lines; sentences wrap behind their label."""
     longest = max(map(len, table.columns))
+    indent = longest + len(_GAP)
+
+    def labelled(name: str, cell: str) -> str:
+        parts = [cell]
+        if width is not None and " " in cell:
+            parts = _wrapped(cell, max(width - indent, _LEAST_PROSE))
+        code = _colour(name, cell) if colour else None
+        body = f"\n{' ' * indent}".join(coloured(part, code) for part in parts)
+        return f"{name:<{longest}}{_GAP}{body}"
+
     return "\n\n".join(
-        "\n".join(
-            f"{name:<{longest}}{_GAP}{coloured(cell, _colour(name, cell) if colour else None)}"
-            for name, cell in zip(table.columns, row, strict=True)
-        )
+        "\n".join(labelled(name, cell) for name, cell in zip(table.columns, row, strict=True))
         for row in rows
     )
 

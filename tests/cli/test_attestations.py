@@ -13,6 +13,7 @@ from jsonschema import Draft4Validator
 
 from resolver.cli.output import Output
 from resolver.errors import Usage
+from resolver.render.text import Page
 from tests.kit.attestations import IN_TOTO, SLSA, SPDX, bundle, manifest, refer, statement
 from tests.kit.images import build_image, build_index
 from tests.kit.processes import command
@@ -212,7 +213,7 @@ linux/arm64  provenance  Sigstore bundle, referrer    -                         
 def test_attestations_fit_a_terminal_of_80_columns(
     run: Run, app: str, trusted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolver.cli.output.page_width", lambda: 80)
+    monkeypatch.setattr("resolver.cli.output.page", lambda: Page(80))
     printed = run("attestations", app, *trusted).stdout
 
     assert max(map(len, printed.splitlines())) <= 80

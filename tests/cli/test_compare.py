@@ -195,7 +195,7 @@ steps that differ
 1, 2, 3  30.7 kB  30.7 kB  COPY app /usr/local/bin/ # buildkit
 4, 5     30.7 kB  30.7 kB  COPY layer2 / # buildkit
 --- stderr
-error: `HOST:PORT/demo/app:1.0` and `HOST:PORT/demo/app:2.0` differ: 5 changed
+difference: `HOST:PORT/demo/app:1.0` and `HOST:PORT/demo/app:2.0` differ: 5 changed
 """)
 
 
@@ -288,17 +288,19 @@ def test_compare_prints_failed_expectations_on_stderr(run: Run, registry: str) -
         (
             1,
             """\
-error: `HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`
-error: `linux/amd64` against `windows/amd64:10.0.20348.2700`: 1.80 times the size, 1.50 allowed
-error: `linux/amd64` against `windows/amd64:10.0.26100.1742`: 1.80 times the size, 1.50 allowed
-error: `windows/amd64:10.0.20348.2700` has 2 layers, and `linux/amd64` has 3
-error: `windows/amd64:10.0.26100.1742` has 2 layers, and `linux/amd64` has 3
-error: the platforms of `HOST:PORT/demo/app:1.0` do not agree on `entrypoint`, `cmd`, `user`, `workdir`, `ports.8080/tcp` and 4 more
+difference: `HOST:PORT/demo/app:1.0` is not offered for `linux/s390x`
+difference: `linux/amd64` against `windows/amd64:10.0.20348.2700`: 1.80 times the size, 1.50 allowed
+difference: `linux/amd64` against `windows/amd64:10.0.26100.1742`: 1.80 times the size, 1.50 allowed
+difference: `windows/amd64:10.0.20348.2700` has 2 layers, and `linux/amd64` has 3
+difference: `windows/amd64:10.0.26100.1742` has 2 layers, and `linux/amd64` has 3
+difference: the platforms of `HOST:PORT/demo/app:1.0` do not agree on `entrypoint`, `cmd`, `user`, `workdir`, `ports.8080/tcp` and 4 more
 """,
         )
     )
     output = json.loads(seen.stdout)
-    assert [f"error: {each['message']}" for each in output["reasons"]] == seen.stderr.splitlines()
+    assert [
+        f"difference: {each['message']}" for each in output["reasons"]
+    ] == seen.stderr.splitlines()
     assert output["missing"] == ["linux/s390x"]
 
 
@@ -392,8 +394,8 @@ def test_compare_files_of_two_images(run: Run, registry: str) -> None:
             1,
             """\
 note: fetched 7 layers (328 kB) into the store to read them; no pulled image needs them, and `resolver gc` removes them after 1 hour
-error: `linux/amd64`: 1 path differs
-error: `linux/arm64/v8`: 1 path differs
+difference: `linux/amd64`: 1 path differs
+difference: `linux/arm64/v8`: 1 path differs
 """,
         )
     )

@@ -100,15 +100,13 @@ def test_doctor_markdown_has_complete_cells() -> None:
     assert render(FOUND, "markdown") == snapshot("""\
 **doctor**
 
-|  |  |
-| --- | --- |
-| state | 1 error, 1 warning |
+- state: 1 error, 1 warning
 
 **installation**
 
 | state | what | found | do |
 | --- | --- | --- | --- |
-| ok | python | 3.11.7 \\(/usr/bin/python3\\) |  |
+| ok | python | 3.11.7 (/usr/bin/python3) |  |
 
 **store**
 

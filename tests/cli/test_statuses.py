@@ -42,6 +42,8 @@ ASKING = (
     "matrix REF",
     "compare REF",
     "lock REF",
+    "needs REF",
+    "attestations REF",
 )
 #: The command that reads references from a file.
 PIN = "pin Dockerfile"
@@ -274,7 +276,10 @@ def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
 
 
 #: Commands that are not about an image; their own tests cover each status.
-APART = {"login", "logout", "search", "quota", "mirror-config", "doctor", "help"}
+APART = {
+    *("login", "logout", "search", "quota", "mirror-config", "doctor", "help"),
+    *("copy", "index", "repositories"),
+}
 
 
 def test_status_tests_cover_every_command() -> None:

@@ -11,7 +11,8 @@ import pytest
 from resolver.core.check.check import Requirements
 from resolver.core.results.attestations import Place as Where
 from resolver.core.results.attestations import State, TrustOptions
-from resolver.render import Page, render
+from resolver.render import render
+from resolver.render.text import Page
 from resolver.session import Session
 from tests.kit.attestations import (
     DSSE,

@@ -22,10 +22,11 @@ from resolver.core.results.resolve import Considered, Failure, Inspection, Offer
 from resolver.core.results.store import DiskUsage as StoreUsage
 from resolver.core.results.store import ImageUsage
 from resolver.errors import ManifestNotFound, PlatformNotOffered, ResolverError, Usage
-from resolver.render import PIPE, RENDERERS, Page, render, render_chunks, render_values
+from resolver.render import RENDERERS, render, render_chunks, render_values
 from resolver.render.answers.files import MOST_ROWS
 from resolver.render.markdown import cell
 from resolver.render.report import Report, ReportTable
+from resolver.render.text import PIPE, Page
 from resolver.render.text import text as draw
 from resolver.render.to_dict import Plain, Rows, to_dict
 from tests.kit.answers import STORE_ANSWERS

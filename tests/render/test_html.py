@@ -15,8 +15,9 @@ import pytest
 from resolver._version import __version__
 from resolver.core.lint.findings import Finding, Severity
 from resolver.core.lint.lint import Linted, LintedImage
-from resolver.render import Page, render
+from resolver.render import render
 from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
+from resolver.render.text import Page
 from tests.kit.answers import STORE_ANSWERS
 from tests.kit.comparisons import COMPARED, HOSTILE
 

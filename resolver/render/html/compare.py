@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Amount, Build
     from resolver.core.compare.compare import ImageComparison, PlatformChange
     from resolver.core.compare.file_difference import FileComparison, TreeComparison, TreeSummary
-    from resolver.render import Page
     from resolver.render.report import ReportTable
+    from resolver.render.text import Page
 
 
 #: Answers with their own page, by the module that defines them; others are drawn from their
@@ -74,7 +74,8 @@ def _title(answer: object, drawn: Report) -> str:
     """Return the title of a page: what was done, and to which image."""
     if set(" /:@.") & set(drawn.title):
         return drawn.title
-    images = {item.reference: None for item in getattr(answer, "images", ()) if item.reference}
+    names = (getattr(item, "reference", "") for item in getattr(answer, "images", ()))
+    images = dict.fromkeys(filter(None, names))
     of = f": {next(iter(images))}" if len(images) == 1 else f": {len(images)} images" * bool(images)
     return drawn.title.capitalize() + of
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.compare import CompareReason
     from resolver.core.compare.drift import Drift
     from resolver.core.compare.history import History, HistoryRow, Step
-    from resolver.render import Page
+    from resolver.render.text import Page
 
 
 #: Steps of a heat map, from nothing to everything.

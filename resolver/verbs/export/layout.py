@@ -65,7 +65,7 @@ _CANNOT = frozenset(
 
 
 @dataclass(slots=True)
-class Tally:
+class BlobCounts:
     """How blobs came to be in a layout, in bytes."""
 
     present: int = 0
@@ -87,7 +87,7 @@ class Placer:
         self._sync = sync
         self._clones = True
         self._links = link
-        self.tally = Tally()
+        self.tally = BlobCounts()
 
     def place(self, piece: Descriptor) -> None:
         """Put a blob of the store into the layout."""
@@ -330,7 +330,7 @@ class LayoutOptions:
 
 def write_layout(
     bundle: ExportBundle, store: Path, path: str, options: LayoutOptions, check: Callable[[], None]
-) -> tuple[tuple[ExportedImage, ...], Tally]:
+) -> tuple[tuple[ExportedImage, ...], BlobCounts]:
     """Write a bundle into a layout; return its names there.
 
     An image of the same name is replaced, all others stay. Nothing is visible before `index.json`
