@@ -1270,6 +1270,21 @@ class Session:
 
         return collect(self._context, rules, dry_run=dry_run)
 
+    def collect_tier(self, age: float, *, dry_run: bool = False) -> Collected:
+        """Delete objects of the tier of this session (`Flags.tier`) by age.
+
+        Args:
+            age: seconds since an object was written, for which it is kept.
+            dry_run: report what would be deleted, and delete nothing.
+
+        Raises:
+            Usage: the session has no tier, or is offline.
+            Unavailable: the tier cannot be listed, or an object cannot be deleted.
+        """
+        from resolver.verbs.store import collect_tier  # noqa: PLC0415
+
+        return collect_tier(self._context, age, dry_run=dry_run)
+
     def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
         """Check that every name has all it needs, and that every file matches its digest.
 

@@ -64,6 +64,8 @@ class Flags:
     unsafe_no_lock: bool | None = None
     shared_store: bool | None = None
     mirrors: Sequence[str] | None = None
+    tier: str | None = None
+    tier_write: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +87,9 @@ class Settings:
         prefer: compression of the image to choose where a platform is listed twice; empty for the
             first in the index.
         mirrors: `HOST=URL` entries; they take precedence over configuration files.
+        tier: URL of a tier of blobs, looked at before registries by the verbs that fetch content;
+            empty for the one of `config.yaml`, if any.
+        tier_write: put what is fetched there.
         password: never printed: the `repr` of `Settings` omits it.
 
     """
@@ -110,6 +115,8 @@ class Settings:
     lock: bool
     shared_store: bool
     mirrors: tuple[str, ...]
+    tier: str
+    tier_write: bool
     environment: Mapping[str, str]
     home: Path | None
 
@@ -157,6 +164,8 @@ class Settings:
             lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),
             shared_store=_switch(flags.shared_store, env, "RESOLVER_SHARED_STORE"),
             mirrors=_mirrors(flags.mirrors, env),
+            tier=flags.tier or env.get("RESOLVER_TIER", ""),
+            tier_write=_switch(flags.tier_write, env, "RESOLVER_TIER_WRITE"),
             environment=env,
             home=_home(env),
         )

@@ -88,6 +88,8 @@ def copy(
     ] = None,
     dry_run: DryRun = False,
     max_upload: MaxUpload = None,
+    tier: options.Tier = None,
+    tier_write: options.TierWrite = None,
 ) -> None:
     """Copy an image to registries or layouts.
 
@@ -114,7 +116,7 @@ def copy(
         )
     if sync is not None and names:
         raise Usage("`--sync` takes its images from the file", "leave the names out")
-    with open_session(common) as (session, output):
+    with open_session(options.tiered(common, tier, tier_write)) as (session, output):
         if sync is not None:
             synced = session.sync(sync, dry_run=dry_run, max_upload=most)
             output.show(synced, common.form)

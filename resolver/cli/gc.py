@@ -44,6 +44,12 @@ def gc(
         options.Text,
         options.option("--grace", "Keep unused content until this age; by default `1h`.", "AGE"),
     ] = None,
+    tier: Annotated[
+        options.Text,
+        options.option(
+            "--tier", "Delete from this tier what --keep-newer does not keep; not the store.", "URL"
+        ),
+    ] = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Delete content that no pulled image needs.
@@ -57,11 +63,21 @@ def gc(
       resolver gc --dry-run
       resolver gc --max-size 10GB
       resolver gc --ci --grace 0s
+      resolver gc --tier s3://ci-images/blobs --keep-newer 30d
     """
     from resolver.core.results.events import Warned
 
     rules = retention(keep_newer, max_size, grace, ci=ci, environment=os.environ)
-    with open_session(common) as (session, output):
+    if tier is not None and (rules.keep_newer is None or max_size or ci or grace):
+        raise Usage(
+            "`--tier` takes `--keep-newer` and `--dry-run` only",
+            f"run `resolver gc --tier {tier} --keep-newer 30d`",
+        )
+    with open_session(options.tiered(common, tier)) as (session, output):
+        if tier is not None:
+            aged = session.collect_tier(rules.keep_newer or 0.0, dry_run=dry_run)
+            output.show(aged, common.form, full=no_trunc)
+            return
         found = session.collect(rules, dry_run=dry_run)
         output.show(found, common.form, full=no_trunc)
         for item in found.unread:

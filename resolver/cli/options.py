@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
@@ -151,6 +151,19 @@ Referrers = Annotated[
         "--referrers",
         "Also fetch signatures and other referrers of the image.",
         variable="RESOLVER_REFERRERS",
+    ),
+]
+# Typer does not read the variables of these: `serve` refuses `--tier` without `--mirror`.
+Tier = Annotated[
+    Text,
+    option("--tier", "Look in this bucket or folder first.", "URL"),
+]
+TierWrite = Annotated[
+    Optional[bool],  # noqa: UP045 - Typer reads this at run time
+    typer.Option(
+        "--tier-write",
+        help="Put what was fetched into the tier.",
+        show_default=False,
     ),
 ]
 MaxDownload = Annotated[
@@ -523,6 +536,15 @@ def _common(values: dict[str, Any], recorder: CiOutput | None) -> Common:
     form = "json" if values["json"] else values["form"]
     progress = not (values["quiet"] or values["no_progress"])
     return Common(form, values["quiet"], values["verbose"], progress, flags, recorder)
+
+
+def tiered(common: Common, tier: str | None, write: bool | None = None) -> Common:
+    """Add the tier that a command was given."""
+    if tier is not None:
+        from resolver.sources.tier import check_url
+
+        check_url(tier)
+    return replace(common, flags=replace(common.flags, tier=tier, tier_write=write))
 
 
 def emitter_usage(row: Emitter) -> str:

@@ -36,6 +36,8 @@ def pull(
     platform: options.Platforms = None,
     file: options.File = None,
     places: options.From = None,
+    tier: options.Tier = None,
+    tier_write: options.TierWrite = None,
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
@@ -82,7 +84,7 @@ def pull(
         "referrers": referrers,
     }
     parts = chunk_options(chunks, chunk_gap)
-    with open_session(common) as (session, output):
+    with open_session(options.tiered(common, tier, tier_write)) as (session, output):
         output.places = names.places
         with show_progress(output, common, progress):
             if most is None and lock is None and len(set(names)) > AHEAD:
@@ -109,6 +111,7 @@ def plan(
     platform: options.Platforms = None,
     file: options.File = None,
     places: options.From = None,
+    tier: options.Tier = None,
     max_download: options.MaxDownload = None,
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
@@ -145,7 +148,7 @@ def plan(
         "referrers": referrers,
     }
     parts = chunk_options(chunks, chunk_gap)
-    with open_session(common) as (session, output):
+    with open_session(options.tiered(common, tier)) as (session, output):
         output.places = names.places
         with show_progress(output, common):
             found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)

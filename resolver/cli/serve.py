@@ -45,6 +45,8 @@ def serve(
         str,
         options.option("--fresh", "Resolve a tag again after this time.", "AGE", show_default=True),
     ] = "60s",
+    tier: options.Tier = None,
+    tier_write: options.TierWrite = None,
     writable: Annotated[
         bool, options.option("--writable", "Take pushes; PATH is kept as localhost/PATH.")
     ] = False,
@@ -54,7 +56,7 @@ def serve(
     keep_untagged: Annotated[
         options.Text,
         options.option(
-            "--keep-untagged", "Keep pushed manifests without a tag; by default for 24h.", "AGE"
+            "--keep-untagged", "Keep untagged manifests for this; by default 24h.", "AGE"
         ),
     ] = None,
     allow_sparse: Annotated[
@@ -68,8 +70,7 @@ def serve(
     repository, with or without the registry. A partly stored image is served by tag as an index of
     the stored part, and by digest as the original. With `--mirror`, fetches missing content from
     upstream with your credentials; `resolver mirror-config` configures other tools to use it. With
-    `--writable`, takes pushes: blobs, manifests, referrers and deletions, for tests and CI jobs. To
-    listen beyond this machine it requires `--htpasswd`.
+    `--writable`, takes pushes and deletions; beyond this machine it requires `--htpasswd`.
 
     \b
       resolver serve
@@ -84,7 +85,9 @@ def serve(
     seconds_untagged = written(
         place, htpasswd, keep_untagged, mirror=mirror, writable=writable, allow_sparse=allow_sparse
     )
-    with open_session(common) as (session, output):
+    if not mirror and (tier or tier_write):
+        raise Usage("`--tier` requires `--mirror`", "add `--mirror`")
+    with open_session(options.tiered(common, tier, tier_write)) as (session, output):
         if writable:
             serving = session.serve_writable(
                 host,

@@ -67,6 +67,8 @@ VARIABLES = {
         Variable("RESOLVER_SHARED_STORE", "--shared-store"),
         Variable("RESOLVER_STORE", "--store"),
         Variable("RESOLVER_STRICT", "--strict"),
+        Variable("RESOLVER_TIER", "pull --tier"),
+        Variable("RESOLVER_TIER_WRITE", "pull --tier-write"),
         Variable("RESOLVER_TLS_SKIP_VERIFY", "--tls-skip-verify"),
         Variable("RESOLVER_UNSAFE_NO_LOCK", "--unsafe-no-lock"),
         Variable("RESOLVER_USERNAME", "--username", is_secret=True),

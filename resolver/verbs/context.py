@@ -13,7 +13,7 @@ from resolver.core.oci.manifest import Index
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
-from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError, Usage
 from resolver.settings import DEFAULT_JOBS, Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
     from resolver.sources.mirrors.hosts import Hosts
+    from resolver.sources.tier import Tier
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
     from resolver.verbs.threads import Outcome
@@ -102,6 +103,8 @@ class Context:
         self._http_client = http_client
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
+        self._tier: Tier | None = None
+        self._tier_known = False
         self._may_block: bool | None = None
         self._sources: dict[tuple[str, str], Source] = {}
         self.trusted_hosts: set[str] = set()
@@ -335,7 +338,9 @@ class Context:
         pinned = reference if known is None else reference.with_digest(known.root.digest)
         return replace(read_root(reader, pinned), text=text)
 
-    def reader(self, target: Target) -> tuple[DocumentReader, list[Warned]]:
+    def reader(
+        self, target: Target, *, tiered: bool = False
+    ) -> tuple[DocumentReader, list[Warned]]:
         """Make a reader for one question; what it warns of also belongs into the answer."""
         warned: list[Warned] = []
 
@@ -348,7 +353,34 @@ class Context:
             return DocumentReader(lambda: self.source(target), None, str(target), observe), warned
         offline = self.settings.offline or isinstance(target, StoreTarget)
         opener: Callable[[], Source] | None = None if offline else lambda: self.source(target)
-        return DocumentReader(opener, self.store, str(target.reference), observe), warned
+        tier = self.tier if tiered else lambda: None
+        return DocumentReader(opener, self.store, str(target.reference), observe, tier), warned
+
+    def tier(self) -> Tier | None:
+        """Return the tier of this session, opened on first use; None without one, or offline.
+
+        Raises:
+            Usage: its URL cannot be used, obstore is not installed, or `--tier-write` has no tier.
+        """
+        if self.settings.offline:
+            return None
+        with self.mutex:
+            if not self._tier_known:
+                url = self.settings.tier or self.hosts().tier()
+                if url:
+                    from resolver.sources.tier import Tier  # noqa: PLC0415 - where one is configured
+
+                    settings = self.settings
+                    self._tier = Tier(
+                        url, settings.environment, self.observe, writes=settings.tier_write
+                    )
+                elif self.settings.tier_write:
+                    raise Usage(
+                        "`--tier-write` has no tier to write to",
+                        "name one with `--tier s3://BUCKET/PREFIX`",
+                    )
+                self._tier_known = True
+            return self._tier
 
     def source(self, target: Target, *, whole: bool = False) -> Source:
         """Open a place; `whole` with the mirrors for every form of reference."""

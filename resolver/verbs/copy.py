@@ -9,7 +9,7 @@ ever names something incomplete (docs/store-and-reliability.md, "Copies").
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -33,8 +33,11 @@ from resolver.core.results.events import Noted
 from resolver.core.results.plan import ImageContent
 from resolver.core.results.resolve import Failure
 from resolver.errors import (
+    DigestMismatch,
     ResolverError,
+    SizeMismatch,
     StoreFault,
+    Untrusted,
     Usage,
 )
 from resolver.verbs.copy_source import (
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.results.copy import CopyPiece
     from resolver.sources.registry.upload import PushHost, RegistryDestination, Width
+    from resolver.sources.tier import Tier
     from resolver.verbs.context import Context
     from resolver.verbs.copy_source import CopyExtent
     from resolver.verbs.export.layout import LayoutWriter
@@ -526,21 +530,24 @@ class _Sending:
             if piece.state is not CopyState.PRESENT and piece.role in {"layer", "config"}
         ]
 
-    def bring(self, piece: CopyPiece, body: BlobBody) -> None:
-        """Bring one blob, unless this destination has failed already."""
+    def bring(self, piece: CopyPiece, body: BlobBody) -> Untrusted | None:
+        """Bring one blob, unless this destination has failed already; return why it was wrong."""
         if self.failure is not None:
-            return
+            return None
         try:
             mounted = self.destination.send(piece.descriptor, body, piece.mount)
+        except (DigestMismatch, SizeMismatch) as error:
+            return error
         except ResolverError as error:
             self.fail(error)
-            return
+            return None
         finally:
             body.close()
         with self._lock:
             self._mounted += mounted
             self._sent += not mounted
             self._bytes += body.sent
+        return None
 
     def fail(self, error: ResolverError) -> None:
         """Keep the first failure."""
@@ -653,25 +660,44 @@ def _send_one(needed: Sequence[tuple[_Sending, CopyPiece]], reader: BlobReader) 
         for _, writes in sorted(places.items(), key=lambda each: each[0]):
             if writes is not None:
                 turns.enter_context(writes.request())
-        _send_to_all(blob, needed, open_at)
+        # What may be mounted is not read at all.
+        is_read = not any(piece.mount for _, piece in needed)
+        tier = reader.tier_to_write(blob) if is_read else None
+        left = _send_to_all(blob, needed, open_at, tier)
+        while left and reader.distrust(blob):
+            # Those that have got it need it no more.
+            left = _send_to_all(blob, [(one, piece) for one, piece, _ in left], open_at)
+        for sending, _, error in left:
+            sending.fail(error)
 
 
 def _send_to_all(
     blob: Descriptor,
     needed: Sequence[tuple[_Sending, CopyPiece]],
     open_at: Callable[[int], AbstractContextManager[Iterator[bytes]]],
-) -> None:
-    if len(needed) == 1:
+    tier: Tier | None = None,
+) -> list[tuple[_Sending, CopyPiece, Untrusted]]:
+    """Send a blob to destinations, and write it to a tier; list those that got wrong bytes."""
+    wrong: list[tuple[_Sending, CopyPiece, Untrusted]] = []
+    if len(needed) == 1 and tier is None:
         sending, piece = needed[0]
-        sending.bring(piece, BlobBody(blob, open_at))
-        return
-    shared = SharedRead(open_at, len(needed))
+        error = sending.bring(piece, BlobBody(blob, open_at))
+        return [] if error is None else [(sending, piece, error)]
+    readers = len(needed) + (tier is not None)
+    shared = SharedRead(open_at, readers)
     defects: list[Exception] = []
 
     def bring(at: int) -> None:
-        sending, piece = needed[at]
         try:
-            sending.bring(piece, BlobBody(blob, shared.opener(at)))
+            if at < len(needed):
+                sending, piece = needed[at]
+                error = sending.bring(piece, BlobBody(blob, shared.opener(at)))
+                if error is not None:
+                    wrong.append((sending, piece, error))
+            elif tier is not None:
+                # What is wrong with the content is what the destinations report.
+                with suppress(ResolverError):
+                    tier.put(blob, shared.opener(at)(0))
         except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
             defects.append(error)
         finally:
@@ -679,7 +705,7 @@ def _send_to_all(
 
     threads = [
         threading.Thread(target=bring, args=(at,), name="resolver-copy", daemon=True)
-        for at in range(len(needed))
+        for at in range(readers)
     ]
     for thread in threads:
         thread.start()
@@ -687,3 +713,4 @@ def _send_to_all(
         thread.join()
     if defects:
         raise defects[0]
+    return wrong

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from resolver.clock import SystemClock
-from resolver.core.oci.content import Document, Refers
+from resolver.core.oci.content import Distrusting, Document, Refers
 from resolver.core.oci.descriptor import DOCUMENT_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, Descriptor
 from resolver.core.oci.digest import Digest, Verifier
 from resolver.core.oci.manifest import Index, LeftOut, Manifest, kind_of, parse_document, refers_to
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from resolver.clock import Clock
     from resolver.core.oci.content import Source
+    from resolver.sources.tier import Tier
     from resolver.verbs.context import Context, PlatformLike
 
 #: Bytes of one parallel read, parts ahead of the writer per blob, and parts in memory in total.
@@ -108,6 +109,7 @@ class CopyReader(DocumentReader):
             None if isinstance(target, LayoutTarget) else context.store,
             str(target),
             context.observe,
+            context.tier if isinstance(target, RegistryTarget) else lambda: None,
         )
         self.bodies: dict[Digest, bytes] = {}
 
@@ -130,6 +132,7 @@ class CopyReader(DocumentReader):
         """Read the root by its digest, or by its name if that digest was stated wrongly."""
         if digest is not None:
             body = self._store.load(digest) if self._store is not None else None
+            body = body or self._in_tier(digest, None)
             try:
                 found = (
                     self._need(f"`{digest}`").document(str(digest))
@@ -610,6 +613,20 @@ class BlobReader:
         self._pool = DaemonPool(_PARTS, "resolver-part")
         self._room = threading.BoundedSemaphore(_PARTS)
         self._stop = threading.Event()
+        self._tier = context.tier() if hasattr(content, "open_range") else None
+        if self._tier is not None:
+            from resolver.sources.tier import TieredSource  # noqa: PLC0415 - for a tier alone
+
+            self._ranged = TieredSource(self._tier, self._ranged)
+
+    def distrust(self, blob: Descriptor) -> bool:
+        """Stop reading a blob from where its wrong bytes came from; return whether to try again."""
+        return isinstance(self._ranged, Distrusting) and self._ranged.distrust(blob.digest)
+
+    def tier_to_write(self, blob: Descriptor) -> Tier | None:
+        """Return the tier if it takes this blob."""
+        tier = self._tier
+        return tier if tier is not None and tier.writes and blob.data is None else None
 
     def close(self) -> None:
         """Stop reading."""

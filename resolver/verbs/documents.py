@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.platforms.select import Selection
     from resolver.core.results.events import Observer
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
 
 
@@ -60,6 +61,7 @@ class DocumentReader:
     Args:
         open_source: called at most when the store cannot answer, so that a reader of a fully held
             image never builds a client.
+        tier: asked before the source for documents by digest.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class DocumentReader:
         store: LocalStore | None,
         place: str,
         observe: Observer = ignore,
+        tier: Callable[[], Tier | None] = lambda: None,
     ) -> None:
         self._open_source = open_source
+        self._tier = tier
         self._store = store
         self._place = place
         self._observe = observe
@@ -93,9 +97,15 @@ class DocumentReader:
         held = self.held(descriptor)
         if held is not None:
             return held
-        body = self._need(what).read(descriptor)
+        body = self._in_tier(descriptor.digest, descriptor.size)
+        if body is None:
+            body = self._need(what).read(descriptor)
         self._keep(Document(descriptor, body))
         return body
+
+    def _in_tier(self, digest: Digest, size: int | None) -> bytes | None:
+        tier = self._tier() if self.may_request else None
+        return None if tier is None else tier.load(digest, size)
 
     @property
     def may_request(self) -> bool:
@@ -202,7 +212,11 @@ class DocumentReader:
             body = self._store.load(digest)
             if body is not None:
                 return _stored(body, digest, None, str(reference))
-        document = self._need(f"`{digest}`").document(str(digest))
+        body = self._in_tier(digest, None)
+        if body is None:
+            document = self._need(f"`{digest}`").document(str(digest))
+        else:
+            document = _stored(body, digest, None, str(reference))
         self._keep(document)
         return document
 

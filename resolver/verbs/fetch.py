@@ -11,7 +11,7 @@ from resolver.core.oci.content import RangeAnswer
 from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.oci.target import LayoutTarget, StoreTarget, parse_target, refuse_foreign
 from resolver.core.results.events import Noted, Warned
-from resolver.core.results.plan import ContentState, Location, is_foreign
+from resolver.core.results.plan import TIER, ContentState, Location, is_foreign
 from resolver.core.results.pull_events import PieceStarted
 from resolver.errors import InvalidReference, NotFound, Unavailable, Untrusted, Usage
 from resolver.values import dataclass
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.plan import Piece, PlannedImage
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.verbs.transfer import TransferContext
 
@@ -42,10 +43,17 @@ class ContentPlace:
     content: Content
 
 
+#: Looks at a tier at a time.
+_LOOKS = 16
+
+
 def find_held(
-    contents: Iterable[Descriptor], store: LocalStore, places: Sequence[ContentPlace] = ()
+    contents: Iterable[Descriptor],
+    store: LocalStore,
+    places: Sequence[ContentPlace] = (),
+    tier: Callable[[], Tier | None] = lambda: None,
 ) -> dict[Digest, Location]:
-    """Find a location for each descriptor: the store first, then the places in order.
+    """Find a location for each descriptor: the store, then the places in order, then the tier.
 
     Raises:
         StoreFault: the store cannot be read.
@@ -53,13 +61,28 @@ def find_held(
 
     """
     found: dict[Digest, Location] = {}
+    rest: dict[Digest, Descriptor] = {}
     for descriptor in contents:
         if descriptor.digest in found:
             continue
         held = _look(descriptor, store, places)
         if held is not None:
             found[descriptor.digest] = held
+        if (held is None or held.have is not None) and _is_shared(descriptor):
+            rest[descriptor.digest] = descriptor
+    opened = tier() if rest else None
+    if opened is not None:
+        from resolver.verbs.threads import parallel  # noqa: PLC0415 - for a tier alone
+
+        for outcome in parallel(opened.has, rest.values(), jobs=_LOOKS):
+            if outcome.value is True:
+                found[outcome.item.digest] = Location(TIER)
     return found
+
+
+def _is_shared(descriptor: Descriptor) -> bool:
+    """Whether content may be in a tier: neither embedded nor left to its publisher."""
+    return descriptor.data is None and not is_foreign(descriptor)
 
 
 def _look(
@@ -151,6 +174,7 @@ class BlobFetcher:
         shared: what all transfers share.
         source_of: opens the repository of an image.
         places: local places that may have the content.
+        tier: where pieces are that were planned to come from there; None for none.
 
     """
 
@@ -159,8 +183,10 @@ class BlobFetcher:
         shared: TransferContext,
         source_of: Callable[[PlannedImage], Source],
         places: Sequence[ContentPlace],
+        tier: Tier | None = None,
     ) -> None:
         self._shared = shared
+        self._tier = tier
         self._source_of = source_of
         self._places = {place.name: place.content for place in places}
         self._lock = threading.Lock()
@@ -241,9 +267,14 @@ class BlobFetcher:
             return None
 
     def _from_source(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
+        tier = self._tier if piece.place == TIER else None
         if piece.role != "layer" and piece.descriptor.size <= MAX_DOCUMENT:
-            return self._document(piece, source, is_wanted)
-        return self._transfer(piece, ranged(source), is_wanted)
+            return self._document(piece, source, is_wanted, tier)
+        if tier is None:
+            return self._transfer(piece, ranged(source), is_wanted)
+        from resolver.sources.tier import TieredSource  # noqa: PLC0415 - for a tier alone
+
+        return self._transfer(piece, TieredSource(tier, ranged(source)), is_wanted, TIER)
 
     def _transfer(
         self, piece: Piece, source: RangedSource, is_wanted: Callable[[], bool], place: str = ""
@@ -263,7 +294,9 @@ class BlobFetcher:
         descriptor = piece.descriptor
         self._shared.emit(PieceStarted(descriptor.digest, descriptor.size, place))
 
-    def _document(self, piece: Piece, source: Source, is_wanted: Callable[[], bool]) -> bool:
+    def _document(
+        self, piece: Piece, source: Source, is_wanted: Callable[[], bool], tier: Tier | None
+    ) -> bool:
         """Read what is small in one go: it is verified in memory, and compression undone."""
         descriptor = piece.descriptor
 
@@ -274,8 +307,9 @@ class BlobFetcher:
         with self._shared.store.receive(descriptor, waiting=waiting) as receiving:
             if receiving is None:
                 return False
-            self._started(piece)
-            receiving.write(0, source.read(descriptor))
+            body = tier.load(descriptor.digest, descriptor.size) if tier is not None else None
+            self._started(piece, TIER if body is not None else "")
+            receiving.write(0, source.read(descriptor) if body is None else body)
             receiving.finish()
             return True
 

@@ -11,7 +11,7 @@ from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
-from resolver.core.results.plan import ImageContent, PlannedImage, Selected, plan_pieces
+from resolver.core.results.plan import TIER, ImageContent, PlannedImage, Selected, plan_pieces
 from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
@@ -22,13 +22,14 @@ from resolver.verbs.resolve import contradiction, resolve_document
 from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.plan import ChunkMode, ChunkReuse, Piece, Plan
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import DocumentReader, RootDocument
@@ -139,10 +140,12 @@ def make_plan(
     places: Sequence[ContentPlace] = (),
     *,
     foreign: bool = False,
+    tier: Callable[[], Tier | None] = lambda: None,
 ) -> Plan:
-    """List what some images need, and what of it has to be fetched; send no request.
+    """List what some images need, and what of it has to be fetched; send no request to a registry.
 
-    `places` have content too, in order of preference; `foreign` includes foreign layers.
+    `places` have content too, in order of preference, and then the `tier`; `foreign` includes
+    foreign layers.
     """
     chosen = tuple(selected)
     # A reference may have been planned several times, one platform at a time.
@@ -165,7 +168,7 @@ def make_plan(
     contents = {each.descriptor.digest: each for image in known for each in image.contents}
     if len(contents) > MAX_PIECES:
         raise LimitExceeded("what is to be pulled", MAX_PIECES, len(contents), "pieces")
-    held = find_held((each.descriptor for each in contents.values()), store, places)
+    held = find_held((each.descriptor for each in contents.values()), store, places, tier)
     return plan_pieces(images, held, foreign=foreign, attached=attached, left_out=left_out)
 
 
@@ -368,7 +371,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     requests = [
         None if each == "all" else context.platform_request(each, exact=exact) for each in wanted
     ]
-    opened = [open_place(place) for place in places]
+    opened = [open_place(f"./{TIER}" if place == TIER else place) for place in places]
 
     # References are already planned in parallel.
     extent = Extent(attestations, referrers, context.settings.jobs if len(listed) == 1 else 1)
@@ -386,7 +389,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
                 selected.append(outcome.value)
     if failures and not selected:
         raise failures[0].error
-    found = make_plan(selected, context.store, opened, foreign=foreign)
+    found = make_plan(selected, context.store, opened, foreign=foreign, tier=context.tier)
     if chunks != "never" and not context.settings.offline:
         found = _with_chunks(context, found, chunks, chunk_gap, opened)
     return replace(found, failures=tuple(failures))
@@ -481,7 +484,7 @@ def _planned(
     extent: Extent,
 ) -> Selected:
     """Plan the images of one reference; `None` among the requests means the whole index."""
-    reader, warned = context.reader(target)
+    reader, warned = context.reader(target, tiered=True)
     if isinstance(named, Resolution):
         pinned = named.index or named.manifest
         root = context.read_root(

@@ -20,8 +20,8 @@ from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Attached, parse_config
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.results.events import ignore
-from resolver.core.results.plan import CONNECTIONS, ContentState, over_limit
+from resolver.core.results.events import Warned, ignore
+from resolver.core.results.plan import CONNECTIONS, TIER, ContentState, is_foreign, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure, Resolution
@@ -30,7 +30,7 @@ from resolver.store.names import GROUP
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import MAX_PIECES, Named, plan
 from resolver.verbs.resolve import contradiction
-from resolver.verbs.threads import DaemonPool
+from resolver.verbs.threads import DaemonPool, parallel
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Observer
-    from resolver.core.results.plan import ChunkMode, Piece, Plan, PlannedImage
+    from resolver.core.results.plan import ChunkMode, ImageContent, Piece, Plan, PlannedImage
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformLike
@@ -98,6 +99,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     observe: Observer = ignore,
     *,
     places: Sequence[ContentPlace] = (),
+    tier: Tier | None = None,
     clock: Clock | None = None,
     interrupt: Callable[[], None] = lambda: None,
     raises: bool = True,
@@ -111,6 +113,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
         options: how to pull.
         observe: receives events, from one thread at a time.
         places: those that the plan was made with.
+        tier: likewise.
         clock: for retries.
         interrupt: ends running requests when the pull is interrupted.
         raises: whether to raise if all references failed.
@@ -125,7 +128,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     tell = one_at_a_time(observe)
     entries = DaemonPool(chosen.connections, "resolver-part")
     shared = TransferContext(store, chosen, tell, clock or SystemClock(), entries, stop)
-    work = _Work(plan, shared, BlobFetcher(shared, source_of, places), raises=raises)
+    work = _Work(plan, shared, BlobFetcher(shared, source_of, places, tier), raises=raises)
     blobs = DaemonPool(chosen.jobs, "resolver-blob")
 
     def close() -> None:
@@ -486,6 +489,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             raise refusal
         done = transfer(made)
     _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
+    if context.settings.tier_write:
+        _write_tier(context, done)
     return done
 
 
@@ -546,10 +551,56 @@ def _transfer(context: Context, made: Plan, *, foreign: bool, raises: bool) -> P
         context.store,
         TransferOptions(jobs=jobs, foreign=foreign),
         context.observe,
-        places=[open_place(name) for name in names],
+        places=[open_place(name) for name in names if name != TIER],
+        tier=context.tier() if TIER in names else None,
         interrupt=context.close,
         raises=raises,
     )
+
+
+def _write_tier(context: Context, done: Pulled) -> None:
+    """Put what was pulled into the tier: blobs, then the documents of images that are whole there.
+
+    A failure costs a warning: the images are pulled.
+    """
+    tier = context.tier()
+    images = [one.image for one in done.entries if one.status == "downloaded"]
+    if tier is None or not images:
+        return
+    contents = {each.descriptor.digest: each for image in images for each in image.contents}
+    there = {piece.descriptor.digest for piece in done.fetched if piece.place == TIER}
+    lost: set[Digest] = set()
+
+    def put(content: ImageContent) -> bool:
+        descriptor = content.descriptor
+        return tier.put(descriptor, context.store.open(descriptor))
+
+    def put_all(some: Iterable[ImageContent]) -> None:
+        for outcome in parallel(put, some, jobs=_BLOBS):
+            if isinstance(outcome.value, ResolverError):
+                digest = outcome.item.descriptor.digest
+                message = f"`{digest}` is not written to the tier: {outcome.value}"
+                context.observe(Warned("tier-unusable", message))
+            if outcome.value is not True:
+                lost.add(outcome.item.descriptor.digest)
+
+    wanted = [each for digest, each in contents.items() if digest not in there]
+    foreign = {each.descriptor.digest for each in wanted if is_foreign(each.descriptor)}
+    put_all(
+        each
+        for each in wanted
+        if each.role in {"layer", "config"} and each.descriptor.digest not in foreign
+    )
+    for role in ("manifest", "index"):
+        broken = {
+            each.descriptor.digest
+            for image in images
+            if any(each.descriptor.digest in lost for each in image.contents)
+            for each in image.contents
+        }
+        put_all(
+            each for each in wanted if each.role == role and each.descriptor.digest not in broken
+        )
 
 
 def _repository(context: Context, image: PlannedImage) -> Source:

@@ -64,6 +64,17 @@ def collect(
     return context.store.collect(rules, dry_run=dry_run)
 
 
+def collect_tier(context: Context, age: float, *, dry_run: bool) -> Collected:
+    """Delete objects of the tier that were written more than `age` seconds ago."""
+    tier = context.tier()
+    if tier is None:
+        raise Usage(
+            "there is no tier to collect, or it is not used with `--offline`",
+            "name one with `--tier s3://BUCKET/PREFIX`",
+        )
+    return tier.expire(age, dry_run=dry_run)
+
+
 def verify(context: Context, *, full: bool = False, repair: bool = False) -> Verified:
     """Check that every name has all it needs, and that every file matches its digest."""
     if repair and context.settings.offline:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Role = Literal["layer", "config", "manifest", "index"]
 #: When layers are rebuilt from chunks: if that is faster; if that is fewer bytes; not at all.
 ChunkMode = Literal["auto", "always", "never"]
+#: The place of pieces that are in the tier of the session.
+TIER = "tier"
 
 #: Children before parents.
 _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}

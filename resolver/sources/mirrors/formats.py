@@ -114,7 +114,7 @@ def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
     top = yaml.parse(body, path)
     if top.is_empty:
         return {}
-    hosts = top.fields("hosts").get("hosts")
+    hosts = top.fields("hosts", "tier").get("hosts")
     if hosts is None or hosts.is_empty:
         return {}
     folder = Path(path).parent
@@ -129,6 +129,17 @@ def parse_config(body: bytes, path: str) -> dict[str, HostEntry]:
             )
         found[name] = _host(spot, name, folder)
     return found
+
+
+def parse_tier(body: bytes, path: str) -> str:
+    """Return the URL of a tier in a file; empty if it names none.
+
+    Raises:
+        BadFile: it cannot be used.
+    """
+    top = yaml.parse(body, path)
+    spot = None if top.is_empty else top.fields("hosts", "tier").get("tier")
+    return spot.text() if spot is not None else ""
 
 
 def _host(spot: FieldReader, name: str, folder: Path) -> HostEntry:

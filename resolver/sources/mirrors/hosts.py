@@ -107,6 +107,15 @@ class Hosts:
         endpoints = self.choose(registry, "library/any").endpoints
         return next((each.settings for each in endpoints if each.is_upstream), HostSettings())
 
+    def tier(self) -> str:
+        """Return the URL of the tier that `config.yaml` names; empty for none."""
+        found = self._config_body()
+        if found is None:
+            return ""
+        from resolver.sources.mirrors.formats import parse_tier  # noqa: PLC0415 - where there is one
+
+        return parse_tier(*found)
+
     def named(self) -> dict[str, Callable[[], tuple[str, ...]]]:
         """Return per source a function that lists its names; each reads files when called.
 
@@ -232,16 +241,23 @@ class Hosts:
         return self._config.get(host)
 
     def _read_config(self) -> Mapping[str, HostEntry]:
+        found = self._config_body()
+        if found is None:
+            return {}
+        from resolver.sources.mirrors.formats import parse_config  # noqa: PLC0415 - where there is one
+
+        return parse_config(*found)
+
+    def _config_body(self) -> tuple[bytes, str] | None:
+        """Read the file, if there is one; with its path."""
         path, is_named = config_file(self._environment, self._home)
         there = path is not None and (is_named or is_in_reach(path))
         body = read_file(path) if path is not None and there else None
         if body is not None:
-            from resolver.sources.mirrors.formats import parse_config  # noqa: PLC0415 - where there is one
-
-            return parse_config(body, str(path))
+            return body, str(path)
         if is_named:
             raise InvalidConfiguration("RESOLVER_CONFIG", "", f"there is no file `{path}`")
-        return {}
+        return None
 
     def _read_rules(self) -> tuple[RegistryRule, ...]:
         """Read all files; a later rule replaces an earlier one with the same prefix."""

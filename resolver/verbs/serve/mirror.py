@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from resolver.clock import Clock
     from resolver.core.oci.content import RangedSource, Source
     from resolver.core.results.events import Event, Observer
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.documents import DocumentReader
@@ -177,6 +178,8 @@ _LOOK = 0.25
 #: clients, of which some are kept for what is here.
 MAX_QUESTIONS, MAX_ALL_QUESTIONS = 16, 48
 _BLOB = "application/octet-stream"
+#: Blobs that are written to a tier at a time.
+_TIER_WRITES = 2
 #: Tags that are listed in one answer, and those whose meaning is remembered.
 _MAX_LISTED, _MAX_TAGS = 100_000, 2_000
 #: Lists of tags that are made at once: one takes up to 30 MB.
@@ -242,6 +245,7 @@ class Mirror:
     Args:
         fresh: seconds for which a tag is not looked up again.
         via: the `Via` header of its own requests; empty for none.
+        tier: where blobs are looked for before registries, and written if it takes writes.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing that decides
@@ -255,6 +259,7 @@ class Mirror:
         via: str,
         observe: Observer,
         clock: Clock,
+        tier: Tier | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -264,6 +269,8 @@ class Mirror:
         self._via = via
         self._observe = observe
         self._clock = clock
+        self._tier = tier
+        self._tier_writes = DaemonPool(_TIER_WRITES, "resolver-tier")
         self._ledger = Ledger(store, observe, clock)
         self._stop = threading.Event()
         #: Per registry, so that one that stalls delays no client of another.
@@ -288,7 +295,7 @@ class Mirror:
     def close(self) -> None:
         """Cancel running fetches; received bytes are kept."""
         self._stop.set()
-        for workers in (*self._workers.values(), *self._parts.values()):
+        for workers in (*self._workers.values(), *self._parts.values(), self._tier_writes):
             workers.close(1.0)
 
     def __call__(self, method: str, target: str, via: str, peer: Peer = NOBODY) -> ServerResponse:
@@ -650,7 +657,7 @@ class Mirror:
             return not fetch.is_in_the_way(self._clock.monotonic())
 
         try:
-            source = ranged(self._asking.source(repository))
+            source = self._blobs(repository)
             self._transfer(shared, repository, source, fetch, is_wanted)
         except ResolverError as error:
             fetch.failed(error)
@@ -671,6 +678,27 @@ class Mirror:
             self._make_way(repository.registry, at_once=True)
         for each in wanted if is_done else ():
             self._ledger.settle(each)
+        if is_done and self._tier is not None and self._tier.writes:
+            self._tier_writes.submit(lambda: self._write(fetch.descriptor))
+
+    def _blobs(self, repository: Reference) -> RangedSource:
+        """Open where blobs are fetched: the tier, and then the registry."""
+        source = ranged(self._asking.source(repository))
+        if self._tier is None:
+            return source
+        from resolver.sources.tier import TieredSource  # noqa: PLC0415 - for a tier alone
+
+        return TieredSource(self._tier, source)
+
+    def _write(self, descriptor: Descriptor) -> None:
+        """Put a blob into the tier."""
+        if self._tier is None:
+            return
+        try:
+            self._tier.put(descriptor, self._store.open(descriptor))
+        except ResolverError as error:
+            message = f"`{descriptor.digest}` is not written to the tier: {error}"
+            self._observe(Warned("tier-unusable", message))
 
     def _transfer(
         self,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import LayoutTarget
     from resolver.core.results.events import Observer
+    from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.verbs.context import Context
     from resolver.verbs.serve.catalog import ContentShelf
@@ -72,6 +73,7 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
     via: str = "",
     observe: Observer = ignore,
     clock: Clock | None = None,
+    tier: Tier | None = None,
 ) -> Iterator[Server]:
     """Serve held content and fetch the rest; see `serve.mirror`.
 
@@ -92,6 +94,7 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
             via=via,
             observe=observe,
             clock=clock or SystemClock(),
+            tier=tier,
         )
         with (
             closing(mirror),
@@ -217,6 +220,7 @@ def serve_mirror(  # noqa: PLR0913 - one for each option of the verb
         names=names,
         via=context.via,
         observe=context.observe,
+        tier=context.tier(),
     )
 
 
@@ -243,4 +247,4 @@ class _Asking:
         context = self._context
         alone = offline or context.settings.offline
         opener = None if alone else lambda: self.source(repository)
-        return DocumentReader(opener, context.store, str(repository), context.observe)
+        return DocumentReader(opener, context.store, str(repository), context.observe, context.tier)
