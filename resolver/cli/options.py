@@ -112,7 +112,7 @@ From = Annotated[
     Texts,
     option(
         "--from",
-        "Copy content from a local store, layout, archive or containerd root first.",
+        "Copy content from a local store, layout, archive, engine or containerd root first.",
         "PLACE",
         variable="RESOLVER_FROM",
     ),

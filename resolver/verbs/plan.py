@@ -366,7 +366,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     requests = [
         None if each == "all" else context.platform_request(each, exact=exact) for each in wanted
     ]
-    opened = [open_place(place) for place in places]
+    opened = [open_place(place, context.settings.environment) for place in places]
 
     # References are already planned in parallel.
     extent = Extent(attestations, referrers, context.settings.jobs if len(targets) == 1 else 1)

@@ -448,7 +448,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
         context.store,
         TransferOptions(jobs=jobs, foreign=foreign),
         context.observe,
-        places=[open_place(name) for name in names],
+        places=[open_place(name, context.settings.environment) for name in names],
         interrupt=context.close,
     )
     _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))

@@ -17,6 +17,7 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.export import parse_destination
 from resolver.errors import DigestMismatch, NotHeld, ToolFailed, ToolMissing
 from resolver.verbs.export.export import ExportOptions, command_for, export
+from tests.kit.engines import program
 from tests.kit.exports import AMD64, ARM64, QUICK, app, stocked
 from tests.kit.stored_images import place
 
@@ -28,16 +29,6 @@ if TYPE_CHECKING:
     from resolver.store import LocalStore
 
 HERE, THERE = Platform.parse(AMD64), Platform.parse(ARM64)
-
-
-def tool(folder: Path, name: str, script: str) -> dict[str, str]:
-    """Install a program on the returned PATH; `$OUT` is the folder for its output."""
-    programs = folder / "bin"
-    programs.mkdir(exist_ok=True)
-    path = programs / name
-    path.write_text(f"#!/bin/sh\nOUT='{folder}'\n{script}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
 
 
 def hand(
@@ -53,7 +44,7 @@ def hand(
 def test_handoff_sends_the_archive_and_returns_the_program_output(tmp_path: Path) -> None:
     image = app()
     store = stocked(tmp_path, app=image)
-    environment = tool(tmp_path, "docker", 'echo "$@" > $OUT/args; cat > $OUT/got; echo Loaded')
+    environment = program(tmp_path, "docker", 'echo "$@" > $OUT/args; cat > $OUT/got; echo Loaded')
 
     found = hand(store, "docker", environment)
 
@@ -83,7 +74,7 @@ def test_handoff_ignores_programs_in_the_working_folder(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = stocked(tmp_path, app=app())
-    tool(tmp_path, "docker", "touch $OUT/ran")
+    program(tmp_path, "docker", "touch $OUT/ran")
     monkeypatch.chdir(tmp_path if path == "bin" else tmp_path / "bin")
 
     with pytest.raises(ToolMissing):
@@ -94,7 +85,7 @@ def test_handoff_ignores_programs_in_the_working_folder(
 
 def test_handoff_quotes_a_failing_program(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
-    environment = tool(tmp_path, "docker", 'cat > /dev/null; echo "no such daemon" >&2; exit 3')
+    environment = program(tmp_path, "docker", 'cat > /dev/null; echo "no such daemon" >&2; exit 3')
 
     with pytest.raises(ToolFailed, match="no such daemon") as caught:
         hand(store, "docker", environment)
@@ -105,7 +96,7 @@ def test_handoff_quotes_a_failing_program(tmp_path: Path) -> None:
 def test_handoff_quotes_a_program_that_does_not_read_its_input(tmp_path: Path) -> None:
     image = app(os.urandom(300_000).hex())
     store = stocked(tmp_path, app=image)
-    environment = tool(tmp_path, "docker", 'exec 0<&-; echo "who are you?" >&2; exit 1')
+    environment = program(tmp_path, "docker", 'exec 0<&-; echo "who are you?" >&2; exit 1')
 
     with pytest.raises(ToolFailed, match="who are you"):
         hand(store, "docker", environment)
@@ -118,7 +109,9 @@ def test_handoff_kills_the_program_when_the_archive_is_incomplete(tmp_path: Path
     body = victim.read_bytes()
     victim.chmod(0o644)
     victim.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
-    environment = tool(tmp_path, "docker", "echo $$ > $OUT/pid; cat > /dev/null; touch $OUT/loaded")
+    environment = program(
+        tmp_path, "docker", "echo $$ > $OUT/pid; cat > /dev/null; touch $OUT/loaded"
+    )
 
     with pytest.raises(DigestMismatch):
         hand(store, "docker", environment)
@@ -130,7 +123,7 @@ def test_interrupt_ends_the_handoff_program_and_its_children(tmp_path: Path) -> 
     store = stocked(tmp_path, app=app())
     os.mkfifo(tmp_path / "ready")
     script = "sleep 300 & echo $! > $OUT/child; echo > $OUT/ready; cat > /dev/null; wait"
-    environment = tool(tmp_path, "docker", script)
+    environment = program(tmp_path, "docker", script)
 
     def interrupt() -> None:
         (tmp_path / "ready").read_text()
@@ -158,7 +151,7 @@ def _lives(process: int) -> bool:
 
 def test_handoff_keeps_secrets_from_the_program(tmp_path: Path) -> None:
     store = stocked(tmp_path, app=app())
-    environment = tool(tmp_path, "docker", "cat > /dev/null; env > $OUT/env")
+    environment = program(tmp_path, "docker", "cat > /dev/null; env > $OUT/env")
     secrets = {"DOCKER_AUTH_CONFIG": "S3cr3t", "RESOLVER_PASSWORD": "S3cr3t"}
 
     hand(store, "docker", {**environment, **secrets, "DOCKER_HOST": "tcp://h"})
@@ -170,7 +163,7 @@ def test_handoff_keeps_secrets_from_the_program(tmp_path: Path) -> None:
 
 def test_handoff_starts_nothing_for_a_missing_image(tmp_path: Path) -> None:
     store = stocked(tmp_path, b=app())
-    environment = tool(tmp_path, "docker", "touch $OUT/ran")
+    environment = program(tmp_path, "docker", "touch $OUT/ran")
 
     with pytest.raises(NotHeld):
         hand(store, "docker", environment)

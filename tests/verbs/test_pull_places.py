@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +18,7 @@ from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
+from tests.kit.engines import Engine, engine_at, running_engine
 from tests.kit.images import Image, build_image, build_index
 from tests.kit.pulls import RANGE, REPOSITORY, Counter, blobs, noise, puller
 from tests.kit.registry import FakeRegistry
@@ -153,8 +151,8 @@ def test_pull_names_the_unsupported_transport_of_another_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidReference, match="`docker-daemon:` is not supported"):
-        open_place("docker-daemon:app")
+    with pytest.raises(InvalidReference, match="`ostree:` is not supported"):
+        open_place("ostree:app")
 
 
 def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
@@ -186,43 +184,10 @@ def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
 # A Docker engine
 
 
-class Engine(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-    answers: dict[str, object]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Engine)
-        known = self.server.answers.get(self.path)
-        body = known if isinstance(known, bytes) else json.dumps(known).encode()
-        self.send_response(404 if known is None else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_words: object) -> None:
-        pass
-
-    def address_string(self) -> str:
-        return "a socket file"
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(str(tmp_path / "docker.sock"), _Handler) as server:
-        server.answers = {}
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running_engine(tmp_path) as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def at(tmp_path: Path) -> dict[str, str]:
-    return {"DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
 
 
 def test_docker_engine_lists_its_unpacked_layers(
@@ -234,7 +199,7 @@ def test_docker_engine_lists_its_unpacked_layers(
         "/images/json": [{"Id": name}, {"Id": "../../etc"}, "odd", {}],
         f"/images/{name}/json": {"RootFS": {"Layers": [diff_ids["diff_ids"][0], "odd", 3]}},
     }
-    unpacked = unpacked_layers(at(tmp_path))
+    unpacked = unpacked_layers(engine_at(tmp_path))
     assert {str(each) for each in unpacked} == {diff_ids["diff_ids"][0]}
 
     with puller(registry, tmp_path / "store") as one:
@@ -252,7 +217,7 @@ def test_unhealthy_docker_engine_has_no_content(
 ) -> None:
     engine.answers = {"/images/json": answer}
 
-    assert unpacked_layers(at(tmp_path)) == frozenset()
+    assert unpacked_layers(engine_at(tmp_path)) == frozenset()
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "unix://\0", "odd"])
@@ -270,7 +235,7 @@ def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
         f"/images/{name}/json": {"RootFS": {"Layers": rootfs["diff_ids"][:1]}},
     }
 
-    with Session(tmp_path / "store", environment=at(tmp_path)) as session:
+    with Session(tmp_path / "store", environment=engine_at(tmp_path)) as session:
         plan = session.plan(f"{registry.host}/{REPOSITORY}:1", AMD)
         there = session.unpacked(plan)
     with Session(tmp_path / "store", environment={"DOCKER_HOST": "unix:///no.sock"}) as session:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -19,7 +18,7 @@ from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned, ignore
 from resolver.core.results.export import Destination, Exported, ExportedImage
 from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
-from resolver.sources.credentials.helpers import may_be_secret
+from resolver.sources.local.docker_engine import find_program, program_environment
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
@@ -67,14 +66,12 @@ def command_for(
 
 
 def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Find the program of a command in the absolute entries of `PATH`.
+    """Find the program of a command.
 
-    See docs/store-and-reliability.md, "Programs on PATH".
+    Raises:
+        ToolMissing: it is not on `PATH`.
     """
-    folders = [
-        each for each in environment.get("PATH", "").split(os.pathsep) if each.startswith("/")
-    ]
-    found = shutil.which(command[0], path=os.pathsep.join(folders))
+    found = find_program(command[0], environment)
     if found is None:
         raise ToolMissing(command[0], shlex.join(command))
     return found
@@ -119,12 +116,11 @@ def _start(
     environment: Mapping[str, str],
     outputs: tuple[IO[bytes], IO[bytes]],
 ) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in environment.items() if not may_be_secret(name)}
     try:
         return subprocess.Popen(  # noqa: S603 - an argument list, no shell
             list(command),
             executable=program,
-            env=kept,
+            env=program_environment(environment),
             stdin=subprocess.PIPE,
             stdout=outputs[0],
             stderr=outputs[1],
