@@ -1168,9 +1168,13 @@ class Session:
         namespace: str | None = None,
         attestations: bool = True,
         link: bool = False,
+        load: bool = False,
         sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
         """Export images of the store, verifying every byte.
+
+        An engine on this machine fetches the layers that it lacks: the images are served to it on
+        loopback, by digest, until it has them. Docker and podman get one platform of each.
 
         Args:
             references: pulled images, one or many.
@@ -1182,10 +1186,12 @@ class Session:
             namespace: of containerd; by default that of `ctr`.
             attestations: include those that the index lists for the images.
             link: share files with an OCI layout as hard links; changing one changes both.
+            load: send an engine the whole archive instead of what it lacks.
             sink: receives each piece of the tar of `-`; an exception from it ends the export.
 
         Raises:
-            Usage: `to` is none of these, `link` is set without a folder, or `-` has no `sink`.
+            Usage: `to` is none of these, `link` is set without a folder, `load` without an engine,
+                or `-` has no `sink`.
             NotHeld: an image was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: the destination cannot be written, or failed.
@@ -1202,6 +1208,7 @@ class Session:
             namespace=namespace,
             attestations=attestations,
             link=link,
+            load=load,
             sink=sink,
         )
 

@@ -117,6 +117,10 @@ From = Annotated[
         variable="RESOLVER_FROM",
     ),
 ]
+Load = Annotated[
+    bool,
+    option("--load", "Send an engine the whole tar, not only the layers that it lacks."),
+]
 Foreign = Annotated[
     bool,
     option(

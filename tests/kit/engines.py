@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -78,3 +79,37 @@ def program(folder: Path, name: str, script: str) -> dict[str, str]:
     path.write_text(f"#!/bin/sh\nOUT='{folder}'\n{script}\n")
     path.chmod(0o755)
     return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder)}
+
+
+#: Pulls as an engine does: what it has already is not fetched again.
+_PULLS = """#!{python} -S
+import json, pathlib, sys, urllib.request
+out, words = pathlib.Path({folder!r}), sys.argv[1:]
+with (out / "ran").open("a") as file:
+    file.write(" ".join(words) + "\\n")
+has = out / "has"
+has.mkdir(exist_ok=True)
+
+def get(base, kind, digest):
+    path = has / digest.replace(":", "-")
+    if kind == "manifests" or not path.exists():
+        with urllib.request.urlopen(f"{{base}}/{{kind}}/{{digest}}") as answer:
+            path.write_bytes(answer.read())
+    return path.read_bytes()
+
+if words[0] == "pull":
+    name, _, digest = words[-1].partition("@")
+    host, _, repository = name.partition("/")
+    base = f"http://{{host}}/v2/{{repository}}"
+    manifest = json.loads(get(base, "manifests", digest))
+    for each in (manifest["config"], *manifest["layers"]):
+        get(base, "blobs", each["digest"])
+"""
+
+
+def pulling_program(folder: Path, name: str) -> dict[str, str]:
+    """Install a container tool that can pull; its arguments and blobs are kept in the folder."""
+    environment = program(folder, name, "")
+    script = _PULLS.format(python=sys.executable, folder=str(folder))
+    (folder / "bin" / name).write_text(script)
+    return environment

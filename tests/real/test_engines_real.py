@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,15 +11,18 @@ import pytest
 from resolver.core.compare.compare import ImageComparison
 from resolver.errors import NotFound
 from resolver.session import Session
+from resolver.store import LocalStore
 from tests.kit.exports import exported, stocked
-from tests.kit.images import build_image, build_layer
-from tests.real.registries import skopeo
+from tests.kit.images import build_image, build_layer, multi_platform
+from tests.kit.stored_images import pull
+from tests.real.registries import skopeo, upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.kit.images import Image
+    from tests.real.containerds import RealContainerd
     from tests.real.podmans import RealPodman
     from tests.real.registries import RealRegistry
 
@@ -99,3 +103,121 @@ def test_copy_of_an_image_of_an_engine_is_readable(
     words = ["inspect", "--config", "--tls-verify=false", f"docker://{name}"]
     config = json.loads(skopeo(*words, home=tmp_path))
     assert config == json.loads(image.blobs[config_of(image)])
+
+
+# Hand-over
+
+
+def sizes(image: Image) -> dict[str, int]:
+    """Return the size of the manifest, and of every blob."""
+    return {image.digest: len(image.body)} | {d: len(body) for d, body in image.blobs.items()}
+
+
+def own_layer(image: Image) -> str:
+    """Return the digest of the layer that only this version has."""
+    return str(json.loads(image.body)["layers"][1]["digest"])
+
+
+@contextmanager
+def stored(
+    podman_environment: Mapping[str, str], folder: Path, **images: Image
+) -> Iterator[Session]:
+    stocked(folder, **images)
+    with Session(folder / "store", environment=podman_environment) as session:
+        yield session
+
+
+@pytest.mark.usefixtures("with_docker")
+@pytest.mark.parametrize("engine", ["podman", "docker"])
+def test_engine_fetches_only_the_layer_that_it_lacks(
+    podman: RealPodman, tmp_path: Path, engine: str
+) -> None:
+    old, new = app("1"), app("2")
+    with stored(podman.environment, tmp_path, old=old, new=new) as session:
+        first = session.export("old:1", engine)
+        second = session.export("new:1", engine)
+
+    assert first.written == sum(sizes(old).values())
+    config = json.loads(new.body)["config"]["digest"]
+    crossed = {new.digest, config, own_layer(new)}
+    assert second.written == sum(sizes(new)[digest] for digest in crossed)
+    assert second.present == len(SHARED)
+    for name, image in (("old:1", old), ("new:1", new)):
+        found = podman.image(f"docker.io/library/{name}")
+        assert found["Digest"] == image.digest
+        assert found["RepoDigests"] == [f"docker.io/library/{name[:-2]}@{image.digest}"]
+    assert podman.names() == {"docker.io/library/old:1", "docker.io/library/new:1"}
+
+
+@pytest.mark.usefixtures("with_docker")
+@pytest.mark.parametrize("engine", ["podman", "docker"])
+def test_engine_takes_the_requested_platform_of_an_index(
+    podman: RealPodman, tmp_path: Path, engine: str
+) -> None:
+    image = multi_platform("linux/amd64", "linux/s390x", attestations=True)
+    with stored(podman.environment, tmp_path, app=image) as session:
+        found = session.export("app:1", engine, ["linux/s390x"])
+
+    child = image.child("linux/s390x")
+    assert found.written == sum(sizes(child).values())
+    assert podman.image("docker.io/library/app:1")["Digest"] == child.digest
+    assert podman.image("docker.io/library/app:1")["Architecture"] == "s390x"
+
+
+@pytest.mark.usefixtures("with_docker")
+@pytest.mark.parametrize("engine", ["podman", "docker"])
+def test_engine_gets_the_whole_archive_with_load(
+    podman: RealPodman, tmp_path: Path, engine: str
+) -> None:
+    with stored(podman.environment, tmp_path, app=app("1")) as session:
+        found = session.export("app:1", engine, load=True)
+
+    assert found.command == (engine, "load")
+    assert podman.names() == {"docker.io/library/app:1"}
+
+
+@pytest.mark.parametrize("engine", ["podman"])
+def test_engine_keeps_an_image_without_a_tag(
+    podman: RealPodman, tmp_path: Path, engine: str
+) -> None:
+    image = app("1")
+    store = LocalStore(tmp_path / "store", fsync=False)
+    name = f"docker.io/library/app@{image.digest}"
+    pull(store, name, image)
+
+    with Session(tmp_path / "store", environment=podman.environment) as session:
+        session.export(name, engine)
+
+    assert podman.image(config_of(image))["Id"] == config_of(image).removeprefix("sha256:")
+
+
+def test_containerd_fetches_only_the_layer_that_it_lacks(
+    containerd: RealContainerd, tmp_path: Path
+) -> None:
+    old, new = app("1"), app("2")
+    with stored(containerd.environment, tmp_path, old=old, new=new) as session:
+        session.export("old:1", "containerd", namespace="lacks")
+        found = session.export("new:1", "containerd", namespace="lacks")
+
+    crossed = {new.digest, config_of(new), own_layer(new)}
+    assert found.written == sum(sizes(new)[digest] for digest in crossed)
+    images = {"docker.io/library/old:1": old.digest, "docker.io/library/new:1": new.digest}
+    assert containerd.images("lacks") == images
+    assert len(containerd.ctr("lacks", "snapshots", "ls").splitlines()[1:]) == 3
+    assert "lacks" in containerd.ctr("lacks", "namespaces", "ls")
+
+
+def test_containerd_keeps_an_index_and_its_attestations(
+    containerd: RealContainerd, registry: RealRegistry, tmp_path: Path
+) -> None:
+    image = multi_platform("linux/amd64", "linux/s390x", attestations=True)
+    upload(registry, "engines/app", "1", image)
+    name = f"{registry.host}/engines/app:1"
+    with Session(tmp_path / "store", environment=containerd.environment) as session:
+        session.pull(name, "all")
+        session.export(name, "containerd", namespace="index")
+
+    assert containerd.images("index") == {name: image.digest}
+    documents = {digest: body for digest, (_, body) in image.documents.items()}
+    for digest, body in (documents | dict(image.blobs)).items():
+        assert containerd.content("index", digest) == body

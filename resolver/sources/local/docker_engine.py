@@ -91,11 +91,11 @@ def docker_address(environment: Mapping[str, str]) -> str:
         return environment["DOCKER_HOST"]
     given = environment.get("DOCKER_CONFIG")
     folder = Path(given) if given else Path(environment.get("HOME") or "/", ".docker")
-    name = environment.get("DOCKER_CONTEXT")
-    name = name or (_configured(folder / "config.json") or {}).get("currentContext") or "default"
-    if name == "default":
+    chosen = (_configured(folder / "config.json") or {}).get("currentContext")
+    name = environment.get("DOCKER_CONTEXT") or (chosen if isinstance(chosen, str) else "")
+    if name in {"", "default"}:
         return f"unix://{_SOCKET}"
-    key = hashlib.sha256(str(name).encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     path = folder / "contexts" / "meta" / key / "meta.json"
     endpoints = (_configured(path) or {}).get("Endpoints")
     docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
