@@ -824,6 +824,8 @@ class Session:
         foreign: bool = False,
         attestations: bool = True,
         referrers: bool = False,
+        to: str = "",
+        namespace: str | None = None,
     ) -> Plan:
         """List the content of images, what of it is held, and what must be fetched.
 
@@ -841,9 +843,14 @@ class Session:
             attestations: include those that the index lists for the images.
             referrers: include what refers to the images from outside the index: OCI referrers, and
                 cosign's tags.
+            to: `docker`, `podman` or `containerd`, to list what that engine lacks as well, in
+                `Plan.engine`.
+            namespace: of containerd; by default that of `ctr`.
 
         Raises:
             Malformed: an argument is invalid; no request was sent.
+            Usage: `to` is not an engine.
+            Unavailable: the engine does not answer.
             ResolverError: as `resolve` raises; of several references, the error of the first that
                 fails, and there is no plan.
         """
@@ -858,6 +865,8 @@ class Session:
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
+            to=to,
+            namespace=namespace,
         )
 
     def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
@@ -884,6 +893,9 @@ class Session:
         max_download: int | None = None,
         attestations: bool = True,
         referrers: bool = False,
+        to: str = "",
+        namespace: str | None = None,
+        load: bool = False,
     ) -> Pulled:
         """Fetch what is missing of images into the store, verified; record the names last.
 
@@ -899,8 +911,14 @@ class Session:
             max_download: limit of bytes to fetch; None for none.
             attestations: as for `plan`.
             referrers: as for `plan`.
+            to: `docker`, `podman` or `containerd`, to hand the images over as `export` does; see
+                `Pulled.exported`.
+            namespace: as for `plan`.
+            load: as for `export`.
 
         Raises:
+            ToolMissing: `to` is not installed; nothing was fetched.
+            ToolFailed: the engine did not take the images, which are in the store.
             Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
             ResolverError: the error of the only reference, or of the first if all failed.
@@ -917,6 +935,9 @@ class Session:
             max_download=max_download,
             attestations=attestations,
             referrers=referrers,
+            to=to,
+            namespace=namespace,
+            load=load,
         )
 
     def plan_copy(  # noqa: PLR0913 - each is one thing that a caller decides

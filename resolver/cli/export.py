@@ -21,9 +21,7 @@ def export(
     platform: options.Platforms = None,
     exact: options.Exact = False,
     no_attestations: options.NoAttestations = False,
-    namespace: Annotated[
-        options.Text, options.option("--namespace", "Set the containerd namespace.", "NAME")
-    ] = None,
+    namespace: options.Namespace = None,
     load: options.Load = False,
     link: Annotated[
         bool,

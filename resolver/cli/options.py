@@ -117,6 +117,11 @@ From = Annotated[
         variable="RESOLVER_FROM",
     ),
 ]
+ToEngine = Annotated[
+    Text,
+    option("--to", "Then hand the images over to docker, podman or containerd.", "ENGINE"),
+]
+Namespace = Annotated[Text, option("--namespace", "Set the containerd namespace.", "NAME")]
 Load = Annotated[
     bool,
     option("--load", "Send an engine the whole tar, not only the layers that it lacks."),

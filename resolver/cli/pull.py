@@ -35,6 +35,9 @@ def pull(
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
+    to: options.ToEngine = None,
+    load: options.Load = False,
+    namespace: options.Namespace = None,
     progress: Annotated[
         str,
         options.option(
@@ -50,16 +53,24 @@ def pull(
 
     Fetches only missing content, verifies it, and sets the name last. After an interruption, the
     next pull resumes. `-p all` pulls every entry of the index; a platform includes the attestations
-    that the index lists for it. Progress goes to stderr.
+    that the index lists for it. With --to, an engine on this machine then fetches the layers that
+    it lacks from the store, as with `resolver export`. Progress goes to stderr.
 
     \b
       resolver pull ubuntu:24.04 -p linux/arm64
+      resolver pull ubuntu:24.04 --to docker
       resolver pull -p all ghcr.io/owner/app:1
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
+    from resolver.core.results.export import parse_engine
     from resolver.core.results.plan import over_limit
+    from resolver.errors import Usage
 
+    if to:
+        parse_engine(to)
+    elif load:
+        raise Usage("`--load` is for an engine", "name it: `--to docker`")
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
@@ -72,11 +83,12 @@ def pull(
     }
     with open_session(common) as (session, output):
         with show_progress(output, common, progress):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
+            no_engine = ("", None)
+            found = make_plan(session, output, names, platforms, places, lock, no_engine, **wanted)
             refusal = over_limit(found.bytes_missing, most)
             if refusal is not None:
                 raise refusal
-            done = session.pull(found, foreign=foreign)
+            done = session.pull(found, foreign=foreign, to=to or "", namespace=namespace, load=load)
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -95,16 +107,20 @@ def plan(
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
+    to: options.ToEngine = None,
+    namespace: options.Namespace = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Show what a pull would fetch.
 
     Lists every piece of content as held, partial, missing or foreign, and counts the bytes and
-    requests of a pull. Content that several images share counts once. Fetches no layer;
+    requests of a pull. Content that several images share counts once. With --to, shows what an
+    engine on this machine lacks as well, by the layers that it lists. Fetches no layer;
     `resolver pull` runs the same plan.
 
     \b
       resolver plan ubuntu:24.04 -p linux/arm64
+      resolver plan ubuntu:24.04 --to podman
       resolver plan -f images.txt --max-download 500MB
       resolver plan app:2 --from oci:./mirror
     """
@@ -122,8 +138,10 @@ def plan(
         "referrers": referrers,
     }
     with open_session(common) as (session, output):
-        found = make_plan(session, output, names, platforms, places, lock, **wanted)
-        note_unpacked(session, output, found)
+        engine = (to or "", namespace)
+        found = make_plan(session, output, names, platforms, places, lock, engine, **wanted)
+        if not to:
+            note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
         refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
@@ -138,6 +156,7 @@ def make_plan(
     platforms: list[str],
     places: list[str] | None,
     lock_file: str | None,
+    engine: tuple[str, str | None],
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
@@ -146,7 +165,10 @@ def make_plan(
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
-    found = session.plan(named, platforms or (None,), places=places or (), **wanted)
+    to, namespace = engine
+    found = session.plan(
+        named, platforms or (None,), places=places or (), to=to, namespace=namespace, **wanted
+    )
     for image in found.entries:
         output.warnings(image.warnings)
     return found

@@ -356,10 +356,14 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     foreign: bool = False,
     attestations: bool = True,
     referrers: bool = False,
+    to: str = "",
+    namespace: str | None = None,
 ) -> Plan:
     """List the content of images, what of it is held, and what must be fetched."""
+    from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for engines
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
+    engine = parse_engine(to) if to else None
     targets = [(one, _pullable(context, one)) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
@@ -379,7 +383,12 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         if isinstance(outcome.value, ResolverError):
             raise outcome.value
         selected.append(outcome.value)
-    return make_plan(selected, context.store, opened, foreign=foreign)
+    made = make_plan(selected, context.store, opened, foreign=foreign)
+    if engine is None:
+        return made
+    from resolver.verbs.export.engines import engine_needs  # noqa: PLC0415 - for this option
+
+    return replace(made, engine=engine_needs(context, made, engine, namespace))
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:

@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
+    from resolver.core.results.export import Exported
     from resolver.core.results.plan import Piece, Plan, PlannedImage
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
@@ -381,14 +384,19 @@ def unpacked_of(
         ResolverError: the config cannot be read.
 
     """
-    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
-    if not unpacked or config is None or config.media_type not in CONFIG_TYPES:
+    if not unpacked:
         return ()
-    layers = image.layers
-    what = f"the config `{config.digest}` of `{image.reference}`"
-    diff_ids = parse_config(reader.read(config, what), what, len(layers)).diff_ids
-    pairs = zip(layers, diff_ids, strict=False)
+    pairs = zip(image.layers, diff_ids_of(reader, image), strict=False)
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
+
+
+def diff_ids_of(reader: DocumentReader, image: PlannedImage) -> tuple[Digest, ...]:
+    """Return the digests of the unpacked layers of an image; none if its config has none."""
+    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
+    if config is None or config.media_type not in CONFIG_TYPES:
+        return ()
+    what = f"the config `{config.digest}` of `{image.reference}`"
+    return parse_config(reader.read(config, what), what, len(image.layers)).diff_ids
 
 
 #: Default number of parallel transfers; more only compete for bandwidth.
@@ -419,10 +427,20 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     max_download: int | None = None,
     attestations: bool = True,
     referrers: bool = False,
+    to: str = "",
+    namespace: str | None = None,
+    load: bool = False,
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
+
+    if to:
+        from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for this option
+        from resolver.verbs.export.export import command_for, find_tool  # noqa: PLC0415 - likewise
+
+        # Before anything is fetched in vain.
+        find_tool(command_for(parse_engine(to)), context.settings.environment)
 
     if isinstance(what, Plan):
         made = what
@@ -452,7 +470,30 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
         interrupt=context.close,
     )
     _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
-    return done
+    if not to:
+        return done
+    return replace(done, exported=_handed_over(context, done, to, namespace, load=load))
+
+
+def _handed_over(
+    context: Context, done: Pulled, to: str, namespace: str | None, *, load: bool
+) -> tuple[Exported, ...]:
+    """Hand over what was pulled: references with the same platforms together."""
+    from resolver.verbs.export.engines import host_first  # noqa: PLC0415 - for engines
+    from resolver.verbs.store import export  # noqa: PLC0415 - likewise
+
+    platforms: dict[str, list[Platform]] = {}
+    for one in done.entries:
+        found = platforms.setdefault(one.image.reference, [])
+        if one.image.platform is not None and one.image.kind == "image":
+            found.append(one.image.platform)
+    alike: dict[tuple[Platform, ...], list[str]] = {}
+    for reference, found in platforms.items():
+        alike.setdefault(tuple(host_first(found)), []).append(reference)
+    return tuple(
+        export(context, references, to, wanted, namespace=namespace, load=load)
+        for wanted, references in alike.items()
+    )
 
 
 def _repository(context: Context, image: PlannedImage) -> Source:

@@ -221,3 +221,40 @@ def test_containerd_keeps_an_index_and_its_attestations(
     documents = {digest: body for digest, (_, body) in image.documents.items()}
     for digest, body in (documents | dict(image.blobs)).items():
         assert containerd.content("index", digest) == body
+
+
+# Pull and plan
+
+
+@pytest.mark.usefixtures("with_docker")
+@pytest.mark.parametrize("engine", ["podman", "docker", "containerd"])
+def test_plan_shows_what_an_engine_then_fetches(
+    podman: RealPodman,
+    containerd: RealContainerd,
+    registry: RealRegistry,
+    tmp_path: Path,
+    engine: str,
+) -> None:
+    old, new = app("1"), app("2")
+    upload(registry, "engines/plan", "1", old)
+    upload(registry, "engines/plan", "2", new)
+    name = f"{registry.host}/engines/plan"
+    environment = {**podman.environment, **containerd.environment, "HOME": str(podman.folder)}
+    with Session(tmp_path / "store", environment=environment) as session:
+        empty = session.plan(f"{name}:1", to=engine, namespace="plan")
+        first = session.pull(f"{name}:1", to=engine, namespace="plan")
+        plan = session.plan(f"{name}:2", to=engine, namespace="plan")
+        second = session.pull(plan, to=engine, namespace="plan")
+
+    assert empty.engine is not None
+    assert {str(digest) for digest in empty.engine.lacking} == set(sizes(old))
+    assert [each.written for each in first.exported] == [sum(sizes(old).values())]
+    assert plan.engine is not None
+    lacking = {str(digest) for digest in plan.engine.lacking}
+    assert lacking == {new.digest, config_of(new), own_layer(new)}
+    (taken,) = second.exported
+    assert taken.written == sum(sizes(new)[digest] for digest in lacking)
+    if engine == "containerd":
+        assert containerd.images("plan")[f"{name}:2"] == new.digest
+    else:
+        assert podman.image(f"{name}:2")["Digest"] == new.digest

@@ -91,13 +91,13 @@ def docker_address(environment: Mapping[str, str]) -> str:
         return environment["DOCKER_HOST"]
     given = environment.get("DOCKER_CONFIG")
     folder = Path(given) if given else Path(environment.get("HOME") or "/", ".docker")
-    chosen = (_configured(folder / "config.json") or {}).get("currentContext")
+    chosen = _configured(folder / "config.json").get("currentContext")
     name = environment.get("DOCKER_CONTEXT") or (chosen if isinstance(chosen, str) else "")
     if name in {"", "default"}:
         return f"unix://{_SOCKET}"
     key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     path = folder / "contexts" / "meta" / key / "meta.json"
-    endpoints = (_configured(path) or {}).get("Endpoints")
+    endpoints = _configured(path).get("Endpoints")
     docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
     host = docker.get("Host") if isinstance(docker, dict) else None
     if not isinstance(host, str):
@@ -106,12 +106,12 @@ def docker_address(environment: Mapping[str, str]) -> str:
     return host
 
 
-def _configured(path: Path) -> dict[str, object] | None:
-    """Read a JSON file of Docker's configuration; None if there is none."""
+def _configured(path: Path) -> dict[str, object]:
+    """Read a JSON file of Docker's configuration; empty if there is none."""
     try:
         body, _ = read_regular(path, _MAX_CONFIG)
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidConfiguration(str(path), "", f"it cannot be read: {reason}") from error
@@ -178,31 +178,26 @@ def open_containers_storage(target: LayoutTarget, environment: Mapping[str, str]
         Unavailable: podman is not installed, or cannot save the image.
     """
     # As an OCI archive, podman 4.3 calls layers gzip that are not, or compresses them again.
-    words = ("save", "--quiet", "--format", "docker-archive", target.path)
+    save = ("podman", "save", "--quiet", "--format", "docker-archive", target.path)
     with _archive(target) as file:
-        failure = _podman(target, words, environment, file)
+        failure = _run(save, environment, file)
         if failure is None:
             return _saved(target, file)
-        with tempfile.TemporaryFile() as nothing:
-            known = _podman(target, ("image", "exists", target.path), environment, nothing) is None
-    if known:
-        raise Unavailable(f"podman cannot save `{target.path}`: {failure}")
+    with tempfile.TemporaryFile() as nothing:
+        if _run(("podman", "image", "exists", target.path), environment, nothing) is None:
+            raise Unavailable(f"podman cannot save `{target.path}`: {failure}")
     raise NotFound(
         f"podman's storage has no image `{target.path}`", "list its images with `podman images`"
     )
 
 
-def _podman(
-    target: LayoutTarget, words: tuple[str, ...], environment: Mapping[str, str], out: IO[bytes]
-) -> str | None:
-    """Run podman; return the end of its messages if it fails, else None."""
-    program = find_program("podman", environment)
+def _run(command: tuple[str, ...], environment: Mapping[str, str], out: IO[bytes]) -> str | None:
+    """Run a program; return the end of its messages if it fails, else None."""
+    program = find_program(command[0], environment)
     if program is None:
         raise Unavailable(
-            f"`{target}` cannot be read: `podman` is not on PATH",
-            "save the image where podman is: `podman save --format oci-archive -o app.tar NAME`",
+            f"`{command[0]}` is not on PATH, so its images cannot be read", "install it"
         )
-    command = ["podman", *words]
     try:
         done = subprocess.run(  # noqa: S603 - an argument list, no shell
             command,
@@ -214,9 +209,19 @@ def _podman(
             check=False,
         )
     except OSError as error:
-        raise Unavailable(f"`podman` cannot be started: {error.strerror}") from error
+        raise Unavailable(f"`{command[0]}` cannot be started: {error.strerror}") from error
     said = done.stderr[-_MAX_SAID:].decode("utf-8", "replace").strip()
     return (said or f"status {done.returncode}") if done.returncode else None
+
+
+def _output(command: tuple[str, ...], environment: Mapping[str, str]) -> list[str]:
+    """Run a program that must succeed; return the lines of its output."""
+    with tempfile.TemporaryFile() as out:
+        failure = _run(command, environment, out)
+        if failure is not None:
+            raise Unavailable(f"`{' '.join(command[:3])}` failed: {failure}")
+        out.seek(0)
+        return out.read(_MAX_ANSWER).decode("utf-8", "replace").splitlines()
 
 
 def find_program(name: str, environment: Mapping[str, str]) -> str | None:
@@ -263,26 +268,64 @@ def unpacked_layers(environment: Mapping[str, str]) -> frozenset[Digest]:
 
     Only a Unix socket is used: a remote engine is not on this machine.
     """
-    path = _socket_path(environment)
-    if path is None:
+    try:
+        return frozenset(layer for image in docker_layers(environment) for layer in image)
+    except (InvalidConfiguration, Unavailable):
         return frozenset()
+
+
+def docker_layers(environment: Mapping[str, str]) -> tuple[tuple[Digest, ...], ...]:
+    """Return the unpacked layers of each image of the local engine, bottom first.
+
+    Raises:
+        InvalidConfiguration: Docker's configuration cannot be read.
+        Unavailable: no engine answers on a Unix socket.
+    """
+    address = docker_address(environment)
+    path = _socket_path(address)
+    if path is None:
+        raise Unavailable(
+            f"no engine answers at `{address}`", "start it, or name another one with `DOCKER_HOST`"
+        )
     connection = _Local(path)
     try:
-        found: set[Digest] = set()
-        for name in _images(_ask(connection, "/images/json")):
-            found.update(_layers(_ask(connection, f"/images/{name}/json")))
-        return frozenset(found)
-    except _Unreachable:
-        return frozenset()
+        return tuple(
+            tuple(_layers(_ask(connection, f"/images/{name}/json")))
+            for name in _images(_ask(connection, "/images/json"))
+        )
+    except _Unreachable as error:
+        raise Unavailable(f"the engine at `{path}` does not list its images") from error
     finally:
         connection.close()
 
 
-def _socket_path(environment: Mapping[str, str]) -> str | None:
-    try:
-        scheme, _, path = docker_address(environment).partition("://")
-    except InvalidConfiguration:
-        return None
+def podman_layers(environment: Mapping[str, str]) -> tuple[tuple[Digest, ...], ...]:
+    """Return the unpacked layers of each image of podman, bottom first.
+
+    Raises:
+        Unavailable: podman is not installed, or fails.
+    """
+    listed = _output(("podman", "images", "--all", "--quiet", "--no-trunc"), environment)
+    names = [name for name in dict.fromkeys(listed) if _ID.fullmatch(name)][:_MAX_IMAGES]
+    if not names:
+        return ()
+    words = ("image", "inspect", "--format", "{{json .RootFS.Layers}}", *names)
+    return tuple(tuple(_digests(_json(line))) for line in _output(("podman", *words), environment))
+
+
+def containerd_content(environment: Mapping[str, str], namespace: str | None) -> frozenset[Digest]:
+    """Return the digests of all content of a namespace of containerd; None for that of `ctr`.
+
+    Raises:
+        Unavailable: `ctr` is not installed, or fails.
+    """
+    named = () if namespace is None else ("--namespace", namespace)
+    listed = _output(("ctr", *named, "content", "ls", "--quiet"), environment)
+    return frozenset(_digests(listed))
+
+
+def _socket_path(address: str) -> str | None:
+    scheme, _, path = address.partition("://")
     if scheme != "unix":
         return None
     try:
@@ -300,10 +343,18 @@ def _ask(connection: _Local, target: str) -> object:
         raise _Unreachable from error
     if answer.status != _OK or len(body) > _MAX_ANSWER:
         raise _Unreachable
+    found = _json(body)
+    if found is None:
+        raise _Unreachable
+    return found
+
+
+def _json(body: bytes | str) -> object:
+    """Read JSON of an engine; None if it is not JSON."""
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _Unreachable from error
+    except (ValueError, RecursionError):
+        return None
 
 
 def _images(listed: object) -> Iterator[str]:
@@ -318,8 +369,12 @@ def _images(listed: object) -> Iterator[str]:
 
 def _layers(described: object) -> Iterator[Digest]:
     root = described.get("RootFS") if isinstance(described, dict) else None
-    layers = root.get("Layers") if isinstance(root, dict) else None
-    for text in layers if isinstance(layers, list) else ():
+    return _digests(root.get("Layers") if isinstance(root, dict) else None)
+
+
+def _digests(listed: object) -> Iterator[Digest]:
+    """Parse digests; what is not one is skipped."""
+    for text in listed if isinstance(listed, list) else ():
         try:
             yield Digest.parse(str(text))
         except InvalidDigest:
