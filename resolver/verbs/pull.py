@@ -17,8 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.clock import SystemClock
-from resolver.core.oci.descriptor import CONFIG_TYPES
-from resolver.core.oci.manifest import Attached, parse_config
+from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import ignore
@@ -29,7 +28,7 @@ from resolver.core.results.resolve import Failure
 from resolver.errors import NotInStore, ResolverError, StoreFault
 from resolver.settings import DEFAULT_JOBS
 from resolver.verbs.fetch import BlobFetcher
-from resolver.verbs.plan import Named, plan
+from resolver.verbs.plan import Named, diff_ids_of, plan
 from resolver.verbs.resolve import contradiction
 from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
@@ -388,15 +387,6 @@ def unpacked_of(
         return ()
     pairs = zip(image.layers, diff_ids_of(reader, image), strict=False)
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
-
-
-def diff_ids_of(reader: DocumentReader, image: PlannedImage) -> tuple[Digest, ...]:
-    """Return the digests of the unpacked layers of an image; none if its config has none."""
-    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
-    if config is None or config.media_type not in CONFIG_TYPES:
-        return ()
-    what = f"the config `{config.digest}` of `{image.reference}`"
-    return parse_config(reader.read(config, what), what, len(image.layers)).diff_ids
 
 
 #: Default number of parallel transfers; more only compete for bandwidth.

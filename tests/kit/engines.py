@@ -61,9 +61,11 @@ def running_engine(folder: Path) -> Iterator[Engine]:
         server.answers, server.requests = {}, []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def engine_at(folder: Path) -> dict[str, str]:

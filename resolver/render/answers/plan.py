@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import counted
 from resolver.core.results.plan import ContentState, Plan
+from resolver.render.answers import renderer_of
 from resolver.render.report import Report, ReportTable, megabytes, short
 from resolver.render.to_dict import bare, failure, platform, warnings
 
@@ -247,9 +248,7 @@ def _pulled_values(answer: Pulled) -> Plain:
         "reused": [piece(item) for item in answer.reused],
     }
     if answer.exported:
-        from resolver.render.answers.export import plain as exported  # noqa: PLC0415 - with `--to`
-
-        written["exported"] = [exported(each) for each in answer.exported]
+        written["exported"] = [renderer_of(each).plain(each) for each in answer.exported]
     return written
 
 

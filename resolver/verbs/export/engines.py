@@ -12,18 +12,14 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import DOCUMENT_TYPES
-from resolver.core.oci.reference import Reference
-from resolver.core.oci.target import RegistryTarget
 from resolver.core.platforms.select import select
 from resolver.core.results.export import ExportedImage
-from resolver.core.results.plan import ContentState, EngineNeeds
 from resolver.errors import InvalidConfiguration, ToolFailed
 from resolver.files.platforms import host_platform
-from resolver.sources.local import docker_engine
+from resolver.sources.local.docker_engine import docker_address
 from resolver.values import dataclass
 from resolver.verbs.export.archive import chosen_image
 from resolver.verbs.export.bundle import parts_of
-from resolver.verbs.pull import diff_ids_of
 from resolver.verbs.serve.api import answer
 from resolver.verbs.serve.server import serve
 from resolver.verbs.serve.shared_fetch import RegularFile
@@ -35,9 +31,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.export import Kind
-    from resolver.core.results.plan import Plan, PlannedImage
     from resolver.store import LocalStore
-    from resolver.verbs.context import Context
     from resolver.verbs.export.bundle import ExportBundle, ExportedRoot, PackedImage
     from resolver.verbs.serve.api import ServerResponse
     from resolver.verbs.serve.connections import Peer
@@ -68,7 +62,7 @@ def remote_engine(kind: Kind, environment: Mapping[str, str]) -> str:
     address = ""
     if kind == "docker":
         with suppress(InvalidConfiguration):
-            address = docker_engine.docker_address(environment)
+            address = docker_address(environment)
     elif kind == "podman":
         address = environment.get("CONTAINER_HOST", "") or environment.get(
             "CONTAINER_CONNECTION", ""
@@ -80,64 +74,6 @@ def host_first(platforms: Sequence[Platform]) -> list[Platform]:
     """Put the platform of this machine first, for engines that keep one."""
     here = select(list(platforms), host_platform()).index
     return sorted(platforms, key=lambda each: here is None or each != platforms[here])
-
-
-def engine_needs(
-    context: Context, plan: Plan, kind: Kind, namespace: str | None = None
-) -> EngineNeeds:
-    """Work out what an engine would fetch of a plan; a config costs a request if it is not held.
-
-    Docker finds a layer by all layers below it too, podman by itself. An engine has no record of
-    the compressed form of what it loaded from an archive, and may fetch that again.
-
-    Raises:
-        Unavailable: the engine does not answer.
-        ResolverError: a config cannot be read.
-
-    Source: moby distribution/xfer/download.go; containers/image storage/storage_dest.go.
-    """
-    environment = context.settings.environment
-    if kind == "containerd":
-        all_of_it = frozenset(
-            piece.descriptor.digest
-            for piece in plan.pieces
-            if piece.state is not ContentState.FOREIGN
-        )
-        there = docker_engine.containerd_content(environment, namespace)
-        return EngineNeeds(kind, all_of_it, all_of_it - there)
-    known: tuple[tuple[Digest, ...], ...] = ()
-    if not remote_engine(kind, environment):
-        docker = kind == "docker"
-        read = docker_engine.docker_layers if docker else docker_engine.podman_layers
-        known = read(environment)
-    chains = {image[:count] for image in known for count in range(1, len(image) + 1)}
-    single = {layer for image in known for layer in image}
-    pieces: set[Digest] = set()
-    lacking: set[Digest] = set()
-    for image in _one_each(plan.images):
-        needed = {e.descriptor.digest for e in image.contents if e.role != "index"}
-        reader, _ = context.reader(RegistryTarget(Reference.parse(image.reference)))
-        diff_ids = diff_ids_of(reader, image) if known else ()
-        held = {
-            layer.digest
-            for number, (layer, diff_id) in enumerate(zip(image.layers, diff_ids, strict=False))
-            if (diff_ids[: number + 1] in chains if kind == "docker" else diff_id in single)
-        }
-        pieces |= needed
-        lacking |= needed - held
-    return EngineNeeds(kind, frozenset(pieces), frozenset(lacking))
-
-
-def _one_each(images: Sequence[PlannedImage]) -> list[PlannedImage]:
-    """Choose one image of each reference, as `host_first` does."""
-    chosen: dict[str, PlannedImage] = {}
-    for image in images:
-        chosen.setdefault(image.reference, image)
-    for reference in chosen:
-        mine = [each for each in images if each.reference == reference]
-        best = select([each.platform for each in mine], host_platform()).index
-        chosen[reference] = mine[best or 0]
-    return list(chosen.values())
 
 
 def to_hand_over(
