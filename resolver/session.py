@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import httpx
+
     from resolver.core.check.check import Checked, Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.compare.compare import Comparison, ImageComparison, Thresholds
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
         Repositories,
         SearchFilters,
     )
+    from resolver.core.results.attestations import Attestations, ShownDocument, TrustOptions
     from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Machine, Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
@@ -69,6 +73,9 @@ class Session:
         flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
         observe: receives warnings, notes and progress during a call.
+        http_client: sends all requests, with its own proxies, TLS settings and hooks, except to
+            hosts that have settings of their own. Cookies, redirects and timeouts stay with the
+            session. It is not closed.
     """
 
     def __init__(
@@ -79,9 +86,15 @@ class Session:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         self._context = Context(
-            store, offline=offline, flags=flags, environment=environment, observe=observe
+            store,
+            offline=offline,
+            flags=flags,
+            environment=environment,
+            observe=observe,
+            http_client=http_client,
         )
 
     def __enter__(self) -> Self:
@@ -113,7 +126,7 @@ class Session:
         """The platform facts that this session matches by."""
         return self._context.table
 
-    def resolve(
+    def resolve(  # noqa: PLR0913 - one for each option of the verb
         self,
         reference: str | Reference,
         platform: PlatformLike = None,
@@ -122,6 +135,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Resolution:
         """Find the manifest that a reference means on one platform.
 
@@ -133,6 +147,8 @@ class Session:
             verify: read the image's own config too, and compare it with the index.
             strict: the same, and raise an error for a contradiction instead of a warning.
             verify_tag: for `name:tag@digest`, check whether the tag still points there.
+            verify_cpu: read the start of the layers too, and warn of what the programs need and
+                this machine lacks.
 
         Raises:
             Malformed: reference or platform is invalid; no request was sent.
@@ -149,9 +165,10 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
-    def resolve_each(
+    def resolve_each(  # noqa: PLR0913 - as above
         self,
         references: Iterable[str | Reference],
         platforms: Sequence[PlatformLike] = (None,),
@@ -160,6 +177,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references in parallel; answers have the order of the questions.
 
@@ -180,6 +198,7 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
@@ -263,6 +282,52 @@ class Session:
             max_requests=max_requests,
         )
 
+    def attestations(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> Attestations:
+        """List the signatures, SBOMs and provenance of an index and of each of its images.
+
+        Args:
+            reference: of a registry or a local place.
+            platform: look at the image for this platform alone.
+            trust: who is trusted to sign; nothing is verified without it.
+
+        Raises:
+            Usage: a key or a trusted root is invalid; no request was sent.
+            ResolverError: the index or a list of referrers cannot be read.
+        """
+        from resolver.verbs.attestations import attestations  # noqa: PLC0415
+
+        return attestations(self._context, reference, platform, trust=trust)
+
+    def show_attestation(
+        self,
+        reference: str | Reference,
+        kind: str,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> ShownDocument:
+        """Read one attestation: the statement or document exactly as stored.
+
+        Args:
+            reference: of a registry or a local place.
+            kind: `signature`, `sbom`, `provenance` or `other`.
+            platform: of the image it is about; by default it is that of the index.
+            trust: with it, the attestation must be verified.
+
+        Raises:
+            NotFound: there is none.
+            Negative: it is not about the image, or not verified.
+        """
+        from resolver.verbs.attestations import show_attestation  # noqa: PLC0415
+
+        return show_attestation(self._context, reference, kind, platform, trust=trust)
+
     def check(
         self,
         references: str | Reference | Iterable[str | Reference],
@@ -315,6 +380,16 @@ class Session:
         from resolver.verbs.check import check_policy  # noqa: PLC0415
 
         return check_policy(self._context, policy, references, now=now, index_only=index_only)
+
+    def read_nodes(self, path: Path | str) -> tuple[Machine, ...]:
+        """Read the nodes of a cluster, for `Requirements.nodes`; see `kubectl get nodes -o json`.
+
+        Raises:
+            BadFile: it cannot be read, or is not a list of nodes.
+        """
+        from resolver.verbs.check import read_nodes  # noqa: PLC0415
+
+        return read_nodes(self._context, path)
 
     def matrix(
         self,
@@ -386,6 +461,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> Comparison:
         """Find out how one image differs between its platforms.
 
@@ -403,6 +479,7 @@ class Session:
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
+            needs: read what the programs need too, from the start of the layers.
 
         Raises:
             PlatformNotOffered: one of `platforms`, or `base`, is not offered.
@@ -422,6 +499,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -435,6 +513,8 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
+        attestations: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -449,6 +529,8 @@ class Session:
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
+            needs: as for `compare`.
+            attestations: compare what is attached to both, also if they are the same.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -466,6 +548,8 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
+            attestations=attestations,
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:
@@ -591,6 +675,34 @@ class Session:
         from resolver.verbs.lint import lint  # noqa: PLC0415
 
         return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+
+    def needs(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[PlatformLike] = (),
+        *,
+        every: bool = False,
+        max_bytes: int = LINT_MAX_BYTES,
+    ) -> Needs:
+        """Find out what the programs of an image need of the machine, from its layers.
+
+        The layers are read in ranges, from the top down, until the entrypoint, its loader and its
+        libraries were found; nothing is stored or executed.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: those to read; none for all.
+            every: read every ELF file, not only what the image starts.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+
+        Raises:
+            PlatformNotOffered: the image has nothing that runs on one of `platforms`.
+            ResolverError: the image cannot be read; a damaged layer is part of the answer.
+        """
+        from resolver.verbs.needs import needs  # noqa: PLC0415
+
+        return needs(self._context, reference, platforms, every=every, max_bytes=max_bytes)
 
     def lock(
         self,

@@ -75,6 +75,10 @@ STOPS = (
         "resolve {at}/demo/liar:1.0 -p linux/arm64 --verify",
     ),
     Stop("Inside one image.", "inspect {at}/demo/app:1.0 -p linux/arm64"),
+    Stop(
+        "Which platform has a signature, an SBOM or provenance?",
+        "attestations {at}/demo/app:1.0",
+    ),
     Stop("The tags of a repository.", "tags {at}/demo/app"),
     Stop(
         "How do its platforms differ? Sizes, shared layers, settings, history.",
@@ -96,6 +100,7 @@ STOPS = (
         "check {at}/demo/app:1.0 --require linux/amd64,linux/arm/v6",
         1,
     ),
+    Stop("It can check what the programs need.", "needs {at}/demo/app:1.0 -p linux/amd64"),
     Stop("And runs a job for each platform.", "matrix {at}/demo/app:1.0 -p linux/amd64"),
     Stop(
         "Record what was tested: the digests of the index and of every platform.",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resolver.core.parse.document import FieldReader
 from resolver.core.parse.yaml_tree import Mapping, Node, ScalarKind, Sequence, YamlScalar, join
-from resolver.errors import BadFile, FileLimit, LimitExceeded
+from resolver.errors import BadFile, FileLimit, LimitExceeded, limit_words
 from resolver.files.read import NotRegular, read_regular
 
 if TYPE_CHECKING:
@@ -58,9 +58,16 @@ _KINDS = {
 
 def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
     """Read a file strictly; `-` is standard input."""
-    place = str(path)
-    content = sys.stdin.buffer.read(limit + 1) if place == "-" else _content(Path(path), limit)
-    return parse(content, "stdin" if place == "-" else place, limit=limit)
+    return parse(*read_content(path, limit), limit=limit)
+
+
+def read_content(path: Path | str, limit: int) -> tuple[bytes, str]:
+    """Read a file of the user, or standard input for `-`; return it with its name for messages."""
+    place = "stdin" if str(path) == "-" else str(path)
+    content = sys.stdin.buffer.read(limit + 1) if str(path) == "-" else _content(Path(path), limit)
+    if len(content) > limit:
+        raise FileLimit(place, (0, 0), "", f"it has more than {limit} bytes")
+    return content, place
 
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
@@ -72,7 +79,7 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
             make a small file huge.
     """
     if len(content) > limit:
-        raise FileLimit(place, (0, 0), "", f"it has more than {limit} bytes")
+        raise FileLimit(place, (0, 0), "", f"it has more than {limit_words(limit)}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -178,6 +178,7 @@ def _inspection(answer: Inspection) -> Plain:
         written["index"] = {**bare(answer.descriptor), "document": json.loads(answer.body)}
     else:
         written["manifest"] = {**bare(answer.descriptor), "document": json.loads(answer.body)}
+        written["stepSizes"] = list(answer.step_sizes)
         written["config"] = (
             json.loads(answer.config_body)
             if answer.config is not None and answer.config_body

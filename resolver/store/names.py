@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -19,7 +18,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     import os
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 MAX_NAME = 1_048_576
 #: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
-_FILE = re.compile(r"[0-9a-f]{64}\.json")
-_VISIBLE = re.compile(r"[!-~]+")
+_FILE = pattern(r"[0-9a-f]{64}\.json")
+_VISIBLE = pattern(r"[!-~]+")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
 
 Record = TypeVar("Record")
@@ -205,13 +204,15 @@ class Records(Generic[Record]):
 
     def _put(self, root: StoreFolder, name: str, record: Record) -> None:
         text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
+        self._home.sync_content(root)
         with (
             root.need("tmp") as tmp,
             root.need(self._form.folder) as folder,
             temporary(tmp, sync=self._home.sync) as file,
         ):
             file.write(text.encode())
-            file.publish(folder, name, mode=0o600)
+            file.publish(folder, name, mode=0o600, sync_folder=False)
+            self._home.sync_folder(folder, self._form.folder)
 
     def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
         path = folder.where(name)

@@ -36,7 +36,7 @@ from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
 from resolver.store.uploads import END, FOLDER, MARK, SESSION
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from resolver.core.results.store import StoredImage
     from resolver.store.files import StoreFolder
 
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def uploads(root: StoreFolder) -> list[Loose]:
         StoreFault: they cannot be listed.
 
     """
-    pattern = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
-    found = {loose.name: loose for loose in _plain(root, FOLDER, pattern)}
+    names = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
+    found = {loose.name: loose for loose in _plain(root, FOLDER, names)}
     # A process that died may have left only the end.
     return [
         loose

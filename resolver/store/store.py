@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
 from resolver.store.files import Patience, aside, temporary
-from resolver.store.folder import Home
+from resolver.store.folder import LOOPBACK, Home
 from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from resolver.core.platforms.platform import Platform
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Seconds a resolve waits to record its result; the answer does not depend on it.
 BRIEFLY = 5.0
+#: Seconds for which the scheme of a registry on this machine is used without looking again, and the
+#: largest file with them that is read, in bytes.
+_HOUR = 3600.0
+_MAX_SCHEMES = 65_536
 #: Seconds a reader waits for the lock to set a damaged file aside.
 _TO_SET_ASIDE = 2.0
 
@@ -191,7 +196,8 @@ class LocalStore:
                     file.write(chunk)
                 verifier.finish()
                 with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444)
+                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                    self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
@@ -290,6 +296,17 @@ class LocalStore:
         `waiting`: called repeatedly while another process is fetching; may raise to give up.
         """
         return self._transfers.receive(descriptor, waiting)
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Sync each folder once for all content and names that are added in the context.
+
+        Content is durable before a name that needs it, and everything when the context ends.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        return self._home.batch()
 
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""
@@ -402,6 +419,52 @@ class LocalStore:
             return seen
         pulled = self._pulled.get(reference)
         return None if pulled is None else NameRecord(reference, pulled.root)
+
+    # Registries on this machine (docs/wire-protocol.md, "Plain HTTP")
+
+    def recall_scheme(self, host: str, now: float) -> str | None:
+        """Return whether a host used https or http within the last hour; None if unknown.
+
+        `now` is in seconds since 1970.
+        """
+        scheme, moment = self._schemes().get(host, ("", 0.0))
+        return scheme if 0 <= now - moment < _HOUR else None
+
+    def remember_schemes(self, schemes: Mapping[str, str], now: float) -> None:
+        """Keep the schemes of hosts in an existing store that can be written."""
+        with suppress(StoreFault):
+            there = self._home.open()
+            if there is None:
+                return
+            with there:
+                if there.look("version") is None:
+                    return
+            with self._home.writing(seconds=0.0) as root:
+                known = {k: v for k, v in self._schemes().items() if 0 <= now - v[1] < _HOUR}
+                known |= {host: (scheme, now) for host, scheme in schemes.items()}
+                with root.need("tmp") as tmp, temporary(tmp, sync=False) as file:
+                    file.write(json.dumps(known).encode())
+                    file.publish(root, LOOPBACK, mode=0o600)
+
+    def _schemes(self) -> dict[str, tuple[str, float]]:
+        """Return the recorded schemes and their times; empty if there are none that can be read."""
+        try:
+            root = self._home.open()
+            if root is None:
+                return {}
+            with root:
+                file = root.open(LOOPBACK)
+                if file is None or file.status.st_size > _MAX_SCHEMES:
+                    return {}
+                with file:
+                    text = b"".join(file.chunks())
+            return {
+                str(host): (str(scheme), float(moment))
+                for host, (scheme, moment) in json.loads(text).items()
+                if scheme in ("http", "https")
+            }
+        except (StoreFault, ValueError, TypeError, AttributeError):
+            return {}
 
     def names(self) -> Iterator[NameRecord]:
         """Iterate over the recorded names, in no particular order."""
@@ -516,6 +579,7 @@ class LocalStore:
         *,
         full: bool = False,
         repair: Callable[[Descriptor, tuple[str, ...]], bool] | None = None,
+        hashed: Callable[[int, int], object] = lambda _done, _total: None,
     ) -> Verified:
         """Check that every name is complete and every file matches its digest.
 
@@ -525,11 +589,12 @@ class LocalStore:
             full: hash large blobs too.
             repair: fetches content again for the references that need it; its result is checked in
                 the store. With it, unreadable name files are set aside too.
+            hashed: receives how many bytes are hashed so far, and how many there are.
         """
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 
         records = (self._pulled, self._seen)
-        return StoreCheck(self._home, self.put_aside, records, full=full).run(repair)
+        return StoreCheck(self._home, self.put_aside, records, full=full, hashed=hashed).run(repair)
 
 
 def _may_be_used(

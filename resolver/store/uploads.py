@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from resolver.errors import DigestMismatch, StoreFault
 from resolver.store.files import close, faults, same_file, settle, try_lock
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FOLDER = "uploads"
 #: Our names there; nothing else is ever touched.
-SESSION = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}")
-MARK = re.compile(r"[0-9a-f]{64}")
+SESSION = pattern(r"[0-9a-f]{32}-[0-9a-f]{32}")
+MARK = pattern(r"[0-9a-f]{64}")
 END = ".end"
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

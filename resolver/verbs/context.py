@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import httpx
+
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
+    from resolver.verbs.threads import Outcome
 
 PlatformLike = str | Platform | None
 Item = TypeVar("Item")
@@ -78,6 +81,7 @@ class Context:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        http_client: httpx.Client | None = None,
     ) -> None:
         given = flags or Flags()
         if store is not None:
@@ -95,6 +99,7 @@ class Context:
             observe=observe,
         )
         self.mutex = threading.Lock()
+        self._http_client = http_client
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
         self._may_block: bool | None = None
@@ -188,15 +193,32 @@ class Context:
             raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
 
+    def each(
+        self, do: Callable[[Item], Found], items: Sequence[Item], what: str
+    ) -> Iterator[Outcome[Item, Found]]:
+        """Do something in parallel, as `parallel` does, and report how many are done."""
+        from resolver.core.results.events import Counted  # noqa: PLC0415 - for several alone
+        from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+        failed = 0
+        for done, outcome in enumerate(parallel(do, items, jobs=self.settings.batch_jobs), 1):
+            failed += isinstance(outcome.value, ResolverError)
+            if len(items) > 1:
+                self.observe(Counted(what, done, len(items), "images", failed))
+            yield outcome
+
     def look_at_all(
-        self, look: Callable[[Item], Found], items: Sequence[Item], name: Callable[[Item], str]
+        self,
+        look: Callable[[Item], Found],
+        items: Sequence[Item],
+        name: Callable[[Item], str],
+        what: str,
     ) -> tuple[Found | Failure, ...]:
         """Look at items in parallel; raise the error of an only one, else keep it in its place."""
         from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
-        from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.jobs):
+        for outcome in self.each(look, items, what):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
@@ -204,6 +226,17 @@ class Context:
             else:
                 found.append(Failure(name(outcome.item), None, outcome.value))
         return tuple(found)
+
+    def name(self, reference: str | Reference) -> str:
+        """Return the name of a reference in an answer: as typed if it is malformed.
+
+        Call it for every reference of a batch before any of them is read: the HTTP client has to
+        know all their hosts when it is made.
+        """
+        try:
+            return str(self.target(reference))
+        except ResolverError:
+            return str(reference)
 
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""
@@ -377,10 +410,12 @@ class Context:
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
         if self._transport is None:
-            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+            from resolver.sources import open_transport  # noqa: PLC0415 - not for what is held
 
             hosts = frozenset(self.trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
+            self._transport = open_transport(
+                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+            )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

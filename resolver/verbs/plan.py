@@ -27,7 +27,7 @@ from resolver.core.results.plan import (
     Selected,
     plan_pieces,
 )
-from resolver.core.results.resolve import Resolution
+from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
 from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
@@ -380,7 +380,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
     engine = parse_engine(to) if to else None
-    targets = [(one, _pullable(context, one)) for one in _listed(references)]
+    listed = [(_name(context, one), one) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
     requests = [
@@ -389,20 +389,28 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     opened = [open_place(place, context.settings.environment) for place in places]
 
     # References are already planned in parallel.
-    extent = Extent(attestations, referrers, context.settings.jobs if len(targets) == 1 else 1)
+    extent = Extent(attestations, referrers, context.settings.jobs if len(listed) == 1 else 1)
 
-    def find(one: tuple[Named, RegistryTarget]) -> Selected:
-        return _planned(context, *one, requests, extent)
+    def find(item: tuple[str, Named]) -> Selected:
+        return _planned(context, item[1], _pullable(context, item[1]), requests, extent)
 
     selected: list[Selected] = []
-    for outcome in parallel(find, targets, jobs=context.settings.jobs):
-        if isinstance(outcome.value, ResolverError):
-            raise outcome.value
-        selected.append(outcome.value)
-    made = make_plan(selected, context.store, opened, foreign=foreign)
-    if engine is None:
-        return made
-    return replace(made, engine=engine_needs(context, made, engine, namespace))
+    failures: list[Failure] = []
+    with context.store.batch():
+        for outcome in context.each(find, listed, "planning"):
+            if isinstance(outcome.value, ResolverError):
+                failures.append(Failure(outcome.item[0], None, outcome.value))
+            else:
+                selected.append(outcome.value)
+    if failures and not selected:
+        raise failures[0].error
+    found = make_plan(selected, context.store, opened, foreign=foreign)
+    needs = None if engine is None else engine_needs(context, found, engine, namespace)
+    return replace(found, failures=tuple(failures), engine=needs)
+
+
+def _name(context: Context, named: Named) -> str:
+    return context.name(named.reference if isinstance(named, Resolution) else named)
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:

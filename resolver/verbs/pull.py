@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,8 +25,7 @@ from resolver.core.results.plan import ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
 from resolver.core.results.resolve import Failure
-from resolver.errors import NotInStore, ResolverError, StoreFault
-from resolver.settings import DEFAULT_JOBS
+from resolver.errors import NotInStore, ResolverError, StoreFault, size_pair
 from resolver.verbs.fetch import BlobFetcher
 from resolver.verbs.plan import Named, diff_ids_of, plan
 from resolver.verbs.resolve import contradiction
@@ -34,7 +33,7 @@ from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -76,10 +75,13 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     free = status.f_bavail * status.f_frsize
     # A file system that reports no size reports no free space either.
     if status.f_blocks and wanted > free:
+        needed, left = size_pair(wanted, free)
         raise StoreFault(
             str(root),
-            f"no space left: {wanted} bytes must be fetched, but only {free} are free",
+            f"no space left: {needed} must be fetched, but only {left} are free",
             "free some space, or name another folder with `--store`",
+            wanted=wanted,
+            free=free,
         )
 
 
@@ -131,7 +133,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
         entries.close(_GRACE)
 
     try:
-        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
+        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease, store.batch():
             done = work.run(lease, blobs)
     except BaseException as error:
         stop.set()
@@ -145,7 +147,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
             work.tell_kept()
         raise
     close()
-    if done.failures:
+    if len(done.failures) > len(plan.failures):
         work.tell_kept()
     return done
 
@@ -190,7 +192,7 @@ class _Work:
             raise failures[0].error
         return Pulled(
             tuple(one for one in done if one.image.kind == "image"),
-            failures,
+            (*self._plan.failures, *failures),
             tuple(self._fetched),
             tuple(self._reused),
             tuple(one for one in done if one.image.kind != "image"),
@@ -211,10 +213,11 @@ class _Work:
                 attached.setdefault((first.reference, first.manifest.digest), []).append(one)
             else:
                 alone.append(one)
+        places = {piece.descriptor.digest: at for at, piece in enumerate(self._plan.pieces)}
         for image in (*self._plan.images, *alone):
             entries = [image, *attached.get((image.reference, image.manifest.digest), ())]
-            wanted = {each.descriptor.digest for entry in entries for each in entry.contents}
-            yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
+            wanted = {places[each.descriptor.digest] for one in entries for each in one.contents}
+            yield image, tuple(self._plan.pieces[at] for at in sorted(wanted))
 
     def progress(self) -> tuple[int, int]:
         """Count the pieces that have come, and those that were to."""
@@ -264,10 +267,8 @@ class _Work:
             for piece in pieces
             if self._is_wanted(piece)
         }
-        while under_way:
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._settle(under_way.pop(future), future)
+        for future in as_completed(under_way):
+            self._settle(under_way[future], future)
 
     def _bring(self, piece: Piece) -> bool:
         """Fetch one piece; runs in a thread of its own."""
@@ -314,11 +315,16 @@ class _Work:
         for image in self._plan.entries:
             if image.reference not in self._failed:
                 by_reference.setdefault(image.reference, []).append(image)
+        fetched = {piece.descriptor.digest for piece in self._fetched}
+        foreign = {piece.descriptor.digest: piece for piece in self._plan.foreign}
+        found = self._found()
         for reference, images in by_reference.items():
-            outcomes = [self._outcome(image) for image in images]
+            outcomes = [self._outcome(image, fetched, foreign) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
                 record = record_of(reference, images, int(self._shared.clock.wall()))
-                self._shared.store.name(record, self._found())
+                self._shared.store.name(record, found)
+                # Synced now, and nothing more was found.
+                found = []
             told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
             for one in told:
                 root = one.image.root.digest
@@ -331,14 +337,16 @@ class _Work:
         found = {piece.descriptor.digest.algorithm for piece in self._reused}
         return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
-    def _outcome(self, image: PlannedImage) -> PulledOne:
-        needed = {content.descriptor.digest for content in image.contents}
-        fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
-        skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
+    def _outcome(
+        self, image: PlannedImage, fetched: AbstractSet[Digest], foreign: Mapping[Digest, Piece]
+    ) -> PulledOne:
+        needed = dict.fromkeys(content.descriptor.digest for content in image.contents)
+        skipped = tuple(foreign[digest] for digest in needed if digest in foreign)
         found = contradiction(image, self._shared.store)
         for warning in found:
             self._shared.emit(warning)
-        status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
+        is_new = not fetched.isdisjoint(needed)
+        status = "up-to-date" if image.up_to_date and not is_new else "downloaded"
         return PulledOne(image, status, skipped, (*image.warnings, *found))
 
 
@@ -449,7 +457,7 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     if refusal is not None:
         raise refusal
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
-    jobs = context.settings.jobs if context.settings.jobs != DEFAULT_JOBS else _BLOBS
+    jobs = context.settings.jobs if context.settings.jobs_given else _BLOBS
     done = transfer_plan(
         made,
         partial(_repository, context),

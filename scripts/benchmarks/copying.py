@@ -1,4 +1,4 @@
-"""`scripts/bench copy`: images between registries, beside other tools; docs/pipelines.md."""
+"""`scripts/bench copy`: images between registries, beside other tools."""
 
 from __future__ import annotations
 

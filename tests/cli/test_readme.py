@@ -19,14 +19,19 @@ import pytest
 import yaml
 
 from resolver.cli.app import COMMANDS, DEFECT, run
+from resolver.demo import samples
+from resolver.demo.images import Sample
 from resolver.errors import ErrorKind
 from resolver.files.yaml import read as read_yaml
 from resolver.session import Session
 from resolver.sources.mirrors.formats import parse_config
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
 from resolver.verbs.sync import read_rules
 from tests import ROOT
 from tests.kit.ci_systems import read_github_file
-from tests.kit.images import build_image
+from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
+from tests.kit.images import build_image, build_index, build_layer
 from tests.kit.pushing import PushRegistry
 from tests.kit.registry import FakeRegistry
 
@@ -47,6 +52,31 @@ SAMPLES = {
     "nginx:1.27": "demo/app:2.0",
     "redis:7": "demo/app:2.0",
 }
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The sample registry, with the image that `docs/needs.md` describes."""
+    loader, libc = "lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6"
+    base = {
+        loader: linked("amd64"),
+        libc: linked("amd64", notes=isa_needed(5), needed=["ld-linux-x86-64.so.2"]),
+    }
+    app = linked("amd64", interpreter=f"/{loader}", needed=["libc.so.6"], notes=isa_needed(1))
+    go = go_build_info("go1.24.1", CGO_ENABLED="0", GOARM64="v8.1,lse")
+    arm = linked("arm64", sections={".go.buildinfo": (PROGBITS, 3, go)})
+    config = {"config": {"Entrypoint": ["/app"]}}
+    image = build_index(
+        [
+            build_image(
+                "linux/amd64", [build_layer(base), build_layer({"app": app})], config=config
+            ),
+            build_image("linux/arm64", [build_layer({"app": arm})], config=config),
+        ]
+    ).built()
+    sample = Sample("team/service", "2", image.root, image.documents, image.blobs)
+    with serve(MemoryShelf((*samples(), sample))) as server:
+        yield server.address
 
 
 def console_blocks() -> Iterator[Any]:

@@ -437,9 +437,9 @@ def test_copy_brings_referrers_through_the_api_and_the_fallback_tag(
         assert target.complete("copy/app", one.digest)
     assert len(done.plan.referrers) == 3
     with_api = Session(session.settings.store.parent / "other")
-    source_ = with_api._context.source(with_api._context.target(f"{target.host}/copy/app:1"))
-    assert isinstance(source_, Refers)
-    found = source_.referrers(Digest.parse(wanted.digest))
+    listing_place = with_api._context.source(with_api._context.target(f"{target.host}/copy/app:1"))
+    assert isinstance(listing_place, Refers)
+    found = listing_place.referrers(Digest.parse(wanted.digest))
     assert [str(each.digest) for each in found] == [signed.digest]
     assert found[0].artifact_type == "application/vnd.x.sig"
     with_api.close()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.reference import Reference, is_tag
 from resolver.errors import InvalidDigest, InvalidReference
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +26,7 @@ _LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
 #: Images in container engines of this machine: Docker's, and podman's own storage.
 _ENGINES: tuple[LayoutKind, ...] = ("docker-daemon", "containers-storage")
 #: Source: Docker Engine API v1.43, "Get an image": a name, or the digest of its config.
-_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_IMAGE_ID = pattern(r"(?:sha256:)?[0-9a-f]{64}")
 
 #: Transports of other tools that are not supported, each with a conversion to one that is.
 #: Source: containers-transports(5); syft, "Supported sources"; regclient, `ocidir://`.
@@ -48,12 +47,12 @@ _SUPPORTED = (
     "`docker-archive:`, `docker-daemon:`, `containers-storage:` and `store:`"
 )
 #: `dir:5000/app` is a host and a port.
-_PORT = re.compile(r"[0-9]{1,5}/.")
+_PORT = pattern(r"[0-9]{1,5}/.")
 
 #: Source: Linux PATH_MAX, and room for a name.
 _MAX_TARGET = 4096 + 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_CONTROL = pattern(r"[\x00-\x1f\x7f]")
+_DRIVE = pattern(r"[A-Za-z]:[\\/]")
 _LAYOUT_HINT = "write `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@sha256:…`"
 
 
