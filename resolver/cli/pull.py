@@ -70,11 +70,12 @@ def pull(
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
-    from resolver.core.results.export import parse_engine
     from resolver.core.results.plan import over_limit
     from resolver.errors import Usage
 
     if to:
+        from resolver.core.results.export import parse_engine
+
         parse_engine(to)
     elif load:
         raise Usage("`--load` is for an engine", "name it: `--to docker`")

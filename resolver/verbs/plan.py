@@ -376,10 +376,13 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     namespace: str | None = None,
 ) -> Plan:
     """List the content of images, what of it is held, and what must be fetched."""
-    from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for engines
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
-    engine = parse_engine(to) if to else None
+    engine: Kind | None = None
+    if to:
+        from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for engines
+
+        engine = parse_engine(to)
     listed = [(_name(context, one), one) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above

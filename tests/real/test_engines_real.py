@@ -32,9 +32,9 @@ KINDS = ("docker-daemon", "containers-storage")
 SHARED = build_layer({"usr/lib/shared": b"shared" * 20_000})
 
 
-def app(version: str) -> Image:
+def app(version: str, shared: bytes = SHARED) -> Image:
     """Make an image for one platform with a large layer that all versions share."""
-    return build_image("linux/amd64", [SHARED, build_layer({"etc/version": version.encode()})])
+    return build_image("linux/amd64", [shared, build_layer({"etc/version": version.encode()})])
 
 
 def config_of(image: Image) -> str:
@@ -235,7 +235,9 @@ def test_plan_shows_what_an_engine_then_fetches(
     tmp_path: Path,
     engine: str,
 ) -> None:
-    old, new = app("1"), app("2")
+    # Namespaces of containerd share content, and so do tests: no other has this layer.
+    shared = build_layer({"usr/lib/planned": b"planned" * 20_000})
+    old, new = app("planned 1", shared), app("planned 2", shared)
     upload(registry, "engines/plan", "1", old)
     upload(registry, "engines/plan", "2", new)
     name = f"{registry.host}/engines/plan"
