@@ -44,7 +44,6 @@ class ErrorKind(Enum):
 
 
 _STEP = 1000.0
-_DIGITS = re.compile("[0-9]+")
 
 
 def megabytes(count: int) -> str:
@@ -543,7 +542,7 @@ class LimitExceeded(Untrusted):
         most, found = f"{limit} {unit}", str(value)
         if unit == "bytes":
             most = limit_words(limit)
-            found = _DIGITS.sub(lambda digits: megabytes(int(digits[0])), found)
+            found = re.sub("[0-9]+", lambda digits: megabytes(int(digits[0])), found)
         super().__init__(f"{what} exceeds the limit of {most}: {found}", *hints)
         self.what = what
         self.limit = limit

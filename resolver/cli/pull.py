@@ -72,6 +72,7 @@ def pull(
     from resolver.cli.lock import named
     from resolver.core.results.plan import over_limit
     from resolver.errors import Usage
+    from resolver.verbs.pull import AHEAD
 
     if to:
         from resolver.core.results.export import parse_engine
@@ -92,12 +93,31 @@ def pull(
     with open_session(common) as (session, output):
         output.places = names.places
         with show_progress(output, common, progress):
-            no_engine = ("", None)
-            found = make_plan(session, output, names, platforms, places, lock, no_engine, **wanted)
-            refusal = over_limit(found.bytes_missing, most)
-            if refusal is not None:
-                raise refusal
-            done = session.pull(found, foreign=foreign, to=to or "", namespace=namespace, load=load)
+            if most is None and lock is None and len(set(names)) > AHEAD:
+                # In groups, each planned while the one before it is transferred.
+                chosen = _default_platforms(session, platforms)
+                done = session.pull(
+                    dict.fromkeys(names),
+                    chosen or (None,),
+                    places=places or (),
+                    to=to or "",
+                    namespace=namespace,
+                    load=load,
+                    **wanted,
+                )
+                for one in done.entries:
+                    output.warnings(one.image.warnings)
+            else:
+                no_engine = ("", None)
+                found = make_plan(
+                    session, output, names, platforms, places, lock, no_engine, **wanted
+                )
+                refusal = over_limit(found.bytes_missing, most)
+                if refusal is not None:
+                    raise refusal
+                done = session.pull(
+                    found, foreign=foreign, to=to or "", namespace=namespace, load=load
+                )
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -174,8 +194,7 @@ def make_plan(
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
-    if not platforms and session.settings.platform:
-        platforms = split_platforms([session.settings.platform])
+    platforms = _default_platforms(session, platforms)
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
     failed: tuple[Failure, ...] = ()
     if has_pattern(platforms):
@@ -206,6 +225,11 @@ def _divided(
     if failed and not found:
         raise failed[0].error
     return found, failed
+
+
+def _default_platforms(session: Session, platforms: list[str]) -> list[str]:
+    default = session.settings.platform
+    return platforms or (split_platforms([default]) if default else [])
 
 
 def _locked(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.results.resolve import Batch, Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import megabytes
-from resolver.render.answers import renderer_of
 from resolver.render.text import batch_row, escape
 from resolver.values import dataclass
 
@@ -97,6 +96,8 @@ def report(
         case Inspection():
             return _inspection(answer, full=full)
         case _:
+            from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
+
             drawn: Report = renderer_of(answer).report(answer, explain=explain, full=full)
             facts = ((label, clean(text) if label == SAID else text) for label, text in drawn.facts)
             return replace(drawn, facts=tuple(facts))

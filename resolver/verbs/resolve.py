@@ -384,12 +384,13 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
         return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
     listed = [(context.name(reference), reference) for reference in references]
-    for outcome in context.each(answers, listed, "resolving"):
-        if isinstance(outcome.value, ResolverError):
-            for request in requests:
-                yield Failure(outcome.item[0], _words(request), outcome.value)
-        else:
-            yield from outcome.value
+    with context.store.batch():
+        for outcome in context.each(answers, listed, "resolving"):
+            if isinstance(outcome.value, ResolverError):
+                for request in requests:
+                    yield Failure(outcome.item[0], _words(request), outcome.value)
+            else:
+                yield from outcome.value
 
 
 def _with_cpu(

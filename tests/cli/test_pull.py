@@ -170,10 +170,10 @@ status: 3
 --- stdout
 Platform: linux/arm64/v8
 With: 1 attestation
-Left out: 4 images, 2 attestations of the index (`-p all` takes every entry)
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
 Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
 Status: Downloaded newer image for HOST:PORT/demo/app:1.0
-Fetched: 187 kB in 6 pieces; 3 were here
+Fetched: 187 kB in 6 pieces; 3 already held
 --- stderr
 1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
 19281301ecf8: Downloading 102 kB
@@ -422,3 +422,24 @@ def test_pull_refuses_what_is_not_an_engine(
 
     assert (seen.status, seen.stdout) == (2, "")
     assert "docker" in seen.stderr.partition("hint: ")[2]
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_pull_of_many_prints_what_a_pull_of_few_does(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Many are planned in groups, while those before are transferred."""
+    one, other = f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0"
+    words = ("pull", one, other, one, "-p", "linux/arm/v8", "--no-progress", "--format", form)
+    few = run(*words, "--store", str(tmp_path / "few"))
+    monkeypatch.setattr("resolver.verbs.pull.AHEAD", 1)
+    many = run(*words, "--store", str(tmp_path / "many"))
+
+    assert few.status == many.status == 0
+    assert sorted(many.stderr.splitlines()) == sorted(few.stderr.splitlines())
+    if form == "json":
+        few_images, many_images = (json.loads(each.stdout)["images"] for each in (few, many))
+        assert many_images == few_images
+        assert len(many_images) == 2
+    else:
+        assert many.stdout.count("downloaded") == few.stdout.count("downloaded")
