@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.needs import Machine, Needs
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
     from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
@@ -938,6 +938,8 @@ class Session:
         referrers: bool = False,
         to: str = "",
         namespace: str | None = None,
+        chunks: ChunkMode = "auto",
+        chunk_gap: int | None = None,
     ) -> Plan:
         """List the content of images, what of it is held, and what must be fetched.
 
@@ -958,6 +960,10 @@ class Session:
             to: `docker`, `podman` or `containerd`, to list what that engine lacks as well, in
                 `Plan.engine`.
             namespace: of containerd; by default that of `ctr`.
+            chunks: whether layers in chunks (zstd:chunked, eStargz) are rebuilt from held layers:
+                `auto` where that is faster, `always` where it is fewer bytes, or `never`.
+            chunk_gap: bytes; held runs that are shorter are fetched along, to save requests. By
+                default the link decides.
 
         Raises:
             Malformed: an argument is invalid; no request was sent.
@@ -979,6 +985,8 @@ class Session:
             referrers=referrers,
             to=to,
             namespace=namespace,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
 
     def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
@@ -1008,6 +1016,8 @@ class Session:
         to: str = "",
         namespace: str | None = None,
         load: bool = False,
+        chunks: ChunkMode = "auto",
+        chunk_gap: int | None = None,
     ) -> Pulled:
         """Fetch what is missing of images into the store, verified; record the names last.
 
@@ -1027,6 +1037,8 @@ class Session:
                 `Pulled.exported`.
             namespace: as for `plan`.
             load: as for `export`.
+            chunks: as for `plan`; ignored if `what` is a plan.
+            chunk_gap: as for `plan`; ignored likewise.
 
         Raises:
             ToolMissing: `to` is not installed; nothing was fetched.
@@ -1050,6 +1062,8 @@ class Session:
             to=to,
             namespace=namespace,
             load=load,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
 
     def plan_copy(  # noqa: PLR0913 - each is one thing that a caller decides

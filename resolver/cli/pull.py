@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 import typer
 
@@ -16,13 +16,14 @@ from resolver.cli.inputs import (
     split_platforms,
 )
 from resolver.cli.run import open_session, show_progress
+from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolver.cli.output import Output
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Resolution
     from resolver.session import Session
@@ -39,6 +40,8 @@ def pull(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -90,6 +93,7 @@ def pull(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
         output.places = names.places
         with show_progress(output, common, progress):
@@ -103,6 +107,7 @@ def pull(
                     to=to or "",
                     namespace=namespace,
                     load=load,
+                    **parts,
                     **wanted,
                 )
                 for one in done.entries:
@@ -110,7 +115,7 @@ def pull(
             else:
                 no_engine = ("", None)
                 found = make_plan(
-                    session, output, names, platforms, places, lock, no_engine, **wanted
+                    session, output, names, platforms, places, lock, parts, no_engine, **wanted
                 )
                 refusal = over_limit(found.bytes_missing, most)
                 if refusal is not None:
@@ -133,6 +138,8 @@ def plan(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -166,11 +173,14 @@ def plan(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
         output.places = names.places
         engine = (to or "", namespace)
         with show_progress(output, common):
-            found = make_plan(session, output, names, platforms, places, lock, engine, **wanted)
+            found = make_plan(
+                session, output, names, platforms, places, lock, parts, engine, **wanted
+            )
         if not to:
             note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
@@ -190,6 +200,7 @@ def make_plan(
     platforms: list[str],
     places: list[str] | None,
     lock_file: str | None,
+    parts: ChunkSettings,
     engine: tuple[str, str | None],
     **wanted: bool,
 ) -> Plan:
@@ -206,7 +217,13 @@ def make_plan(
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
     to, namespace = engine
     found = session.plan(
-        named, platforms or (None,), places=places or (), to=to, namespace=namespace, **wanted
+        named,
+        platforms or (None,),
+        places=places or (),
+        to=to,
+        namespace=namespace,
+        **parts,
+        **wanted,
     )
     for image in found.entries:
         output.warnings(image.warnings)
@@ -262,6 +279,21 @@ def report_failures(output: Output, done: Pulled) -> None:
     status = output.failures(done.failures)
     if status:
         raise typer.Exit(status)
+
+
+class ChunkSettings(TypedDict):
+    """The arguments of `Session.plan` about chunks."""
+
+    chunks: ChunkMode
+    chunk_gap: int | None
+
+
+def chunk_options(chunks: str, gap: str | None) -> ChunkSettings:
+    """Check `--chunks` and parse `--chunk-gap`, in bytes."""
+    if chunks not in {"auto", "always", "never"}:
+        raise Usage(f"`--chunks {chunks}` is not known", "choose `auto`, `always` or `never`")
+    length = size(gap, "--chunk-gap") if gap is not None else None
+    return {"chunks": cast("ChunkMode", chunks), "chunk_gap": length}
 
 
 def limit(max_download: str | None) -> int | None:
