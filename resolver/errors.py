@@ -665,10 +665,10 @@ class ToolFailed(OutputFault):
 
     code = "tool-failed"
 
-    def __init__(self, command: str, status: int, detail: str) -> None:
+    def __init__(self, command: str, status: int, detail: str, *hints: str) -> None:
         how = f"it ended with status {status}" if status >= 0 else f"signal {-status} ended it"
         said = f": {detail}" if detail else ""
-        super().__init__(f"`{command}` could not load the images: {how}{said}")
+        super().__init__(f"`{command}` could not load the images: {how}{said}", *hints)
         self.command = command
         self.status = status
         self.detail = detail

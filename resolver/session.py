@@ -936,6 +936,8 @@ class Session:
         foreign: bool = False,
         attestations: bool = True,
         referrers: bool = False,
+        to: str = "",
+        namespace: str | None = None,
         chunks: ChunkMode = "auto",
         chunk_gap: int | None = None,
     ) -> Plan:
@@ -955,6 +957,9 @@ class Session:
             attestations: include those that the index lists for the images.
             referrers: include what refers to the images from outside the index: OCI referrers, and
                 cosign's tags.
+            to: `docker`, `podman` or `containerd`, to list what that engine lacks as well, in
+                `Plan.engine`.
+            namespace: of containerd; by default that of `ctr`.
             chunks: whether layers in chunks (zstd:chunked, eStargz) are rebuilt from held layers:
                 `auto` where that is faster, `always` where it is fewer bytes, or `never`.
             chunk_gap: bytes; held runs that are shorter are fetched along, to save requests. By
@@ -962,6 +967,8 @@ class Session:
 
         Raises:
             Malformed: an argument is invalid; no request was sent.
+            Usage: `to` is not an engine.
+            Unavailable: the engine does not answer.
             ResolverError: as `resolve` raises; of several references, the error of the first that
                 fails, and there is no plan.
         """
@@ -976,6 +983,8 @@ class Session:
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
+            to=to,
+            namespace=namespace,
             chunks=chunks,
             chunk_gap=chunk_gap,
         )
@@ -1004,6 +1013,9 @@ class Session:
         max_download: int | None = None,
         attestations: bool = True,
         referrers: bool = False,
+        to: str = "",
+        namespace: str | None = None,
+        load: bool = False,
         chunks: ChunkMode = "auto",
         chunk_gap: int | None = None,
     ) -> Pulled:
@@ -1021,10 +1033,16 @@ class Session:
             max_download: limit of bytes to fetch; None for none.
             attestations: as for `plan`.
             referrers: as for `plan`.
+            to: `docker`, `podman` or `containerd`, to hand the images over as `export` does; see
+                `Pulled.exported`.
+            namespace: as for `plan`.
+            load: as for `export`.
             chunks: as for `plan`; ignored if `what` is a plan.
             chunk_gap: as for `plan`; ignored likewise.
 
         Raises:
+            ToolMissing: `to` is not installed; nothing was fetched.
+            ToolFailed: the engine did not take the images, which are in the store.
             Negative: the limit would be exceeded; nothing was fetched.
             StoreFault: the store cannot be written.
             ResolverError: the error of the only reference, or of the first if all failed.
@@ -1041,6 +1059,9 @@ class Session:
             max_download=max_download,
             attestations=attestations,
             referrers=referrers,
+            to=to,
+            namespace=namespace,
+            load=load,
             chunks=chunks,
             chunk_gap=chunk_gap,
         )
@@ -1309,9 +1330,13 @@ class Session:
         namespace: str | None = None,
         attestations: bool = True,
         link: bool = False,
+        load: bool = False,
         sink: Callable[[bytes], object] | None = None,
     ) -> Exported:
         """Export images of the store, verifying every byte.
+
+        An engine on this machine fetches the layers that it lacks: the images are served to it on
+        loopback, by digest, until it has them. Docker and podman get one platform of each.
 
         Args:
             references: pulled images, one or many.
@@ -1323,10 +1348,12 @@ class Session:
             namespace: of containerd; by default that of `ctr`.
             attestations: include those that the index lists for the images.
             link: share files with an OCI layout as hard links; changing one changes both.
+            load: send an engine the whole archive instead of what it lacks.
             sink: receives each piece of the tar of `-`; an exception from it ends the export.
 
         Raises:
-            Usage: `to` is none of these, `link` is set without a folder, or `-` has no `sink`.
+            Usage: `to` is none of these, `link` is set without a folder, `load` without an engine,
+                or `-` has no `sink`.
             NotHeld: an image was not pulled.
             PlatformNotOffered: an image does not exist for a platform.
             ExportFault, ToolMissing, ToolFailed: the destination cannot be written, or failed.
@@ -1343,6 +1370,7 @@ class Session:
             namespace=namespace,
             attestations=attestations,
             link=link,
+            load=load,
             sink=sink,
         )
 

@@ -21,9 +21,8 @@ def export(
     platform: options.Platforms = None,
     exact: options.Exact = False,
     no_attestations: options.NoAttestations = False,
-    namespace: Annotated[
-        options.Text, options.option("--namespace", "Set the containerd namespace.", "NAME")
-    ] = None,
+    namespace: options.Namespace = None,
+    load: options.Load = False,
     link: Annotated[
         bool,
         options.option(
@@ -34,11 +33,12 @@ def export(
     """Export images from the store.
 
     A folder becomes an OCI layout, or is added to if it is one. `docker load`, `podman load`,
-    `ctr images import` and skopeo can read FILE.tar; docker, podman and containerd load that tar
-    directly, and `-` writes it to standard output. Files of a layout are clones if the file system
-    supports them, else copies. Without -p, exports all that is stored: the original index if it is
-    complete, else a new index of the stored part. `-p all` fails if anything is missing. To export
-    to a folder with the name of a tool, write `./docker`.
+    `ctr images import` and skopeo can read FILE.tar, and `-` writes it to standard output. docker,
+    podman and containerd fetch the layers that they lack from this process, on loopback, and keep
+    the digest; an engine elsewhere gets the whole tar, as with --load. Files of a layout are clones
+    if the file system supports them, else copies. Without -p, exports all that is stored: the
+    original index if it is complete, else a new index of the stored part. `-p all` fails if
+    anything is missing. To export to a folder with the name of a tool, write `./docker`.
 
     \b
       resolver export ubuntu:24.04 --to ./layout
@@ -60,6 +60,7 @@ def export(
             namespace=namespace,
             attestations=not no_attestations,
             link=link,
+            load=load,
             sink=output.raw if is_stream else None,
         )
         if is_stream:

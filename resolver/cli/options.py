@@ -126,10 +126,19 @@ From = Annotated[
     Texts,
     option(
         "--from",
-        "Copy content from a local store, layout, archive or containerd root first.",
+        "Copy content from a local store, layout, archive, engine or containerd root first.",
         "PLACE",
         variable="RESOLVER_FROM",
     ),
+]
+ToEngine = Annotated[
+    Text,
+    option("--to", "Then hand the images over to docker, podman or containerd.", "ENGINE"),
+]
+Namespace = Annotated[Text, option("--namespace", "Set the containerd namespace.", "NAME")]
+Load = Annotated[
+    bool,
+    option("--load", "Send an engine the whole tar, not only the layers that it lacks."),
 ]
 Foreign = Annotated[
     bool,

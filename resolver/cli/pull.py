@@ -47,6 +47,9 @@ def pull(
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
+    to: options.ToEngine = None,
+    load: options.Load = False,
+    namespace: options.Namespace = None,
     progress: Annotated[
         str,
         options.option(
@@ -62,17 +65,26 @@ def pull(
 
     Fetches only missing content, verifies it, and sets the name last. After an interruption, the
     next pull resumes. `-p all` pulls every entry of the index; a platform includes the attestations
-    that the index lists for it. Progress goes to stderr.
+    that the index lists for it. With --to, an engine on this machine then fetches the layers that
+    it lacks from the store, as with `resolver export`. Progress goes to stderr.
 
     \b
       resolver pull ubuntu:24.04 -p linux/arm64
+      resolver pull ubuntu:24.04 --to docker
       resolver pull -p all ghcr.io/owner/app:1
       IMAGE=$(resolver pull app:1 --format ref)
     """
     from resolver.cli.lock import named
     from resolver.core.results.plan import over_limit
+    from resolver.errors import Usage
     from resolver.verbs.pull import AHEAD
 
+    if to:
+        from resolver.core.results.export import parse_engine
+
+        parse_engine(to)
+    elif load:
+        raise Usage("`--load` is for an engine", "name it: `--to docker`")
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
     names = named(references, file, "pull", lock)
@@ -90,16 +102,29 @@ def pull(
             if most is None and lock is None and len(set(names)) > AHEAD:
                 # In groups, each planned while the one before it is transferred.
                 chosen = _default_platforms(session, platforms)
-                once = dict.fromkeys(names)
-                done = session.pull(once, chosen or (None,), places=places or (), **parts, **wanted)
+                done = session.pull(
+                    dict.fromkeys(names),
+                    chosen or (None,),
+                    places=places or (),
+                    to=to or "",
+                    namespace=namespace,
+                    load=load,
+                    **parts,
+                    **wanted,
+                )
                 for one in done.entries:
                     output.warnings(one.image.warnings)
             else:
-                found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
+                no_engine = ("", None)
+                found = make_plan(
+                    session, output, names, platforms, places, lock, parts, no_engine, **wanted
+                )
                 refusal = over_limit(found.bytes_missing, most)
                 if refusal is not None:
                     raise refusal
-                done = session.pull(found, foreign=foreign)
+                done = session.pull(
+                    found, foreign=foreign, to=to or "", namespace=namespace, load=load
+                )
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -121,16 +146,20 @@ def plan(
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
+    to: options.ToEngine = None,
+    namespace: options.Namespace = None,
     no_trunc: options.NoTrunc = False,
 ) -> None:
     """Show what a pull would fetch.
 
     Lists every piece of content as held, partial, missing or foreign, and counts the bytes and
-    requests of a pull. Content that several images share counts once. Fetches no layer;
+    requests of a pull. Content that several images share counts once. With --to, shows what an
+    engine on this machine lacks as well, by the layers that it lists. Fetches no layer;
     `resolver pull` runs the same plan.
 
     \b
       resolver plan ubuntu:24.04 -p linux/arm64
+      resolver plan ubuntu:24.04 --to podman
       resolver plan -f images.txt --max-download 500MB
       resolver plan app:2 --from oci:./mirror
     """
@@ -150,9 +179,13 @@ def plan(
     parts = chunk_options(chunks, chunk_gap)
     with open_session(options.tiered(common, tier)) as (session, output):
         output.places = names.places
+        engine = (to or "", namespace)
         with show_progress(output, common):
-            found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
-        note_unpacked(session, output, found)
+            found = make_plan(
+                session, output, names, platforms, places, lock, parts, engine, **wanted
+            )
+        if not to:
+            note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
         status = output.failures(found.failures)
         refusal = over_limit(found.bytes_missing, most)
@@ -171,6 +204,7 @@ def make_plan(
     places: list[str] | None,
     lock_file: str | None,
     parts: ChunkSettings,
+    engine: tuple[str, str | None],
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
@@ -184,7 +218,16 @@ def make_plan(
         platforms = []
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
-    found = session.plan(named, platforms or (None,), places=places or (), **parts, **wanted)
+    to, namespace = engine
+    found = session.plan(
+        named,
+        platforms or (None,),
+        places=places or (),
+        to=to,
+        namespace=namespace,
+        **parts,
+        **wanted,
+    )
     for image in found.entries:
         output.warnings(image.warnings)
     return replace(found, failures=(*found.failures, *failed))

@@ -1,4 +1,4 @@
-"""Sources of content, each a `core.oci.content.Source`: registries, OCI layouts and archives."""
+"""Sources of content, each a `core.oci.content.Source`: registries, layouts, archives, engines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resolver.core.results.events import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import httpx
 
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from resolver.sources.mirrors.hosts import Hosts
 
 #: Local sources: the prefix of their references, and `module:factory`, where the factory takes a
-#: `LayoutTarget`. To add one, write its file and add a row: the module is imported on first use,
-#: and `tests/contract/test_sources.py` runs over the rows.
+#: `LayoutTarget`, and that of an engine the environment too. To add one, write its file and add a
+#: row: the module is imported on first use, and `tests/contract/test_sources.py` tests each row.
 SOURCES: dict[str, str] = {
     "oci": "resolver.sources.local.layout:open_folder",
     "oci-archive": "resolver.sources.local.archive:open_oci_archive",
     "docker-archive": "resolver.sources.local.archive:open_docker_archive",
+    "docker-daemon": "resolver.sources.local.docker_engine:open_docker_daemon",
+    "containers-storage": "resolver.sources.local.docker_engine:open_containers_storage",
 }
 
 
@@ -37,18 +39,21 @@ def settle(target: LayoutTarget) -> LayoutTarget:
     return target.settled(os.path.exists)
 
 
-def open_local(target: LayoutTarget) -> Source:
+def open_local(target: LayoutTarget, environment: Mapping[str, str] | None = None) -> Source:
     """Open the local source that a reference such as `oci:DIR:TAG` names.
 
     The target's name, None for the only image, is passed to the source's `resolve`, which takes
-    empty text for None.
+    empty text for None. `environment` says where an engine is; by default, that of this process.
 
     Raises:
-        NotFound: the path does not exist.
+        NotFound: the path or the image does not exist.
+        Unavailable: no engine answers.
         Untrusted: it is of another kind, or malformed.
     """
     module, _, factory = SOURCES[target.kind].partition(":")
-    build: Callable[[LayoutTarget], Source] = getattr(import_module(module), factory)
+    build: Callable[..., Source] = getattr(import_module(module), factory)
+    if target.is_engine:
+        return build(target, os.environ if environment is None else environment)
     return build(target)
 
 

@@ -385,9 +385,7 @@ class Context:
     def source(self, target: Target, *, whole: bool = False) -> Source:
         """Open a place; `whole` with the mirrors for every form of reference."""
         if isinstance(target, LayoutTarget):
-            from resolver.sources import open_local  # noqa: PLC0415 - only for local places
-
-            return open_local(target)
+            return self._local(target)
         from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
 
         registry, repository = target.reference.registry, target.reference.repository
@@ -400,6 +398,18 @@ class Context:
                     # A mirror runs for weeks, and its clients choose the names.
                     self._sources.pop(next(iter(self._sources)))
         return source if whole else as_given(source, target.reference)
+
+    def _local(self, target: LayoutTarget) -> Source:
+        """Open a local place; an engine saves an image once per session, since that is slow."""
+        from resolver.sources import open_local  # noqa: PLC0415 - only for local places
+
+        if not target.is_engine:
+            return open_local(target)
+        key = (target.kind, target.path)
+        with self.mutex:
+            if key not in self._sources:
+                self._sources[key] = open_local(target, self.settings.environment)
+            return self._sources[key]
 
     def _refuse_blocked(self, reference: Reference) -> None:
         """Refuse what the user's configuration forbids, also where the store could answer."""

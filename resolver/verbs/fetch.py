@@ -18,7 +18,7 @@ from resolver.values import dataclass
 from resolver.verbs.transfer import Stopped, Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from resolver.core.oci.content import Content, RangedSource, Source
@@ -111,12 +111,11 @@ class WholeSource:
             yield RangeAnswer(whole=True, end=descriptor.size, chunks=chunks)
 
 
-def open_place(text: str) -> ContentPlace:
-    """Open a place named with `--from`: a folder or an archive that holds images.
+def open_place(text: str, environment: Mapping[str, str] | None = None) -> ContentPlace:
+    """Open a place named with `--from`: a folder, an archive or an engine that holds images.
 
     A folder is recognised by its content: an OCI layout, a store of `resolver`, or the
-    content store of containerd. `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE` name
-    the kind.
+    content store of containerd. A prefix of `resolver.sources.SOURCES` names the kind.
 
     Raises:
         Usage: the path is none of these.
@@ -127,7 +126,7 @@ def open_place(text: str) -> ContentPlace:
 
     kind, colon, _ = text.partition(":")
     if colon and kind in {*SOURCES, "oci-layout"}:
-        return ContentPlace(text, _layout(text))
+        return ContentPlace(text, _layout(text, environment))
     path = Path(text)
     if path.is_file():
         return ContentPlace(text, _layout(f"oci-archive:{text}"))
@@ -147,14 +146,14 @@ def open_place(text: str) -> ContentPlace:
     )
 
 
-def _layout(text: str) -> Content:
+def _layout(text: str, environment: Mapping[str, str] | None = None) -> Content:
     from resolver.sources import open_local, settle  # noqa: PLC0415 - where one was named
 
     target = parse_target(text)
     if not isinstance(target, LayoutTarget):
         kind = "store" if isinstance(target, StoreTarget) else "registry"
         raise InvalidReference(text, f"it names a {kind}, and a local place was expected")
-    return open_local(settle(target))
+    return open_local(settle(target), environment)
 
 
 class Elsewhere(Protocol):

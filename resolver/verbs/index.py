@@ -420,6 +420,13 @@ class _Work:
 def _by_digest(source: CopySource, digest: Digest) -> str:
     """Name an entry of a source by its digest."""
     target = source.target
+    if isinstance(target, LayoutTarget) and target.is_engine:
+        if digest != source.digest():
+            raise Usage(
+                f"`{target}` has several images, which cannot be read one by one",
+                f"copy it to a layout first: `resolver copy {target} oci:DIR:TAG`",
+            )
+        return str(target)
     if isinstance(target, LayoutTarget):
         return str(LayoutTarget(target.kind, target.path, str(digest)))
     prefix = "" if isinstance(target, RegistryTarget) else "store:"

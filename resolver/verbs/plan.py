@@ -5,13 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT
-from resolver.core.oci.manifest import Index, LeftOut, Manifest, kind_of, refers_to
+from resolver.core.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, OCI_ARTIFACT
+from resolver.core.oci.manifest import (
+    Index,
+    LeftOut,
+    Manifest,
+    kind_of,
+    parse_config,
+    refers_to,
+)
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.platforms.platform import Platform
+from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned
-from resolver.core.results.plan import TIER, ImageContent, PlannedImage, Selected, plan_pieces
+from resolver.core.results.plan import (
+    TIER,
+    ContentState,
+    EngineNeeds,
+    ImageContent,
+    PlannedImage,
+    Selected,
+    plan_pieces,
+)
 from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
@@ -28,6 +44,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.export import Kind
     from resolver.core.results.plan import ChunkMode, ChunkReuse, Piece, Plan
     from resolver.sources.tier import Tier
     from resolver.store import LocalStore
@@ -359,19 +376,27 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     foreign: bool = False,
     attestations: bool = True,
     referrers: bool = False,
+    to: str = "",
+    namespace: str | None = None,
     chunks: ChunkMode = "auto",
     chunk_gap: int | None = None,
 ) -> Plan:
     """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
+    engine: Kind | None = None
+    if to:
+        from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for engines
+
+        engine = parse_engine(to)
     listed = [(_name(context, one), one) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
     requests = [
         None if each == "all" else context.platform_request(each, exact=exact) for each in wanted
     ]
-    opened = [open_place(f"./{TIER}" if place == TIER else place) for place in places]
+    environment = context.settings.environment
+    opened = [open_place(f"./{TIER}" if place == TIER else place, environment) for place in places]
 
     # References are already planned in parallel.
     extent = Extent(attestations, referrers, context.settings.jobs if len(listed) == 1 else 1)
@@ -392,7 +417,8 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     found = make_plan(selected, context.store, opened, foreign=foreign, tier=context.tier)
     if chunks != "never" and not context.settings.offline:
         found = _with_chunks(context, found, chunks, chunk_gap, opened)
-    return replace(found, failures=tuple(failures))
+    needs = None if engine is None else engine_needs(context, found, engine, namespace)
+    return replace(found, failures=tuple(failures), engine=needs)
 
 
 def _name(context: Context, named: Named) -> str:
@@ -521,3 +547,75 @@ def _planned(
 def _listed(references: Named | Iterable[Named]) -> list[Named]:
     one = isinstance(references, str | Reference | Resolution)
     return [references] if one else list(references)  # type: ignore[list-item, arg-type]  # told apart above
+
+
+def engine_needs(
+    context: Context, plan: Plan, kind: Kind, namespace: str | None = None
+) -> EngineNeeds:
+    """Work out what an engine would fetch of a plan; a config costs a request if it is not held.
+
+    Docker finds a layer by all layers below it too, podman by itself. An engine has no record of
+    the compressed form of what it loaded from an archive, and may fetch that again.
+
+    Raises:
+        Unavailable: the engine does not answer.
+        ResolverError: a config cannot be read.
+
+    Source: moby distribution/xfer/download.go; containers/image storage/storage_dest.go.
+    """
+    from resolver.sources.local import docker_engine  # noqa: PLC0415 - for engines
+    from resolver.verbs.export.engines import remote_engine  # noqa: PLC0415 - likewise
+
+    environment = context.settings.environment
+    if kind == "containerd":
+        all_of_it = frozenset(
+            piece.descriptor.digest
+            for piece in plan.pieces
+            if piece.state is not ContentState.FOREIGN
+        )
+        there = docker_engine.containerd_content(environment, namespace)
+        return EngineNeeds(kind, all_of_it, all_of_it - there)
+    known: tuple[tuple[Digest, ...], ...] = ()
+    if not remote_engine(kind, environment):
+        docker = kind == "docker"
+        read = docker_engine.docker_layers if docker else docker_engine.podman_layers
+        known = read(environment)
+    chains = {image[:count] for image in known for count in range(1, len(image) + 1)}
+    single = {layer for image in known for layer in image}
+    pieces: set[Digest] = set()
+    lacking: set[Digest] = set()
+    for image in _one_each(plan.images):
+        needed = {e.descriptor.digest for e in image.contents if e.role != "index"}
+        reader, _ = context.reader(RegistryTarget(Reference.parse(image.reference)))
+        diff_ids = diff_ids_of(reader, image) if known else ()
+        held = {
+            layer.digest
+            for number, (layer, diff_id) in enumerate(zip(image.layers, diff_ids, strict=False))
+            if (diff_ids[: number + 1] in chains if kind == "docker" else diff_id in single)
+        }
+        pieces |= needed
+        lacking |= needed - held
+    return EngineNeeds(kind, frozenset(pieces), frozenset(lacking))
+
+
+def _one_each(images: Sequence[PlannedImage]) -> list[PlannedImage]:
+    """Choose one image of each reference: that of this machine, else the first."""
+    from resolver.files.platforms import host_platform  # noqa: PLC0415 - for engines
+
+    chosen: dict[str, PlannedImage] = {}
+    for image in images:
+        chosen.setdefault(image.reference, image)
+    for reference in chosen:
+        mine = [each for each in images if each.reference == reference]
+        best = select([each.platform for each in mine], host_platform()).index
+        chosen[reference] = mine[best or 0]
+    return list(chosen.values())
+
+
+def diff_ids_of(reader: DocumentReader, image: PlannedImage) -> tuple[Digest, ...]:
+    """Return the digests of the unpacked layers of an image; none if its config has none."""
+    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
+    if config is None or config.media_type not in CONFIG_TYPES:
+        return ()
+    what = f"the config `{config.digest}` of `{image.reference}`"
+    return parse_config(reader.read(config, what), what, len(image.layers)).diff_ids

@@ -12,12 +12,12 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.clock import SystemClock
-from resolver.core.oci.descriptor import CONFIG_TYPES
-from resolver.core.oci.manifest import Attached, parse_config
+from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import Warned, ignore
@@ -28,7 +28,7 @@ from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import LimitExceeded, NotInStore, ResolverError, StoreFault, size_pair
 from resolver.store.names import GROUP
 from resolver.verbs.fetch import BlobFetcher
-from resolver.verbs.plan import MAX_PIECES, Named, plan
+from resolver.verbs.plan import MAX_PIECES, Named, diff_ids_of, plan
 from resolver.verbs.resolve import contradiction
 from resolver.verbs.threads import DaemonPool, parallel
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
+    from resolver.core.results.export import Exported
     from resolver.core.results.plan import ChunkMode, ImageContent, Piece, Plan, PlannedImage
     from resolver.sources.tier import Tier
     from resolver.store import LocalStore
@@ -412,13 +414,9 @@ def unpacked_of(
         ResolverError: the config cannot be read.
 
     """
-    config = next((each.descriptor for each in image.contents if each.role == "config"), None)
-    if not unpacked or config is None or config.media_type not in CONFIG_TYPES:
+    if not unpacked:
         return ()
-    layers = image.layers
-    what = f"the config `{config.digest}` of `{image.reference}`"
-    diff_ids = parse_config(reader.read(config, what), what, len(layers)).diff_ids
-    pairs = zip(layers, diff_ids, strict=False)
+    pairs = zip(image.layers, diff_ids_of(reader, image), strict=False)
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
@@ -453,11 +451,21 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     max_download: int | None = None,
     attestations: bool = True,
     referrers: bool = False,
+    to: str = "",
+    namespace: str | None = None,
+    load: bool = False,
     chunks: ChunkMode = "auto",
     chunk_gap: int | None = None,
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
+
+    if to:
+        from resolver.core.results.export import parse_engine  # noqa: PLC0415 - for this option
+        from resolver.verbs.export.export import command_for, find_tool  # noqa: PLC0415 - likewise
+
+        # Before anything is fetched in vain.
+        find_tool(command_for(parse_engine(to)), context.settings.environment)
 
     held = tuple(places)
 
@@ -491,7 +499,9 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
     if context.settings.tier_write:
         _write_tier(context, done)
-    return done
+    if not to:
+        return done
+    return replace(done, exported=_handed_over(context, done, to, namespace, load=load))
 
 
 def _planned_ahead(
@@ -551,7 +561,7 @@ def _transfer(context: Context, made: Plan, *, foreign: bool, raises: bool) -> P
         context.store,
         TransferOptions(jobs=jobs, foreign=foreign),
         context.observe,
-        places=[open_place(name) for name in names if name != TIER],
+        places=[open_place(name, context.settings.environment) for name in names if name != TIER],
         tier=context.tier() if TIER in names else None,
         interrupt=context.close,
         raises=raises,
@@ -601,6 +611,27 @@ def _write_tier(context: Context, done: Pulled) -> None:
         put_all(
             each for each in wanted if each.role == role and each.descriptor.digest not in broken
         )
+
+
+def _handed_over(
+    context: Context, done: Pulled, to: str, namespace: str | None, *, load: bool
+) -> tuple[Exported, ...]:
+    """Hand over what was pulled: references with the same platforms together."""
+    from resolver.verbs.export.engines import host_first  # noqa: PLC0415 - for engines
+    from resolver.verbs.store import export  # noqa: PLC0415 - likewise
+
+    platforms: dict[str, list[Platform]] = {}
+    for one in done.entries:
+        found = platforms.setdefault(one.image.reference, [])
+        if one.image.platform is not None and one.image.kind == "image":
+            found.append(one.image.platform)
+    alike: dict[tuple[Platform, ...], list[str]] = {}
+    for reference, found in platforms.items():
+        alike.setdefault(tuple(host_first(found)), []).append(reference)
+    return tuple(
+        export(context, references, to, wanted, namespace=namespace, load=load)
+        for wanted, references in alike.items()
+    )
 
 
 def _repository(context: Context, image: PlannedImage) -> Source:

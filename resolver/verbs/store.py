@@ -98,6 +98,7 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     namespace: str | None = None,
     attestations: bool = True,
     link: bool = False,
+    load: bool = False,
     sink: Callable[[bytes], object] | None = None,
 ) -> Exported:
     """Export images of the store, verifying every byte."""
@@ -110,6 +111,8 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
     destination = parse_destination(to)
     if link and destination.kind != "layout":
         raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
+    if load and destination.kind in {"layout", "archive"}:
+        raise Usage("`--load` is for docker, podman and containerd", "leave it out")
     named = [references] if isinstance(references, str | Reference) else references
     typed = tuple(platforms)
     everything = "all" in typed
@@ -128,6 +131,7 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
         host=host_platform(),
         epoch=_epoch(environment.get("SOURCE_DATE_EPOCH", "")),
         namespace=namespace,
+        load=load,
         environment=environment,
         layout=LayoutOptions(sync=context.settings.fsync, link=link),
         sink=sink,

@@ -14,6 +14,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver.core.results.export import parse_destination
+from tests.kit.engines import pulling_program
 from tests.kit.processes import ROOT, command
 
 if TYPE_CHECKING:
@@ -123,9 +124,10 @@ hint: fix or remove `SOURCE_DATE_EPOCH`, then try again
 """)
 
 
-def test_export_to_a_tool(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
+def test_export_to_a_tool_with_load(run: Run, pulled: str, tool: Path, tmp_path: Path) -> None:
     assert tool.is_dir()
-    assert str(run("export", pulled, "-p", "linux/amd64", "--to", "docker")) == snapshot("""\
+    words = ("-p", "linux/amd64", "--to", "docker", "--load")
+    assert str(run("export", pulled, *words)) == snapshot("""\
 status: 0
 --- stdout
 to       docker
@@ -141,6 +143,29 @@ HOST:PORT/demo/app:1.0  linux/amd64  sha256:05dc91dfebc1 (new)
 warning: `HOST:PORT/demo/app:1.0` is exported with linux/amd64 only, so its index has another digest: `sha256:05dc91dfebc1cfa3cab3d55b5c86794dace0e5e588fc3d46132c29fc089a1eef` instead of `sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda`
 """)
     assert tarfile.is_tarfile(tmp_path / "taken.tar")
+
+
+def test_export_to_an_engine_reports_what_it_took(
+    run: Run, pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", pulling_program(tmp_path, "podman")["PATH"])
+
+    first = run("export", pulled, "-p", "linux/amd64", "--to", "podman", "--json")
+    again = run("export", pulled, "-p", "linux/amd64", "--to", "podman")
+
+    taken = json.loads(first.stdout)
+    assert (taken["written"], taken["present"]) == (taken["size"], 0)
+    assert str(again) == snapshot("""\
+status: 0
+--- stdout
+to       podman
+content  5 pieces, 187 kB (860 B written, 186 kB present)
+ran      podman pull --quiet --tls-verify=false HOST:PORT/demo/app@sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede
+
+NAME                          PLATFORMS    DIGEST
+HOST:PORT/demo/app:1.0  linux/amd64  sha256:311923c08153
+--- stderr
+""")
 
 
 def test_export_reports_a_missing_program(

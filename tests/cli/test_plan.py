@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from tests.kit.engines import program
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -213,3 +215,45 @@ status: 2
 error: no reference to plan
 hint: name one: `resolver plan ubuntu:24.04 -p linux/arm64`
 """)
+
+
+def test_plan_shows_what_an_engine_lacks(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+    config = json.loads(run("inspect", name, "-p", "linux/arm64", "--config").stdout)
+    listed = json.dumps(config["rootfs"]["diff_ids"][:2])
+    script = f"case $1 in images) echo sha256:{'0' * 64} ;; image) echo '{listed}' ;; esac"
+    monkeypatch.setenv("PATH", program(tmp_path, "podman", script)["PATH"])
+    words = (name, "-p", "linux/arm64", "--to", "podman")
+
+    seen = run("plan", *words)
+    plain = json.loads(run("plan", *words, "--json").stdout)["engine"]
+
+    assert str(seen) == snapshot("""\
+status: 0
+--- stdout
+image    HOST:PORT/demo/app:1.0
+platform linux/arm64/v8
+manifest sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+index    sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+fetch    185 kB of 191 kB, in 5 requests
+held     6.06 kB
+with     1 attestation
+left out 4 images, 2 attestations of the index (`-p all` includes every entry)
+engine   podman lacks at most 33.1 kB of 187 kB, in 3 pieces
+
+PIECE     DIGEST                  SIZE  STATE    PODMAN
+layer     sha256:50ee82149703  51.2 kB  missing  held
+layer     sha256:19281301ecf8   102 kB  missing  held
+layer     sha256:14fa95f15ff1  30.7 kB  missing  missing
+layer     sha256:98c1200128c8    386 B  missing  -
+config    sha256:640d34e29cdf  1.53 kB  held     missing
+config    sha256:901ef5b66935    211 B  missing  -
+manifest  sha256:8d3661f10977    860 B  held     missing
+manifest  sha256:ba224a2ffee7    565 B  held     -
+index     sha256:f62fb544ff3d  3.10 kB  held     -
+--- stderr
+""")
+    assert (plain["name"], len(plain["missing"])) == ("podman", 3)
+    assert plain["bytesMissing"] < plain["bytesTotal"]

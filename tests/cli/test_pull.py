@@ -15,6 +15,7 @@ from inline_snapshot import snapshot
 from resolver.cli.run import choose_progress
 from resolver.core.oci.digest import Digest
 from resolver.session import Session
+from tests.kit.engines import pulling_program
 from tests.kit.images import build_image, multi_platform, named_by
 from tests.kit.registry import FakeRegistry, Reply
 from tests.kit.serve_client import ask
@@ -378,6 +379,49 @@ def test_pull_keeps_the_digest_a_registry_gives_for_a_tag(
     exported = json.loads((tmp_path / "layout" / "index.json").read_text())
     assert exported["manifests"][0]["digest"].startswith(("sha512:", "sha256:"))
     assert run("resolve", "oci:layout", *ARM[:2]).status == 0
+
+
+def test_pull_hands_the_image_over_to_an_engine(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", pulling_program(tmp_path, "podman")["PATH"])
+    words = (f"{registry}/demo/app:1.0", *ARM, "--to", "podman")
+
+    first = json.loads(run("pull", *words, "--json").stdout)
+    again = run("pull", *words)
+
+    (exported,) = first["exported"]
+    assert exported["written"] == exported["size"]
+    assert [each["platforms"][0]["architecture"] for each in exported["images"]] == ["arm64"]
+    assert str(again) == snapshot("""\
+status: 0
+--- stdout
+Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
+Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Status: Image is up to date for HOST:PORT/demo/app:1.0
+Handed over to podman: HOST:PORT/demo/app:1.0 (linux/arm64/v8), sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
+Fetched by podman: 860 B of 187 kB
+--- stderr
+1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+50ee82149703: Already exists
+19281301ecf8: Already exists
+14fa95f15ff1: Already exists
+98c1200128c8: Already exists
+""")
+
+
+@pytest.mark.parametrize(
+    "words", [("--load",), ("--to", "images.tar"), ("--to", "docker-daemon:app")]
+)
+def test_pull_refuses_what_is_not_an_engine(
+    run: Run, registry: str, words: tuple[str, ...]
+) -> None:
+    seen = run("pull", f"{registry}/demo/app:1.0", *words)
+
+    assert (seen.status, seen.stdout) == (2, "")
+    assert "docker" in seen.stderr.partition("hint: ")[2]
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

@@ -25,6 +25,7 @@ from resolver.sources.http.client import Transport, TransportOptions
 from resolver.sources.registry.repository import RegistrySource
 from resolver.store import LocalStore, NameRecord
 from tests.kit.archives import tar_of
+from tests.kit.engines import engine_at, program, running_engine
 from tests.kit.images import build_layer, multi_platform
 from tests.kit.layouts import write_layout
 from tests.kit.registry import FakeRegistry
@@ -86,6 +87,24 @@ def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Pla
 
 
 @contextmanager
+def in_a_docker_engine(folder: Path) -> Iterator[Place]:
+    """Fill an engine that saves images as OCI layouts."""
+    with running_engine(folder) as engine:
+        engine.answers = {"/images/app:1.0/get": tar_of(layout_in(folder))}
+        target = LayoutTarget("docker-daemon", "app:1.0", None)
+        yield Place(open_local(target, engine_at(folder)), "1.0")
+
+
+@contextmanager
+def in_podman(folder: Path) -> Iterator[Place]:
+    """Fill a storage that podman reads."""
+    (folder / "saved.tar").write_bytes(tar_of(layout_in(folder)))
+    environment = program(folder, "podman", 'cat "$OUT/saved.tar"')
+    target = LayoutTarget("containers-storage", "app:1.0", None)
+    yield Place(open_local(target, environment), "1.0")
+
+
+@contextmanager
 def in_a_registry(_folder: Path) -> Iterator[Place]:
     """Fill a registry and return its source over plain HTTP."""
     options = TransportOptions(plain_http=True)
@@ -103,6 +122,8 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "oci": in_a_layout("oci"),
     "oci-archive": in_a_layout("oci-archive"),
     "docker-archive": in_a_layout("docker-archive"),
+    "docker-daemon": in_a_docker_engine,
+    "containers-storage": in_podman,
     "store": in_a_store,
     "registry": in_a_registry,
 }

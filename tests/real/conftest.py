@@ -16,6 +16,8 @@ from tests.kit.images import multi_platform
 from tests.kit.layouts import image_of, write_layout
 from tests.real.containerds import RealContainerd
 from tests.real.containerds import start as start_containerd
+from tests.real.podmans import RealPodman
+from tests.real.podmans import start as start_podman
 from tests.real.registries import Lock, RealRegistry, push, start, upload
 
 if TYPE_CHECKING:
@@ -64,6 +66,37 @@ def with_podman() -> None:
     require({"podman": "podman"})
     if os.geteuid() != 0:
         pytest.skip("podman's own storage needs root, or a range of user ids")
+
+
+@pytest.fixture(scope="session")
+def podman_service(with_podman: None) -> Iterator[RealPodman]:
+    """Run podman's API service over storage of its own; skip with the reason if it cannot run."""
+    del with_podman
+    # Not below pytest's own folder: the path of its state has at most 50 characters.
+    folder = Path(tempfile.mkdtemp(prefix="pod-"))
+    try:
+        running = start_podman(folder)
+        if isinstance(running, str):
+            pytest.skip(f"podman's service does not run here: {running}")
+        try:
+            yield running
+        finally:
+            running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def podman(podman_service: RealPodman) -> RealPodman:
+    """Return a podman without images."""
+    podman_service.clear()
+    return podman_service
+
+
+@pytest.fixture(scope="session")
+def with_docker() -> None:
+    """Require the `docker` command."""
+    require({"docker": "docker.io"})
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,9 @@ import pytest
 
 from resolver.core.oci.descriptor import DOCKER_LIST, OCI_INDEX
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ServerFault, Usage
+from resolver.session import Session
+from tests.kit.archives import tar_of
+from tests.kit.engines import engine_at, running_engine
 from tests.kit.images import (
     Image,
     build_image,
@@ -18,6 +21,7 @@ from tests.kit.images import (
     listed_as,
     multi_platform,
 )
+from tests.kit.layouts import write_layout
 from tests.kit.pushing import PushRegistry, Quirks
 from tests.verbs.test_copy import referrer
 
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.copy import IndexWritten
-    from resolver.session import Session
     from tests.kit.messages import Reply, Seen
 
 
@@ -236,6 +239,24 @@ def served(registry: PushRegistry) -> Image:
     image = multi_platform("linux/amd64", "linux/arm64", "linux/arm/v7", attestations=True)
     registry.serve("app", "1", image)
     return image
+
+
+def test_index_create_takes_an_image_of_an_engine(tmp_path: Path) -> None:
+    several = multi_platform("linux/amd64", "linux/arm64")
+    with running_engine(tmp_path) as engine:
+        for name, image in (("app", BUILDS[0]), ("all", several)):
+            (tmp_path / name).mkdir()
+            saved = tar_of(write_layout(tmp_path / name, {"1": image}))
+            engine.answers[f"/images/{name}/get"] = saved
+        with Session(tmp_path / "store", environment=engine_at(tmp_path)) as session:
+            made = session.create_index(f"oci:{tmp_path}/layout:1", ["docker-daemon:app"])
+            listed = session.platforms(f"oci:{tmp_path}/layout:1").offers
+            with pytest.raises(Usage, match="has several images") as caught:
+                session.create_index(f"oci:{tmp_path}/layout:2", ["docker-daemon:all"])
+
+    assert "resolver copy docker-daemon:all oci:" in caught.value.hints()[0]
+    assert made.root.is_index
+    assert [str(each.descriptor.digest) for each in listed] == [BUILDS[0].digest]
 
 
 def test_index_edit_drops_a_platform_with_its_attestation(

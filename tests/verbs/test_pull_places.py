@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +11,14 @@ from resolver.core.oci.digest import Digest
 from resolver.core.results.events import Warned
 from resolver.core.results.plan import ContentState
 from resolver.core.results.pull_events import PieceStarted
-from resolver.errors import InvalidReference, Usage
+from resolver.errors import InvalidReference, ToolMissing, Unavailable, Usage
 from resolver.session import Session
 from resolver.sources.local.docker_engine import unpacked_layers
 from resolver.store import LocalStore
 from resolver.verbs.documents import DocumentReader
 from resolver.verbs.fetch import open_place
 from resolver.verbs.pull import unpacked_of
+from tests.kit.engines import Engine, engine_at, program, running_engine
 from tests.kit.images import Image, build_image, build_index
 from tests.kit.pulls import RANGE, REPOSITORY, Counter, blobs, noise, puller
 from tests.kit.registry import FakeRegistry
@@ -28,6 +26,8 @@ from tests.kit.registry import FakeRegistry
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from resolver.core.results.plan import Plan
 
 AMD = "linux/amd64"
 LARGE = noise(3 * RANGE)
@@ -153,8 +153,8 @@ def test_pull_names_the_unsupported_transport_of_another_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidReference, match="`docker-daemon:` is not supported"):
-        open_place("docker-daemon:app")
+    with pytest.raises(InvalidReference, match="`ostree:` is not supported"):
+        open_place("ostree:app")
 
 
 def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
@@ -186,43 +186,10 @@ def test_pull_source_may_be_a_folder(tmp_path: Path, image: Image) -> None:
 # A Docker engine
 
 
-class Engine(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-    answers: dict[str, object]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Engine)
-        known = self.server.answers.get(self.path)
-        body = known if isinstance(known, bytes) else json.dumps(known).encode()
-        self.send_response(404 if known is None else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_words: object) -> None:
-        pass
-
-    def address_string(self) -> str:
-        return "a socket file"
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(str(tmp_path / "docker.sock"), _Handler) as server:
-        server.answers = {}
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running_engine(tmp_path) as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def at(tmp_path: Path) -> dict[str, str]:
-    return {"DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
 
 
 def test_docker_engine_lists_its_unpacked_layers(
@@ -234,7 +201,7 @@ def test_docker_engine_lists_its_unpacked_layers(
         "/images/json": [{"Id": name}, {"Id": "../../etc"}, "odd", {}],
         f"/images/{name}/json": {"RootFS": {"Layers": [diff_ids["diff_ids"][0], "odd", 3]}},
     }
-    unpacked = unpacked_layers(at(tmp_path))
+    unpacked = unpacked_layers(engine_at(tmp_path))
     assert {str(each) for each in unpacked} == {diff_ids["diff_ids"][0]}
 
     with puller(registry, tmp_path / "store") as one:
@@ -252,7 +219,7 @@ def test_unhealthy_docker_engine_has_no_content(
 ) -> None:
     engine.answers = {"/images/json": answer}
 
-    assert unpacked_layers(at(tmp_path)) == frozenset()
+    assert unpacked_layers(engine_at(tmp_path)) == frozenset()
 
 
 @pytest.mark.parametrize("host", ["unix:///nowhere.sock", "tcp://127.0.0.1:1", "unix://\0", "odd"])
@@ -270,7 +237,7 @@ def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
         f"/images/{name}/json": {"RootFS": {"Layers": rootfs["diff_ids"][:1]}},
     }
 
-    with Session(tmp_path / "store", environment=at(tmp_path)) as session:
+    with Session(tmp_path / "store", environment=engine_at(tmp_path)) as session:
         plan = session.plan(f"{registry.host}/{REPOSITORY}:1", AMD)
         there = session.unpacked(plan)
     with Session(tmp_path / "store", environment={"DOCKER_HOST": "unix:///no.sock"}) as session:
@@ -279,3 +246,141 @@ def test_plan_names_docker_engine_layers_and_counts_them_as_missing(
     assert [layer.digest for layer in there] == [Digest.of(LARGE)]
     assert [p.state for p in plan.pieces if p.descriptor in there] == [ContentState.MISSING]
     assert nothing == ()
+
+
+# What an engine lacks
+
+
+def diff_ids_in(image: Image) -> list[str]:
+    body = next(body for body in image.blobs.values() if body[:1] == b"{")
+    return list(json.loads(body)["rootfs"]["diff_ids"])
+
+
+def lists(engine: Engine, *images: list[str]) -> None:
+    """Let the engine list images with these unpacked layers."""
+    names = [f"sha256:{number:064x}" for number in range(len(images))]
+    engine.answers = {"/images/json": [{"Id": name} for name in names]}
+    for name, layers in zip(names, images, strict=True):
+        engine.answers[f"/images/{name}/json"] = {"RootFS": {"Layers": layers}}
+
+
+def podman_with(folder: Path, *images: list[str]) -> dict[str, str]:
+    """Install a podman that lists images with these unpacked layers."""
+    names = " ".join(f"sha256:{number:064x}" for number in range(len(images)))
+    lines = " ".join(f"'{json.dumps(layers)}'" for layers in images)
+    return program(
+        folder,
+        "podman",
+        f"case $1 in images) printf '%s\\n' {names} ;; image) printf '%s\\n' {lines} ;; esac",
+    )
+
+
+def lacking(plan: Plan) -> set[Digest]:
+    assert plan.engine is not None
+    return set(plan.engine.lacking)
+
+
+def test_plan_lists_what_docker_and_podman_lack(
+    registry: FakeRegistry, engine: Engine, tmp_path: Path, image: Image
+) -> None:
+    first, second = diff_ids_in(image)
+    layers = json.loads(image.body)["layers"]
+    bottom, top = (Digest.parse(each["digest"]) for each in layers)
+    other = "sha256:" + "f" * 64
+    name = f"{registry.host}/{REPOSITORY}:1"
+    found = {}
+    with Session(tmp_path / "store", environment=engine_at(tmp_path)) as session:
+        for key, listed in {
+            "none": [],
+            "bottom": [[first, other]],
+            "top": [[other, second]],
+            "apart": [[first], [other, second]],
+            "both": [[first, second]],
+        }.items():
+            lists(engine, *listed)
+            found[key] = lacking(session.plan(name, AMD, to="docker"))
+    by_podman = {}
+    for key, listed in {"none": [], "apart": [[first], [other, second]]}.items():
+        environment = podman_with(tmp_path, *listed)
+        with Session(tmp_path / "store", environment=environment) as session:
+            by_podman[key] = lacking(session.plan(name, AMD, to="podman"))
+
+    whole = found["none"]
+    documents = whole - {bottom, top}
+    assert whole == by_podman["none"]
+    assert len(documents) == 2
+    # Docker has a layer only on top of those below it.
+    assert found["bottom"] == documents | {top}
+    assert found["top"] == whole
+    assert found["apart"] == documents | {top}
+    assert found["both"] == documents
+    assert by_podman["apart"] == documents
+
+
+def test_plan_lists_what_containerd_lacks(
+    registry: FakeRegistry, tmp_path: Path, image: Image
+) -> None:
+    layers = json.loads(image.body)["layers"]
+    script = f'echo "$@" > $OUT/args; echo {layers[0]["digest"]}; echo odd'
+    environment = program(tmp_path, "ctr", script)
+
+    with Session(tmp_path / "store", environment=environment) as session:
+        plan = session.plan(
+            f"{registry.host}/{REPOSITORY}:1", AMD, to="containerd", namespace="k8s.io"
+        )
+
+    every = {piece.descriptor.digest for piece in plan.pieces}
+    assert lacking(plan) == every - {Digest.parse(layers[0]["digest"])}
+    assert (tmp_path / "args").read_text() == "--namespace k8s.io content ls --quiet\n"
+
+
+def test_plan_for_an_engine_elsewhere_counts_everything(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    with Session(tmp_path / "store", environment={"DOCKER_HOST": "tcp://host:2376"}) as session:
+        plan = session.plan(f"{registry.host}/{REPOSITORY}:1", AMD, to="docker")
+
+    assert plan.engine is not None
+    assert plan.engine.lacking == plan.engine.pieces
+
+
+@pytest.mark.parametrize(
+    ("engine", "environment"),
+    [
+        ("docker", {"DOCKER_HOST": "unix:///nowhere.sock"}),
+        ("podman", {"PATH": "/nowhere"}),
+        ("containerd", {"PATH": "/nowhere"}),
+    ],
+)
+def test_plan_reports_an_engine_that_does_not_answer(
+    registry: FakeRegistry, tmp_path: Path, engine: str, environment: dict[str, str]
+) -> None:
+    with (
+        Session(tmp_path / "store", environment=environment) as session,
+        pytest.raises(Unavailable),
+    ):
+        session.plan(f"{registry.host}/{REPOSITORY}:1", AMD, to=engine)
+
+
+@pytest.mark.parametrize("to", ["./docker", "images.tar", "cri-o"])
+def test_plan_and_pull_refuse_what_is_not_an_engine(
+    registry: FakeRegistry, tmp_path: Path, to: str
+) -> None:
+    name = f"{registry.host}/{REPOSITORY}:1"
+    with Session(tmp_path / "store") as session:
+        with pytest.raises(Usage, match="is not a container engine"):
+            session.plan(name, AMD, to=to)
+        with pytest.raises(Usage, match="is not a container engine"):
+            session.pull(name, AMD, to=to)
+
+    assert registry.requests() == []
+
+
+def test_pull_without_the_engine_fetches_nothing(registry: FakeRegistry, tmp_path: Path) -> None:
+    with (
+        Session(tmp_path / "store", environment={"PATH": "/nowhere"}) as session,
+        pytest.raises(ToolMissing),
+    ):
+        session.pull(f"{registry.host}/{REPOSITORY}:1", AMD, to="podman")
+
+    assert registry.requests() == []

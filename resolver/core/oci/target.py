@@ -12,7 +12,7 @@ from resolver.values import dataclass, pattern
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LayoutKind = Literal["oci", "oci-archive", "docker-archive"]
+LayoutKind = Literal["oci", "oci-archive", "docker-archive", "docker-daemon", "containers-storage"]
 
 _REGISTRY_PREFIX = "docker://"
 _STORE_PREFIX = "store:"
@@ -23,12 +23,14 @@ _LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
     ("oci-archive:", "oci-archive"),
     ("oci:", "oci"),
 )
+#: Images in container engines of this machine: Docker's, and podman's own storage.
+_ENGINES: tuple[LayoutKind, ...] = ("docker-daemon", "containers-storage")
+#: Source: Docker Engine API v1.43, "Get an image": a name, or the digest of its config.
+_IMAGE_ID = pattern(r"(?:sha256:)?[0-9a-f]{64}")
 
 #: Transports of other tools that are not supported, each with a conversion to one that is.
 #: Source: containers-transports(5); syft, "Supported sources"; regclient, `ocidir://`.
 _FOREIGN = {
-    "containers-storage": "save it first: `podman save --format oci-archive -o app.tar NAME`",
-    "docker-daemon": "save it first: `docker save -o app.tar NAME`, then `docker-archive:app.tar`",
     "containerd": "export it first: `ctr images export app.tar NAME`, then `oci-archive:app.tar`",
     "podman": "save it first: `podman save --format oci-archive -o app.tar NAME`",
     "dir": "copy it first: `skopeo copy dir:PATH oci:DIR:TAG`",
@@ -42,7 +44,7 @@ _FOREIGN = {
 }
 _SUPPORTED = (
     "supported are registry references (with or without `docker://`), `oci:`, `oci-archive:`, "
-    "`docker-archive:` and `store:`"
+    "`docker-archive:`, `docker-daemon:`, `containers-storage:` and `store:`"
 )
 #: `dir:5000/app` is a host and a port.
 _PORT = pattern(r"[0-9]{1,5}/.")
@@ -66,10 +68,13 @@ class RegistryTarget:
 
 @dataclass(frozen=True, slots=True)
 class LayoutTarget:
-    """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
+    """An image in files, or in a container engine of this machine.
 
-    `path`: as written, relative to the working directory; not checked here. `name`: a tag or a full
-    reference, a digest, or for a docker-archive `repo:tag`; None for the only image.
+    Files are an OCI layout, a tar of one, or the output of `docker save`.
+
+    `path`: as written, relative to the working directory; not checked here. Of an engine, the name
+    or ID that it knows the image by. `name`: a tag or a full reference, a digest, or for a
+    docker-archive `repo:tag`; None for the only image.
     """
 
     kind: LayoutKind
@@ -82,13 +87,18 @@ class LayoutTarget:
         is_digest = self.kind != "docker-archive" and _is_digest(self.name)
         return f"{self.kind}:{self.path}{'@' if is_digest else ':'}{self.name}"
 
+    @property
+    def is_engine(self) -> bool:
+        """Whether the image is in a container engine, and not in a file."""
+        return self.kind in _ENGINES
+
     def settled(self, exists: Callable[[str], bool]) -> LayoutTarget:
         """Split path and name at the first `:` that ends an existing path, as skopeo does.
 
         Both may contain colons (`oci:DIR:docker.io/library/app:v1`), so the text alone does not
         show where the path ends. If no path exists, return the target unchanged.
         """
-        if self.name is not None and _is_digest(self.name):
+        if self.is_engine or (self.name is not None and _is_digest(self.name)):
             return self
         text = self.path if self.name is None else f"{self.path}:{self.name}"
         end = text.find(":")
@@ -116,8 +126,9 @@ def parse_target(text: str) -> Target:
     """Parse the target of a command: a reference, or a transport and its argument.
 
     `oci:DIR[:TAG]`, `oci:DIR@sha256:…`, the same with `oci-layout://` and `oci-archive:`,
-    `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A transport
-    takes precedence over an image or a host of that name; `docker://oci:1.2` is the image `oci`.
+    `docker-archive:FILE[:REPOSITORY:TAG]`, `docker-daemon:NAME`, `containers-storage:NAME`,
+    `store:REFERENCE`, `docker://REFERENCE`. A transport takes precedence over an image or a host of
+    that name; `docker://oci:1.2` is the image `oci`.
     `LayoutTarget.settled` finds the end of a path with the help of the file system.
     """
     if text.startswith(_REGISTRY_PREFIX):
@@ -126,6 +137,10 @@ def parse_target(text: str) -> Target:
         return StoreTarget(Reference.parse(text.removeprefix(_STORE_PREFIX)))
     if text.startswith(_DOCKER_ARCHIVE_PREFIX):
         return _parse_docker_archive(text)
+    transport, _, name = text.partition(":")
+    for engine in _ENGINES:
+        if transport == engine and foreign_transport(text):
+            return _parse_engine(text, engine, name)
     refuse_foreign(text)
     for prefix, kind in _LAYOUT_PREFIXES:
         if text.startswith(prefix):
@@ -156,9 +171,13 @@ def _is_digest(name: str) -> bool:
 
 
 def foreign_transport(text: str) -> str | None:
-    """Return the unsupported transport that a text starts with; None if it has none."""
+    """Return the transport of another tool that a text starts with; None if it has none.
+
+    Those of engines are included: images can be read there, and nowhere be written to.
+    """
     transport, colon, rest = text.partition(":")
-    return transport if colon and transport in _FOREIGN and not _PORT.match(rest) else None
+    is_known = transport in _FOREIGN or transport in _ENGINES
+    return transport if colon and is_known and not _PORT.match(rest) else None
 
 
 def refuse_foreign(text: str) -> None:
@@ -167,7 +186,22 @@ def refuse_foreign(text: str) -> None:
     if transport is not None:
         reason = f"the transport `{transport}:` is not supported"
         image = () if "/" in rest or not rest else (f"for the image, write `docker://{text}`",)
-        raise InvalidReference(text, reason, _FOREIGN[transport], _SUPPORTED, *image)
+        instead = (_FOREIGN[transport],) if transport in _FOREIGN else ()
+        raise InvalidReference(text, reason, *instead, _SUPPORTED, *image)
+
+
+def _parse_engine(text: str, kind: LayoutKind, name: str) -> LayoutTarget:
+    """Parse the name of an image in an engine, which looks it up as written."""
+    _check_place(text, name)
+    if not name:
+        raise InvalidReference(text, "the name is missing", f"write `{kind}:NAME:TAG`")
+    if name.startswith("["):
+        reason = "a storage in brackets is not supported"
+        hint = f"write `{kind}:NAME`, and name the storage with `CONTAINERS_STORAGE_CONF`"
+        raise InvalidReference(text, reason, hint)
+    if not _IMAGE_ID.fullmatch(name):
+        Reference.parse(name)
+    return LayoutTarget(kind, name, None)
 
 
 def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:

@@ -81,6 +81,21 @@ def parse_destination(text: str) -> Destination:
     return Destination(kind, path)
 
 
+def parse_engine(text: str) -> Kind:
+    """Parse the name of a container engine.
+
+    Raises:
+        Usage: it is none.
+    """
+    found = _TOOLS.get(text)
+    if found is None:
+        raise Usage(
+            f"`--to {text}` is not a container engine",
+            "write `docker`, `podman` or `containerd`; `resolver export` writes folders and files",
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class ExportedImage:
     """One exported reference.

@@ -213,12 +213,28 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineNeeds:
+    """What a container engine would fetch of the images of a plan, by what it lists as its own.
+
+    Attributes:
+        engine: `docker`, `podman` or `containerd`.
+        pieces: all that it would be given: of one platform for Docker and podman.
+        lacking: what it would fetch of that.
+    """
+
+    engine: str
+    pieces: frozenset[Digest]
+    lacking: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The content of some images, each piece once, children before parents.
 
     `pieces` is in the order of storing, so an interrupted pull never leaves a parent that looks
-    like a complete image. `attached` and `left_out` are as in `Selected`;
-    `failures` are the references that cannot be planned, among several.
+    like a complete image. `attached` and `left_out` are as in `Selected`; `failures` are the
+    references that cannot be planned, among several. `engine` is set if the images are to be
+    handed over to one.
     """
 
     images: tuple[PlannedImage, ...]
@@ -226,6 +242,7 @@ class Plan:
     attached: tuple[PlannedImage, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     failures: tuple[Failure, ...] = ()
+    engine: EngineNeeds | None = None
 
     @property
     def entries(self) -> tuple[PlannedImage, ...]:

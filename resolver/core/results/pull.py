@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import Attached, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
+    from resolver.core.results.export import Exported
     from resolver.core.results.plan import Piece, PlannedImage
     from resolver.core.results.resolve import Failure
 
@@ -30,7 +31,8 @@ class Pulled:
     """The result of a pull; sizes in bytes.
 
     `failures`: one per reference that is incomplete and so has no record in the store. `fetched`:
-    pieces from the network or another place, each once.
+    pieces from the network or another place, each once. `exported`: what a container engine took
+    of the images, if it was to.
     """
 
     images: tuple[PulledOne, ...]
@@ -39,6 +41,7 @@ class Pulled:
     reused: tuple[Piece, ...]
     attached: tuple[PulledOne, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    exported: tuple[Exported, ...] = ()
 
     @property
     def entries(self) -> tuple[PulledOne, ...]:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.manifest import counted
 from resolver.core.results.plan import ContentState, Plan
 from resolver.errors import megabytes
+from resolver.render.answers import renderer_of
 from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, failure, platform, warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import LeftOut
-    from resolver.core.results.plan import ChunkReuse, Piece, PlannedImage
+    from resolver.core.results.export import Exported
+    from resolver.core.results.plan import ChunkReuse, EngineNeeds, Piece, PlannedImage
     from resolver.core.results.pull import Pulled, PulledOne
     from resolver.render.to_dict import Plain
 
@@ -42,7 +44,17 @@ def _pulled(answer: Pulled) -> Report:
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
         lines.append(f"Fetched: {fetched}; {len(answer.reused)} already held")
+    lines += [line for export in answer.exported for line in _handed_over(export)]
     return Report("pulled", (), (), tuple(lines))
+
+
+def _handed_over(export: Exported) -> Iterator[str]:
+    for image in export.images:
+        platforms = ", ".join(str(each) for each in image.platforms if each is not None)
+        what = f"{image.name} ({platforms or '-'}), {image.root.digest}"
+        yield f"Handed over to {export.destination}: {what}"
+    size = f"{megabytes(export.written)} of {megabytes(export.size)}"
+    yield f"Fetched by {export.destination}: {size}"
 
 
 def _pieces_of(count: int) -> str:
@@ -118,7 +130,28 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
     if answer.foreign:
         size = sum(piece.descriptor.size for piece in answer.foreign)
         facts.append(("foreign", f"{megabytes(size)} left out (`--foreign` fetches it)"))
+    if answer.engine is not None:
+        facts.append(("engine", _engine_words(answer, answer.engine)))
     return tuple(facts)
+
+
+def _engine_words(answer: Plan, engine: EngineNeeds) -> str:
+    lacking, total = _sizes(answer, engine.lacking), _sizes(answer, engine.pieces)
+    pieces = _pieces_of(len(engine.lacking))
+    size = f"{megabytes(lacking)} of {megabytes(total)}"
+    return f"{engine.engine} lacks at most {size}, in {pieces}"
+
+
+def _sizes(answer: Plan, digests: frozenset[Digest]) -> int:
+    sizes = (each.descriptor.size for each in answer.pieces if each.descriptor.digest in digests)
+    return sum(sizes)
+
+
+def _engine_state(engine: EngineNeeds, piece: Piece) -> str:
+    digest = piece.descriptor.digest
+    if digest not in engine.pieces:
+        return "-"
+    return "missing" if digest in engine.lacking else "held"
 
 
 def _images(answer: Plan, *, full: bool) -> ReportTable:
@@ -154,11 +187,13 @@ def _pieces(answer: Plan, *, full: bool) -> ReportTable:
             short(piece.descriptor.digest, full=full),
             megabytes(piece.descriptor.size),
             _state(piece),
+            *([_engine_state(answer.engine, piece)] if answer.engine is not None else []),
             *([", ".join(users.get(piece.descriptor.digest, ()))] if several else []),
         )
         for piece in answer.pieces
     )
-    columns = ("piece", "digest", "size", "state", *(["image"] if several else []))
+    engine = [answer.engine.engine] if answer.engine is not None else []
+    columns = ("piece", "digest", "size", "state", *engine, *(["image"] if several else []))
     return ReportTable("pieces", columns, rows, frozenset({"size"}))
 
 
@@ -195,7 +230,7 @@ def plain(answer: Plan | Pulled) -> Plain:
 
 
 def _plan_values(answer: Plan) -> Plain:
-    return {
+    written: Plain = {
         "images": [_image_values(image) for image in answer.images],
         "attached": [_attached(image) for image in answer.attached],
         "leftOut": left_out(answer.left_out),
@@ -207,10 +242,23 @@ def _plan_values(answer: Plan) -> Plain:
         "requests": answer.requests,
         "pieces": [piece(item) for item in answer.pieces],
     }
+    if answer.engine is not None:
+        engine = answer.engine
+        written["engine"] = {
+            "name": engine.engine,
+            "bytesTotal": _sizes(answer, engine.pieces),
+            "bytesMissing": _sizes(answer, engine.lacking),
+            "missing": [
+                str(each.descriptor.digest)
+                for each in answer.pieces
+                if each.descriptor.digest in engine.lacking
+            ],
+        }
+    return written
 
 
 def _pulled_values(answer: Pulled) -> Plain:
-    return {
+    written: Plain = {
         "images": [_one(one) for one in answer.images],
         "attached": [{**_attached(one.image), "status": one.status} for one in answer.attached],
         "leftOut": left_out(answer.left_out),
@@ -219,6 +267,9 @@ def _pulled_values(answer: Pulled) -> Plain:
         "fetched": [piece(item) for item in answer.fetched],
         "reused": [piece(item) for item in answer.reused],
     }
+    if answer.exported:
+        written["exported"] = [renderer_of(each).plain(each) for each in answer.exported]
+    return written
 
 
 def _failures(answer: Plan | Pulled) -> list[Plain]:

@@ -33,11 +33,14 @@ _OTHER_MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzi
 
 
 class TarTree:
-    """The files of a tar archive as a `Tree`; safe for concurrent reads."""
+    """The files of a tar archive as a `Tree`; safe for concurrent reads.
 
-    def __init__(self, path: str) -> None:
+    `descriptor` is the open archive, which is closed with the tree; by default, `path` is opened.
+    """
+
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
         self.path = path
-        self._descriptor = _open_archive(path)
+        self._descriptor = _open_archive(path) if descriptor is None else descriptor
         # The archive stays open until this object is collected.
         self._closing = weakref.finalize(self, close, self._descriptor)
         with unreadable(path):
@@ -102,7 +105,11 @@ def open_oci_archive(target: LayoutTarget) -> LayoutSource:
 
 def open_docker_archive(target: LayoutTarget) -> LayoutSource:
     """Open `docker-archive:PATH`; since Docker 25 the archive contains an OCI layout."""
-    tree = TarTree(target.path)
+    return read_saved(TarTree(target.path))
+
+
+def read_saved(tree: TarTree) -> LayoutSource:
+    """Read what `docker save` or `podman save` wrote: an OCI layout, or the older form."""
     if tree.size("oci-layout") is not None and tree.size("index.json") is not None:
         return _layout(tree)
     return LayoutSource(translate(tree, tree.links), tree.warnings)

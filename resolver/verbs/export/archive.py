@@ -113,9 +113,9 @@ def path_of(digest: Digest) -> str:
 def _chosen(
     each: ExportedRoot, preferred: Sequence[Platform], warn: Callable[[Warned], None]
 ) -> PackedImage | None:
-    """Choose the one image that a name means to Docker."""
-    images = [image for image in each.images if image.manifest.is_image and image.is_whole]
-    if not images:
+    """Choose the one image that a name means to Docker, and warn of what it ignores."""
+    image = chosen_image(each, preferred)
+    if image is None:
         warn(
             Warned(
                 "docker-none",
@@ -123,19 +123,26 @@ def _chosen(
                 "are missing",
             )
         )
-        return None
-    images = [image for image in images if not _is_windows(image)] or images
-    wanted = [platform.normalized() for platform in preferred]
-    ranked = sorted(images, key=lambda image: _rank(image.platform, wanted))
-    if len(images) > 1:
+    elif len(_usable(each)) > 1:
         warn(
             Warned(
                 "docker-one-platform",
-                f"`{each.name}` means {ranked[0].platform} to a Docker without the containerd "
+                f"`{each.name}` means {image.platform} to a Docker without the containerd "
                 "image store, which keeps one platform per name",
             )
         )
-    return ranked[0]
+    return image
+
+
+def chosen_image(each: ExportedRoot, preferred: Sequence[Platform]) -> PackedImage | None:
+    """Choose the image of an engine that keeps one platform per name; None if none is complete."""
+    wanted = [platform.normalized() for platform in preferred]
+    return min(_usable(each), key=lambda image: _rank(image.platform, wanted), default=None)
+
+
+def _usable(each: ExportedRoot) -> list[PackedImage]:
+    images = [image for image in each.images if image.manifest.is_image and image.is_whole]
+    return [image for image in images if not _is_windows(image)] or images
 
 
 def _rank(platform: Platform | None, wanted: Sequence[Platform]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -16,10 +15,10 @@ from typing import IO, TYPE_CHECKING
 
 from resolver.core.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST
 from resolver.core.platforms.select import select
-from resolver.core.results.events import Warned, ignore
+from resolver.core.results.events import Noted, Warned, ignore
 from resolver.core.results.export import Destination, Exported, ExportedImage
 from resolver.errors import ExportFault, ToolFailed, ToolMissing, Usage
-from resolver.sources.credentials.helpers import may_be_secret
+from resolver.sources.local.docker_engine import find_program, program_environment
 from resolver.store.files import StoreFolder
 from resolver.values import dataclass
 from resolver.verbs.export.archive import docker_manifest, write_archive
@@ -67,14 +66,12 @@ def command_for(
 
 
 def find_tool(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Find the program of a command in the absolute entries of `PATH`.
+    """Find the program of a command.
 
-    See docs/store-and-reliability.md, "Programs on PATH".
+    Raises:
+        ToolMissing: it is not on `PATH`.
     """
-    folders = [
-        each for each in environment.get("PATH", "").split(os.pathsep) if each.startswith("/")
-    ]
-    found = shutil.which(command[0], path=os.pathsep.join(folders))
+    found = find_program(command[0], environment)
     if found is None:
         raise ToolMissing(command[0], shlex.join(command))
     return found
@@ -119,12 +116,11 @@ def _start(
     environment: Mapping[str, str],
     outputs: tuple[IO[bytes], IO[bytes]],
 ) -> subprocess.Popen[bytes]:
-    kept = {name: value for name, value in environment.items() if not may_be_secret(name)}
     try:
         return subprocess.Popen(  # noqa: S603 - an argument list, no shell
             list(command),
             executable=program,
-            env=kept,
+            env=program_environment(environment),
             stdin=subprocess.PIPE,
             stdout=outputs[0],
             stderr=outputs[1],
@@ -188,6 +184,7 @@ class ExportOptions:
         host: platform of this machine, the default platform of its Docker engine.
         epoch: the time of all members of an archive, in seconds since 1970.
         namespace: of containerd; None for the default of `ctr`.
+        load: send an engine the whole archive, instead of what it lacks.
         check: called regularly; may raise to cancel.
     """
 
@@ -195,6 +192,7 @@ class ExportOptions:
     host: Platform | None = None
     epoch: int = 0
     namespace: str | None = None
+    load: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     layout: LayoutOptions = field(default_factory=LayoutOptions)
     sink: Callable[[bytes], object] | None = None
@@ -223,7 +221,7 @@ def export(
     with store.lease((), purpose, needed=False) as lease:
         request = replace(options.selection, referrers=to.kind == "layout")
         bundle = gather(references, store, request, lease.add)
-        exported = _Export(bundle, store, to, options).run()
+        exported = _Export(bundle, store, to, options, observe).run()
     for warning in exported.warnings:
         observe(warning)
     return exported
@@ -233,12 +231,18 @@ class _Export:
     """One call of `export`, once it is known what leaves."""
 
     def __init__(
-        self, bundle: ExportBundle, store: LocalStore, to: Destination, options: ExportOptions
+        self,
+        bundle: ExportBundle,
+        store: LocalStore,
+        to: Destination,
+        options: ExportOptions,
+        observe: Observer,
     ) -> None:
         self._bundle = bundle
         self._store = store
         self._to = to
         self._options = options
+        self._observe = observe
         self._warnings = list(bundle.warnings)
 
     def run(self) -> Exported:
@@ -247,7 +251,7 @@ class _Export:
             return self._to_layout()
         if self._to.kind == "archive":
             return self._to_archive()
-        return self._to_tool()
+        return (None if self._options.load else self._to_engine()) or self._to_tool()
 
     def _to_layout(self) -> Exported:
         options = self._options
@@ -276,6 +280,63 @@ class _Export:
                 written = self._write(images, file.write, self._options.selection.named)
                 file.settle(folder, name, sync=self._options.layout.sync)
         return self._answer(images, written=written)
+
+    def _to_engine(self) -> Exported | None:
+        """Let an engine fetch what it lacks; None if it cannot, and needs the whole archive."""
+        from resolver.verbs.export import engines  # noqa: PLC0415 - for engines, and not with `load`
+
+        options, kind, bundle = self._options, self._to.kind, self._bundle
+        address = engines.remote_engine(kind, options.environment)
+        if address:
+            self._note(f"the engine at `{address}` is not on this machine")
+            return None
+        if kind == "containerd" and not all(
+            i.is_whole for each in bundle.packed for i in each.images
+        ):
+            self._note("layers that were not pulled cannot be fetched from here")
+            return None
+        here = () if options.host is None else (options.host,)
+        handed = engines.to_hand_over(kind, bundle, options.selection.named or here)
+        taken = {each.packed.name for each in handed}
+        skipped = [each.name for each in bundle.packed if each.name not in taken]
+        if not handed:
+            reason = f"`{skipped[0]}` is not an image, or layers of it were not pulled"
+            raise ExportFault(kind, reason, "export to a folder: `--to ./layout`")
+        if kind != "containerd":
+            # Nothing of the index is handed over.
+            self._warnings = [each for each in self._warnings if each.code != "digest-new"]
+        self._warnings += [
+            Warned("docker-none", f"`{name}` is not an image, or layers of it were not pulled")
+            for name in skipped
+        ]
+        done = engines.hand_over_missing(
+            kind,
+            handed,
+            bundle,
+            self._store,
+            lambda command: hand_over(command, lambda _sink: 0, options.environment).said,
+            host=options.host,
+            namespace=options.namespace,
+        )
+        if isinstance(done, ToolFailed):
+            self._note("the engine cannot reach this process on loopback")
+            return None
+        pieces = engines.pieces_of(handed, bundle)
+        size = sum(piece.size for piece in pieces.values())
+        written = sum(piece.size for piece in done.fetched)
+        return Exported(
+            self._to,
+            tuple(map(engines.exported_image, handed)),
+            len(pieces),
+            size,
+            present=max(0, size - written),
+            written=written,
+            command=done.command,
+            warnings=tuple(self._warnings),
+        )
+
+    def _note(self, reason: str) -> None:
+        self._observe(Noted(f"{reason}, so the whole archive is sent to `{self._to}` (`--load`)"))
 
     def _to_tool(self) -> Exported:
         options = self._options

@@ -155,6 +155,13 @@ def serve_layout(
     observe: Observer = ignore,
 ) -> Iterator[Server]:
     """Serve an OCI layout, like `serve_store`."""
+    if target.is_engine:
+        raise UnsupportedDocument(
+            f"`{target}`",
+            "",
+            "an image in an engine cannot be served in place",
+            f"copy it: `resolver copy {target} oci:layout:1`, then serve `oci:layout`",
+        )
     if target.kind != "oci":
         raise UnsupportedDocument(
             f"`{target}`",

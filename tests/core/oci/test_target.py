@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.oci.reference import Reference
-from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, Target, parse_target
+from resolver.core.oci.target import (
+    LayoutKind,
+    LayoutTarget,
+    RegistryTarget,
+    StoreTarget,
+    Target,
+    parse_target,
+)
 from resolver.errors import InvalidReference
 
 DIGEST = "sha256:" + "a" * 64
@@ -114,12 +121,49 @@ def test_first_colon_after_an_existing_path_ends_the_path(
     assert (settled.kind, settled.path, settled.name) == (target.kind, path, name)
 
 
+@pytest.mark.parametrize("kind", ["docker-daemon", "containers-storage"])
+@pytest.mark.parametrize(
+    "name",
+    ["app", "app:1", "localhost/app:1", "ghcr.io/o/app:1", f"app@{DIGEST}", DIGEST, DIGEST[7:]],
+)
+def test_image_in_an_engine_is_named_as_the_engine_knows_it(kind: LayoutKind, name: str) -> None:
+    target = parse_target(f"{kind}:{name}")
+
+    assert target == LayoutTarget(kind, name, None)
+    assert str(target) == f"{kind}:{name}"
+    assert isinstance(target, LayoutTarget)
+    # A file of that name changes nothing.
+    assert target.settled(lambda _path: True) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("docker-daemon:", "the name is missing"),
+        ("containers-storage:", "the name is missing"),
+        ("docker-daemon:UPPER", "lower"),
+        ("containers-storage:../etc", ""),
+        ("docker-daemon:app/../../json?all=1", ""),
+        ("containers-storage:--help", ""),
+        ("containers-storage:[overlay@/var/lib]docker.io/library/app:v1", "in brackets"),
+    ],
+)
+def test_image_in_an_engine_needs_a_name(text: str, reason: str) -> None:
+    with pytest.raises(InvalidReference) as caught:
+        parse_target(text)
+    assert reason in caught.value.reason
+
+
+def test_engine_with_a_port_is_a_host() -> None:
+    target = parse_target("docker-daemon:5000/app")
+
+    assert isinstance(target, RegistryTarget)
+    assert target.reference.registry == "docker-daemon:5000"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "containers-storage:app",
-        "containers-storage:[overlay@/var/lib]docker.io/library/app:v1",
-        "docker-daemon:foo:latest",
         "dir:/srv/image",
         "dir:image",
         "ostree:app@/repo",
