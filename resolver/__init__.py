@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resolver.core.lint.lint import Linted
     from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.lock import Lock, Locked
+    from resolver.core.oci.content import Content, Document, Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.reference import Reference
@@ -28,10 +29,26 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
+    from resolver.core.results.events import Event, Noted, Observer, Warned
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
+    from resolver.core.results.pull_events import (
+        Advanced,
+        Brought,
+        Finished,
+        ImageDone,
+        Kept,
+        PieceStarted,
+        PieceVerifying,
+        Restarted,
+        Resumed,
+        Reused,
+        Skipped,
+        Started,
+        Waiting,
+    )
     from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
     from resolver.core.results.store import (
         Collected,
@@ -41,33 +58,61 @@ if TYPE_CHECKING:
         StoredImage,
         Verified,
     )
-    from resolver.errors import ResolverError
+    from resolver.errors import (
+        Denied,
+        Malformed,
+        Negative,
+        NotFound,
+        Offline,
+        ResolverError,
+        StoreFault,
+        Unavailable,
+        Untrusted,
+    )
+    from resolver.render.to_dict import to_dict
     from resolver.session import Session
     from resolver.settings import Flags
 
 
 _HOMES = {
+    "Advanced": "resolver.core.results.pull_events",
+    "Brought": "resolver.core.results.pull_events",
     "Challenge": "resolver.core.registry.challenge",
     "Checked": "resolver.core.check.check",
     "Collected": "resolver.core.results.store",
     "Comparison": "resolver.core.compare.compare",
+    "Content": "resolver.core.oci.content",
+    "Denied": "resolver.errors",
     "Descriptor": "resolver.core.oci.descriptor",
     "Digest": "resolver.core.oci.digest",
     "DiskUsage": "resolver.core.results.store",
+    "Document": "resolver.core.oci.content",
+    "Event": "resolver.core.results.events",
     "Exported": "resolver.core.results.export",
     "Failure": "resolver.core.results.resolve",
     "Finding": "resolver.core.lint.findings",
+    "Finished": "resolver.core.results.pull_events",
     "Flags": "resolver.settings",
-    "Grade": "resolver.core.platforms.select",
+    "Grade": "resolver.core.platforms.platform",
     "ImageComparison": "resolver.core.compare.compare",
+    "ImageDone": "resolver.core.results.pull_events",
     "Inspection": "resolver.core.results.resolve",
+    "Kept": "resolver.core.results.pull_events",
     "Linted": "resolver.core.lint.lint",
     "Lock": "resolver.core.lockfile.lock",
     "LockCheck": "resolver.core.lockfile.drift",
     "Locked": "resolver.core.lockfile.lock",
+    "Malformed": "resolver.errors",
     "Matrix": "resolver.core.results.matrix",
+    "Negative": "resolver.errors",
+    "NotFound": "resolver.errors",
+    "Noted": "resolver.core.results.events",
+    "Observer": "resolver.core.results.events",
     "Offer": "resolver.core.results.resolve",
     "Offers": "resolver.core.results.resolve",
+    "Offline": "resolver.errors",
+    "PieceStarted": "resolver.core.results.pull_events",
+    "PieceVerifying": "resolver.core.results.pull_events",
     "Pin": "resolver.core.pin.decide",
     "Pinned": "resolver.core.pin.decide",
     "PinnedFile": "resolver.core.pin.decide",
@@ -80,40 +125,69 @@ _HOMES = {
     "Requirements": "resolver.core.check.check",
     "Resolution": "resolver.core.results.resolve",
     "ResolverError": "resolver.errors",
+    "Restarted": "resolver.core.results.pull_events",
+    "Resumed": "resolver.core.results.pull_events",
     "Retention": "resolver.core.results.store",
+    "Reused": "resolver.core.results.pull_events",
     "Rule": "resolver.core.lint.findings",
     "Selection": "resolver.core.platforms.select",
     "Session": "resolver.session",
     "Severity": "resolver.core.lint.findings",
+    "Skipped": "resolver.core.results.pull_events",
+    "Source": "resolver.core.oci.content",
+    "Started": "resolver.core.results.pull_events",
+    "StoreFault": "resolver.errors",
     "StoredImage": "resolver.core.results.store",
     "Thresholds": "resolver.core.compare.compare",
+    "Unavailable": "resolver.errors",
+    "Untrusted": "resolver.errors",
     "Verified": "resolver.core.results.store",
+    "Waiting": "resolver.core.results.pull_events",
+    "Warned": "resolver.core.results.events",
     "parse_challenge": "resolver.core.registry.challenge",
     "select": "resolver.core.platforms.select",
+    "to_dict": "resolver.render.to_dict",
 }
 
 __all__ = [
+    "Advanced",
+    "Brought",
     "Challenge",
     "Checked",
     "Collected",
     "Comparison",
+    "Content",
+    "Denied",
     "Descriptor",
     "Digest",
     "DiskUsage",
+    "Document",
+    "Event",
     "Exported",
     "Failure",
     "Finding",
+    "Finished",
     "Flags",
     "Grade",
     "ImageComparison",
+    "ImageDone",
     "Inspection",
+    "Kept",
     "Linted",
     "Lock",
     "LockCheck",
     "Locked",
+    "Malformed",
     "Matrix",
+    "Negative",
+    "NotFound",
+    "Noted",
+    "Observer",
     "Offer",
     "Offers",
+    "Offline",
+    "PieceStarted",
+    "PieceVerifying",
     "Pin",
     "Pinned",
     "PinnedFile",
@@ -126,17 +200,29 @@ __all__ = [
     "Requirements",
     "Resolution",
     "ResolverError",
+    "Restarted",
+    "Resumed",
     "Retention",
+    "Reused",
     "Rule",
     "Selection",
     "Session",
     "Severity",
+    "Skipped",
+    "Source",
+    "Started",
+    "StoreFault",
     "StoredImage",
     "Thresholds",
+    "Unavailable",
+    "Untrusted",
     "Verified",
+    "Waiting",
+    "Warned",
     "__version__",
     "parse_challenge",
     "select",
+    "to_dict",
 ]
 
 

@@ -151,7 +151,7 @@ def for_each(
         except ResolverError as error:
             output.failed(error)
             worst = max(worst, error.kind.status)
-            answer = Failure(item, None, error)
+            answer = Failure(item, (), error)
         output.keep(answer)
         if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))

@@ -142,14 +142,14 @@ def resolution_line(answer: Resolution) -> str:
 
 def failure_line(answer: Failure) -> str:
     """Return a failure as one line, in place of an answer."""
-    code = getattr(answer.error, "code", "error")
-    return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
+    platform = answer.wanted[0] if answer.wanted else "-"
+    return f"{'error: ' + answer.error.code:<71}  {platform:<16}  {'-':<10}  {answer.reference}"
 
 
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:
     facts = [("image", answer.reference)]
     if answer.wanted:
-        facts.append(("platform", answer.wanted))
+        facts.append(("platform", " or ".join(answer.wanted)))
     facts.append(("error", clean(str(answer.error))))
     return Report(answer.reference, tuple(facts))
 

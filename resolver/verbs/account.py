@@ -75,7 +75,7 @@ def search(
     return replace(found, hits=tuple(hit for hit in found.hits if wanted.keep(hit)))
 
 
-def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:
+def quota(context: Context, reference: str | Reference = QUOTA_PREVIEW) -> Quota:
     """Read the remaining pulls of a registry's rate limit, without using one."""
     from resolver.sources.registry.search import quota  # noqa: PLC0415 - for this question alone
 

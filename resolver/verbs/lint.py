@@ -10,11 +10,11 @@ from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, wit
 from resolver.core.lint.subject import PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
-from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
 from resolver.settings import LINT_MAX_BYTES
+from resolver.verbs.context import one_or_many
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, NamesLike
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.lint_deep import Depths
 
@@ -115,7 +116,7 @@ def _pin(
 
 def lint(
     context: Context,
-    references: str | Reference | Iterable[str | Reference],
+    references: NamesLike,
     *,
     deep: bool = False,
     max_bytes: int = LINT_MAX_BYTES,
@@ -125,9 +126,7 @@ def lint(
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
-    named: list[str | Reference] = (
-        [references] if isinstance(references, str | Reference) else list(references)
-    )
+    named = one_or_many(references)
     targets = [context.target(reference) for reference in named]
     jobs = context.settings.jobs if len(targets) == 1 else 1
     depths = Depths(max_bytes, jobs) if deep else None

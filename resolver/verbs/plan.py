@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.plan import Plan
     from resolver.store import LocalStore
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, PlatformLike, PlatformsLike
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.fetch import ContentPlace
 
@@ -349,7 +349,7 @@ Named = str | Reference | Resolution
 def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     context: Context,
     references: Named | Iterable[Named],
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
     exact: bool = False,
     places: Iterable[str] = (),

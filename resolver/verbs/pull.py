@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from resolver.core.results.plan import Piece, Plan, PlannedImage
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, PlatformsLike
     from resolver.verbs.documents import DocumentReader
     from resolver.verbs.fetch import ContentPlace
 
@@ -181,9 +181,7 @@ class _Work:
             if piece.role in {"manifest", "index"}:
                 self._fetch([piece], blobs)
         done = self._name()
-        failures = tuple(
-            Failure(reference, None, error) for reference, error in self._failed.items()
-        )
+        failures = tuple(Failure(reference, (), error) for reference, error in self._failed.items())
         if failures and not done:
             raise failures[0].error
         return Pulled(
@@ -411,7 +409,7 @@ def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
 def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     context: Context,
     what: Plan | Named | Iterable[Named],
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
     exact: bool = False,
     places: Iterable[str] = (),

@@ -13,6 +13,7 @@ from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
+from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -25,7 +26,7 @@ from resolver.verbs.documents import (
 from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import ImageConfig
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.plan import PlannedImage
     from resolver.store import LocalStore
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, NamesLike, PlatformLike, PlatformsLike
 
 
 def resolve_document(
@@ -183,7 +184,7 @@ def _not_offered(
     )
     near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
     unique = tuple(dict.fromkeys(str(platform) for platform in offered))
-    return PlatformNotOffered(text, _or(request.platforms), unique, tuple(near))
+    return PlatformNotOffered(text, list(map(str, request.platforms)), unique, tuple(near))
 
 
 def _or(platforms: Sequence[Platform]) -> str:
@@ -354,8 +355,8 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
 
 def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
-    references: Iterable[str | Reference],
-    platforms: Sequence[PlatformLike] = (None,),
+    references: NamesLike,
+    platforms: PlatformsLike = (None,),
     *,
     exact: bool = False,
     verify: bool = False,
@@ -363,12 +364,12 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify_tag: bool = False,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
-    targets = [context.target(reference) for reference in references]
+    targets = [context.target(reference) for reference in one_or_many(references)]
     requests = [
         None
         if platform == "all"
         else context.platform_request(platform, exact=exact, verify=verify, strict=strict)
-        for platform in platforms
+        for platform in each_platform(platforms) or (None,)
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
@@ -411,7 +412,7 @@ def _answers(
     return found
 
 
-def _words(request: PlatformRequest | None) -> str | None:
+def _words(request: PlatformRequest | None) -> tuple[str, ...]:
     if request is None:
-        return "all"
-    return str(request.platforms[0]) if request.explicit else None
+        return ("all",)
+    return tuple(map(str, request.platforms)) if request.explicit else ()

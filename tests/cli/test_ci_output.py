@@ -238,7 +238,7 @@ def test_ci_output_lists_each_failure_with_its_image(run: Run, registry: str) ->
 def test_ci_output_lists_a_failure_inside_an_answer_with_its_image(tmp_path: Path) -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ())
     hand = CiOutput.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
-    hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
+    hand.keep(Pulled((), (Failure("b", ("linux/s390x",), error),), (), ()))
     hand.failed(error)
     hand.failed(error)
     assert hand.finish(3, Output()) is None

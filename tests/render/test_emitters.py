@@ -107,7 +107,7 @@ def test_resolve_several_values_keep_the_order() -> None:
 
 
 def test_failed_reference_keeps_its_line() -> None:
-    failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
+    failed = Failure("example.com/b:1", ("linux/arm64",), Usage("no"))
     found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
 
     assert found["reference"] == f"example.com/b:1\n{RESOLUTION.reference}"

@@ -7,22 +7,23 @@ a function, and add a row to `ROWS`.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.core.oci.manifest import in_words, read_moment
-from resolver.core.platforms.platform import UNKNOWN
+from resolver.core.platforms.platform import UNKNOWN, parse_platforms
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
 from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
     from resolver.core.results.resolve import Failure
@@ -442,15 +443,40 @@ class Requirements:
     The counted builds are those that satisfy `require`; without it, all builds.
     """
 
-    require: tuple[Platform, ...] = ()
-    forbid: tuple[Platform, ...] = ()
-    only: tuple[Platform, ...] = ()
-    same_as: str = ""
-    compatible: bool = False
-    attestations: tuple[str, ...] = ()
-    max_age: int = 0
-    lint: Severity | None = None
-    ignore: tuple[str, ...] = ()
+    require: tuple[Platform, ...]
+    forbid: tuple[Platform, ...]
+    only: tuple[Platform, ...]
+    same_as: str
+    compatible: bool
+    attestations: tuple[str, ...]
+    max_age: int
+    lint: Severity | None
+    ignore: tuple[str, ...]
+
+    def __init__(  # noqa: PLR0913 - one for each requirement
+        self,
+        require: str | Platform | Iterable[str | Platform] = (),
+        forbid: str | Platform | Iterable[str | Platform] = (),
+        only: str | Platform | Iterable[str | Platform] = (),
+        same_as: str | Reference = "",
+        *,
+        compatible: bool = False,
+        attestations: Iterable[str] = (),
+        max_age: int = 0,
+        lint: Severity | None = None,
+        ignore: Iterable[str] = (),
+    ) -> None:
+        """Take platforms and the reference as values or as text, which is parsed here.
+
+        Raises:
+            InvalidPlatform: a text is not a platform.
+        """
+        values = (parse_platforms(require), parse_platforms(forbid), parse_platforms(only))
+        lists = (tuple(attestations), max_age, lint, tuple(ignore))
+        for field, value in zip(
+            fields(self), (*values, str(same_as), compatible, *lists), strict=True
+        ):
+            object.__setattr__(self, field.name, value)
 
     @property
     def is_empty(self) -> bool:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.reference import Reference, is_tag
-from resolver.errors import InvalidDigest, InvalidReference
+from resolver.errors import InvalidDigest, InvalidReference, Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-LayoutKind = Literal["oci", "oci-archive", "docker-archive"]
+    from collections.abc import Callable, Collection
 
 _REGISTRY_PREFIX = "docker://"
 _STORE_PREFIX = "store:"
 _DOCKER_ARCHIVE_PREFIX = "docker-archive:"
 #: Longest first.
-_LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
+_LAYOUT_PREFIXES: tuple[tuple[str, str], ...] = (
     ("oci-layout://", "oci"),
     ("oci-archive:", "oci-archive"),
     ("oci:", "oci"),
@@ -45,6 +43,7 @@ _SUPPORTED = (
     "supported are registry references (with or without `docker://`), `oci:`, `oci-archive:`, "
     "`docker-archive:` and `store:`"
 )
+_CUSTOM_PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
 #: `dir:5000/app` is a host and a port.
 _PORT = re.compile(r"[0-9]{1,5}/.")
 
@@ -69,11 +68,12 @@ class RegistryTarget:
 class LayoutTarget:
     """An image in files: an OCI layout, a tar of one, or the output of `docker save`.
 
-    `path`: as written, relative to the working directory; not checked here. `name`: a tag or a full
-    reference, a digest, or for a docker-archive `repo:tag`; None for the only image.
+    `kind`: `oci`, `oci-archive`, `docker-archive`, or the prefix of a custom source. `path`: as
+    written, relative to the working directory; not checked here. `name`: a tag or a full reference,
+    a digest, or for a docker-archive `repo:tag`; None for the only image, and for custom sources.
     """
 
-    kind: LayoutKind
+    kind: str
     path: str
     name: str | None
 
@@ -113,14 +113,20 @@ class StoreTarget:
 Target = RegistryTarget | LayoutTarget | StoreTarget
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str, custom: Collection[str] = ()) -> Target:
     """Parse the target of a command: a reference, or a transport and its argument.
 
     `oci:DIR[:TAG]`, `oci:DIR@sha256:…`, the same with `oci-layout://` and `oci-archive:`,
     `docker-archive:FILE[:REPOSITORY:TAG]`, `store:REFERENCE`, `docker://REFERENCE`. A transport
     takes precedence over an image or a host of that name; `docker://oci:1.2` is the image `oci`.
     `LayoutTarget.settled` finds the end of a path with the help of the file system.
+
+    `custom`: prefixes of sources that the session was given; they come first.
     """
+    prefix, colon, place = text.partition(":")
+    if colon and prefix in custom:
+        _check_place(text, place)
+        return LayoutTarget(prefix, place, None)
     if text.startswith(_REGISTRY_PREFIX):
         return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
     if text.startswith(_STORE_PREFIX):
@@ -134,6 +140,18 @@ def parse_target(text: str) -> Target:
     reference = Reference.parse(text)
     _refuse_host(text, reference)
     return RegistryTarget(reference)
+
+
+def check_custom_prefix(prefix: str) -> None:
+    """Raise `Usage` unless a custom source can have this prefix."""
+    builtin = {name.partition(":")[0] for name, _kind in _LAYOUT_PREFIXES}
+    builtin |= {each.partition(":")[0] for each in (_REGISTRY_PREFIX, _STORE_PREFIX)}
+    builtin.add(_DOCKER_ARCHIVE_PREFIX.rstrip(":"))
+    if not _CUSTOM_PREFIX.fullmatch(prefix) or prefix in builtin:
+        reason = (
+            "it is built in" if prefix in builtin else "it is not of the form `[a-z][a-z0-9-]*`"
+        )
+        raise Usage(f"`{prefix[:40]}` cannot be the prefix of a source: {reason}", "choose another")
 
 
 def _refuse_host(text: str, reference: Reference) -> None:
@@ -171,7 +189,7 @@ def refuse_foreign(text: str) -> None:
         raise InvalidReference(text, reason, _FOREIGN[transport], _SUPPORTED, *image)
 
 
-def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:
+def _parse_layout(text: str, place: str, kind: str) -> LayoutTarget:
     _check_place(text, place)
     path, name = _split_digest(text, place)
     head, colon, tag = path.rpartition(":")
