@@ -65,6 +65,7 @@ COMMANDS = (
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
     ("Help", "options", "resolver.cli.help"),
+    ("Help", "completion", "resolver.cli.completion"),
 )
 
 #: `ClickException`; Typer vendors it since 0.26, before that it is in click.
