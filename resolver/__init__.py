@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
+    from resolver.core.results.account import Repositories
+    from resolver.core.results.attestations import Attestations, TrustOptions
+    from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.events import Event, Noted, Observer, Warned
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.pull_events import (
@@ -76,12 +80,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Advanced": "resolver.core.results.pull_events",
+    "Attestations": "resolver.core.results.attestations",
     "Brought": "resolver.core.results.pull_events",
     "Challenge": "resolver.core.registry.challenge",
     "Checked": "resolver.core.check.check",
     "Collected": "resolver.core.results.store",
     "Comparison": "resolver.core.compare.compare",
     "Content": "resolver.core.oci.content",
+    "Copied": "resolver.core.results.copy",
+    "CopyPlan": "resolver.core.results.copy",
     "Denied": "resolver.errors",
     "Descriptor": "resolver.core.oci.descriptor",
     "Digest": "resolver.core.oci.digest",
@@ -96,6 +103,7 @@ _HOMES = {
     "Grade": "resolver.core.platforms.platform",
     "ImageComparison": "resolver.core.compare.compare",
     "ImageDone": "resolver.core.results.pull_events",
+    "IndexWritten": "resolver.core.results.copy",
     "Inspection": "resolver.core.results.resolve",
     "Kept": "resolver.core.results.pull_events",
     "Linted": "resolver.core.lint.lint",
@@ -104,6 +112,7 @@ _HOMES = {
     "Locked": "resolver.core.lockfile.lock",
     "Malformed": "resolver.errors",
     "Matrix": "resolver.core.results.matrix",
+    "Needs": "resolver.core.results.needs",
     "Negative": "resolver.errors",
     "NotFound": "resolver.errors",
     "Noted": "resolver.core.results.events",
@@ -122,6 +131,7 @@ _HOMES = {
     "Reference": "resolver.core.oci.reference",
     "Rejection": "resolver.core.platforms.select",
     "Removed": "resolver.core.results.store",
+    "Repositories": "resolver.core.results.account",
     "Requirements": "resolver.core.check.check",
     "Resolution": "resolver.core.results.resolve",
     "ResolverError": "resolver.errors",
@@ -138,7 +148,9 @@ _HOMES = {
     "Started": "resolver.core.results.pull_events",
     "StoreFault": "resolver.errors",
     "StoredImage": "resolver.core.results.store",
+    "Synced": "resolver.core.results.copy",
     "Thresholds": "resolver.core.compare.compare",
+    "TrustOptions": "resolver.core.results.attestations",
     "Unavailable": "resolver.errors",
     "Untrusted": "resolver.errors",
     "Verified": "resolver.core.results.store",
@@ -151,12 +163,15 @@ _HOMES = {
 
 __all__ = [
     "Advanced",
+    "Attestations",
     "Brought",
     "Challenge",
     "Checked",
     "Collected",
     "Comparison",
     "Content",
+    "Copied",
+    "CopyPlan",
     "Denied",
     "Descriptor",
     "Digest",
@@ -171,6 +186,7 @@ __all__ = [
     "Grade",
     "ImageComparison",
     "ImageDone",
+    "IndexWritten",
     "Inspection",
     "Kept",
     "Linted",
@@ -179,6 +195,7 @@ __all__ = [
     "Locked",
     "Malformed",
     "Matrix",
+    "Needs",
     "Negative",
     "NotFound",
     "Noted",
@@ -197,6 +214,7 @@ __all__ = [
     "Reference",
     "Rejection",
     "Removed",
+    "Repositories",
     "Requirements",
     "Resolution",
     "ResolverError",
@@ -213,7 +231,9 @@ __all__ = [
     "Started",
     "StoreFault",
     "StoredImage",
+    "Synced",
     "Thresholds",
+    "TrustOptions",
     "Unavailable",
     "Untrusted",
     "Verified",

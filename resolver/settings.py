@@ -15,8 +15,11 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: References resolved in parallel; the limit is waiting time, not the processor.
-DEFAULT_JOBS = 16
+#: Requests in parallel for one image, and references in parallel, unless `--jobs` is given. To one
+#: host, as many of them are under way as it can take.
+DEFAULT_JOBS, BATCH_JOBS = 16, 64
+#: The HTTP libraries that can be chosen.
+_HTTP = ("pyreqwest", "httpx")
 #: Variables that set the default platform; the first that is set is used.
 _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 #: Path of the lock file unless another is given.
@@ -30,6 +33,8 @@ SEARCH_LIMIT = 25
 QUOTA_PREVIEW = "docker.io/ratelimitpreview/test:latest"
 #: Seconds for which `serve` uses the digest of a tag without asking the registry again.
 SERVE_FRESH = 60.0
+#: Seconds for which a manifest that was pushed to `serve --writable` without a tag is kept.
+KEEP_UNTAGGED = 86_400.0
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8
@@ -67,6 +72,9 @@ class Settings:
         platform: value of `RESOLVER_PLATFORM` or `DOCKER_DEFAULT_PLATFORM`; None if neither is set.
         platform_named_by: the variable that set `platform`; empty if neither is set.
         jobs: requests in parallel, 1 to 256.
+        batch_jobs: references in parallel, and most requests to one host.
+        jobs_given: `jobs` was chosen, and is not the default.
+        http: the HTTP library to use; empty for the best one that is installed.
         environment: for proxies, trust and credential files; a copy, taken once.
         fsync: False trades durability of the store after a power cut for speed.
         lock: False if the caller guarantees that no other process uses the store.
@@ -86,6 +94,9 @@ class Settings:
     username: str | None
     password: str | None
     jobs: int
+    batch_jobs: int
+    jobs_given: bool
+    http: str
     platform: str | None
     platform_named_by: str
     platforms_file: Path | None
@@ -116,6 +127,7 @@ class Settings:
                 "a user name and a password go together",
                 "give `--username NAME --password-stdin`, or neither",
             )
+        jobs = _jobs(flags.jobs, env)
         named = next((name for name in _PLATFORM if env.get(name)), "")
         return cls(
             store=_store(flags.store, env),
@@ -127,7 +139,10 @@ class Settings:
             anonymous=_switch(flags.anonymous, env, "RESOLVER_ANONYMOUS"),
             username=username,
             password=password,
-            jobs=_bounded(_jobs(flags.jobs, env)),
+            jobs=_bounded(jobs or DEFAULT_JOBS),
+            batch_jobs=_bounded(jobs or BATCH_JOBS),
+            jobs_given=jobs is not None,
+            http=_http(env),
             platform=env.get(named) or None,
             platform_named_by=named,
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
@@ -214,11 +229,18 @@ def _bounded(jobs: int) -> int:
     return min(jobs, max(1, (soft - _OWN_FILES) // _FILES_EACH))
 
 
-def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int:
-    """Read the number of parallel requests; ASCII digits only."""
+def _http(env: Mapping[str, str]) -> str:
+    chosen = env.get("RESOLVER_HTTP", "").strip().lower()
+    if chosen and chosen not in _HTTP:
+        raise InvalidConfiguration("RESOLVER_HTTP", "", f"it must be {' or '.join(_HTTP)}")
+    return chosen
+
+
+def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int | None:
+    """Read the number of parallel requests, in ASCII digits; None if it was not given."""
     text = env.get("RESOLVER_JOBS", "") if flag is None else str(flag)
     if flag is None and not text:
-        return DEFAULT_JOBS
+        return None
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS))
     if digits and 1 <= int(text) <= MAX_JOBS:
         return int(text)

@@ -215,7 +215,7 @@ def _classes() -> dict[str, Any]:
             if isinstance(value, type | TypeVar) or get_origin(value) is not None:
                 found.setdefault(name, value)
     outside = (Callable, Collection, Iterable, Iterator, Mapping, Sequence, Literal, TypeVar)
-    return {**vars(typing), **{getattr(each, "__name__", ""): each for each in outside}, **found}
+    return {**vars(typing), **found, **{getattr(each, "__name__", ""): each for each in outside}}
 
 
 #: Fields whose values depend on others: a comparison has two builds, and a value for each.
@@ -410,8 +410,10 @@ def answers() -> list[Answer]:
         if not hasattr(module, function):
             continue
         known = {**_classes(), **vars(module)}
-        for kind in _taken(getattr(module, function)):
-            kinds.setdefault(known[kind], re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind).lower())
+        for taken in _taken(getattr(module, function)):
+            for kind in get_args(known[taken]) or (known[taken],):
+                words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__)
+                kinds.setdefault(kind, words.lower())
     return sorted((Answer(kind, name) for kind, name in kinds.items()), key=lambda row: row.name)
 
 

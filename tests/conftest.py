@@ -42,6 +42,9 @@ _NAMES = {
     "TF_BUILD",
 }
 
+#: Kept, so that the whole suite can run with the other HTTP library.
+_ENGINE = "RESOLVER_HTTP"
+
 _homes = itertools.count()
 
 Answer = TypeVar("Answer")
@@ -57,7 +60,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, homes: Path) -> Path:
     """Give the test and its processes a separate home and a clean environment."""
     for name in tuple(os.environ):
-        if name.startswith(_PREFIXES) or name.upper() in _NAMES:
+        if name != _ENGINE and (name.startswith(_PREFIXES) or name.upper() in _NAMES):
             monkeypatch.delenv(name)
     home = homes / str(next(_homes))
     home.mkdir()

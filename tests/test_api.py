@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
 PUBLIC = {
-    "Advanced", "Brought", "Challenge", "Checked", "Collected", "Comparison", "Content",
-    "Denied", "Descriptor", "Digest", "DiskUsage", "Document", "Event", "Exported", "Failure",
-    "Finding", "Finished", "Flags", "Grade", "ImageComparison", "ImageDone", "Inspection",
-    "Kept", "Linted", "Lock", "LockCheck", "Locked", "Malformed", "Matrix", "Negative",
-    "NotFound", "Noted", "Observer", "Offer", "Offers", "Offline", "PieceStarted",
-    "PieceVerifying", "Pin", "Pinned", "PinnedFile", "Plan", "Platform", "Pulled", "Reference",
-    "Rejection", "Removed", "Requirements", "Resolution", "ResolverError", "Restarted",
-    "Resumed", "Retention", "Reused", "Rule", "Selection", "Session", "Severity", "Skipped",
-    "Source", "Started", "StoreFault", "StoredImage", "Thresholds", "Unavailable", "Untrusted",
-    "Verified", "Waiting", "Warned", "__version__", "parse_challenge", "select", "to_dict",
+    "Advanced", "Attestations", "Brought", "Challenge", "Checked", "Collected", "Comparison",
+    "Content", "Copied", "CopyPlan", "Denied", "Descriptor", "Digest", "DiskUsage", "Document",
+    "Event", "Exported", "Failure", "Finding", "Finished", "Flags", "Grade", "ImageComparison",
+    "ImageDone", "IndexWritten", "Inspection", "Kept", "Linted", "Lock", "LockCheck", "Locked",
+    "Malformed", "Matrix", "Needs", "Negative", "NotFound", "Noted", "Observer", "Offer",
+    "Offers", "Offline", "PieceStarted", "PieceVerifying", "Pin", "Pinned", "PinnedFile",
+    "Plan", "Platform", "Pulled", "Reference", "Rejection", "Removed", "Repositories",
+    "Requirements", "Resolution", "ResolverError", "Restarted", "Resumed", "Retention",
+    "Reused", "Rule", "Selection", "Session", "Severity", "Skipped", "Source", "Started",
+    "StoreFault", "StoredImage", "Synced", "Thresholds", "TrustOptions", "Unavailable",
+    "Untrusted", "Verified", "Waiting", "Warned", "__version__", "parse_challenge", "select",
+    "to_dict",
 }  # fmt: skip
 
 

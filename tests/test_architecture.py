@@ -102,7 +102,9 @@ def test_character_class_methods_are_limited_to_ascii() -> None:
 
 def test_dunder_all_names_exist_once() -> None:
     wrong = []
-    for path in sources():
+    for path, (text, _) in sources().items():
+        if "__all__" not in text:
+            continue
         dotted = ".".join(("resolver", *Path(path).with_suffix("").parts))
         module = import_module(dotted.removesuffix(".__init__"))
         listed = getattr(module, "__all__", [])

@@ -72,21 +72,25 @@ def compare(
     ] = None,
     max_size_delta: Annotated[
         options.Text,
-        options.option(
-            "--max-size-delta", "Exit with status 1 above this difference, as `50MB`.", "SIZE"
-        ),
+        options.option("--max-size-delta", "Exit with status 1 above this, as `50MB`.", "SIZE"),
     ] = None,
     fail_on: Annotated[
         options.Texts,
         options.option(
             "--fail-on",
             "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
-            "packages; use commas.",
+            "packages, needs, attestations; use commas.",
             "WHAT",
         ),
     ] = None,
     files: Annotated[
         bool, options.option("--files", "Also fetch layers and compare their files.")
+    ] = False,
+    needs: Annotated[
+        bool, options.option("--needs", "Also compare what the programs need.")
+    ] = False,
+    attestations: Annotated[
+        bool, options.option("--attestations", "Also compare attestations of two images.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -119,15 +123,27 @@ def compare(
             "`--base` is for the platforms of one image",
             "leave it out: with two images, the first is the base",
         )
+    if attestations and other is None:
+        raise Usage(
+            "`--attestations` compares two images",
+            "see those of one image with `resolver attestations`",
+        )
     with open_session(common) as (session, output):
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
-                expect=expected, expect_as=expect_as, ignore=rules, thresholds=limits, files=files
+                expect=expected,
+                expect_as=expect_as,
+                ignore=rules,
+                thresholds=limits,
+                files=files,
+                needs=needs,
             )
             found = (
                 session.compare(reference, platforms, base=base, **terms)
                 if other is None
-                else session.compare_images(reference, other, platforms, **terms)
+                else session.compare_images(
+                    reference, other, platforms, attestations=attestations, **terms
+                )
             )
         output.warnings(found.warnings)
         output.show(found, common.form, full=no_trunc)
@@ -142,6 +158,7 @@ class _Terms(TypedDict):
     ignore: tuple[str, ...]
     thresholds: Thresholds
     files: bool
+    needs: bool
 
 
 #: At least 1: the ratio of the larger size to the smaller one.

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
 
+from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
 from resolver.settings import Flags
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.ci import CiOutput
+    from resolver.core.results.attestations import TrustOptions
     from resolver.render.ci.emit import Emitter
 
 
@@ -166,6 +168,28 @@ LockFile = Annotated[
         variable="RESOLVER_LOCK_FILE",
     ),
 ]
+
+
+SigningKey = Annotated[Text, option("--key", "Verify signatures with this public key.", "FILE")]
+Identity = Annotated[Text, option("--identity", "Verify signatures by this identity.", "ID")]
+Issuer = Annotated[Text, option("--issuer", "Set the issuer of that identity.", "URL")]
+TrustedRoot = Annotated[
+    Text,
+    option("--trusted-root", "Use this `trusted_root.json` of Sigstore.", "FILE"),
+]
+
+
+def trust(
+    key: str | None, identity: str | None, issuer: str | None, trusted_root: str | None
+) -> TrustOptions:
+    """Combine the options about signatures; an empty value is refused, not ignored."""
+    from resolver.core.results.attestations import TrustOptions
+
+    given = {"key": key, "identity": identity, "issuer": issuer, "trusted-root": trusted_root}
+    for name, value in given.items():
+        if value is not None and not value.strip():
+            raise Usage(f"`--{name}` is empty", "give a value, or leave the option out")
+    return TrustOptions(key or "", identity or "", issuer or "", trusted_root or "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -97,6 +97,20 @@ class Output:
             sys.stdout.buffer.write(body)
             sys.stdout.buffer.flush()
 
+    def document(self, body: bytes) -> None:
+        """Write a stored document unchanged; to a terminal only without control characters.
+
+        Raises:
+            Usage: it has some, and standard output is a terminal.
+        """
+        check_stdout()
+        if sys.stdout.isatty() and not _is_printable(body):
+            raise Usage(
+                "the document has control characters, which a terminal would obey",
+                "write it to a file: `> document.json`",
+            )
+        self.raw(body)
+
     def observe(self, event: Event) -> None:
         """Print a warning once and, with `--verbose`, a note; pass the rest to progress."""
         if isinstance(event, Warned):
@@ -169,6 +183,15 @@ class Output:
 
     def _line(self, label: str, text: str) -> None:
         self.write(f"{label}: {escape(presentable(text))}\n")
+
+
+def _is_printable(body: bytes) -> bool:
+    """Return whether bytes are text that no terminal takes as a command."""
+    try:
+        lines = body.decode("utf-8").replace("\t", " ").split("\n")
+    except UnicodeDecodeError:
+        return False
+    return all(escape(line) == line for line in lines)
 
 
 def _write(text: str) -> None:

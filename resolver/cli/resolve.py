@@ -50,6 +50,9 @@ def resolve(
             variable="RESOLVER_VERIFY_TAG",
         ),
     ] = False,
+    verify_cpu: Annotated[
+        bool, options.option("--verify-cpu", "Warn if the programs need a newer processor.")
+    ] = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
@@ -68,6 +71,7 @@ def resolve(
     if lock is None:
         names = gather(references or [], file)
         flags |= {"verify": verify, "strict": strict, "verify_tag": verify_tag}
+        flags |= {"verify_cpu": verify_cpu}
     else:
         from resolver.cli.lock import named
 
@@ -75,7 +79,14 @@ def resolve(
     with open_session(common) as (session, output):
         resolver: Session | ByLock = session
         if lock is not None:
-            _refuse_locked({"--verify": verify, "--strict": strict, "--verify-tag": verify_tag})
+            _refuse_locked(
+                {
+                    "--verify": verify,
+                    "--strict": strict,
+                    "--verify-tag": verify_tag,
+                    "--verify-cpu": verify_cpu,
+                }
+            )
             resolver = session.by_lock(lock)
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))

@@ -35,6 +35,7 @@ VARIABLES = {
         Variable("RESOLVER_FOREIGN", "--foreign"),
         Variable("RESOLVER_FORMAT", "--format"),
         Variable("RESOLVER_FROM", "--from"),
+        Variable("RESOLVER_HTTP", ""),
         Variable("RESOLVER_JOBS", "--jobs"),
         # Read by `scripts/ci/gitlab.yml`: the package to install.
         Variable("RESOLVER_INSTALL", ""),

@@ -11,12 +11,15 @@ from resolver.core.results.events import Noted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
     from resolver.core.oci.content import Source
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import LayoutTarget
     from resolver.core.results.events import Observer
     from resolver.settings import Settings
     from resolver.sources.http.client import Transport
+    from resolver.sources.http.messages import SchemeMemory
     from resolver.sources.mirrors.hosts import Hosts
 
 #: Local sources: the prefix of their references, and `module:factory`, where the factory takes a
@@ -107,17 +110,21 @@ def open_hosts(settings: Settings, observe: Observer) -> Hosts:
 
 
 def open_transport(
-    settings: Settings, hosts: frozenset[str], observe: Observer, via: str = ""
+    settings: Settings,
+    hosts: frozenset[str],
+    observe: Observer,
+    via: str = "",
+    client: httpx.Client | None = None,
+    schemes: SchemeMemory | None = None,
 ) -> Transport:
     """Build the client that all registries of a session share; it connects on first use.
 
     An explicit user name and password are sent to the registries in `hosts` only. `via` identifies
-    the requests of a mirror.
+    the requests of a mirror. `client` sends the requests if it is given, and `schemes` remembers
+    whether registries on this machine use https.
     """
-    from resolver.settings import DEFAULT_JOBS  # noqa: PLC0415
     from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
     from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
-    from resolver.sources.http.messages import JOBS_PER_HOST  # noqa: PLC0415
 
     explicit = None
     if settings.username is not None and settings.password is not None:
@@ -135,9 +142,11 @@ def open_transport(
         ca_file=settings.ca_file,
         plain_http=settings.plain_http,
         tls_skip_verify=settings.tls_skip_verify,
-        # Only an explicit `--jobs` above the default raises the limit per host.
-        jobs_per_host=settings.jobs if settings.jobs > DEFAULT_JOBS else JOBS_PER_HOST,
+        jobs_per_host=settings.batch_jobs,
         environment=settings.environment,
+        engine=settings.http,
+        client=client,
+        schemes=schemes,
         via=via,
     )
     transport = Transport(options, chain, observe)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from resolver.core.oci.manifest import MAX_DOCUMENT, parse_document
 from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
 from resolver.store.files import Patience, aside, temporary
-from resolver.store.folder import Home
-from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
+from resolver.store.folder import LOOPBACK, Home
+from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from resolver.core.platforms.platform import Platform
@@ -39,12 +40,18 @@ if TYPE_CHECKING:
     )
     from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
+    from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
+    from resolver.store.uploads import Uploads
 
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 #: Seconds a resolve waits to record its result; the answer does not depend on it.
 BRIEFLY = 5.0
+#: Seconds for which the scheme of a registry on this machine is used without looking again, and the
+#: largest file with them that is read, in bytes.
+_HOUR = 3600.0
+_MAX_SCHEMES = 65_536
 #: Seconds a reader waits for the lock to set a damaged file aside.
 _TO_SET_ASIDE = 2.0
 
@@ -101,10 +108,24 @@ class LocalStore:
         return Transfers(self._home, self.held)
 
     @cached_property
+    def uploads(self) -> Uploads:
+        """What clients of a writable registry send."""
+        from resolver.store.uploads import Uploads  # noqa: PLC0415 - for `serve --writable` alone
+
+        return Uploads(self._home)
+
+    @cached_property
     def _leases(self) -> Leases:
         from resolver.store.leases import Leases  # noqa: PLC0415 - for pulls alone
 
         return Leases(self._home)
+
+    @cached_property
+    def pushes(self) -> Records[UploadRecord]:
+        """Upload sessions of registries, to continue after a crash."""
+        with self._home.writing() as root:
+            root.make("pushes")
+        return Records(self._home, PUSHES, self._observe)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
         """Block collection for the duration of the context: from the first look to the name."""
@@ -175,7 +196,8 @@ class LocalStore:
                     file.write(chunk)
                 verifier.finish()
                 with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444)
+                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                    self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
@@ -275,6 +297,17 @@ class LocalStore:
         """
         return self._transfers.receive(descriptor, waiting)
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Sync each folder once for all content and names that are added in the context.
+
+        Content is durable before a name that needs it, and everything when the context ends.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        return self._home.batch()
+
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""
         self._transfers.record()
@@ -333,7 +366,12 @@ class LocalStore:
 
     # What was pulled
 
-    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
+    def name(
+        self,
+        record: PulledName,
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
+    ) -> PulledName:
         """Record a pulled name; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
@@ -350,7 +388,7 @@ class LocalStore:
                 with root.need("blobs", algorithm) as folder:
                     folder.sync()
 
-        return self._pulled.put(record, merge=merged, check=check)
+        return self._pulled.put(record, merge=merge, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Return what was pulled under a canonical reference."""
@@ -381,6 +419,52 @@ class LocalStore:
             return seen
         pulled = self._pulled.get(reference)
         return None if pulled is None else NameRecord(reference, pulled.root)
+
+    # Registries on this machine (docs/wire-protocol.md, "Plain HTTP")
+
+    def recall_scheme(self, host: str, now: float) -> str | None:
+        """Return whether a host used https or http within the last hour; None if unknown.
+
+        `now` is in seconds since 1970.
+        """
+        scheme, moment = self._schemes().get(host, ("", 0.0))
+        return scheme if 0 <= now - moment < _HOUR else None
+
+    def remember_schemes(self, schemes: Mapping[str, str], now: float) -> None:
+        """Keep the schemes of hosts in an existing store that can be written."""
+        with suppress(StoreFault):
+            there = self._home.open()
+            if there is None:
+                return
+            with there:
+                if there.look("version") is None:
+                    return
+            with self._home.writing(seconds=0.0) as root:
+                known = {k: v for k, v in self._schemes().items() if 0 <= now - v[1] < _HOUR}
+                known |= {host: (scheme, now) for host, scheme in schemes.items()}
+                with root.need("tmp") as tmp, temporary(tmp, sync=False) as file:
+                    file.write(json.dumps(known).encode())
+                    file.publish(root, LOOPBACK, mode=0o600)
+
+    def _schemes(self) -> dict[str, tuple[str, float]]:
+        """Return the recorded schemes and their times; empty if there are none that can be read."""
+        try:
+            root = self._home.open()
+            if root is None:
+                return {}
+            with root:
+                file = root.open(LOOPBACK)
+                if file is None or file.status.st_size > _MAX_SCHEMES:
+                    return {}
+                with file:
+                    text = b"".join(file.chunks())
+            return {
+                str(host): (str(scheme), float(moment))
+                for host, (scheme, moment) in json.loads(text).items()
+                if scheme in ("http", "https")
+            }
+        except (StoreFault, ValueError, TypeError, AttributeError):
+            return {}
 
     def names(self) -> Iterator[NameRecord]:
         """Iterate over the recorded names, in no particular order."""

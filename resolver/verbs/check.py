@@ -7,7 +7,7 @@ a platform, whose configs name one; and for age, attestations and lint.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,29 +23,42 @@ from resolver.core.check.check import (
     own_level,
 )
 from resolver.core.lint.findings import Severity
+from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import oversize
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.errors import Usage
 from resolver.values import dataclass
-from resolver.verbs.context import each_platform, one_or_many
-from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+from resolver.verbs.context import Opened, each_platform, one_or_many
+from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from resolver.core.attestations.signatures import TrustedSigner
     from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments, ImageEntry
+    from resolver.core.oci.manifest import Attached
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import ImageNeeds, Machine
     from resolver.verbs.context import Context, NamesLike, PlatformsLike
     from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Keys and identities that were loaded, and what was pulled with the image, when offline."""
+
+    trusts: Mapping[TrustOptions, TrustedSigner | None] = field(default_factory=dict)
+    attached: tuple[Attached, ...] = ()
 
 
 def look_at_image(  # noqa: PLR0913 - each of them decides what is read
@@ -57,11 +70,12 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     jobs: int,
     now: datetime,
     index_only: bool = False,
+    signers: Signers = Signers(),  # noqa: B008 - frozen
 ) -> Checkable:
     """Read what the rules need from one image.
 
     `now` has a time zone. `index_only` trusts the index, and reads no manifest to learn what an
-    entry is.
+    entry is. `signers` saves loading keys for every image.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -88,19 +102,55 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
         lies += _oversized(known, counted, table)
-    kinds: dict[str, frozenset[str]] = {}
+    top = known.root.digest
+    covers_index = wanted.cover == "index"
+    judged: dict[str, CheckedBuild] = {}
     if wanted.attestations:
-        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
+        subjects = [top] if covers_index else list(map(Digest.parse, sorted(counted)))
+        judged = _attested(reader, root, subjects, wanted, jobs, signers)
     builds = tuple(
         CheckedBuild(
             entry.platform,
             digest := str(entry.descriptor.digest),
             created.get(digest),
-            kinds.get(digest),
+            judged[digest].attested if digest in judged else None,
+            judged[digest].rejected if digest in judged else (),
         )
         for entry in images
     )
-    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
+    covering = judged.get(str(top)) if covers_index else None
+    return Checkable(known.reference, str(top), builds, wanted, table, now, lies, covering=covering)
+
+
+def _attested(
+    reader: DocumentReader,
+    root: RootDocument,
+    subjects: Sequence[Digest],
+    wanted: Requirements,
+    jobs: int,
+    signers: Signers,
+) -> dict[str, CheckedBuild]:
+    """Judge the attestations of some manifests: kinds that hold, and why others do not."""
+    from resolver.core.results.attestations import Coverage, State  # noqa: PLC0415 - as asked
+    from resolver.verbs.attestations import AttestationSearch, load_trust  # noqa: PLC0415
+
+    trust = signers.trusts.get(wanted.trust) or load_trust(wanted.trust)
+    search = AttestationSearch(
+        reader, root, jobs=jobs, trust=trust, kinds=wanted.attestations, attached=signers.attached
+    )
+    enough = {State.VERIFIED} if trust is not None else {State.PRESENT, State.VERIFIED}
+    judged = {}
+    for digest, found in search.find(subjects).items():
+        row = Coverage(None, digest, is_index=False, attestations=found)
+        kinds = {each.kind for each in found}
+        held = frozenset(kind for kind in kinds if row.state(kind) in enough)
+        rejected = []
+        for kind in sorted(kinds - held):
+            best = row.of(kind)[0]
+            state = "not verified" if best.state is State.PRESENT else best.state.value
+            rejected.append((kind, f"{state}: {best.reason}" if best.reason else state))
+        judged[str(digest)] = CheckedBuild(None, str(digest), None, held, tuple(rejected))
+    return judged
 
 
 def platforms_of(
@@ -136,12 +186,13 @@ def judge_image(
     rest = tuple(finding for finding in further if finding.rule not in left_out)
     weight = image.wanted.lint or Severity.ERROR
     fails = any(not finding.severity < weight for finding in rest)
+    fails = fails or any(finding.severity is Severity.ERROR for finding in kept)
     return CheckedImage(
         reference=image.reference,
         root=root.document.descriptor,
         pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
         platforms=tuple(map(str, image.offered)),
-        passed=not kept and not fails,
+        passed=not fails,
         findings=(*kept, *rest),
         ignored=len(own) + len(further) - len(kept) - len(rest),
         warnings=tuple(warned),
@@ -292,6 +343,14 @@ def read_policy(
     return read_policy(yaml.read(path), context.table, over, context.parse)
 
 
+def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:
+    """Read the nodes of a cluster from a file; `-` is standard input."""
+    from resolver.core.check.nodes import MAX_NODES_FILE, parse_nodes  # noqa: PLC0415 - for clusters
+    from resolver.files.yaml import read_content  # noqa: PLC0415 - likewise
+
+    return parse_nodes(*read_content(path, MAX_NODES_FILE), context.table)
+
+
 def _check_all(
     context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
@@ -307,33 +366,53 @@ def _check_all(
         targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
+    trusts = _load_trusts([subject.wanted for subject in subjects])
     moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
 
     def look(pair: tuple[Target, _Subject]) -> CheckedImage:
         target, subject = pair
-        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
+        found = _checked(
+            context, target, subject.wanted, moment, jobs, trusts, index_only=index_only
+        )
         placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
     return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
 
 
-def _checked(
+def _checked(  # noqa: PLR0913 - what decides about requests
     context: Context,
     target: Target,
     asked_for: Requirements,
     now: datetime,
     jobs: int,
+    trusts: Mapping[TrustOptions, TrustedSigner | None],
     *,
     index_only: bool,
 ) -> CheckedImage:
     wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
     reader, warned = context.reader(target)
-    root = context.read_root(reader, target)
+    opened = Opened(target, reader, context.read_root(reader, target), warned)
+    root = opened.root
+    attached: tuple[Attached, ...] = ()
+    if wanted.attestations and not reader.may_request:
+        from resolver.verbs.attestations import attached_in_store  # noqa: PLC0415 - rarely needed
+
+        attached = attached_in_store(context, opened)
     image = look_at_image(
-        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+        reader,
+        root,
+        wanted,
+        context.table,
+        jobs=jobs,
+        now=now,
+        index_only=index_only,
+        signers=Signers(trusts, attached),
     )
+    if wanted.needs_layers:
+        opened = Opened(target, reader, root, warned)
+        image = replace(image, runs=_runs(context, opened, image))
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
         from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
@@ -344,6 +423,26 @@ def _checked(
         more = judge_entries(subject, (), ()).findings
     reader.report_warnings()
     return judge_image(image, root, more, warned)
+
+
+def _runs(
+    context: Context, opened: Opened, image: Checkable
+) -> tuple[tuple[Machine, ImageNeeds | None], ...]:
+    """Read what the programs need of the builds that are selected on the required machines."""
+    from resolver.core.platforms.select import select  # noqa: PLC0415 - for this requirement alone
+    from resolver.verbs.needs import gathered, needs_of  # noqa: PLC0415 - likewise
+
+    machines = image.wanted.machines(image.offered)
+    found = gathered(context, opened, [machine.platform for machine in machines])
+    offered = [entry.platform for entry in found.images]
+    chosen = [select(offered, machine.platform, table=context.table).index for machine in machines]
+    positions = sorted({position for position in chosen if position is not None})
+    entries = [found.images[position] for position in positions]
+    needs = dict(zip(positions, needs_of(context, opened, entries), strict=True))
+    return tuple(
+        (machine, needs[position] if position is not None else None)
+        for machine, position in zip(machines, chosen, strict=True)
+    )
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
@@ -365,6 +464,7 @@ def _require_index_only(wanted: Requirements) -> None:
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),
         ("lint", wanted.lint),
+        ("runs-on", wanted.needs_layers),
     )
     for name, value in needs:
         if value:
@@ -372,6 +472,25 @@ def _require_index_only(wanted: Requirements) -> None:
                 f"`{name}` needs manifests, which `--index-only` does not read",
                 "leave out `--index-only`",
             )
+
+
+def _load_trusts(wanted: Sequence[Requirements]) -> dict[TrustOptions, TrustedSigner | None]:
+    """Load keys and identities, before any request.
+
+    Raises:
+        Usage: one is invalid, or no attestation is required.
+    """
+    trusted = dict.fromkeys(each.trust for each in wanted if not each.trust.is_empty)
+    if not trusted:
+        return {}
+    if not any(each.attestations for each in wanted):
+        raise Usage(
+            "a key or an identity verifies attestations, and none is required",
+            "add `--require-attestation signature`",
+        )
+    from resolver.verbs.attestations import load_trust  # noqa: PLC0415 - for signatures alone
+
+    return {options: load_trust(options) for options in trusted}
 
 
 def _now() -> datetime:

@@ -22,7 +22,7 @@ from resolver.core.oci.target import (
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
-from resolver.settings import Flags, Settings
+from resolver.settings import DEFAULT_JOBS, Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
     DocumentReader,
@@ -35,6 +35,8 @@ from resolver.verbs.documents import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import httpx
 
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
@@ -81,7 +83,7 @@ class Context:
         via: the `Via` header of a mirror's requests; empty for none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default and a name
         self,
         store: str | Path | None = None,
         *,
@@ -90,6 +92,7 @@ class Context:
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
         sources: Mapping[str, Callable[[str], Source]] | None = None,
+        http_client: httpx.Client | None = None,
     ) -> None:
         self._custom = dict(sources or {})
         for prefix in self._custom:
@@ -110,6 +113,7 @@ class Context:
             observe=observe,
         )
         self.mutex = threading.Lock()
+        self._http_client = http_client
         self._transport: Transport | None = None
         self._hosts: Hosts | None = None
         self._may_block: bool | None = None
@@ -211,7 +215,7 @@ class Context:
         from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.jobs):
+        for outcome in parallel(look, items, jobs=self.settings.batch_jobs):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
@@ -378,13 +382,20 @@ class Context:
             self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
 
+    def widen(self, jobs: int) -> None:
+        """Allow more connections to one host, for many short requests; before the first one."""
+        if self.settings.jobs == DEFAULT_JOBS:
+            self.settings = replace(self.settings, jobs=jobs)
+
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""
         if self._transport is None:
-            from resolver.sources import open_transport  # noqa: PLC0415 - loads httpx
+            from resolver.sources import open_transport  # noqa: PLC0415 - not for what is held
 
             hosts = frozenset(self.trusted_hosts)
-            self._transport = open_transport(self.settings, hosts, self.observe, self.via)
+            self._transport = open_transport(
+                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+            )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport

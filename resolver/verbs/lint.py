@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
 from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, without
-from resolver.core.lint.subject import PinnedTag, Subject
+from resolver.core.lint.subject import IndexSbom, PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
-from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
+from resolver.errors import (
+    Denied,
+    ManifestNotFound,
+    NotFound,
+    NotInStore,
+    Unavailable,
+    UnsupportedDocument,
+    Untrusted,
+)
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.context import one_or_many
 from resolver.verbs.gather import Depth, entries_of, gather
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
@@ -30,8 +39,11 @@ if TYPE_CHECKING:
     from resolver.verbs.lint_deep import Depths
 
 
-#: Everything that can be found without a layer: a request per manifest and config, no more.
+#: Everything that can be found without a layer: a request per manifest and config, and what is
+#: attached to the index.
 _DEPTH = Depth(attestations=True, broken=True)
+#: Most images whose layers are inflated at once: the processor is the limit, not the network.
+_DEEP = 16
 
 
 def look_at(
@@ -64,7 +76,29 @@ def look_at(
         index=gathered.index,
         parts=gathered.parts,
         pin=_pin(reader, target.reference, warn) if isinstance(target, RegistryTarget) else None,
+        sboms=_sboms(reader, root, gathered, jobs, warn),
     )
+
+
+def _sboms(
+    reader: DocumentReader,
+    root: RootDocument,
+    image: ImageDocuments,
+    jobs: int,
+    warn: Callable[[Warned], None],
+) -> tuple[IndexSbom, ...]:
+    """Read the SBOMs of the index, if it has several platforms and may be looked up."""
+    platforms = {str(part.platform) for part in image.images if part.platform is not None}
+    if image.index is None or len(platforms) < 2 or not reader.may_request:  # noqa: PLR2004 - several
+        return ()
+    from resolver.verbs.attestations import index_sboms  # noqa: PLC0415 - for several platforms
+
+    try:
+        return index_sboms(reader, root, jobs)
+    except (Denied, NotFound, Unavailable, Untrusted) as error:
+        message = f"SBOMs of the index of `{root.text}` were not looked up: {error}"
+        warn(Warned("sboms-not-looked-up", message))
+        return ()
 
 
 def judge_entries(
@@ -129,7 +163,7 @@ def lint(
     named = one_or_many(references)
     targets = [context.target(reference) for reference in named]
     jobs = context.settings.jobs if len(targets) == 1 else 1
-    depths = Depths(max_bytes, jobs) if deep else None
+    depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
 
     def look(target: Target) -> LintedImage:
         return _linted(context, target, ignored, jobs, depths)
@@ -152,13 +186,13 @@ def _linted(
         warn=warned.append,
     )
     if depths is not None:
-        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        looks = look_into(subject.images, layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
     reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
-def _layer_bytes(
+def layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""

@@ -236,7 +236,7 @@ def lock(
     images: list[LockedImage] = []
     failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in parallel(look, targets.values(), jobs=context.settings.jobs):
+    for outcome in parallel(look, targets.values(), jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), (), outcome.value))
         else:
@@ -288,7 +288,7 @@ def check_lock(
         return found
 
     found: list[LockDrift | Failure] = []
-    for outcome in parallel(look, images, jobs=context.settings.jobs):
+    for outcome in parallel(look, images, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             found.append(Failure(outcome.item.reference, (), outcome.value))
         else:

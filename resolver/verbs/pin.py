@@ -461,7 +461,10 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     wanted = str(context.platform_request(platform).platforms[0]) if platform is not None else ""
     requests = PinRequest(check, update, unpin, wanted, others, machine)
     look_up = LookUp(
-        partial(_read_root, context), context.platform_request, context.table, context.settings.jobs
+        partial(_read_root, context),
+        context.platform_request,
+        context.table,
+        context.settings.batch_jobs,
     )
     return pin_files(_paths(files), requests, look_up)
 

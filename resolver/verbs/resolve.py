@@ -9,7 +9,6 @@ from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
 from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
-from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
@@ -227,6 +226,8 @@ def _several_versions(
     if wanted.os.lower() != taken.os.lower() or request.entry is not None:
         return []
     if wanted.os_version:
+        from resolver.core.platforms.windows import read_version  # noqa: PLC0415 - rarely needed
+
         if not windows or read_version(wanted.os_version):
             return []
         # A mistyped `ltsc2202` must not pass for the chosen build, see
@@ -321,6 +322,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if any(warning.code == "contradictory-platform" for warning in image.warnings):
         return ()
+
     try:
         what = f"the config of `{image.reference}`"
         said = parse_config(store.read(config), what, None).platform
@@ -342,6 +344,7 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
 ) -> Resolution:
     """Find the manifest that a reference means on one platform."""
     request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
@@ -349,6 +352,10 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     reader, warned = context.reader(target)
     root = context.read_root(reader, target, verify_tag=verify_tag)
     found = resolve_document(reader, root, request, context.table)
+    if verify_cpu:
+        from resolver.verbs.needs import verify_cpu as lacking  # noqa: PLC0415 - where it is set
+
+        found = replace(found, warnings=(*found.warnings, *lacking(context, reference, found)))
     reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
 
@@ -362,6 +369,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
     targets = [context.target(reference) for reference in one_or_many(references)]
@@ -374,14 +382,30 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
     def answers(target: Target) -> list[Resolution | Failure]:
-        return _answers(context, target, requests, every, verify_tag=verify_tag)
+        found = _answers(context, target, requests, every, verify_tag=verify_tag)
+        return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
-    for outcome in parallel(answers, targets, jobs=context.settings.jobs):
+    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
         else:
             yield from outcome.value
+
+
+def _with_cpu(
+    context: Context, target: Target, found: Resolution | Failure
+) -> Resolution | Failure:
+    """Add what keeps an image from running on this machine."""
+    from resolver.verbs.needs import verify_cpu  # noqa: PLC0415 - where it is set
+
+    if isinstance(found, Failure):
+        return found
+    try:
+        return replace(found, warnings=(*found.warnings, *verify_cpu(context, str(target), found)))
+    except ResolverError as error:
+        wanted = tuple(map(str, found.wanted)) if found.explicit else ()
+        return Failure(found.reference, wanted, error)
 
 
 def _answers(

@@ -202,7 +202,7 @@ def _offered(
     def jobs() -> int:
         # Not more at a time than the budget allows, so that the result is reproducible. A tag that
         # is offered costs two requests: its index, and the manifest of the platform.
-        return max(1, min(context.settings.jobs, allowance.left // 2))
+        return max(1, min(context.settings.batch_jobs, allowance.left // 2))
 
     return find(tags, is_offered, limit=limit, jobs=jobs, skip=skip)
 

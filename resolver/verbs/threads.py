@@ -142,6 +142,11 @@ class DaemonPool:
             run()
         return future
 
+    def is_waiting(self) -> bool:
+        """Whether work waits for a thread."""
+        with self._state:
+            return self._length > 0
+
     def resize(self, count: int) -> None:
         """Change the number of threads; surplus ones end when they are done with their work."""
         with self._state:

@@ -257,13 +257,15 @@ def _prepare(job: dict[str, Any]) -> None:
 def main() -> None:
     """Serve one test process over stdin and stdout."""
     from importlib import import_module
+    from importlib.util import find_spec
     from pkgutil import walk_packages
 
     import resolver
 
     ours = [found.name for found in walk_packages(resolver.__path__, "resolver.")]
+    unusable = () if find_spec("pyreqwest") else ("resolver.sources.http.pyreqwest_engine",)
     for module in (*_PRELOADED, *ours):
-        if not module.endswith("__main__"):
+        if not module.endswith("__main__") and module not in unusable:
             import_module(module)
     with tempfile.TemporaryDirectory(prefix="crew-") as folder:
         foreman = _ForkServer(Path(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from resolver.core.results.events import ignore
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Event, Observer
     from resolver.sources.http.addresses import Lookup
 
-ENGINES = ("pyreqwest", "httpx")
+#: The engines that are installed, the default one first.
+ENGINES = tuple(name for name in ("pyreqwest", "httpx") if find_spec(name) is not None)
 USER, PASSWORD = "u5er", "S3cr3tPa55"
 #: 2026-01-01 00:00:00 UTC.
 NEW_YEAR = 1_767_225_600.0
@@ -90,7 +92,7 @@ def login(*hosts: str) -> CredentialChain:
 
 @contextmanager
 def transport(
-    engine: str = "pyreqwest",
+    engine: str = "",
     credentials: CredentialChain | None = None,
     *,
     options: Mapping[str, object] | None = None,
@@ -111,7 +113,7 @@ def transport(
 def source(
     host: str,
     repository: str = "team/app",
-    engine: str = "pyreqwest",
+    engine: str = "",
     credentials: CredentialChain | None = None,
     **how: object,
 ) -> Iterator[RegistrySource]:

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.demo.images import LINUX, WINDOWS, samples
+from tests.kit.clients import ENGINES
 from tests.kit.processes import command
 from tests.real.registries import skopeo
 
@@ -309,6 +311,55 @@ def test_docker_login_is_used_for_the_registry(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().strip() == entry_for(index_of("1.0"), "linux/arm64/v8")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_documents_come_over_http2_and_layers_over_http1(
+    locked: RealRegistry, tmp_path: Path, ca_file: Path, engine: str
+) -> None:
+    assert locked.lock is not None
+    login = docker_config(tmp_path, locked.host, locked.lock.user, locked.lock.password)
+    words = ["-p", "linux/arm64", "--ca-file", str(ca_file), *store(tmp_path)]
+    log = locked.folder / "log"
+    before = log.stat().st_size
+
+    done = command(
+        "pull",
+        f"{locked.host}/demo/app:1.0",
+        *words,
+        environment={**login, "RESOLVER_HTTP": engine},
+    )
+
+    assert done.returncode == 0, done.stderr
+    # A registry logs a request after it has answered it.
+    used: set[tuple[str, str]] = set()
+    deadline = time.monotonic() + 10
+    while len(used) < 2 and time.monotonic() < deadline:
+        text = log.read_bytes()[before:].decode()
+        used = set(re.findall(r'GET /v2/demo/app/(manifests|blobs)/\S+ (HTTP/[0-9.]+)" 20', text))
+    documents = "HTTP/2.0" if engine == "pyreqwest" else "HTTP/1.1"
+    assert ("manifests", documents) in used
+    assert ("blobs", "HTTP/1.1") in used
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_remembered_plain_http_gives_way_to_tls(
+    locked: RealRegistry, tmp_path: Path, ca_file: Path, engine: str
+) -> None:
+    assert locked.lock is not None
+    login = docker_config(tmp_path, locked.host, locked.lock.user, locked.lock.password)
+    words = ["-p", "linux/arm64", "--format", "digest", "--ca-file", str(ca_file)]
+    folder = tmp_path / "store"
+    reference = f"{locked.host}/demo/app:1.0"
+    environment = {**login, "RESOLVER_HTTP": engine}
+    command("resolve", reference, *words, "--store", str(folder), environment=environment)
+    (folder / "loopback.json").write_text(json.dumps({locked.host: ["http", time.time()]}))
+
+    done = command("resolve", reference, *words, "--store", str(folder), environment=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == entry_for(index_of("1.0"), "linux/arm64/v8")
+    assert json.loads((folder / "loopback.json").read_text())[locked.host][0] == "https"
 
 
 def test_wrong_password_is_refused_and_never_printed(

@@ -33,6 +33,7 @@ from resolver.store import LocalStore
 from resolver.verbs.doctor import local, network
 from resolver.verbs.doctor.doctor import CHECKS, DoctorCheck, run_checks, set_aside
 from tests.kit.certificates import authority
+from tests.kit.clients import ENGINES
 from tests.kit.credentials import pair
 from tests.kit.images import build_image
 from tests.kit.messages import Reply
@@ -213,7 +214,7 @@ def test_doctor_escapes_foreign_text(patient: DoctorMachine, form: str) -> None:
 def test_doctor_shows_installed_versions(patient: DoctorMachine) -> None:
     found = patient.look()
 
-    for name in ("httpx", "pyreqwest", "typer", "platformdirs", "pyyaml", "rich"):
+    for name in (*ENGINES, "typer", "platformdirs", "pyyaml", "rich"):
         assert row(found, "installation", name).state is OK
     assert fact(row(found, "installation", "resolver"), "version") == resolver.__version__
 
@@ -222,17 +223,19 @@ def test_doctor_reports_old_missing_and_broken_packages(
     patient: DoctorMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(name: str) -> str:
-        if name == "rich":
+        if name in ("rich", "absent"):
             raise PackageNotFoundError(name)
         return {"httpx": "0.27.9", "typer": "0.29.0"}.get(name, "9")
 
     def load(name: str) -> None:
-        if name == "resolver.sources.http.engine":
+        if name == "resolver.sources.http.pyreqwest_engine":
             raise ImportError("libssl.so.9: cannot open shared object file")
 
     wanted = ["httpx>=0.28,<1", "typer<0.29,>=0.26", "rich>=13", "isal>=1; extra == 'fast'"]
+    on_some = [f"{name}>=0.15; platform_machine in 'x86_64'" for name in ("pyreqwest", "absent")]
     monkeypatch.setattr(local, "version", version)
-    monkeypatch.setattr(local, "requires", lambda _name: [*wanted, "pyreqwest>=0.15"])
+    monkeypatch.setattr(local, "import_module", lambda _name: None)
+    monkeypatch.setattr(local, "requires", lambda _name: [*wanted, *on_some])
     found = patient.look()
     monkeypatch.setattr(local, "import_module", load)
     broken = patient.look()
@@ -243,6 +246,8 @@ def test_doctor_reports_old_missing_and_broken_packages(
     assert row(found, "installation", "rich").found == "it is not installed"
     assert row(found, "installation", "pyreqwest").state is OK
     assert "libssl.so.9" in row(broken, "installation", "pyreqwest").found
+    # Not every machine can have it.
+    assert row(found, "installation", "absent").state is NOTE
     # The package of an extra has a row of its own, and is no requirement.
     assert row(found, "installation", "isal").state is OK
 

@@ -33,7 +33,7 @@ from resolver.errors import (
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.http import retry
-from resolver.sources.http.messages import JOBS_PER_HOST
+from resolver.sources.http.retry import START
 from resolver.verbs.serve import shared_fetch
 from resolver.verbs.serve.api import Later
 from resolver.verbs.serve.mirror import MAX_FETCHES, MAX_QUESTIONS, Unclear, Upstreams, refusal
@@ -924,7 +924,7 @@ def test_unresponsive_registries_leave_threads_for_others(
                 target = f"/v2/team/app/manifests/{number}?ns={host}"
                 pool.submit(ask_for_status, server, target)
         assert silent[0].wait_for(
-            lambda: all(len(each.requests("GET")) >= JOBS_PER_HOST for each in silent)
+            lambda: all(len(each.requests("GET")) >= START for each in silent)
         )
         begin = time.monotonic()
         pull(server)

@@ -10,11 +10,14 @@ import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.core.layers.elf_needs import Sureness
 from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN, parse_platforms
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
+from resolver.core.results.attestations import TrustOptions
+from resolver.core.results.needs import Machine, obstacles
 from resolver.errors import Usage
 from resolver.values import dataclass
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.core.results.needs import ImageNeeds
     from resolver.core.results.resolve import Failure
 
 
@@ -169,9 +173,18 @@ ATTESTATION_MISSING = Rule(
     Severity.ERROR,
     "a build has no attestation of a required kind",
     "Neither an attestation manifest of BuildKit in the same index, nor anything that refers to "
-    "the build in the registry, is a statement of that kind (in-toto, SPDX, CycloneDX, SLSA). "
-    "Build with `docker buildx build --sbom=true --provenance=true`, or attach one. Its signature "
-    "is not verified.",
+    "the build in the registry, is of that kind (a signature, or a statement: in-toto, SPDX, "
+    "CycloneDX, SLSA). Build with `docker buildx build --sbom=true --provenance=true`, or attach "
+    "one to the manifest of each platform. With `--cover index` the index needs it instead. "
+    "Signatures are verified only with `--key`, or `--identity` and `--issuer`.",
+)
+ATTESTATION_UNUSABLE = Rule(
+    "attestation-unusable",
+    Severity.ERROR,
+    "a required attestation does not hold",
+    "There is one of that kind, but it is about another manifest, its signature was rejected, it "
+    "cannot be read, or it is not signed and a key or an identity is required. "
+    "`resolver attestations` shows all of them.",
 )
 TOO_OLD = Rule(
     "too-old",
@@ -179,6 +192,21 @@ TOO_OLD = Rule(
     "a build is older than allowed",
     "Its config says that it was made too long ago, so that fixes of its base image are missing. "
     "Build it again, from a fresh base image.",
+)
+CANNOT_RUN = Rule(
+    "cannot-run",
+    Severity.ERROR,
+    "a machine cannot run the image",
+    "The image has no build for a machine that it is deployed to, or the programs of that build "
+    "state a processor level or a page size that the machine does not have: the container ends at "
+    "once. `resolver needs` shows which file states it.",
+)
+MAY_NOT_RUN = Rule(
+    "may-not-run",
+    Severity.NOTE,
+    "a machine may not run the image",
+    "The programs of the build may need what the machine lacks, or their needs are unknown, since "
+    "headers do not show everything. Findings of this rule fail only with `--strict`.",
 )
 AGEUNKNOWN = Rule(
     "age-unknown",
@@ -197,18 +225,25 @@ class CheckedBuild:
     Attributes:
         platform: as written; None if neither index nor config states one.
         created: from its config; None if that was not read.
-        attested: kinds of its attestations; None if they were not looked up.
+        attested: kinds of its attestations that hold; None if they were not looked up.
+        rejected: pairs of other kinds, and why the best one of that kind does not hold.
     """
 
     platform: Platform | None
     digest: str
     created: str | None = None
     attested: frozenset[str] | None = None
+    rejected: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkable:
-    """One image, and what is required of it; `wanted`: with `same_as` already expanded."""
+    """One image, and what is required of it; `wanted`: with `same_as` already expanded.
+
+    `runs`: every machine that the image should run on, and the needs of the build that is selected
+    there; None if there is no such build. `covering`: the root, if its attestations count instead
+    of those of the builds.
+    """
 
     reference: str
     digest: str
@@ -217,6 +252,8 @@ class Checkable:
     table: PlatformTable
     now: datetime
     more: tuple[Finding, ...] = ()
+    runs: tuple[tuple[Machine, ImageNeeds | None], ...] = ()
+    covering: CheckedBuild | None = None
 
     @property
     def offered(self) -> tuple[Platform, ...]:
@@ -234,12 +271,19 @@ class Checkable:
         return tuple(self.builds[position] for position in chosen)
 
     def finding(
-        self, rule: Rule, message: str, platform: object = "", digest: str = "", hint: str = ""
+        self,
+        rule: Rule,
+        message: str,
+        platform: object = "",
+        digest: str = "",
+        hint: str = "",
+        *,
+        severity: Severity | None = None,
     ) -> Finding:
-        """Create a finding of a rule."""
+        """Create a finding of a rule, by default with its severity."""
         return Finding(
             rule=rule.id,
-            severity=rule.severity,
+            severity=severity or rule.severity,
             message=message,
             subject=self.reference,
             platform=str(platform or ""),
@@ -341,14 +385,28 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
 
 
 def _not_attested(image: Checkable) -> Iterator[Finding]:
-    for build in image.counted:
+    """Find builds for both rules about attestations."""
+    root = image.covering
+    if image.wanted.attestations and root is None and not (image.counted or image.wanted.require):
+        # Nothing must not pass for everything.
+        message = "there is no image whose attestations could be checked"
+        yield image.finding(ATTESTATION_MISSING, message, "", image.digest)
+    for build in image.counted if root is None else (root,):
+        name = _called(build) if root is None else "the index"
         for kind in dict.fromkeys(image.wanted.attestations):
             if build.attested is None or kind in build.attested:
                 continue
+            rejected = dict(build.rejected)
+            if kind in rejected:
+                message = f"the {kind} of {name} does not count: {rejected[kind]}"
+                yield image.finding(
+                    ATTESTATION_UNUSABLE, message, build.platform or "", build.digest
+                )
+                continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
             note = f"; it has {others}" if others else ""
-            message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
-            yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
+            message = f"{name} has no attestation of kind `{kind}`{note}"
+            yield image.finding(ATTESTATION_MISSING, message, build.platform or "", build.digest)
 
 
 def _aged(image: Checkable) -> Iterator[Finding]:
@@ -371,6 +429,32 @@ def _aged(image: Checkable) -> Iterator[Finding]:
             yield image.finding(TOO_OLD, message, build.platform, build.digest)
 
 
+def _cannot_run(image: Checkable) -> Iterator[Finding]:
+    for machine, needs in image.runs:
+        if needs is None:
+            message = f"nothing is offered that runs on {machine}{_others(image.offered)}"
+            yield image.finding(CANNOT_RUN, message, machine.platform)
+            continue
+        for one in obstacles(needs, machine, image.table):
+            if one.sure.is_certain:
+                message = f"{machine} cannot run it: {one.message}"
+                yield image.finding(CANNOT_RUN, message, machine.platform, needs.digest)
+
+
+def _may_not_run(image: Checkable) -> Iterator[Finding]:
+    strict = image.wanted.strict
+    for machine, needs in image.runs:
+        if needs is None:
+            continue
+        for one in obstacles(needs, machine, image.table):
+            if one.sure is Sureness.POSSIBLE or (strict and one.sure is Sureness.UNKNOWN):
+                message = f"{machine} may not run it: {one.message}"
+                severity = Severity.ERROR if strict else Severity.NOTE
+                yield image.finding(
+                    MAY_NOT_RUN, message, machine.platform, needs.digest, severity=severity
+                )
+
+
 def _called(build: CheckedBuild) -> str:
     return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
 
@@ -381,8 +465,11 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(PLATFORM_FORBIDDEN, _forbidden),
     CheckRow(PLATFORM_NOT_ALLOWED, _not_allowed),
     CheckRow(ATTESTATION_MISSING, _not_attested),
+    CheckRow(ATTESTATION_UNUSABLE, _not_attested),
     CheckRow(TOO_OLD, _aged),
     CheckRow(AGEUNKNOWN, _aged),
+    CheckRow(CANNOT_RUN, _cannot_run),
+    CheckRow(MAY_NOT_RUN, _may_not_run),
 )
 
 #: The rules alone, for reports.
@@ -422,7 +509,9 @@ class Checked(ImageResults[CheckedImage]):
 
 
 #: Kinds of attestations that can be required.
-ATTESTATIONS = ("sbom", "provenance")
+ATTESTATIONS = ("sbom", "provenance", "signature")
+#: Which manifests need them.
+COVERS = ("each-platform", "index")
 
 _AGE = re.compile(r"([0-9]{1,5})([hdwy])", re.ASCII)
 #: Seconds.
@@ -437,8 +526,16 @@ class Requirements:
         same_as: a reference whose platforms, and no others, must be offered.
         compatible: accept another platform that runs, as containerd selects it.
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
+        cover: of `COVERS`; `index` requires them of the index instead.
+        trust: who must have signed them; nobody in particular by default.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
+        runs_on: platforms of machines that must be able to run the image.
+        page_size: of their kernels, in bytes; 0 for any. Without `runs_on`, of all that the image
+            is offered for.
+        kernel: their version; empty for any. Likewise.
+        strict: fail as well where it is unknown whether they can run it.
+        nodes: further machines, of a cluster.
 
     The counted builds are those that satisfy `require`; without it, all builds.
     """
@@ -449,9 +546,16 @@ class Requirements:
     same_as: str
     compatible: bool
     attestations: tuple[str, ...]
+    cover: str
+    trust: TrustOptions
     max_age: int
     lint: Severity | None
     ignore: tuple[str, ...]
+    runs_on: tuple[Platform, ...]
+    page_size: int
+    kernel: str
+    strict: bool
+    nodes: tuple[Machine, ...]
 
     def __init__(  # noqa: PLR0913 - one for each requirement
         self,
@@ -462,27 +566,61 @@ class Requirements:
         *,
         compatible: bool = False,
         attestations: Iterable[str] = (),
+        cover: str = "each-platform",
+        trust: TrustOptions | None = None,
         max_age: int = 0,
         lint: Severity | None = None,
         ignore: Iterable[str] = (),
+        runs_on: str | Platform | Iterable[str | Platform] = (),
+        page_size: int = 0,
+        kernel: str = "",
+        strict: bool = False,
+        nodes: Iterable[Machine] = (),
     ) -> None:
         """Take platforms and the reference as values or as text, which is parsed here.
 
         Raises:
             InvalidPlatform: a text is not a platform.
         """
-        values = (parse_platforms(require), parse_platforms(forbid), parse_platforms(only))
-        lists = (tuple(attestations), max_age, lint, tuple(ignore))
-        for field, value in zip(
-            fields(self), (*values, str(same_as), compatible, *lists), strict=True
-        ):
+        values = (
+            *(parse_platforms(require), parse_platforms(forbid), parse_platforms(only)),
+            *(
+                str(same_as),
+                compatible,
+                tuple(attestations),
+                cover,
+                trust or TrustOptions(),
+                max_age,
+                lint,
+            ),
+            *(tuple(ignore), parse_platforms(runs_on), page_size, kernel, strict, tuple(nodes)),
+        )
+        for field, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether programs have to be read from the layers."""
+        return bool(self.runs_on or self.nodes or self.page_size or self.kernel)
+
+    def machines(self, offered: Iterable[Platform]) -> tuple[Machine, ...]:
+        """Return the machines that must run an image, which is offered for some platforms."""
+        platforms, is_known = self.runs_on, True
+        if not platforms and (self.page_size or self.kernel):
+            # The levels of these machines are not a requirement.
+            platforms, is_known = tuple(dict.fromkeys(offered)), False
+        own = (
+            Machine(platform, self.page_size, self.kernel, is_level_known=is_known)
+            for platform in platforms
+        )
+        return (*own, *self.nodes)
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no requirements, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
-        return not (platforms or self.attestations or self.max_age or self.lint)
+        others = self.attestations or self.max_age or self.lint or self.needs_layers
+        return not (platforms or others)
 
 
 def parse_age(text: str) -> int:
@@ -499,5 +637,15 @@ def parse_attestation(text: str) -> str:
         raise Usage(
             f"`{text[:40]}` is not a kind of attestation",
             f"choose from {', '.join(f'`{kind}`' for kind in ATTESTATIONS)}",
+        )
+    return text
+
+
+def parse_cover(text: str) -> str:
+    """Parse which manifests need attestations."""
+    if text not in COVERS:
+        raise Usage(
+            f"`{text[:40]}` is nothing that attestations can cover",
+            f"choose from {', '.join(f'`{name}`' for name in COVERS)}",
         )
     return text

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.oci.manifest import Index
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.needs import ImageNeeds
     from resolver.errors import ResolverError
 
 
@@ -32,6 +33,15 @@ class PinnedTag:
     members: frozenset[Digest] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class IndexSbom:
+    """An SBOM that is attached to the index: the manifests and architectures it is about."""
+
+    digest: Digest
+    subjects: frozenset[str]
+    architectures: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
     """One image, for the rules.
@@ -42,6 +52,7 @@ class Subject:
         parts: every entry except readable indexes; see `resolver.core.oci.image`.
         pin: None unless the reference has a tag and a digest.
         looks: the contents of the images; empty without `--deep`.
+        sboms: attached to the index itself; empty if they were not looked up.
     """
 
     reference: str
@@ -52,6 +63,7 @@ class Subject:
     refusal: ResolverError | None = None
     pin: PinnedTag | None = None
     looks: tuple[Look, ...] = ()
+    sboms: tuple[IndexSbom, ...] = ()
 
     @property
     def images(self) -> tuple[ImageEntry, ...]:
@@ -141,6 +153,7 @@ class Look:
         started: the programs it starts, then their interpreters; empty if the config names none.
         sample: some other executables, from the start of the layers.
         bytes_read: compressed bytes of layers read for this image; shared layers count once.
+        needs: what the programs it starts need, with their loaders and libraries.
     """
 
     part: ImageEntry
@@ -148,3 +161,4 @@ class Look:
     sample: tuple[Program, ...]
     failures: tuple[tuple[Digest, ResolverError], ...]
     bytes_read: int
+    needs: ImageNeeds

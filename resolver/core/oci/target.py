@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.reference import Reference, is_tag
 from resolver.errors import InvalidDigest, InvalidReference, Usage
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,14 +42,14 @@ _SUPPORTED = (
     "supported are registry references (with or without `docker://`), `oci:`, `oci-archive:`, "
     "`docker-archive:` and `store:`"
 )
-_CUSTOM_PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_CUSTOM_PREFIX = pattern(r"[a-z][a-z0-9-]{0,31}")
 #: `dir:5000/app` is a host and a port.
-_PORT = re.compile(r"[0-9]{1,5}/.")
+_PORT = pattern(r"[0-9]{1,5}/.")
 
 #: Source: Linux PATH_MAX, and room for a name.
 _MAX_TARGET = 4096 + 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_CONTROL = pattern(r"[\x00-\x1f\x7f]")
+_DRIVE = pattern(r"[A-Za-z]:[\\/]")
 _LAYOUT_HINT = "write `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@sha256:…`"
 
 

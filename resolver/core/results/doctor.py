@@ -105,24 +105,31 @@ class Console:
 #: `name>=1.2,<2`, with optional blanks, and a condition after a semicolon.
 #: Source: packaging.python.org, "Dependency specifiers".
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[ ]*\(?([^;()]*)\)?[ ]*(;.*)?")
+_EXTRA = re.compile(r"\bextra\b")
 _BOUND = re.compile(r"[ ]*(>=|<)[ ]*([0-9][0-9A-Za-z.]*)[ ]*")
 _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A required package; `bounds` as in `>=0.28,<1`, in any order."""
+    """A required package; `bounds` as in `>=0.28,<1`, in any order.
+
+    Attributes:
+        on_some: required on some platforms only; which ones is not evaluated.
+
+    """
 
     name: str
     bounds: str
+    on_some: bool = False
 
 
 def read_requirement(text: str) -> Requirement | None:
-    """Parse one requirement of a distribution; None for a conditional one."""
+    """Parse one requirement of a distribution; None for one of an extra."""
     found = _REQUIREMENT.fullmatch(text)
-    if found is None or found[3]:
+    if found is None or (found[3] and _EXTRA.search(found[3])):
         return None
-    return Requirement(found[1], found[2].strip())
+    return Requirement(found[1], found[2].strip(), on_some=bool(found[3]))
 
 
 def is_outside(version: str, bounds: str) -> bool:

@@ -29,15 +29,27 @@ if TYPE_CHECKING:
 
 def images_report(answer: ImageComparison, *, full: bool) -> Report:
     """Turn a comparison of two images into a report; one line if they are the same."""
+    attached = attestation_tables(answer)
     if answer.is_same:
-        return Report("compare", (), (), (f"same: {answer.first_root.digest}",))
+        return Report("compare", (), attached, (f"same: {answer.first_root.digest}",))
     tables = (
         _changes(answer),
         _image_drift(answer),
         _steps(answer),
         *file_tables(answer, full=full),
+        *attached,
     )
     return Report("compare", image_facts(answer), tables)
+
+
+def attestation_tables(answer: ImageComparison) -> tuple[ReportTable, ...]:
+    """Return the table of attestations that differ; none if they were not looked up."""
+    if answer.attestations is None:
+        return ()
+    rows = tuple(
+        (each.name, each.kind, each.before.value, each.after.value) for each in answer.attestations
+    )
+    return (ReportTable("attestations", ("platform", "kind", "from", "to"), rows),)
 
 
 def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
@@ -437,7 +449,7 @@ def _step(step: Step) -> Plain:
 
 
 def _images(answer: ImageComparison) -> Plain:
-    return {
+    written: Plain = {
         "from": {"reference": answer.first, "root": bare(answer.first_root)},
         "to": {"reference": answer.second, "root": bare(answer.second_root)},
         "same": answer.is_same,
@@ -448,6 +460,17 @@ def _images(answer: ImageComparison) -> Plain:
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }
+    if answer.attestations is not None:
+        written["attestations"] = [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "from": each.before.value,
+                "to": each.after.value,
+            }
+            for each in answer.attestations
+        ]
+    return written
 
 
 def _change(change: PlatformChange) -> Plain:

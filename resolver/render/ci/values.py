@@ -94,6 +94,22 @@ def _resolution(answer: Any) -> Pairs:
     yield "grade", answer.grade.value if answer.grade is not None else None
 
 
+def _copied(answer: Any) -> Pairs:
+    """Name each destination by tag and by digest: the next job wants one or the other."""
+    roots = [
+        one.target.before if one.target.done and one.target.before else answer.plan.root
+        for one in answer.targets
+    ]
+    yield "reference", [one.target.name for one in answer.targets]
+    yield "digest", [root.digest for root in roots]
+    yield "bytes", sum(one.bytes_sent for one in answer.targets)
+
+
+def _index_written(answer: Any) -> Pairs:
+    yield "reference", answer.name
+    yield "digest", answer.root.digest
+
+
 def _failure(answer: Failure) -> Pairs:
     yield "reference", answer.reference
 
@@ -109,6 +125,12 @@ def _inspection(answer: Any) -> Pairs:
     yield "digest", answer.descriptor.digest
     yield "index_digest", answer.root.digest if answer.root.is_index else None
     yield "platform", answer.platform
+
+
+def _attestations(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "verified_with", answer.verified_with or None
 
 
 def _tags(answer: Any) -> Pairs:
@@ -218,6 +240,7 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Checked": _checked,
     "Comparison": _comparison,
     "ImageComparison": _image_comparison,
+    "Attestations": _attestations,
     "LockCheck": _lock_check,
     "Locked": _locked,
     "Plan": _plan,
@@ -225,4 +248,6 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Pinned": _pinned,
     "Quota": _quota,
     "Pulled": _pulled,
+    "Copied": _copied,
+    "IndexWritten": _index_written,
 }

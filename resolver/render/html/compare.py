@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import Comparison
-from resolver.render.answers.compare import facts_of, image_facts
+from resolver.render.answers.compare import attestation_tables, facts_of, image_facts
 from resolver.render.answers.files import delta_words, folder_row, path_row, programs_words
 from resolver.render.html.page import (
     LEGEND,
@@ -79,9 +79,14 @@ def draw_images(answer: ImageComparison) -> str:
     """Render a comparison of two images."""
     title = f"{answer.first} and {answer.second}"
     head = facts(image_facts(answer)) + reasons(answer.reasons)
+    attached = [
+        Section("attestations", "Attestations", _table("attestations", table))
+        for table in attestation_tables(answer)
+    ]
     if answer.is_same:
-        return page(title, (), head=f"<p>Both names point at the same bytes.</p>\n{head}")
+        return page(title, attached, head=f"<p>Both names point at the same bytes.</p>\n{head}")
     sections = [Section("platforms", "Platforms", _image_bars(answer) + _image_numbers(answer))]
+    sections += attached
     for number, change in enumerate(answer.changes, 1):
         if change.history is not None:
             name = f"change-{number}"

@@ -217,6 +217,7 @@ CLIENT_HELLO: Final = _client_hello()
 __all__ = ["Request", "Response", "Scope", "Transport", "TransportOptions"]
 
 _HTTP, _HTTPS = PORTS["http"], PORTS["https"]
+_BAD_REQUEST = 400
 _FIRST_ERROR = 400
 
 T = TypeVar("T")
@@ -258,6 +259,11 @@ class Transport:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._plain_here: dict[str, bool] = {}
+        #: Registries on this machine that have not answered yet, by authority: host, scheme, and
+        #: whether an earlier process found that out; then the schemes to keep for later ones.
+        self._unconfirmed: dict[str, tuple[str, str, bool]] = {}
+        self._to_remember: dict[str, str] = {}
+        self._may_recall = True
 
     def __enter__(self) -> Self:
         return self
@@ -277,8 +283,11 @@ class Transport:
         """
         with self._lock:
             stop, self._stop = self._stop, threading.Event()
+            found, self._to_remember = self._to_remember, {}
         stop.set()
         self._connection.close()
+        if found and self.options.schemes is not None:
+            self.options.schemes.remember_schemes(found, self._clock.wall())
 
     def fetch(self, request: Request) -> Response:
         """Send a request and read the response, of any status below 500 except 401 and 429.
@@ -291,7 +300,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host, request.settings)
+            base = self.base(request.host, request.settings)
             with self._authenticate(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
@@ -313,7 +322,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host, request.settings)
+            base = self.base(request.host, request.settings)
             call = Call(
                 Purpose.RESOURCE,
                 request.method,
@@ -346,7 +355,7 @@ class Transport:
 
         def ask(budget: Budget) -> StreamedResponse:
             return self._authenticate(
-                request, self._base(request.host, request.settings), budget, None
+                request, self.base(request.host, request.settings), budget, None
             )
 
         with self._streamed(ask, request.attempts) as answer:
@@ -364,7 +373,7 @@ class Transport:
             Unavailable: as `stream`.
 
         """
-        base = self._base(request.host, request.settings)
+        base = self.base(request.host, request.settings)
         try:
             target = Url.parse(url)
         except BadUrl as error:
@@ -415,12 +424,14 @@ class Transport:
         """Retry until success or a permanent failure."""
         policy = self._retries if attempts is None else replace(self._retries, attempts=attempts)
         budget = Budget(policy, self._clock, within.stop if within else self._stop, within)
-        # Not in a helper thread, which ends: see `engine.import_permanently`.
+        # Not in a helper thread, which ends: see `pyreqwest_engine.import_permanently`.
         self._connection.prepare()
         while True:
             try:
                 return interruptible(lambda: attempt(budget), self.close)
             except RetryableFailure as failure:
+                if self._doubt_schemes() and not budget.stop.is_set():
+                    continue
                 wait = budget.wait_after(failure)
                 if wait is None:
                     raise failure.error from failure
@@ -439,10 +450,12 @@ class Transport:
             return
         host = answer.url.authority
         wait = parse_retry_after(answer.headers.get("retry-after"), self._clock.wall())
+        # Docker Hub's quota lasts hours, its abuse limit a minute (docs/wire-protocol.md, "Docker
+        # Hub rate limits").
+        quota = too_many and "pull rate limit" in problem.text.lower()
+        if wait and not quota and wait <= self.options.max_wait:
+            self._gate.shut(host, wait)
         if too_many:
-            # Docker Hub's quota lasts hours, its abuse limit a minute (docs/wire-protocol.md,
-            # "Docker Hub rate limits").
-            quota = "pull rate limit" in problem.text.lower()
             limited = RateLimited(host, wait, problem.text)
             raise RetryableFailure(limited, transient=not quota, retry_after=wait)
         said = f": {problem.text}" if problem.text else ""
@@ -451,7 +464,7 @@ class Transport:
 
     # --- https or http ---------------------------------------------------------------------
 
-    def _base(self, host: str, settings: HostSettings = USUAL) -> Url:
+    def base(self, host: str, settings: HostSettings = USUAL) -> Url:
         """Return the origin of a registry; a local registry is probed for TLS once."""
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
@@ -469,11 +482,47 @@ class Transport:
             return secure
         with self._lock:
             known = self._plain_here.get(host)
-        if known is None:
-            known = _is_plain_here(secure, plain)
-            with self._lock:
-                known = self._plain_here.setdefault(host, known)
-        return plain if known else secure
+        if known is not None:
+            return plain if known else secure
+        schemes = self.options.schemes if self._may_recall and is_loopback(secure.host) else None
+        recalled = schemes and schemes.recall_scheme(host, self._clock.wall())
+        is_plain = recalled == "http" if recalled else _is_plain_here(secure, plain)
+        with self._lock:
+            base = plain if self._plain_here.setdefault(host, is_plain) else secure
+            if is_loopback(base.host):
+                self._unconfirmed[base.authority] = (host, base.scheme, bool(recalled))
+        return base
+
+    def _confirm_scheme(self, call: Call, answer: StreamedResponse) -> None:
+        """Note that a registry on this machine has answered, so that its scheme is right.
+
+        Raises:
+            RetryableFailure: a recalled scheme is wrong. TLS servers answer 400 to plain http (Go's
+                net/http and nginx).
+
+        """
+        with self._lock:
+            host, scheme, recalled = self._unconfirmed.get(call.url.authority, ("", "", False))
+            if scheme != call.url.scheme:
+                return
+            if not (recalled and answer.status == _BAD_REQUEST):
+                del self._unconfirmed[call.url.authority]
+                if not recalled:
+                    self._to_remember[host] = scheme
+                return
+        answer.close()
+        fault = ServerFault(f"`{host}` answered {_BAD_REQUEST}")
+        raise RetryableFailure(fault, transient=True)
+
+    def _doubt_schemes(self) -> bool:
+        """After a failure, forget recalled schemes without an answer; return whether any was."""
+        with self._lock:
+            doubted = {key: one for key, one in self._unconfirmed.items() if one[2]}
+            for authority, (host, _, _) in doubted.items():
+                del self._unconfirmed[authority]
+                self._plain_here.pop(host, None)
+            self._may_recall = self._may_recall and not doubted
+            return bool(doubted)
 
     def _headers(self, request: Request) -> tuple[tuple[str, str], ...]:
         return (
@@ -490,16 +539,25 @@ class Transport:
         self, request: Request, base: Url, budget: Budget, patience: float | None
     ) -> StreamedResponse:
         """Run the authentication flow for a request."""
-        headers, url = self._headers(request), base.at(request.target)
+        headers, url = self._headers(request), request.location or base.at(request.target)
+        if request.stream is not None:
+            headers = (*headers, ("Content-Length", str(request.length)))
+            patience = None
         call = Call(
             Purpose.RESOURCE,
             request.method,
             url,
             base,
             headers,
+            body=request.body,
+            stream=request.stream,
             patience=patience,
             stays=request.stays,
         )
+        if url.origin != base.origin:
+            # Storage that takes uploads for a registry: its address is checked like that of a
+            # redirect, and it never gets the registry's credentials.
+            return self._follow(call, budget)
         options = self._connection.host_options(request.settings)
         flow = self._auth.flow(request.scope, call)
         try:
@@ -543,6 +601,8 @@ class Transport:
         current = call
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._connection.send(current, budget)
+            if self._unconfirmed:
+                self._confirm_scheme(current, answer)
             answer.direct = current is call and call.url.origin == call.registry.origin
             if current is not call and answer.status >= _FIRST_ERROR:
                 # A storage host may repeat the signed link in its error.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
-from resolver.errors import ConnectionFailed, TimedOut
+from resolver.errors import ConnectionFailed, InvalidConfiguration, TimedOut
 from resolver.sources.http.addresses import AddressPolicy, ProxySettings
-from resolver.sources.http.messages import HostOptions, RetryableFailure, read_host_options
-from resolver.sources.http.retry import MOST_SILENT, ConnectionSlot, ConnectionSlots, Pacer
+from resolver.sources.http.engine import ConnectionSettings, Route
+from resolver.sources.http.messages import HostOptions, Purpose, RetryableFailure, read_host_options
+from resolver.sources.http.retry import HostLimiter, Pacer
 from resolver.sources.http.tls import load_trust
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from resolver.sources.http.addresses import Lookup, Proxy
     from resolver.sources.http.engine import Engine
     from resolver.sources.http.messages import Call, StreamedResponse, TransportOptions
-    from resolver.sources.http.retry import Budget, Gate
+    from resolver.sources.http.retry import Budget, Gate, RequestSlot
     from resolver.sources.http.urls import Url
 
 
@@ -115,6 +117,10 @@ class _Helper(threading.Thread, Generic[T]):
 
 
 _PROXY_LOGIN = 407
+#: Methods of requests that change nothing at the registry.
+_READING = ("GET", "HEAD")
+#: Most servers remembered as having answered; others only get an additional hint.
+_MAX_ANSWERED = 4096
 #: Names of headers with secret values.
 _SECRET = re.compile(r"auth|cookie|token|key|secret|password", re.IGNORECASE)
 _LOG = logging.getLogger(__name__)
@@ -142,14 +148,15 @@ class Connection:
         self._gate = gate
         self._addresses = AddressPolicy(lookup)
         self._lock = threading.Lock()
-        self._slots: dict[tuple[str, int | None], ConnectionSlots] = {}
+        self._limiters: dict[tuple[str, bool], HostLimiter] = {}
         self._pacer = Pacer(clock)
-        self._built: tuple[Engine, ProxySettings] | None = None
-        self._usual: HostOptions | None = None
+        self._built: tuple[Engine, ProxySettings, HostOptions] | None = None
         self._host_options: dict[HostSettings, HostOptions] = {}
+        #: Servers that have answered, so their scheme is right.
+        self._answered: set[tuple[str, str, int]] = set()
 
-    def prepare(self) -> tuple[Engine, ProxySettings]:
-        """Build the engine and proxy settings once.
+    def prepare(self) -> tuple[Engine, ProxySettings, HostOptions]:
+        """Build the engine, the proxy settings and the usual options once.
 
         Raises:
             InvalidConfiguration: a file of certificates or a proxy variable cannot be used.
@@ -167,10 +174,10 @@ class Connection:
         """
         if settings == USUAL:
             return None
-        self.prepare()
+        usual = self.prepare()[2]
         with self._lock:
-            usual, found = self._usual, self._host_options.get(settings)
-            if found is None and usual is not None:
+            found = self._host_options.get(settings)
+            if found is None:
                 found = read_host_options(settings, usual)
                 self._host_options[settings] = found
                 for name, value in found.headers:
@@ -197,31 +204,41 @@ class Connection:
             RetryableFailure: there is no usable response.
             AddressRefused: the call's address is not allowed for its registry.
         """
-        engine, proxies = self.prepare()
-        from resolver.sources.http.engine import Route  # noqa: PLC0415 - loads httpx
-
+        engine, proxies, usual = self.prepare()
         host = call.url.authority
         proxy = proxies.find(call.url)
         options = call.own_options
-        own = (
-            engine.settings_of(options.trust, options.connect_timeout, options.read_timeout)
-            if options
-            else None
+        pin = self._pin(call, proxies, proxy, budget.tried)
+        chosen = options or usual
+        settings = ConnectionSettings(
+            chosen.trust,
+            chosen.connect_timeout,
+            chosen.read_timeout,
+            self._options.jobs_per_host,
+            own=options is not None,
+            plain_http=self._options.plain_http,
         )
-        route = Route(proxy, self._pin(call, proxies, proxy, budget.tried), own)
-        self._gate.wait(host, budget.stop)
-        if options is not None and options.rate is not None:
-            self._pacer.wait(host, options.rate, budget.stop)
-        slot = self._slots_of(host, options.jobs if options else None).take()
+        route = Route(settings, proxy, pin)
+        slot = self._slot(call, options, budget)
+        begun = self._clock.monotonic()
+        # `--plain-http` applies to registries, not to redirect targets.
+        answered = call.url.origin in self._answered or call.url.origin != call.registry.origin
+        if call.stream is not None:
+            body = call.stream
+            call = replace(call, stream=lambda: _noted(body(), slot))
         try:
-            answer = engine.open(call, route)
+            answer = engine.open(call, route, answered=answered)
         except BaseException as error:
-            slot.release()
             reason = getattr(error, "error", error)
+            if isinstance(reason, TimedOut):
+                slot.timed_out()
+            slot.release()
             _LOG.debug("%s %s failed: %s", call.method, call.url, type(reason).__name__)
             raise
-        slot.moved()
+        slot.answered(answer.status, self._clock.monotonic() - begun)
         answer.on_close(slot.release)
+        if len(self._answered) < _MAX_ANSWERED:
+            self._answered.add(call.url.origin)
         _LOG.debug("%s %s answered %d", call.method, call.url, answer.status)
         if proxy is not None and answer.status == _PROXY_LOGIN:
             answer.close()
@@ -248,19 +265,30 @@ class Connection:
             return None
         return call.url.host, addresses[attempt % len(addresses)], call.url.port
 
-    def _slots_of(self, host: str, jobs: int | None) -> ConnectionSlots:
-        """Return the slots of a host; a limit from its settings is never exceeded."""
-        usual = self._options.jobs_per_host
+    def _slot(self, call: Call, options: HostOptions | None, budget: Budget) -> RequestSlot:
+        """Wait until the limits of the call's host allow it."""
+        host = call.url.authority
+        # What a host takes of uploads says nothing about downloads.
+        writes = call.purpose is Purpose.RESOURCE and call.method not in _READING
+        cap = options.jobs if options is not None else None
         with self._lock:
-            slots = self._slots.get((host, jobs))
-            if slots is None:
-                slots = ConnectionSlots(jobs or usual, jobs or MOST_SILENT * usual, self._clock)
-                self._slots[host, jobs] = slots
-            return slots
+            limiter = self._limiters.get((host, writes))
+            if limiter is None:
+                limiter = HostLimiter(self._options.jobs_per_host, self._clock)
+                self._limiters[host, writes] = limiter
+            if cap is not None:
+                limiter.cap(cap)
+        if options is not None and options.rate is not None:
+            self._pacer.wait(host, options.rate, budget.stop)
+        while True:
+            self._gate.wait(host, budget.stop)
+            slot = limiter.take()
+            # The host may have asked for a delay while this call waited for its turn.
+            if budget.stop.is_set() or not self._gate.left(host):
+                return slot
+            slot.release()
 
-    def _build(self) -> tuple[Engine, ProxySettings]:
-        from resolver.sources.http.engine import ConnectionSettings, Engine  # noqa: PLC0415 - loads httpx
-
+    def _build(self) -> tuple[Engine, ProxySettings, HostOptions]:
         options = self._options
         trust = load_trust(
             options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
@@ -268,15 +296,35 @@ class Connection:
         proxies = ProxySettings.load(options.environment, self._observe)
         for proxy in (proxies.http, proxies.https):
             self._redactor.learn(proxy.password if proxy else None)
-        self._usual = HostOptions(trust, options.connect_timeout, options.read_timeout)
-        settings = ConnectionSettings(
-            trust, options.connect_timeout, options.read_timeout, options.jobs_per_host
-        )
-        return Engine(options.engine, settings, plain_http=options.plain_http), proxies
+        usual = HostOptions(trust, options.connect_timeout, options.read_timeout)
+        return _engine(options), proxies, usual
 
 
-def _noted(chunks: Iterator[bytes], slot: ConnectionSlot) -> Iterator[bytes]:
-    """Yield chunks, and record activity on their slot."""
-    for chunk in chunks:
-        slot.moved()
-        yield chunk
+def _engine(options: TransportOptions) -> Engine:
+    """Return the engine that was chosen, or the best one that is installed."""
+    if options.client is None and options.engine != "httpx":
+        try:
+            from resolver.sources.http.pyreqwest_engine import PyreqwestEngine  # noqa: PLC0415
+
+            return PyreqwestEngine()
+        except ImportError as error:
+            if options.engine:
+                raise InvalidConfiguration(
+                    "RESOLVER_HTTP", "", f"pyreqwest cannot be loaded: {error}"
+                ) from error
+            _LOG.debug("httpx is used: %s", error)
+    from resolver.sources.http.httpx_engine import HttpxEngine  # noqa: PLC0415 - not if unused
+
+    return HttpxEngine(options.client)
+
+
+def _noted(chunks: Iterator[bytes], slot: RequestSlot) -> Iterator[bytes]:
+    """Yield chunks, and record activity and timeouts on their slot."""
+    try:
+        for chunk in chunks:
+            slot.moved()
+            yield chunk
+    except RetryableFailure as failure:
+        if isinstance(failure.error, TimedOut):
+            slot.timed_out()
+        raise

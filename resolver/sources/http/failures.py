@@ -25,6 +25,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resolver.sources.http.engine import ConnectionSettings
+    from resolver.sources.http.messages import Call
     from resolver.sources.http.urls import Url
 
 _MAX_CAUSES = 16
@@ -253,18 +255,33 @@ _UNKNOWN = FailureReason(
 )
 
 
-def late(url: Url, seconds: float, *, unconnected: bool) -> RetryableFailure:
-    """Return the failure of a host that took too long to connect or to answer."""
-    did = "take the connection" if unconnected else "answer"
-    error = TimedOut(f"`{url.authority}` did not {did} within {seconds:.3g} s", "try again later")
+def timed_out(
+    call: Call, settings: ConnectionSettings, seconds: float | None, *, connecting: bool
+) -> RetryableFailure:
+    """Return the failure of a host that took too long.
+
+    Args:
+        call: the request.
+        settings: with its timeouts.
+        seconds: since it was sent; None once there was a status.
+        connecting: the library reports that the connection was not established.
+
+    """
+    allowed, host = settings.read_timeout, call.url.authority
+    if call.patience is not None:
+        allowed = min(allowed, call.patience)
+    unconnected = False
+    if seconds is None:
+        whole = call.patience is not None
+        did = "did not finish its answer within" if whole else "has sent nothing more for"
+    else:
+        # pyreqwest reports "connection timeout" for every wait for response headers: the elapsed
+        # time shows which limit was reached.
+        unconnected = connecting and seconds < allowed
+        did = f"did not {'take the connection' if unconnected else 'answer'} within"
+        allowed = settings.connect_timeout if unconnected else allowed
+    error = TimedOut(f"`{host}` {did} {allowed:.3g} s", "try again later")
     return RetryableFailure(error, transient=True, unconnected=unconnected)
-
-
-def silent(url: Url, seconds: float, *, whole: bool) -> RetryableFailure:
-    """Return the failure of a host that took too long in the middle of a response."""
-    did = "did not finish its answer within" if whole else "has sent nothing more for"
-    error = TimedOut(f"`{url.authority}` {did} {seconds:.3g} s", "try again later")
-    return RetryableFailure(error, transient=True)
 
 
 def translate(

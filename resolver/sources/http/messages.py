@@ -6,7 +6,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import field
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from resolver._version import __version__
 from resolver.core.oci.manifest import MAX_DOCUMENT
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
+
+    import httpx
 
     from resolver.core.registry.endpoints import HostSettings
     from resolver.errors import ResolverError
@@ -79,7 +81,8 @@ class Call:
     Attributes:
         registry: origin of the registry that this is sent for.
         authorization: header value; sent to the origin of `url` only.
-        body: a form; may contain a token.
+        body: a form, which may contain a token, or a document to upload.
+        stream: opens the body of an upload; each attempt calls it again.
         patience: timeout of the whole response in seconds; None for a stream.
         options: of the registry's host; apply to its own origin only.
         stays: return a redirect to another origin instead of following it.
@@ -93,6 +96,7 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     authorization: Secret | None = None
     body: bytes | None = field(default=None, repr=False)
+    stream: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
     patience: float | None = None
     options: HostOptions | None = None
     stays: bool = False
@@ -101,6 +105,18 @@ class Call:
     def own_options(self) -> HostOptions | None:
         """Return the host options, unless the URL is at another origin, such as storage."""
         return self.options if self.url.origin == self.registry.origin else None
+
+    def header_lines(self) -> list[tuple[str, str]]:
+        """Return all header lines to send, secrets included."""
+        lines = list(self.headers)
+        if self.own_options is not None:
+            # `Authorization` comes from the authentication flow, if there is one.
+            own = [(name, value.reveal()) for name, value in self.own_options.headers]
+            proven = self.authorization is not None
+            lines += [pair for pair in own if not (proven and pair[0].lower() == "authorization")]
+        if self.authorization is not None:
+            lines.append(("Authorization", self.authorization.reveal()))
+        return lines
 
 
 class RetryableFailure(Exception):
@@ -226,8 +242,8 @@ class StreamedResponse:
             self.read_some()
 
 
-#: Default number of concurrent requests to one host.
-JOBS_PER_HOST = 8
+#: Most concurrent requests to one host, unless `--jobs` is given.
+JOBS_PER_HOST = 64
 
 
 #: Source: distribution, docs/content/spec/auth/scope.md, "registry".
@@ -245,22 +261,41 @@ class Scope:
         registry: identity of the registry, `host[:port]`; key of its credentials.
         repository: without the registry; empty for requests to the registry itself.
         catalog: whether the request lists all repositories.
+        push: whether the request writes to the repository.
+        mount: the repository that a blob is mounted from; empty for none.
 
     """
 
     registry: str
     repository: str
     catalog: bool = False
+    push: bool = False
+    mount: str = ""
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of a token request: only those that the request needs."""
         if self.catalog:
             return (CATALOG_SCOPE,)
-        return (f"repository:{self.repository}:pull",) if self.repository else ()
+        if not self.repository:
+            return ()
+        own = f"repository:{self.repository}:pull{',push' if self.push else ''}"
+        return (own, f"repository:{self.mount}:pull") if self.mount else (own,)
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}"
+
+
+class SchemeMemory(Protocol):
+    """Whether registries on this machine use https or http, beyond this process."""
+
+    def recall_scheme(self, host: str, now: float) -> str | None:
+        """Return the scheme of a host within the last hour; `now` is in seconds since 1970."""
+        ...
+
+    def remember_schemes(self, schemes: Mapping[str, str], now: float) -> None:
+        """Keep schemes by host if possible."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +305,14 @@ class TransportOptions:
     Attributes:
         ca_file: certificate authorities in PEM form, in addition to the system's.
         plain_http: use http for every registry.
-        jobs_per_host: concurrent requests to one host.
+        jobs_per_host: most concurrent requests to one host.
         attempts: total attempts per request.
         max_wait: give up if the server requests a longer wait.
         deadline: of one request, waits included; does not apply to streams.
         environment: for proxies and `SSL_CERT_FILE` only.
-        engine: a name in `engine.ENGINES`.
+        engine: `pyreqwest` or `httpx`; empty for the best one that is installed.
+        client: sends the requests instead of an engine of its own.
+        schemes: remembers whether registries on this machine use https; None for no memory.
         via: identifies the requests of a mirror (RFC 9110, 7.6.3); empty for none.
 
     """
@@ -291,7 +328,9 @@ class TransportOptions:
     deadline: float = 120.0
     user_agent: str = f"resolver/{__version__} (+{HOME_PAGE})"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    engine: str = "pyreqwest"
+    engine: str = ""
+    client: httpx.Client | None = None
+    schemes: SchemeMemory | None = None
     via: str = ""
 
 
@@ -308,6 +347,9 @@ class Request:
         settings: of the host.
         attempts: in total; None for the default.
         stays: return a redirect to another origin instead of following it.
+        body: a document to upload.
+        stream: opens the body of an upload of `length` bytes; each attempt calls it again.
+        location: where to send it, if not to `target`: the URL of an upload session.
 
     """
 
@@ -321,6 +363,10 @@ class Request:
     settings: HostSettings = USUAL
     attempts: int | None = None
     stays: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    stream: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
+    length: int = 0
+    location: Url | None = None
 
 
 @dataclass(frozen=True, slots=True)

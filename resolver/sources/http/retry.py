@@ -9,21 +9,18 @@ import email.utils
 import re
 import threading
 from collections import deque
-from contextlib import contextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.clock import Clock
     from resolver.sources.http.messages import RetryableFailure
 
 #: Statuses that are retried; CDNs send 499 and 522.
 RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
-TOO_MANY = 429
+TOO_MANY, UNAVAILABLE = 429, 503
 
 _SECONDS = re.compile(r"[0-9]{1,10}")
 _MAX_DATE = 64
@@ -119,7 +116,7 @@ class Budget:
 
 
 class Gate:
-    """Delays all requests to a host that answered 429; shared by all threads."""
+    """Delays all requests to a host that asked for it; shared by all threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -132,10 +129,14 @@ class Gate:
         with self._lock:
             self._until[host] = max(self._until.get(host, 0.0), until)
 
+    def left(self, host: str) -> float:
+        """Return the seconds until requests to this host are allowed; 0 if they are now."""
+        with self._lock:
+            return max(self._until.get(host, 0.0) - self._clock.monotonic(), 0.0)
+
     def wait(self, host: str, stop: threading.Event) -> None:
         """Wait until requests to this host are allowed."""
-        with self._lock:
-            left = self._until.get(host, 0.0) - self._clock.monotonic()
+        left = self.left(host)
         if left > 0:
             self._clock.sleep(left, stop)
 
@@ -163,18 +164,6 @@ def parse_retry_after(text: str | None, now: float) -> float | None:
     return seconds if seconds > 0 else None
 
 
-#: Seconds without a byte after which a connection stops counting against the limit, and the factor
-#: by which the limit can be exceeded then.
-SILENT: Final = 3.0
-
-
-MOST_SILENT: Final = 8
-
-
-#: Seconds between two checks for silent connections.
-_LOOK: Final = 0.25
-
-
 class Pacer:
     """Limits the rate of requests to one host, evenly spaced."""
 
@@ -193,72 +182,197 @@ class Pacer:
             self._clock.sleep(turn - now, stop)
 
 
-class ConnectionSlot:
-    """Permission for one connection, until `release`."""
+#: Requests to a host at once as long as nothing is known about it, and good answers after which
+#: one more is tried until the host refuses for the first time.
+START: Final = 8
+#: Growth stops while the median time of a window is longer than the best one by this factor.
+_SLOWER: Final = 1.5
+#: Good answers at the most that a host accepts before one more is tried, doubled each time it
+#: refuses, up to the second number. Fewer than 1 % of the answers are refusals.
+_PROBE, _LONGEST_PROBE = 500, 8_000
+#: Seconds without a byte after which a request stops counting against the limit.
+SILENT: Final = 3.0
+#: Seconds between two checks for silent requests.
+_LOOK: Final = 0.25
+_FIRST_FAULT: Final = 500
 
-    def __init__(self, slots: ConnectionSlots, now: float) -> None:
-        self._slots = slots
-        self.moved_at = now
+
+class RequestSlot:
+    """Permission for one request, until `release`."""
+
+    def __init__(self, limiter: HostLimiter) -> None:
+        self._limiter = limiter
+        self.turn = threading.Lock()
+        self.turn.acquire()
+        #: Set when granted: requests under way, this one included; the number of cuts so far; and
+        #: whether this one goes beyond what the host accepted.
+        self.level = self.cuts = 0
+        self.is_probe = False
+        self.moved_at = 0.0
 
     def moved(self) -> None:
         """Record received bytes."""
-        self.moved_at = self._slots.clock.monotonic()
+        self.moved_at = self._limiter.clock.monotonic()
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Record a response whose headers took some seconds."""
+        self.moved()
+        if status in (TOO_MANY, UNAVAILABLE):
+            self._limiter.shrink(self, refused=status == TOO_MANY)
+        elif status < _FIRST_FAULT:
+            self._limiter.grow(self, seconds)
+
+    def timed_out(self) -> None:
+        """Record that no answer, or no more of it, came in time."""
+        self._limiter.shrink(self, refused=False)
 
     def release(self) -> None:
-        """Release the slot."""
-        self._slots.give_back(self)
+        """Release the slot; a second call does nothing."""
+        self._limiter.give_back(self)
 
 
-class ConnectionSlots:
-    """The connections to one host, granted in order of request.
+class HostLimiter:
+    """The number of requests to one host at once, adapted to what the host can take.
 
-    A stalled connection does not block others: once silent for `SILENT` seconds, a waiting request
-        gets an additional slot.
+    It starts at `START` and grows by one for each window of good answers, as long as the limit is
+    in use and answers do not get slower. A refusal or a timeout halves it. The level that a host
+    refused with 429 is remembered, and tried again only rarely and by a single request. Slots are
+    granted in order of request. A stalled request does not block others: once silent for `SILENT`
+    seconds, a waiting request gets an additional slot.
 
     Args:
-        count: most active connections.
-        most: most connections, silent ones included.
+        cap: most requests, silent ones included.
         clock: measures silence.
+
+    See docs/wire-protocol.md, "Concurrency".
 
     """
 
-    def __init__(self, count: int, most: int, clock: Clock) -> None:
+    def __init__(self, cap: int, clock: Clock) -> None:
         self.clock = clock
-        self._count = count
-        self._most = most
-        self._state = threading.Condition()
-        self._queue: deque[object] = deque()
-        self._held: set[ConnectionSlot] = set()
+        self._cap = cap
+        self._limit = min(START, cap)
+        self._lock = threading.Lock()
+        self._queue: deque[RequestSlot] = deque()
+        self._held: set[RequestSlot] = set()
+        self._times: list[float] = []
+        self._best = float("inf")
+        self._cuts = 0
+        self._is_used = False
+        #: Most requests at once that the host accepts; the cap if it never refused.
+        self._ceiling = cap
+        self._at_ceiling = 0
+        self._wait = self._next_probe = _PROBE
+        self._is_probing = False
 
-    def take(self) -> ConnectionSlot:
+    @property
+    def limit(self) -> int:
+        """The current limit."""
+        return self._limit
+
+    def cap(self, most: int) -> None:
+        """Lower the cap; it is never raised."""
+        with self._lock:
+            self._cap = min(self._cap, most)
+            self._ceiling = min(self._ceiling, self._cap)
+            self._limit = min(self._limit, self._cap)
+
+    def take(self) -> RequestSlot:
         """Wait for a slot."""
-        turn = object()
-        with self._state, self._in_line(turn):
-            while self._queue[0] is not turn or not self._has_room():
-                # Only the first in line checks for silent connections.
-                self._state.wait(_LOOK if self._queue[0] is turn else None)
-            slot = ConnectionSlot(self, self.clock.monotonic())
-            self._held.add(slot)
-            return slot
-
-    def give_back(self, slot: ConnectionSlot) -> None:
-        """Return a slot; a second call does nothing."""
-        with self._state:
-            self._held.discard(slot)
-            self._state.notify_all()
-
-    @contextmanager
-    def _in_line(self, turn: object) -> Iterator[None]:
-        self._queue.append(turn)
+        slot = RequestSlot(self)
+        with self._lock:
+            self._queue.append(slot)
+            self._admit()
+            self._is_used |= len(self._held) >= self._limit
         try:
-            yield
-        finally:
-            self._queue.remove(turn)
-            self._state.notify_all()
+            # Whoever waits checks for silent requests now and then.
+            while not slot.turn.acquire(timeout=_LOOK):
+                with self._lock:
+                    self._admit(silent=True)
+        except BaseException:
+            with self._lock:
+                if slot in self._queue:
+                    self._queue.remove(slot)
+            self.give_back(slot)
+            raise
+        return slot
 
-    def _has_room(self) -> bool:
-        if len(self._held) < self._count:
-            return True
+    def give_back(self, slot: RequestSlot) -> None:
+        """Return a slot; a second call does nothing."""
+        with self._lock:
+            self._held.discard(slot)
+            if slot.is_probe:
+                slot.is_probe = self._is_probing = False
+            self._admit()
+
+    def grow(self, slot: RequestSlot, seconds: float) -> None:
+        """Count a good answer, and allow one more request after a window of them."""
+        with self._lock:
+            if slot.is_probe and self._ceiling < self._cap:
+                # The host takes more than before: go on soon.
+                self._ceiling += 1
+                self._limit = max(self._limit, self._ceiling)
+                self._at_ceiling, self._next_probe = 0, 2 * self._limit
+            self._at_ceiling += self._limit >= self._ceiling
+            self._times.append(seconds)
+            window = max(START, self._limit if self._cuts else 0)
+            if len(self._times) < window:
+                return
+            self._times.sort()
+            median = self._times[len(self._times) // 2]
+            self._times.clear()
+            self._best = min(self._best, median)
+            is_used, self._is_used = self._is_used, bool(self._queue)
+            if is_used and median <= _SLOWER * self._best and self._limit < self._ceiling:
+                self._limit += 1
+                self._admit()
+
+    def shrink(self, slot: RequestSlot, *, refused: bool) -> None:
+        """Halve the limit, once for all requests that were under way together.
+
+        `refused` means that the host stated that there were too many.
+        """
+        with self._lock:
+            if refused and slot.is_probe:
+                # What was known is confirmed.
+                self._at_ceiling, self._next_probe = 0, self._wait
+                self._wait = min(2 * self._wait, _LONGEST_PROBE)
+                return
+            if slot.cuts == self._cuts:
+                self._cuts += 1
+                self._limit = max(self._limit // 2, 1)
+                self._times.clear()
+                self._at_ceiling, self._next_probe = 0, self._wait
+            if refused:
+                # Requests arrive in another order than they were granted, so the level is not
+                # exact: stay a tenth below it, and let single requests find out.
+                below = slot.level - 1 - slot.level // 10
+                self._ceiling = min(self._ceiling, max(below, self._limit))
+
+    def _admit(self, *, silent: bool = False) -> None:
+        """Grant slots to the first in line; called with the lock held."""
+        while self._queue:
+            has_room = len(self._held) < self._limit
+            is_probe = not has_room and self._may_probe()
+            if not (has_room or is_probe or (silent and self._is_stalled())):
+                return
+            slot = self._queue.popleft()
+            self._held.add(slot)
+            slot.level, slot.cuts, slot.is_probe = len(self._held), self._cuts, is_probe
+            self._is_probing |= is_probe
+            slot.moved()
+            slot.turn.release()
+
+    def _may_probe(self) -> bool:
+        """Whether a single request beyond the ceiling is due."""
+        return (
+            self._ceiling < self._cap
+            and not self._is_probing
+            and self._at_ceiling >= self._next_probe
+            and len(self._held) == self._ceiling
+        )
+
+    def _is_stalled(self) -> bool:
         since = self.clock.monotonic() - SILENT
         moving = sum(slot.moved_at > since for slot in self._held)
-        return moving < self._count and len(self._held) < self._most
+        return moving < self._limit and len(self._held) < self._cap

@@ -34,7 +34,14 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
+from resolver.sources.registry.lists import (
+    MAX_PAGE,
+    ReferrersApi,
+    TagPages,
+    api_referrers,
+    list_referrers,
+)
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,9 +99,9 @@ def read_part(
     return RangeAnswer(whole=False, end=end, chunks=answer.chunks(), coding=coding)
 
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Source: RFC 7234 5.5 and distribution-spec "Warnings": code 299, agent `-`.
-_WARNING = re.compile(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_WARNING = pattern(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _MAX_WARNING, _MAX_WARNINGS = 4_096, 100
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 
@@ -199,6 +206,10 @@ class RegistrySource:
         (docs/wire-protocol.md, "Referrers").
         """
         return list_referrers(self._referrers_api, digest, artifact_type)
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the API, without the fallback tag; None if there is no API."""
+        return api_referrers(self._referrers_api, digest)
 
     def warnings(self) -> tuple[str, ...]:
         """Return the registry's warnings, each once, cleaned for display."""

@@ -36,8 +36,11 @@ _PLATFORM = ("RESOLVER_PLATFORM", "DOCKER_DEFAULT_PLATFORM")
 _OLDEST = (3, 11)
 _FAST = f"pip install '{_OURS}[fast]'"
 #: What cannot be imported once it is here is broken, or made for another machine: the module that
-#: is tried. The first is the only one that imports httpx and its transport.
-_TRIED = {"httpx": "resolver.sources.http.engine", "pyreqwest": "resolver.sources.http.engine"}
+#: is tried, the only one that imports this library.
+_TRIED = {
+    "httpx": "resolver.sources.http.httpx_engine",
+    "pyreqwest": "resolver.sources.http.pyreqwest_engine",
+}
 
 
 def python(_machine: object) -> Iterator[CheckupRow]:
@@ -90,6 +93,9 @@ def _package(needed: Requirement) -> CheckupRow:
     try:
         here = version(needed.name)
     except PackageNotFoundError:
+        if needed.on_some:
+            found = "it is not installed; it is optional, or not available for this machine"
+            return note(_INSTALLATION, needed.name, found, command)
         return wrong(_INSTALLATION, needed.name, "it is not installed", command)
     facts = {"version": here, "needed": needed.bounds}
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from resolver.core.registry.endpoints import ClientFiles, HostSettings, upstream
 from resolver.errors import InvalidConfiguration, TlsFailed, Unavailable
-from resolver.sources.http.retry import SILENT, ConnectionSlot, ConnectionSlots, Pacer
+from resolver.sources.http.retry import SILENT, HostLimiter, Pacer, RequestSlot
 from resolver.sources.registry.repository import RegistrySource
 from tests.kit.certificates import authority
 from tests.kit.clients import FakeClock, transport
@@ -205,7 +205,7 @@ def test_concurrency_of_a_host_is_not_exceeded() -> None:
 
 
 def test_connection_slots_are_granted_in_request_order() -> None:
-    slots = ConnectionSlots(1, 1, FakeClock())
+    slots = HostLimiter(1, FakeClock())
     held = slots.take()
     got: list[int] = []
 
@@ -230,17 +230,18 @@ def test_connection_slots_are_granted_in_request_order() -> None:
 
 def test_idle_connection_is_closed_for_a_waiting_request() -> None:
     clock = FakeClock()
-    slots = ConnectionSlots(2, 3, clock)
+    slots = HostLimiter(3, clock)
+    slots._limit = 2
     first, second = slots.take(), slots.take()
     with ThreadPoolExecutor(2) as pool:
-        third: Future[ConnectionSlot] = pool.submit(slots.take)
+        third: Future[RequestSlot] = pool.submit(slots.take)
         clock.now += SILENT / 2
         first.moved()
         assert not wait([third], 0.6).done
         clock.now += SILENT / 2
         # The second one has been silent for long enough, the first one has not.
         slot = third.result(10)
-        fourth: Future[ConnectionSlot] = pool.submit(slots.take)
+        fourth: Future[RequestSlot] = pool.submit(slots.take)
         clock.now += SILENT
         # All three are silent, and more than three are never open.
         assert not wait([fourth], 0.6).done
