@@ -51,6 +51,10 @@ ANSWERS = {
     "pin": "pinned",
     "lock": "locked",
     "doctor": "checkup",
+    "attestations": "attestations",
+    "copy": "copied",
+    "index": "index-written",
+    "needs": "needs",
 }
 
 
@@ -160,6 +164,8 @@ def test_every_answer_has_a_schema() -> None:
 
     assert {*names, "batch"} == {path.stem for path in SCHEMAS.glob("*.json")}
     assert set(ANSWERS.values()) <= names
+    # It prints the configuration of another tool.
+    assert set(ASKED) - set(ANSWERS) == {"mirror-config"}
 
 
 def test_api_page_has_every_public_name() -> None:
