@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
-from resolver.cli.run import open_session
+from resolver.cli.inputs import References, gather, split_platforms
+from resolver.cli.run import open_session, show_progress
 from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
@@ -123,25 +123,28 @@ def check(
         kernel=kernel,
         strict=strict,
     )
-    named: list[str] = []
+    given = References(())
     if not references and file is None and policy is None:
         raise Usage(
             "no reference to check",
             "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
         )
     if references or file is not None:
-        named = list(dict.fromkeys(gather(references or [], file, "check")))
+        given = gather(references or [], file, "check")
+    named = list(dict.fromkeys(given))
     with open_session(common) as (session, output):
+        output.places = given.places
         machines = session.read_nodes(nodes) if nodes is not None else ()
 
         def over(base: Requirements) -> Requirements:
             return replace(request.over(base, session.table), nodes=machines)
 
-        if policy is None:
-            found = session.check(named, over(Requirements()), index_only=index_only)
-        else:
-            rules = session.read_policy(policy, over)
-            found = session.check_policy(rules, named, index_only=index_only)
+        with show_progress(output, common):
+            if policy is None:
+                found = session.check(named, over(Requirements()), index_only=index_only)
+            else:
+                rules = session.read_policy(policy, over)
+                found = session.check_policy(rules, named, index_only=index_only)
         for image in found.looked_at:
             output.warnings(image.warnings)
         passed = all(image.passed for image in found.looked_at)

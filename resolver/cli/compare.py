@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import read_rules, size, split_platforms
+from resolver.cli.inputs import expand_for_all, read_rules, size, split_platforms
 from resolver.cli.run import open_session, show_progress
 from resolver.errors import Negative, Usage
 
@@ -23,7 +23,8 @@ def compare(
     common: options.Common,
     reference: options.Reference,
     other: Annotated[
-        options.Text, options.argument("[REF]", complete=options.offer_references)
+        options.Text,
+        options.argument("[REF]", "Compare with this image.", options.offer_references),
     ] = None,
     platform: options.Platforms = None,
     base: Annotated[
@@ -129,6 +130,8 @@ def compare(
             "see those of one image with `resolver attestations`",
         )
     with open_session(common) as (session, output):
+        images = [reference] if other is None else [reference, other]
+        platforms = expand_for_all(session, images, platforms)
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
                 expect=expected,
@@ -172,7 +175,7 @@ def fail_if_different(output: Output, found: Comparison | ImageComparison) -> No
         for reason in found.reasons
     ]
     for error in errors:
-        output.failed(error)
+        output.failed(error, label="difference")
     if errors:
         raise typer.Exit(errors[0].kind.status)
 

@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, size
 from resolver.cli.output import Output
-from resolver.cli.run import open_session
+from resolver.cli.run import open_session, show_progress
 from resolver.errors import ErrorKind, Usage
 from resolver.render import prepare
 from resolver.settings import LINT_MAX_BYTES
@@ -77,9 +77,12 @@ def lint(
     most = _budget(max_bytes, deep=deep)
     severity = _severity(fail_on)
     ignored = tuple(rule(name).id for name in ignore or ())
-    named = tuple(dict.fromkeys(gather(references or [], file, "lint")))
+    given = gather(references or [], file, "lint")
+    named = tuple(dict.fromkeys(given))
     with open_session(common) as (session, output):
-        found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored)
+        output.places = given.places
+        with show_progress(output, common):
+            found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored)
         for image in found.looked_at:
             output.warnings(image.warnings)
         status = output.failures(found.failures)

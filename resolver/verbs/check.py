@@ -354,8 +354,9 @@ def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:
 def _check_all(
     context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
 ) -> Checked:
-    targets = []
+    names = []
     for subject in subjects:
+        names.append(context.name(subject.reference))
         if subject.wanted.is_empty:
             raise Usage(
                 f"`{subject.reference}` has no requirements",
@@ -363,22 +364,26 @@ def _check_all(
             )
         if index_only:
             _require_index_only(subject.wanted)
-        targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
     trusts = _load_trusts([subject.wanted for subject in subjects])
     moment = now or _now()
-    jobs = context.settings.jobs if len(targets) == 1 else 1
+    jobs = context.settings.jobs if len(subjects) == 1 else 1
 
-    def look(pair: tuple[Target, _Subject]) -> CheckedImage:
-        target, subject = pair
+    def look(item: tuple[str, _Subject]) -> CheckedImage:
+        subject = item[1]
+        target = context.target(subject.reference)
         found = _checked(
             context, target, subject.wanted, moment, jobs, trusts, index_only=index_only
         )
         placed = tuple(replace(each, place=subject.place) for each in found.findings)
         return replace(found, findings=placed)
 
-    return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
+    return Checked(
+        context.look_at_all(
+            look, list(zip(names, subjects, strict=True)), lambda item: item[0], "checking"
+        )
+    )
 
 
 def _checked(  # noqa: PLR0913 - what decides about requests

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
+    from resolver.verbs.threads import Outcome
 
 PlatformLike = str | Platform | None
 NameLike = str | Reference
@@ -207,15 +208,32 @@ class Context:
             raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
 
+    def each(
+        self, do: Callable[[Item], Found], items: Sequence[Item], what: str
+    ) -> Iterator[Outcome[Item, Found]]:
+        """Do something in parallel, as `parallel` does, and report how many are done."""
+        from resolver.core.results.events import Counted  # noqa: PLC0415 - for several alone
+        from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+        failed = 0
+        for done, outcome in enumerate(parallel(do, items, jobs=self.settings.batch_jobs), 1):
+            failed += isinstance(outcome.value, ResolverError)
+            if len(items) > 1:
+                self.observe(Counted(what, done, len(items), "images", failed))
+            yield outcome
+
     def look_at_all(
-        self, look: Callable[[Item], Found], items: Sequence[Item], name: Callable[[Item], str]
+        self,
+        look: Callable[[Item], Found],
+        items: Sequence[Item],
+        name: Callable[[Item], str],
+        what: str,
     ) -> tuple[Found | Failure, ...]:
         """Look at items in parallel; raise the error of an only one, else keep it in its place."""
         from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
-        from resolver.verbs.threads import parallel  # noqa: PLC0415
 
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.batch_jobs):
+        for outcome in self.each(look, items, what):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
@@ -223,6 +241,17 @@ class Context:
             else:
                 found.append(Failure(name(outcome.item), (), outcome.value))
         return tuple(found)
+
+    def name(self, reference: str | Reference) -> str:
+        """Return the name of a reference in an answer: as typed if it is malformed.
+
+        Call it for every reference of a batch before any of them is read: the HTTP client has to
+        know all their hosts when it is made.
+        """
+        try:
+            return str(self.target(reference))
+        except ResolverError:
+            return str(reference)
 
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""

@@ -161,14 +161,16 @@ def lint(
 
     ignored = tuple(rule(each).id for each in ignore)
     named = one_or_many(references)
-    targets = [context.target(reference) for reference in named]
-    jobs = context.settings.jobs if len(targets) == 1 else 1
+    listed = [(context.name(reference), reference) for reference in named]
+    jobs = context.settings.jobs if len(named) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
+    if depths is not None and len(named) == 1:
+        depths = replace(depths, observe=context.observe)
 
-    def look(target: Target) -> LintedImage:
-        return _linted(context, target, ignored, jobs, depths)
+    def look(item: tuple[str, str | Reference]) -> LintedImage:
+        return _linted(context, context.target(item[1]), ignored, jobs, depths)
 
-    return Linted(context.look_at_all(look, targets, str))
+    return Linted(context.look_at_all(look, listed, lambda item: item[0], "linting"))
 
 
 def _linted(

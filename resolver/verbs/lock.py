@@ -43,7 +43,6 @@ from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -215,16 +214,15 @@ def lock(
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    targets = {
-        str(target): (str(written), target)
-        for written, target in _lockable(context, one_or_many(references))
-    }
+    targets, failures = _lockable(context, one_or_many(references))
     requests = _platform_lists(context, each_platform(platforms))
     if update is not None:
         for image in _named(known, one_or_many(update), path):
             targets.setdefault(
                 image.reference, (image.written, RegistryTarget(Reference.parse(image.reference)))
             )
+    if failures and not targets:
+        raise failures[0].error
     if not targets:
         raise Usage("no reference to lock", "name it: `resolver lock ubuntu:24.04`")
 
@@ -234,16 +232,15 @@ def lock(
         return _recorded(context, item[1], item[0], kept)
 
     images: list[LockedImage] = []
-    failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in parallel(look, targets.values(), jobs=context.settings.batch_jobs):
+    for outcome in context.each(look, list(targets.values()), "locking"):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), (), outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(targets) == 1:
+    if failures and len(targets) == 1 and not images:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
@@ -288,7 +285,7 @@ def check_lock(
         return found
 
     found: list[LockDrift | Failure] = []
-    for outcome in parallel(look, images, jobs=context.settings.batch_jobs):
+    for outcome in context.each(look, images, "checking"):
         if isinstance(outcome.value, ResolverError):
             found.append(Failure(outcome.item.reference, (), outcome.value))
         else:
@@ -345,15 +342,23 @@ def _recorded(
 
 def _lockable(
     context: Context, references: Iterable[str | Reference]
-) -> Iterator[tuple[str, RegistryTarget]]:
+) -> tuple[dict[str, tuple[str, RegistryTarget]], list[Failure]]:
+    """Return how each reference is written, and what it names; and those that cannot be locked."""
+    targets: dict[str, tuple[str, RegistryTarget]] = {}
+    failures = []
     for reference in references:
-        target = context.target(reference)
-        if not isinstance(target, RegistryTarget):
-            raise Usage(
-                f"`{target}` cannot be locked: it is not an image in a registry",
-                "name the image in its registry",
-            )
-        yield str(reference).removeprefix("docker://"), target
+        try:
+            target = context.target(reference)
+            if not isinstance(target, RegistryTarget):
+                raise Usage(
+                    f"`{target}` cannot be locked: it is not an image in a registry",
+                    "name the image in its registry",
+                )
+        except ResolverError as error:
+            failures.append(Failure(str(reference), (), error))
+        else:
+            targets[str(target)] = (str(reference).removeprefix("docker://"), target)
+    return targets, failures
 
 
 def _named(lock: Lock, names: tuple[NameLike, ...], path: str) -> tuple[LockedImage, ...]:

@@ -12,7 +12,7 @@ from resolver.core.platforms.select import nearest
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
-from resolver.verbs.context import each_platform, one_or_many
+from resolver.verbs.context import each_platform
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -22,7 +22,6 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -372,7 +371,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify_cpu: bool = False,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
-    targets = [context.target(reference) for reference in one_or_many(references)]
     requests = [
         None
         if platform == "all"
@@ -381,16 +379,19 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
-    def answers(target: Target) -> list[Resolution | Failure]:
+    def answers(named: tuple[str, str | Reference]) -> list[Resolution | Failure]:
+        target = context.target(named[1])
         found = _answers(context, target, requests, every, verify_tag=verify_tag)
         return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
-    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
-        if isinstance(outcome.value, ResolverError):
-            for request in requests:
-                yield Failure(str(outcome.item), _words(request), outcome.value)
-        else:
-            yield from outcome.value
+    listed = [(context.name(reference), reference) for reference in one_or_many(references)]
+    with context.store.batch():
+        for outcome in context.each(answers, listed, "resolving"):
+            if isinstance(outcome.value, ResolverError):
+                for request in requests:
+                    yield Failure(outcome.item[0], _words(request), outcome.value)
+            else:
+                yield from outcome.value
 
 
 def _with_cpu(

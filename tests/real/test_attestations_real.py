@@ -11,7 +11,7 @@ import pytest
 from resolver.core.check.check import Requirements
 from resolver.core.results.attestations import Place as Where
 from resolver.core.results.attestations import State, TrustOptions
-from resolver.render import render
+from resolver.render import Page, render
 from resolver.session import Session
 from tests.kit.attestations import (
     DSSE,
@@ -173,7 +173,7 @@ def test_attestations_of_every_format_are_found(
     # The same without a key: nothing is verified, and the output says so.
     plain = session.attestations(place.name)
     assert State.VERIFIED not in {each.state for each in row(plain, "linux/amd64").attestations}
-    assert "not verified: no key or identity was given" in render(plain, "table", width=80)
+    assert "not verified: no key or identity was given" in render(plain, "table", page=Page(80))
 
 
 def _signature(key: Any, subject: Image) -> tuple[bytes, dict[str, str]]:
@@ -195,7 +195,7 @@ def test_coverage_shows_the_platform_without_an_sbom(place: Place, session: Sess
         "index": "absent", "linux/amd64": "present", "linux/arm64": "absent",
     }  # fmt: skip
     assert states(found, "signature")["linux/arm64"] == "present"
-    drawn = render(found, "table", width=80)
+    drawn = render(found, "table", page=Page(80))
     assert max(map(len, drawn.splitlines())) <= 80
     wanted = Requirements(attestations=("sbom",))
     (missing,) = session.check(place.name, wanted).findings

@@ -15,6 +15,7 @@ from resolver.core.compare.drift import Ignoring, drift_of
 from resolver.core.compare.history import history_of
 from resolver.core.platforms import windows
 from resolver.core.platforms.platform import BUILTIN
+from resolver.errors import megabytes, size_pair
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -356,9 +357,10 @@ class Thresholds:
         if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
             return _times(times, self.max_ratio)
         if self.max_delta is not None and size - base > self.max_delta:
-            return f"{_bytes(size - base)} larger, {self.max_delta} allowed"
+            more, most = size_pair(size - base, self.max_delta)
+            return f"{more} larger, {most} allowed"
         if not self.has_size and size != base:
-            return f"{_bytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
+            return f"{megabytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
         return ""
 
 
@@ -476,10 +478,6 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Co
 def _drifts(found: Sequence[Drift], aspect: Aspect, thresholds: Thresholds) -> list[Drift]:
     """Return the drift of an aspect; none unless that aspect fails."""
     return [one for one in found if one.aspect == aspect] if aspect in thresholds.fail_on else []
-
-
-def _bytes(count: int) -> str:
-    return "1 byte" if count == 1 else f"{count} bytes"
 
 
 def _files(

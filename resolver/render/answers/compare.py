@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import ChangeKind, Comparison
 from resolver.core.compare.drift import DIMENSIONS, Dimension, Unit
+from resolver.errors import megabytes
 from resolver.render.answers.files import (
     cut,
     delta_words,
@@ -15,7 +16,7 @@ from resolver.render.answers.files import (
     step_words,
     value_words,
 )
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, platform, warnings
 
 if TYPE_CHECKING:
@@ -271,11 +272,11 @@ def _drift(answer: Comparison) -> ReportTable:
 
 
 def _drift_rows(drift: Drift) -> list[tuple[str, ...]]:
-    """Return a row for every value; the first names what differs."""
+    """Return a row for every value."""
     rows: list[tuple[str, ...]] = []
-    for number, (value, holders) in enumerate(drift.groups):
+    for value, holders in drift.groups:
         numbers = ", ".join(str(position + 1) for position in holders)
-        rows.append((drift.name if number == 0 else "", numbers, value_words(value)))
+        rows.append((drift.name, numbers, value_words(value)))
     return rows
 
 
