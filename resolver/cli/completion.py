@@ -55,7 +55,11 @@ def offer_shells(incomplete: str) -> list[str]:
     return [shell for shell in SHELLS if shell.startswith(incomplete)]
 
 
-def completion(shell: Annotated[str, argument("SHELL", complete=offer_shells)]) -> None:
+def completion(
+    shell: Annotated[
+        str, argument("SHELL", "bash, zsh, fish or powershell.", complete=offer_shells)
+    ],
+) -> None:
     """Print the completion script for a shell: bash, zsh, fish or powershell.
 
     For packages and system-wide files; `resolver --install-completion` sets up the current shell of

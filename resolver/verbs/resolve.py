@@ -12,7 +12,7 @@ from resolver.core.platforms.select import nearest
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
-from resolver.verbs.context import each_platform
+from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
