@@ -41,7 +41,7 @@ from resolver.core.compare.builds import Amount, Build  # noqa: E402
 from resolver.core.compare.history import Step  # noqa: E402
 from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor  # noqa: E402
 from resolver.core.oci.digest import Digest  # noqa: E402
-from resolver.core.oci.manifest import Manifest  # noqa: E402
+from resolver.core.oci.manifest import HistoryEntry, Manifest  # noqa: E402
 from resolver.core.oci.reference import Reference  # noqa: E402
 from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable  # noqa: E402
 from resolver.core.results.doctor import Fact  # noqa: E402
@@ -232,6 +232,9 @@ FIELDS: dict[str, Callable[[Samples], tuple[Any, ...]]] = {
     "Drift.values": lambda _samples: ((TEXT, (TEXT,)), (None, TEXT)),
     "History.unmatched": lambda _samples: ((TEXT, ""),),
     "HistoryRow.steps": lambda samples: _pairs((*samples.of(Step), None)),
+    "ImageConfig.history": lambda _samples: (
+        (HistoryEntry(empty_layer=True), HistoryEntry(empty_layer=False)),
+    ),
     "ImageListing.images": lambda samples: (
         tuple(
             dataclasses.replace(image, read_as=names)
