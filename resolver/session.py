@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.needs import Machine, Needs
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
     from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
@@ -942,6 +942,8 @@ class Session:
         foreign: bool = False,
         attestations: bool = True,
         referrers: bool = False,
+        chunks: ChunkMode = "auto",
+        chunk_gap: int | None = None,
     ) -> Plan:
         """List the content of images, what of it is held, and what must be fetched.
 
@@ -959,6 +961,10 @@ class Session:
             attestations: include those that the index lists for the images.
             referrers: include what refers to the images from outside the index: OCI referrers, and
                 cosign's tags.
+            chunks: whether layers in chunks (zstd:chunked, eStargz) are rebuilt from held layers:
+                `auto` where that is faster, `always` where it is fewer bytes, or `never`.
+            chunk_gap: bytes; held runs that are shorter are fetched along, to save requests. By
+                default the link decides.
 
         Raises:
             Malformed: an argument is invalid; no request was sent.
@@ -976,6 +982,8 @@ class Session:
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
 
     def unpacked(self, plan: Plan) -> tuple[Descriptor, ...]:
@@ -1002,6 +1010,8 @@ class Session:
         max_download: int | None = None,
         attestations: bool = True,
         referrers: bool = False,
+        chunks: ChunkMode = "auto",
+        chunk_gap: int | None = None,
     ) -> Pulled:
         """Fetch what is missing of images into the store, verified; record the names last.
 
@@ -1017,6 +1027,8 @@ class Session:
             max_download: limit of bytes to fetch; None for none.
             attestations: as for `plan`.
             referrers: as for `plan`.
+            chunks: as for `plan`; ignored if `what` is a plan.
+            chunk_gap: as for `plan`; ignored likewise.
 
         Raises:
             Negative: the limit would be exceeded; nothing was fetched.
@@ -1035,6 +1047,8 @@ class Session:
             max_download=max_download,
             attestations=attestations,
             referrers=referrers,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
 
     def plan_copy(  # noqa: PLR0913 - each is one thing that a caller decides

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from resolver.errors import InvalidConfiguration, Usage
 from resolver.values import dataclass
@@ -38,6 +38,8 @@ KEEP_UNTAGGED = 86_400.0
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8
+#: The compression of the image to choose where a platform is listed twice; empty for the first.
+Prefer = Literal["zstd", "gzip", ""]
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -57,6 +59,7 @@ class Flags:
     password: str | None = None
     jobs: int | str | None = None
     platforms_file: str | None = None
+    prefer: str | None = None
     no_fsync: bool | None = None
     unsafe_no_lock: bool | None = None
     shared_store: bool | None = None
@@ -79,6 +82,8 @@ class Settings:
         fsync: False trades durability of the store after a power cut for speed.
         lock: False if the caller guarantees that no other process uses the store.
         shared_store: trust every user who can write to the store.
+        prefer: compression of the image to choose where a platform is listed twice; empty for the
+            first in the index.
         mirrors: `HOST=URL` entries; they take precedence over configuration files.
         password: never printed: the `repr` of `Settings` omits it.
 
@@ -100,6 +105,7 @@ class Settings:
     platform: str | None
     platform_named_by: str
     platforms_file: Path | None
+    prefer: Prefer
     fsync: bool
     lock: bool
     shared_store: bool
@@ -146,6 +152,7 @@ class Settings:
             platform=env.get(named) or None,
             platform_named_by=named,
             platforms_file=_path(flags.platforms_file, env, "RESOLVER_PLATFORMS"),
+            prefer=_prefer(flags.prefer, env),
             fsync=not _switch(flags.no_fsync, env, "RESOLVER_NO_FSYNC"),
             lock=not _switch(flags.unsafe_no_lock, env, "RESOLVER_UNSAFE_NO_LOCK"),
             shared_store=_switch(flags.shared_store, env, "RESOLVER_SHARED_STORE"),
@@ -174,6 +181,17 @@ def _mirrors(flag: Sequence[str] | None, env: Mapping[str, str]) -> tuple[str, .
             "RESOLVER_MIRROR", "", f"it must be `HOST=URL`, for example `{example}`"
         )
     return tuple(chosen)
+
+
+def _prefer(flag: str | None, env: Mapping[str, str]) -> Prefer:
+    chosen = flag or env.get("RESOLVER_PREFER", "")
+    match chosen:
+        case "zstd" | "gzip" | "":
+            return chosen
+        case _ if flag:
+            raise Usage(f"`--prefer {flag}` is not known", "choose `zstd` or `gzip`")
+        case _:
+            raise InvalidConfiguration("RESOLVER_PREFER", "", "it must be `zstd` or `gzip`")
 
 
 def _store(flag: str | None, env: Mapping[str, str]) -> Path:

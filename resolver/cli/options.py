@@ -163,6 +163,25 @@ MaxDownload = Annotated[
     ),
 ]
 
+Chunks = Annotated[
+    str,
+    option(
+        "--chunks",
+        "Reuse chunks of held layers: auto, always, never.",
+        "WHEN",
+        variable="RESOLVER_CHUNKS",
+    ),
+]
+ChunkGap = Annotated[
+    Text,
+    option(
+        "--chunk-gap",
+        "Fetch reusable runs shorter than SIZE along.",
+        "SIZE",
+        variable="RESOLVER_CHUNK_GAP",
+    ),
+]
+
 Locked = Annotated[
     bool,
     option(
@@ -339,6 +358,13 @@ SHARED = (
         Text,
         "Add platform facts [RESOLVER_PLATFORMS].",
         "FILE",
+    ),
+    Shared(
+        "prefer",
+        "--prefer",
+        Text,
+        "Of twins, take zstd or gzip [RESOLVER_PREFER].",
+        "FORM",
     ),
     Shared(
         "emit",

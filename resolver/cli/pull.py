@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, cast
 
 import typer
 
@@ -16,13 +16,14 @@ from resolver.cli.inputs import (
     split_platforms,
 )
 from resolver.cli.run import open_session, show_progress
+from resolver.errors import Usage
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolver.cli.output import Output
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Resolution
     from resolver.session import Session
@@ -39,6 +40,8 @@ def pull(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -78,6 +81,7 @@ def pull(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
         output.places = names.places
         with show_progress(output, common, progress):
@@ -85,11 +89,11 @@ def pull(
                 # In groups, each planned while the one before it is transferred.
                 chosen = _default_platforms(session, platforms)
                 once = dict.fromkeys(names)
-                done = session.pull(once, chosen or (None,), places=places or (), **wanted)
+                done = session.pull(once, chosen or (None,), places=places or (), **parts, **wanted)
                 for one in done.entries:
                     output.warnings(one.image.warnings)
             else:
-                found = make_plan(session, output, names, platforms, places, lock, **wanted)
+                found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
                 refusal = over_limit(found.bytes_missing, most)
                 if refusal is not None:
                     raise refusal
@@ -109,6 +113,8 @@ def plan(
     foreign: options.Foreign = False,
     no_attestations: options.NoAttestations = False,
     referrers: options.Referrers = False,
+    chunks: options.Chunks = "auto",
+    chunk_gap: options.ChunkGap = None,
     exact: options.Exact = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
@@ -138,10 +144,11 @@ def plan(
         "attestations": not no_attestations,
         "referrers": referrers,
     }
+    parts = chunk_options(chunks, chunk_gap)
     with open_session(common) as (session, output):
         output.places = names.places
         with show_progress(output, common):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
+            found = make_plan(session, output, names, platforms, places, lock, parts, **wanted)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
         status = output.failures(found.failures)
@@ -160,6 +167,7 @@ def make_plan(
     platforms: list[str],
     places: list[str] | None,
     lock_file: str | None,
+    parts: ChunkSettings,
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
@@ -173,7 +181,7 @@ def make_plan(
         platforms = []
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
-    found = session.plan(named, platforms or (None,), places=places or (), **wanted)
+    found = session.plan(named, platforms or (None,), places=places or (), **parts, **wanted)
     for image in found.entries:
         output.warnings(image.warnings)
     return replace(found, failures=(*found.failures, *failed))
@@ -228,6 +236,21 @@ def report_failures(output: Output, done: Pulled) -> None:
     status = output.failures(done.failures)
     if status:
         raise typer.Exit(status)
+
+
+class ChunkSettings(TypedDict):
+    """The arguments of `Session.plan` about chunks."""
+
+    chunks: ChunkMode
+    chunk_gap: int | None
+
+
+def chunk_options(chunks: str, gap: str | None) -> ChunkSettings:
+    """Check `--chunks` and parse `--chunk-gap`, in bytes."""
+    if chunks not in {"auto", "always", "never"}:
+        raise Usage(f"`--chunks {chunks}` is not known", "choose `auto`, `always` or `never`")
+    length = size(gap, "--chunk-gap") if gap is not None else None
+    return {"chunks": cast("ChunkMode", chunks), "chunk_gap": length}
 
 
 def limit(max_download: str | None) -> int | None:

@@ -195,7 +195,8 @@ def _passing(event: Event) -> str:
             size = megabytes(event.size)
             return f"Copying {size} from {event.place}" if event.place else f"Downloading {size}"
         case Resumed():
-            return f"Resuming, {megabytes(event.have)} already here"
+            held = f"Resuming, {megabytes(event.have)} already here"
+            return f"Reusing {megabytes(event.copied)} of held layers" if event.copied else held
         case Restarted():
             return f"Downloading from the start again: {event.reason}"
         case PieceVerifying() | Waiting():

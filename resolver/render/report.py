@@ -344,11 +344,20 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
 
 
 def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
+    """List the layers; their formats where a type does not say all of it."""
+    with_format = any(layer.has_chunks for layer in manifest.layers)
     rows = tuple(
-        (str(number), short(layer.digest, full=full), megabytes(layer.size), kind(layer.media_type))
+        (
+            str(number),
+            short(layer.digest, full=full),
+            megabytes(layer.size),
+            kind(layer.media_type),
+            *([layer.layer_format] if with_format else []),
+        )
         for number, layer in enumerate(manifest.layers, 1)
     )
-    return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
+    columns = ("#", "digest", "size", "type", *(["format"] if with_format else []))
+    return ReportTable("layers", columns, rows, frozenset({"#", "size"}))
 
 
 def _config_tables(config: ImageConfig, sizes: Sequence[int | None]) -> list[ReportTable]:

@@ -206,7 +206,9 @@ def _inspection(answer: Inspection) -> Plain:
             else None
         )
         layers = answer.manifest.layers if answer.manifest is not None else ()
-        written["layers"] = [descriptor(layer) for layer in layers]
+        written["layers"] = [
+            {**descriptor(layer), "format": layer.layer_format or None} for layer in layers
+        ]
         written["layersSize"] = sum(layer.size for layer in layers)
     written["warnings"] = warnings(answer.warnings)
     return written

@@ -12,9 +12,11 @@ from collections import Counter
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from resolver.core.oci.digest import Digest
 from resolver.core.results.store import Collected, Item, Retention, Stay
 from resolver.errors import StoreFault
 from resolver.store import reachable
+from resolver.store.chunks import remove_orphans, remove_with
 from resolver.store.files import is_aside
 from resolver.store.images import current, notes
 from resolver.store.leases import active_leases, read_leases
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from resolver.core.oci.digest import Digest
     from resolver.core.results.pull import PulledName
     from resolver.core.results.store import ActiveLease, Unread
     from resolver.store.files import StoreFolder
@@ -167,6 +168,7 @@ class GcSnapshot:
             algorithm, _, name = item.name.partition(":")
             with self.root.need("blobs", algorithm) as folder:
                 folder.remove(name)
+            remove_with(self.root, Digest(algorithm, name))
         if sync:
             with self.root.need("blobs", "sha256") as folder:
                 folder.sync()
@@ -228,6 +230,9 @@ def collect(
             snapshot.delete(choice.blobs, sync=home.sync and bool(choice.blobs))
             for loose in choice.loose:
                 _discard(root, loose)
+            gone = {item.name for item in choice.blobs}
+            held = {digest for digest in snapshot.files if str(digest) not in gone}
+            remove_orphans(root, held, time.time() - rules.grace)
         return _report(snapshot, choice, rules, dry_run=dry_run)
 
 

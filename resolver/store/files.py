@@ -93,6 +93,47 @@ def write_all(
             rest = rest[count:]
 
 
+#: Errors of a kernel or of file systems that cannot copy between two files.
+_CANNOT_COPY = frozenset(
+    {errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EBADF}
+)
+_COPY_STEP = 1 << 20
+
+
+def copy_range(source: int, target: int, at: int, offset: int, length: int, path: str) -> int:
+    """Copy bytes between files, sharing disk blocks where the file system can.
+
+    `path` is the target's. Returns the number of bytes copied; fewer if the source ends or cannot
+    be read. Source: copy_file_range(2).
+
+    Raises:
+        StoreFault: the target cannot be written.
+    """
+    done = 0
+    try:
+        while done < length and hasattr(os, "copy_file_range"):
+            wanted = (source, target, length - done, at + done, offset + done)
+            count = os.copy_file_range(*wanted)
+            if not count:
+                return done
+            done += count
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return done
+        if error.errno not in _CANNOT_COPY:
+            raise fault(path, error) from error
+    while done < length:
+        try:
+            piece = os.pread(source, min(_COPY_STEP, length - done), at + done)
+        except OSError:
+            break
+        if not piece:
+            break
+        write_all(target, piece, path, offset + done)
+        done += len(piece)
+    return done
+
+
 def start_sync(descriptor: int, begin: int = 0, length: int = 0) -> None:
     """Start writing dirty pages to disk, without waiting; `length` 0 is the rest of the file.
 

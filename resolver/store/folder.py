@@ -5,6 +5,7 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+chunks/                chunk indexes of held layers; may be removed at any time
 pushes/<sha256>.json   uploads to registries that were begun; made on first use
 uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
@@ -61,6 +62,7 @@ LOOPBACK = "loopback.json"
 _OURS = frozenset(
     {
         *_FOLDERS,
+        "chunks",
         "pushes",
         "version",
         "CACHEDIR.TAG",

@@ -180,9 +180,12 @@ class Partials:
 
     def had(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer can resume from."""
+        return sum(end - start for start, end in self.ranges(descriptor))
+
+    def ranges(self, descriptor: Descriptor) -> tuple[Range, ...]:
+        """Return the ranges that a transfer can resume from, in order."""
         with self._look(descriptor.digest) as folder:
-            pieces = recorded_ranges(folder, descriptor.size) if folder is not None else ()
-        return sum(end - start for start, end in pieces)
+            return recorded_ranges(folder, descriptor.size) if folder is not None else ()
 
     def trace(self, digest: Digest) -> tuple[int, ...]:
         """Return values that change while another process makes progress."""

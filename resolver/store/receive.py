@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.errors import DigestMismatch, SizeMismatch, StoreFault
-from resolver.store.files import close, faults, settle, start_sync, write_all
+from resolver.store.files import close, copy_range, faults, settle, start_sync, write_all
 from resolver.store.partials import DATA, STEP, PartialLock, Partials, Range, Ranges
 
 if TYPE_CHECKING:
@@ -107,6 +107,33 @@ class BlobWriter:
                 self._writing -= 1
                 self._state.notify_all()
         self._record_if_due()
+
+    def copy(self, source: int, at: int, offset: int, length: int) -> int:
+        """Copy bytes of an open file to an offset, without moving them through memory if possible.
+
+        Args:
+            source: the descriptor of a regular file.
+            at: where the bytes begin in it.
+            offset: where they belong in this blob.
+            length: how many.
+
+        Returns:
+            The number of bytes copied; fewer if the file ends, or cannot be read.
+        """
+        if offset + length > self.size:
+            raise SizeMismatch(f"`{self._digest}`", self.size, offset + length)
+        self._begin_to_write()
+        done = 0
+        try:
+            with self._dropped_on_fault():
+                done = copy_range(source, self._data, at, offset, length, self._path)
+            self._note(offset, offset + done)
+        finally:
+            with self._state:
+                self._writing -= 1
+                self._state.notify_all()
+        self._record_if_due()
+        return done
 
     def completed(self, start: int, end: int) -> None:
         """Check that a range is complete, and record progress if due."""
@@ -303,6 +330,10 @@ class Transfers:
     def had(self, descriptor: Descriptor) -> int:
         """Count the bytes that a transfer could go on from."""
         return self._partials.had(descriptor)
+
+    def ranges(self, descriptor: Descriptor) -> tuple[Range, ...]:
+        """Return the ranges that a transfer could go on from."""
+        return self._partials.ranges(descriptor)
 
     def record(self) -> None:
         """Record the progress of each transfer before the process ends."""

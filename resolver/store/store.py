@@ -38,9 +38,11 @@ if TYPE_CHECKING:
         StoredImage,
         Verified,
     )
+    from resolver.store.chunks import ChunkFiles
     from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
     from resolver.store.names import UploadRecord
+    from resolver.store.partials import Range
     from resolver.store.receive import BlobWriter, Transfers
     from resolver.store.uploads import Uploads
 
@@ -123,6 +125,13 @@ class LocalStore:
         return Leases(self._home)
 
     @cached_property
+    def chunks(self) -> ChunkFiles:
+        """The chunk indexes of held layers."""
+        from resolver.store.chunks import ChunkFiles  # noqa: PLC0415 - for chunked layers alone
+
+        return ChunkFiles(self._home)
+
+    @cached_property
     def pushes(self) -> Records[UploadRecord]:
         """Upload sessions of registries, to continue after a crash."""
         with self._home.writing() as root:
@@ -181,6 +190,30 @@ class LocalStore:
             if file is None or file.status.st_size != descriptor.size:
                 raise BlobNotFound(str(descriptor.digest), str(self._home.root))
             yield file.chunks()
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the size of a regular file; None if it is absent. Nothing is read."""
+        with self._folder(digest) as folder:
+            status = folder.look(digest.hex) if folder is not None else None
+        return None if status is None or not stat.S_ISREG(status.st_mode) else status.st_size
+
+    @contextmanager
+    def file(self, descriptor: Descriptor) -> Iterator[File]:
+        """Open the file of content for random access; the caller must verify what it reads."""
+        with self._file(descriptor.digest) as file:
+            if file is None or file.status.st_size != descriptor.size:
+                raise BlobNotFound(str(descriptor.digest), str(self._home.root))
+            yield file
+
+    def recheck(self, descriptor: Descriptor) -> bool:
+        """Hash content of any size; set it aside if it is damaged, and return whether it is not."""
+        with self._file(descriptor.digest) as file:
+            if file is None:
+                return False
+            intact, status = file.examine(descriptor.digest, 0)[0], file.status
+        if not intact:
+            self.put_aside(descriptor.digest, status)
+        return intact
 
     def add(
         self, descriptor: Descriptor, chunks: Iterable[bytes], *, seconds: float | None = None
@@ -327,6 +360,10 @@ class LocalStore:
     def partial(self, descriptor: Descriptor) -> int:
         """Count the bytes of this blob that an earlier transfer left."""
         return self._transfers.had(descriptor)
+
+    def partial_ranges(self, descriptor: Descriptor) -> tuple[Range, ...]:
+        """Return the ranges of this blob that an earlier transfer left, in order."""
+        return self._transfers.ranges(descriptor)
 
     def lease(
         self, digests: Iterable[Digest] = (), purpose: str = "", *, needed: bool = True

@@ -20,6 +20,11 @@ from resolver.core.compare.drift import Ignoring
 from resolver.core.compare.files import LabelledTree, compare_trees, why_apart
 from resolver.core.layers.filetree import FileTree
 from resolver.core.oci.image import ImageEntry
+<<<<<<< HEAD
+=======
+from resolver.core.oci.target import RegistryTarget
+from resolver.core.platforms.platform import Platform
+>>>>>>> main
 from resolver.core.platforms.select import select
 from resolver.errors import NotFound, PlatformNotOffered, Usage
 from resolver.verbs.context import each_platform
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
     from resolver.core.compare.builds import Build
     from resolver.core.compare.compare import Comparison, ImageComparison
+    from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.reference import Reference
@@ -176,6 +182,8 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
                 found = with_changed_files(found, before, after, context.table, terms.ignoring)
         finally:
             context.report_fetched_layers(first_fetched, second_fetched)
+    if not found.is_same:
+        found = _with_chunks(context, (one, sides[0][1]), (other, sides[1][1]), found)
     if attestations:
         from resolver.core.results.attestations import changes_of  # noqa: PLC0415 - as asked
         from resolver.verbs.attestations import coverage_of  # noqa: PLC0415 - as asked
@@ -185,8 +193,45 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     return replace(found, reasons=judge_images(found, limits))
 
 
+<<<<<<< HEAD
 def _wants(context: Context, platforms: PlatformsLike) -> tuple[Platform, ...]:
     named = each_platform(platforms)
+=======
+def _with_chunks(
+    context: Context,
+    before: tuple[Opened, tuple[Build, ...]],
+    after: tuple[Opened, tuple[Build, ...]],
+    found: ImageComparison,
+) -> ImageComparison:
+    """Add what is fetched with chunks, if both images have layers in chunks."""
+    held = {layer.digest: layer for build in before[1] for layer in build.manifest.layers}
+    wanted = {layer.digest: layer for build in after[1] for layer in build.manifest.layers}
+    old = [layer for digest, layer in held.items() if layer.has_chunks and digest not in wanted]
+    new = [layer for digest, layer in wanted.items() if layer.has_chunks and digest not in held]
+    if not old or not new:
+        return found
+    from resolver.verbs.chunks import compare_chunks  # noqa: PLC0415 - for chunked layers alone
+    from resolver.verbs.fetch import ranged  # noqa: PLC0415 - likewise
+
+    def opener(image: Opened) -> Callable[[], RangedSource] | None:
+        target = image.target
+        if context.settings.offline or not isinstance(target, RegistryTarget):
+            return None
+        return lambda: ranged(context.source(target))
+
+    sides = (opener(before[0]), old), (opener(after[0]), new)
+    chunks = compare_chunks(
+        context.store, *sides, found.fetch.bytes,
+        jobs=context.settings.jobs, observe=context.observe,
+    )  # fmt: skip
+    return replace(found, chunks=chunks)
+
+
+def _wants(
+    context: Context, platforms: PlatformLike | Sequence[PlatformLike]
+) -> tuple[Platform, ...]:
+    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+>>>>>>> main
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
 

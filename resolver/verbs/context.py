@@ -150,7 +150,10 @@ class Context:
             platforms: tuple[Platform, ...] = (chosen,)
         else:
             platforms = self._parse_platform(chosen)
-        return PlatformRequest(platforms, explicit, exact, verify, strict, local=chosen == "local")
+        return PlatformRequest(
+            platforms, explicit, exact, verify, strict,
+            local=chosen == "local", prefer=self.settings.prefer,
+        )  # fmt: skip
 
     def _parse_platform(self, chosen: str | None) -> tuple[Platform, ...]:
         """Parse a platform; an error in one set by a variable names the variable."""

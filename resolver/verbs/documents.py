@@ -303,6 +303,8 @@ class PlatformRequest:
         entry: take the index entry with this digest, and no other.
         reads: the chosen manifest is read in any case, so that checking its type costs nothing.
         image: read the manifest of the chosen entry, and reject one that is not an image.
+        prefer: of entries that match equally, those with layers in `zstd` or `gzip` come first;
+            empty keeps the order of the index.
     """
 
     platforms: tuple[Platform, ...]
@@ -314,6 +316,7 @@ class PlatformRequest:
     entry: Digest | None = None
     reads: bool = False
     image: bool = False
+    prefer: str = ""
 
     @property
     def refuses_artifacts(self) -> bool:
@@ -323,6 +326,10 @@ class PlatformRequest:
         published for several platforms can be pulled.
         """
         return self.verify or self.strict or self.image
+
+
+#: Marks an entry whose layers are compressed with zstd, beside its twin with gzip.
+_ZSTD = "io.github.containers.compression.zstd"
 
 
 class IndexSearch:
@@ -355,8 +362,7 @@ class IndexSearch:
     def choose(self, index: Index, path: tuple[int, ...] = ()) -> Match | None:
         """Find the best entry; nested indexes are entered, best first."""
         candidates = [self._candidate(entry) for entry in index.manifests]
-        selection = self._select(candidates)
-        rejected = {loser.index: loser.reason for loser in selection.rejected}
+        ranking, grades, rejected = self._ranked(index.manifests, candidates)
         for position, entry in enumerate(index.manifests):
             candidate = candidates[position]
             if candidate is not None and not entry.is_index:
@@ -366,11 +372,11 @@ class IndexSearch:
         # Two images for one platform are rare, and an artifact beside its image is the usual case.
         twins = Counter(
             _without_features(candidate.normalized(self._table))
-            for position in selection.ranking
+            for position in ranking
             if (candidate := candidates[position]) is not None
         )
         unverifiable: tuple[Descriptor, Grade] | None = None
-        for position, grade in zip(selection.ranking, selection.grades, strict=True):
+        for position, grade in zip(ranking, grades, strict=True):
             entry = index.manifests[position]
             if unverifiable is not None and grade is not unverifiable[1]:
                 break
@@ -399,6 +405,27 @@ class IndexSearch:
                 f"the entry `{needed.digest}` for `{needed.platform}` of `{self._reference}`"
             )
         return self._untyped(index, path)
+
+    def _ranked(
+        self, entries: Sequence[Descriptor], candidates: Sequence[Platform | None]
+    ) -> tuple[list[int], tuple[Grade, ...], dict[int, str]]:
+        """Return positions, best first, their grades, and why each other one was rejected.
+
+        Source: containers/image, internal/manifest/oci_index.go (the annotation).
+        """
+        prefer = self._request.prefer
+        order = list(range(len(entries)))
+        if prefer:
+            is_zstd = [entry.annotation(_ZSTD) == "true" for entry in entries]
+            order.sort(key=lambda position: is_zstd[position] is not (prefer == "zstd"))
+        selection = self._select([candidates[position] for position in order])
+        ranking = [order[number] for number in selection.ranking]
+        rejected = {order[loser.index]: loser.reason for loser in selection.rejected}
+        if prefer and ranking:
+            # The reasons of `select` count the entries as they were given to it.
+            reason = f"a better entry (#{ranking[0] + 1}) was chosen"
+            rejected |= dict.fromkeys(ranking[1:], reason)
+        return ranking, selection.grades, rejected
 
     def _select(self, candidates: Sequence[Platform | None]) -> Selection:
         request = self._request

@@ -181,6 +181,16 @@ class BlobFetcher:
             Stopped: `is_wanted` returned False.
 
         """
+        brought = self._bring(piece, images, is_wanted)
+        if brought and piece.descriptor.has_chunks:
+            from resolver.verbs.chunks import keep_index  # noqa: PLC0415 - for such layers alone
+
+            keep_index(self._shared.store, piece.descriptor, piece.reuse, self._shared.emit)
+        return brought
+
+    def _bring(
+        self, piece: Piece, images: Sequence[PlannedImage], is_wanted: Callable[[], bool]
+    ) -> bool:
         descriptor = piece.descriptor
         if descriptor.data is not None:
             # Checked against its digest when the document was read.
@@ -244,6 +254,8 @@ class BlobFetcher:
             source,
             is_wanted,
             started=lambda: self._started(piece, place),
+            reuse=None if place else piece.reuse,
+            places=self._places,
         ).run()
 
     def _started(self, piece: Piece, place: str = "") -> None:

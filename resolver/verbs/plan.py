@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.results.plan import Plan
+    from resolver.core.results.plan import ChunkMode, ChunkReuse, Piece, Plan
     from resolver.store import LocalStore
     from resolver.verbs.context import Context, PlatformLike, PlatformsLike
     from resolver.verbs.documents import DocumentReader, RootDocument
@@ -356,6 +356,8 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     foreign: bool = False,
     attestations: bool = True,
     referrers: bool = False,
+    chunks: ChunkMode = "auto",
+    chunk_gap: int | None = None,
 ) -> Plan:
     """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
@@ -385,11 +387,79 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     if failures and not selected:
         raise failures[0].error
     found = make_plan(selected, context.store, opened, foreign=foreign)
+    if chunks != "never" and not context.settings.offline:
+        found = _with_chunks(context, found, chunks, chunk_gap, opened)
     return replace(found, failures=tuple(failures))
 
 
 def _name(context: Context, named: Named) -> str:
     return context.name(named.reference if isinstance(named, Resolution) else named)
+
+
+def _with_chunks(
+    context: Context,
+    made: Plan,
+    mode: ChunkMode,
+    gap: int | None,
+    places: Sequence[ContentPlace],
+) -> Plan:
+    """Plan to rebuild missing layers from the chunks of held ones; reads their TOCs."""
+    wanted = [
+        piece
+        for piece in made.missing
+        if piece.descriptor.has_chunks and piece.descriptor.data is None
+    ]
+    if not wanted:
+        return made
+    from resolver.verbs.chunks import (  # noqa: PLC0415 - for these alone
+        ChunkOptions,
+        layers_in,
+        layers_of,
+        plan_reuse,
+    )
+    from resolver.verbs.fetch import ranged  # noqa: PLC0415 - likewise
+
+    images: dict[Digest, PlannedImage] = {}
+    for image in made.entries:
+        for content in image.contents:
+            images.setdefault(content.descriptor.digest, image)
+
+    targets = {
+        piece.descriptor.digest: RegistryTarget(
+            Reference.parse(images[piece.descriptor.digest].reference)
+        )
+        for piece in wanted
+    }
+    repositories = dict.fromkeys(target.reference.identity for target in targets.values())
+    elsewhere = [
+        held for place in places for held in layers_in(place.name, place.content, context.observe)
+    ]
+    known = {one: tuple(layers_of(context.store, one)) for one in repositories}
+
+    def find(piece: Piece) -> ChunkReuse | None:
+        target = targets[piece.descriptor.digest]
+        return plan_reuse(
+            context.store,
+            piece.descriptor,
+            known[target.reference.identity],
+            lambda: ranged(context.source(target)),
+            ChunkOptions(mode, gap),
+            observe=context.observe,
+            elsewhere=elsewhere,
+        )
+
+    found: dict[Digest, ChunkReuse] = {}
+    for outcome in parallel(find, wanted, jobs=context.settings.jobs):
+        if isinstance(outcome.value, ResolverError):
+            raise outcome.value
+        if outcome.value is not None:
+            found[outcome.item.descriptor.digest] = outcome.value
+    return replace(
+        made,
+        pieces=tuple(
+            replace(piece, reuse=found.get(piece.descriptor.digest)) for piece in made.pieces
+        ),
+    )
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:

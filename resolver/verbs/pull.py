@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Observer
-    from resolver.core.results.plan import Piece, Plan, PlannedImage
+    from resolver.core.results.plan import ChunkMode, Piece, Plan, PlannedImage
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
     from resolver.verbs.context import Context, PlatformsLike
@@ -175,6 +175,8 @@ class _Work:
     def run(self, lease: Lease, blobs: DaemonPool) -> Pulled:
         """Fetch, then name."""
         lease.add(piece.descriptor.digest for piece in self._plan.pieces)
+        reused = [piece.reuse.sources for piece in self._plan.pieces if piece.reuse is not None]
+        lease.add(source.digest for sources in reused for source in sources)
         for image, pieces in self._begun():
             self._shared.emit(Started(image.reference, image.platform, pieces))
         wanted = [piece for piece in self._plan.pieces if self._is_to_be_fetched(piece)]
@@ -446,6 +448,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     max_download: int | None = None,
     attestations: bool = True,
     referrers: bool = False,
+    chunks: ChunkMode = "auto",
+    chunk_gap: int | None = None,
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
@@ -462,6 +466,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
+            chunks=chunks,
+            chunk_gap=chunk_gap,
         )
 
     def transfer(made: Plan, *, raises: bool = True) -> Pulled:
@@ -525,7 +531,9 @@ def _joined(parts: Sequence[Pulled]) -> Pulled:
 def _transfer(context: Context, made: Plan, *, foreign: bool, raises: bool) -> Pulled:
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
-    names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
+    reused = [piece.reuse.places for piece in made.pieces if piece.reuse is not None]
+    used = [piece.place for piece in made.pieces] + [one for places in reused for one in places]
+    names = dict.fromkeys(name for name in used if name)
     missing = [piece.missing for piece in made.pieces if piece.missing]
     jobs = CONNECTIONS if sum(missing) < len(missing) * _SMALL else _BLOBS
     if context.settings.jobs_given:

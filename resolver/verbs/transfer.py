@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -16,30 +17,41 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Distrusting
-from resolver.core.results.events import Noted
-from resolver.core.results.plan import CONNECTIONS, LEAST_RANGE, RANGE_SIZE, range_length
+from resolver.core.results.events import Noted, Warned
+from resolver.core.results.plan import (
+    CONNECTIONS,
+    LEAST_RANGE,
+    RANGE_SIZE,
+    cut,
+    gaps,
+    range_length,
+)
 from resolver.core.results.pull_events import Advanced, PieceVerifying, Restarted, Resumed, Waiting
 from resolver.errors import (
     ConnectionFailed,
     DigestMismatch,
+    NotFound,
     RangeRefused,
     ResolverError,
     SizeMismatch,
     StorageRefused,
     Unavailable,
+    Untrusted,
 )
 from resolver.sources.http.retry import backoff
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from resolver.clock import Clock
-    from resolver.core.oci.content import RangeAnswer, RangedSource
+    from resolver.core.layers.chunked import ChunkRun
+    from resolver.core.oci.content import Content, RangeAnswer, RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Event, Observer
+    from resolver.core.results.plan import ChunkReuse, Span
     from resolver.store import LocalStore
     from resolver.store.receive import BlobWriter
     from resolver.verbs.threads import DaemonPool
@@ -65,10 +77,6 @@ class TransferOptions:
     range_size: int = RANGE_SIZE
     connections: int = CONNECTIONS
     foreign: bool = False
-
-
-#: From the first byte to just behind the last one.
-Span = tuple[int, int]
 
 
 #: A range is divided if at least this many bytes are left, and this many seconds, and as many
@@ -193,31 +201,6 @@ def one_at_a_time(observe: Observer) -> Observer:
     return tell
 
 
-def gaps(size: int, have: Iterable[Span]) -> list[Span]:
-    """List what is missing of `size` bytes, in order; `have` may overlap and be in any order."""
-    missing: list[Span] = []
-    reached = 0
-    for start, end in sorted([*have, (size, size)]):
-        upto = min(start, size)
-        if reached < upto:
-            missing.append((reached, upto))
-        reached = max(reached, end)
-    return missing
-
-
-def cut(missing: Iterable[Span], longest: int) -> list[Span]:
-    """Cut stretches into pieces of at most `longest` bytes, of about equal length.
-
-    Equal, so that a last piece of a few bytes does not cost a round trip of its own.
-    """
-    pieces: list[Span] = []
-    for start, end in missing:
-        count = -(-(end - start) // longest)
-        length = -(-(end - start) // count)
-        pieces.extend((at, min(at + length, end)) for at in range(start, end, length))
-    return pieces
-
-
 #: Bytes that count as progress, and the attempts without any.
 #: Source: docs/wire-protocol.md, "Ranges and resume".
 PROGRESS = 1 << 20
@@ -335,10 +318,12 @@ class Transfer:
         is_wanted: polled at every chunk; False ends the transfer, and keeps what has arrived.
         began: called with the writer each time bytes begin to arrive.
         started: called once, if this transfer is the one that fetches the blob.
+        reuse: the held bytes to copy first.
+        places: what the places of its sources contain.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         shared: TransferContext,
         descriptor: Descriptor,
@@ -346,7 +331,12 @@ class Transfer:
         is_wanted: Callable[[], bool],
         began: Callable[[BlobWriter], None] = lambda _receiving: None,
         started: Callable[[], None] = lambda: None,
+        *,
+        reuse: ChunkReuse | None = None,
+        places: Mapping[str, Content] | None = None,
     ) -> None:
+        self._places = places or {}
+        self._reuse = reuse
         self._began = began
         self._started = started
         self._has_started = False
@@ -378,11 +368,24 @@ class Transfer:
             try:
                 return self._once()
             except (DigestMismatch, SizeMismatch) as error:
+                if self._reuse is not None:
+                    self._give_up_reuse(self._reuse)
+                    continue
                 others = _distrust(self._source, self._descriptor.digest)
                 if self._is_afresh and not others:
                     raise
                 self._shared.emit(Restarted(self._descriptor.digest, str(error)))
             self._is_afresh = True
+
+    def _give_up_reuse(self, reuse: ChunkReuse) -> None:
+        """Fetch all of the blob next, since held bytes may be wrong, and find out which are."""
+        digest = self._descriptor.digest
+        message = f"`{digest}` could not be rebuilt from held chunks and is fetched whole"
+        self._shared.emit(Warned("chunks-mismatch", message))
+        self._reuse, self._is_afresh = None, True
+        for source in reuse.sources:
+            # Does nothing for those in other places.
+            self._shared.store.recheck(source)
 
     def _once(self) -> bool:
         with self._shared.store.receive(self._descriptor, waiting=self._wait) as receiving:
@@ -403,10 +406,13 @@ class Transfer:
         self._is_split = False
         self._broken.clear()
         have = () if self._is_afresh else receiving.have
-        done = sum(end - start for start, end in have)
+        before = done = sum(end - start for start, end in have)
+        if self._reuse is not None:
+            have = self._copy_held(receiving, self._reuse)
+            done = sum(end - start for start, end in have)
         self._progress = Progress(self._shared.emit, self._shared.clock, self._descriptor, done)
         if done:
-            self._shared.emit(Resumed(self._descriptor.digest, done))
+            self._shared.emit(Resumed(self._descriptor.digest, done, done - before))
         missing = gaps(receiving.size, have)
         if not missing:
             if receiving.size:
@@ -423,6 +429,66 @@ class Transfer:
             self._start_over(str(error))
             self._stretch(receiving, _Cursor((0, receiving.size)))
 
+    def _copy_held(self, receiving: BlobWriter, reuse: ChunkReuse) -> tuple[Span, ...]:
+        """Copy what held layers have, and the end of the layer; return all that is here then.
+
+        What cannot be read is fetched with the rest.
+        """
+        missing = gaps(receiving.size, receiving.have)
+        for number, source in enumerate(reuse.sources):
+            runs = [run for run in reuse.copied if run.source == number]
+            place = reuse.places[number] if reuse.places else ""
+            try:
+                if place:
+                    self._copy_stream(receiving, self._places[place], source, runs, missing)
+                else:
+                    self._copy_file(receiving, source, runs, missing)
+            except (NotFound, Unavailable, Untrusted) as error:
+                self._shared.emit(Noted(f"`{source.digest}` cannot be reused: {error}"))
+        first = receiving.size - len(reuse.end)
+        for start, end in gaps(receiving.size, [*receiving.ranges, (0, first)]):
+            receiving.write(start, reuse.end[start - first : end - first])
+        return receiving.ranges
+
+    def _copy_file(
+        self,
+        receiving: BlobWriter,
+        source: Descriptor,
+        runs: Sequence[ChunkRun],
+        missing: Sequence[Span],
+    ) -> None:
+        with self._shared.store.file(source) as file:
+            for run in runs:
+                self._check()
+                for start, end in _within(missing, run.start, run.end):
+                    at = run.offset + start - run.start
+                    receiving.copy(file.descriptor, at, start, end - start)
+
+    def _copy_stream(
+        self,
+        receiving: BlobWriter,
+        content: Content,
+        source: Descriptor,
+        runs: Sequence[ChunkRun],
+        missing: Sequence[Span],
+    ) -> None:
+        position = 0
+        left = sorted(runs, key=lambda run: run.offset)
+        with content.open(source) as chunks:
+            for chunk in chunks:
+                self._check()
+                reached = position + len(chunk)
+                for run in left:
+                    if run.offset >= reached:
+                        break
+                    # Where the chunk lies if all of it belonged to this run.
+                    shift = run.start - run.offset + position
+                    first, last = max(run.start, shift), min(run.end, shift + len(chunk))
+                    for start, end in _within(missing, first, last):
+                        receiving.write(start, chunk[start - shift : end - shift])
+                left = [run for run in left if run.offset + run.length > reached]
+                position = reached
+
     def _fill_spans(self, receiving: BlobWriter, missing: list[Span]) -> None:
         """Fetch stretches in order here, and those left beside it once that is seen to help."""
         self._others = []
@@ -430,7 +496,9 @@ class Transfer:
         first, self._rest = missing[0], missing[1:]
         # Once something was wrong, in the plainest way there is.
         if receiving.size and not self._is_afresh:
-            most = min(self._shared.options.range_size, LEAST_RANGE)
+            most = self._shared.options.range_size
+            # The ranges of a plan that reuses chunks are requested as they are.
+            most = most if self._reuse is not None else min(most, LEAST_RANGE)
             whole, first = first, cut([first], most)[0]
             self._rest = gaps(whole[1], [(0, first[1])]) + self._rest
         failure: BaseException | None = None
@@ -459,6 +527,8 @@ class Transfer:
         if waited <= _NEAR_SECONDS:
             most = min(most, LEAST_RANGE)
         length = range_length(total, options.connections, most)
+        if self._reuse is not None:
+            length = options.range_size
         self._waiting.extend(cut(self._rest, length))
         self._rest = []
 
@@ -518,7 +588,9 @@ class Transfer:
                     elif self._rest:
                         self._is_split = True
                         self._cut_rest(now - begun)
-                    cursor.begin(now, now - begun, is_divisible=self._is_split)
+                    cursor.begin(
+                        now, now - begun, is_divisible=self._is_split and self._reuse is None
+                    )
                     self._copy(answer, receiving, cursor)
             except RangeRefused as error:
                 if self._is_split or self._is_whole(cursor):
@@ -617,6 +689,16 @@ class Transfer:
     def _check(self) -> None:
         if self._shared.stop.is_set() or self._broken.is_set() or not self._is_wanted():
             raise Stopped
+
+
+def _within(missing: Sequence[Span], start: int, end: int) -> list[Span]:
+    """Return what of a range is missing."""
+    at = bisect_right(missing, start, key=lambda span: span[1])
+    found: list[Span] = []
+    while at < len(missing) and missing[at][0] < end:
+        found.append((max(missing[at][0], start), min(missing[at][1], end)))
+        at += 1
+    return found
 
 
 def _distrust(source: RangedSource, digest: Digest) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from chunks import chunks
 from compare import compare
 from copying import COPIES, copy
 from pull import PARTS, Distance, pull
@@ -16,7 +17,7 @@ def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|batch|pull|copy|compare|store"
+        dest="verb", required=True, metavar="startup|resolve|batch|pull|chunks|copy|compare|store"
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -62,6 +63,14 @@ def main() -> None:
         metavar="N",
         help="one size; repeat it (default: 100, 1,000, 4,000 and 10,000)",
     )
+    seventh = verbs.add_parser("chunks", help="a layer of which an older version is held")
+    seventh.add_argument("--runs", type=int, default=3, help="runs of each row (default 3)")
+    seventh.add_argument(
+        "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
+    )
+    seventh.add_argument(
+        "--link", type=float, default=12.5, metavar="MB", help="MB/s of the link (default 12.5)"
+    )
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
@@ -69,6 +78,8 @@ def main() -> None:
         resolve(chosen.runs, chosen.round_trip)
     elif chosen.verb == "batch":
         batches(chosen.runs, chosen.round_trip)
+    elif chosen.verb == "chunks":
+        chunks(chosen.runs, chosen.round_trip, chosen.link)
     elif chosen.verb == "compare":
         compare(chosen.runs)
     elif chosen.verb == "store":

@@ -1,11 +1,11 @@
 """A TCP proxy that delays and throttles the connections to a server on this machine.
 
-    python delay_proxy.py PORT ROUND_TRIP_MS [MB_PER_SECOND]
+    python delay_proxy.py PORT ROUND_TRIP_MS [MB_PER_SECOND [LINK_MB_PER_SECOND]]
 
 Prints its own port on the first line. Every byte takes half a round trip in each direction, in
 order. With a rate, each direction of each connection is as narrow as that; connections do not take
-from each other. A connection costs one round trip before its first byte, as a TCP handshake does
-(the one on loopback costs nothing).
+from each other, unless the link that they share has a rate too. A connection costs one round trip
+before its first byte, as a TCP handshake does (the one on loopback costs nothing).
 
 It must not be what is measured: eight connections of 40 MB/s are carried at 99 % of that, for a
 quarter of a core. (`splice` through a pipe was tried, and takes as much: at this grain it is the
@@ -37,12 +37,35 @@ class Distance:
     rate: float = 0.0
 
 
+class Link:
+    """The way from the server that all connections share; `rate` is in bytes per second."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._left = 0.0
+
+    def pass_on(self, size: int, due: float) -> float:
+        """Return when some bytes that are ready at `due` have passed."""
+        if not self._rate:
+            return due
+        with self._lock:
+            self._left = max(self._left, due) + size / self._rate
+            return self._left
+
+
 class _Way:
     """One direction of a connection: one thread reads, another writes on time."""
 
     def __init__(
-        self, source: socket.socket, target: socket.socket, distance: Distance, opened: float
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        distance: Distance,
+        opened: float,
+        link: Link | None = None,
     ) -> None:
+        self._link = link
         self._source = source
         self._target = target
         self._distance = distance
@@ -70,8 +93,10 @@ class _Way:
             return False
         if self._distance.rate:
             self._left += len(chunk) / self._distance.rate
+        if self._link is not None:
+            self._left = self._link.pass_on(len(chunk), self._left)
         self._due.put((self._left + self._distance.round_trip / 2, chunk))
-        if self._distance.rate:
+        if self._distance.rate or self._link is not None:
             _sleep_until(self._left)
         return True
 
@@ -95,13 +120,13 @@ def _sleep_until(due: float) -> None:
         time.sleep(wait)
 
 
-def join(near: socket.socket, port: int, distance: Distance) -> None:
+def join(near: socket.socket, port: int, distance: Distance, link: Link) -> None:
     """Forward one connection in both directions until it closes."""
     opened = time.monotonic() + distance.round_trip
     with near, socket.create_connection(("127.0.0.1", port)) as far:
         for one in (near, far):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        back = threading.Thread(target=_Way(far, near, distance, opened).run, daemon=True)
+        back = threading.Thread(target=_Way(far, near, distance, opened, link).run, daemon=True)
         back.start()
         _Way(near, far, distance, opened).run()
         back.join()
@@ -113,13 +138,16 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("round_trip_ms", type=float)
     parser.add_argument("rate_mb", type=float, nargs="?", default=0.0)
+    parser.add_argument("link_mb", type=float, nargs="?", default=0.0)
     chosen = parser.parse_args()
     distance = Distance(chosen.round_trip_ms / 1000, chosen.rate_mb * _MEGA)
+    link = Link(chosen.link_mb * _MEGA)
     with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as server:
         print(server.getsockname()[1], flush=True)
         while True:
             near, _ = server.accept()
-            threading.Thread(target=join, args=(near, chosen.port, distance), daemon=True).start()
+            words = (near, chosen.port, distance, link)
+            threading.Thread(target=join, args=words, daemon=True).start()
 
 
 if __name__ == "__main__":

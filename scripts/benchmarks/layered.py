@@ -7,7 +7,7 @@ import json
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Layer:
     digest: str
     size: int
     content: str
+    media_type: str = LAYER_TYPE
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Layout:
@@ -106,7 +108,12 @@ class Layout:
             "mediaType": MANIFEST_TYPE,
             "config": self._document(CONFIG_TYPE, {**platform, **settings, "rootfs": rootfs}),
             "layers": [
-                {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}
+                {
+                    "mediaType": layer.media_type,
+                    "digest": layer.digest,
+                    "size": layer.size,
+                    **({"annotations": dict(layer.annotations)} if layer.annotations else {}),
+                }
                 for layer in made
             ],
         }

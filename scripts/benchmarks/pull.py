@@ -179,7 +179,7 @@ def _again(bench: Bench) -> list[Row]:
         bench.ours(server, "big", held / "store"),
         *(row.command(held) for row in others),
     ):
-        _once(command)
+        run_once(command)
     return [
         Row(
             "pull",
@@ -195,7 +195,7 @@ def _step(bench: Bench) -> list[Row]:
     server = bench.far
 
     def command(new: Path) -> list[str]:
-        _once(bench.ours(bench.near, "old", new / "store"))
+        run_once(bench.ours(bench.near, "old", new / "store"))
         return bench.ours(server, "new", new / "store")
 
     return [Row(f"pull, {STEPS - 1} of {STEPS} layers are here", command, count=server.count)]
@@ -226,7 +226,7 @@ def _memory(bench: Bench) -> list[Row]:
     ]
 
 
-def _once(command: list[str]) -> None:
+def run_once(command: list[str]) -> None:
     """Run a preparation; a failure ends the benchmark."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:

@@ -91,7 +91,7 @@ def registry(
 
 @contextmanager
 def layers(
-    folder: Path, authority: Path, *, round_trip_ms: float, rate: float
+    folder: Path, authority: Path, *, round_trip_ms: float, rate: float, link: float = 0
 ) -> Iterator[tuple[Server, Server]]:
     """Serve an OCI layout, directly and through the proxy.
 
@@ -100,10 +100,11 @@ def layers(
         authority: the file to write the certificate to that TLS clients have to trust.
         round_trip_ms: to the far one.
         rate: megabytes per second that a connection to the far one carries; 0 = any.
+        link: the same for all connections together.
 
     """
     with process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
         near = Server(f"127.0.0.1:{direct}", direct, f"127.0.0.1:{guarded}")
-        words = ["delay_proxy.py", str(direct), str(round_trip_ms), str(rate)]
+        words = ["delay_proxy.py", str(direct), str(round_trip_ms), str(rate), str(link)]
         with process(*words) as (port,):
             yield near, Server(f"127.0.0.1:{port}", direct)

@@ -170,6 +170,7 @@ Shared options:
   -u, --username NAME    User name [RESOLVER_USERNAME].
   --password-stdin       Read the password from stdin [RESOLVER_PASSWORD].
   --platforms-file FILE  Add platform facts [RESOLVER_PLATFORMS].
+  --prefer FORM          Of twins, take zstd or gzip [RESOLVER_PREFER].
   --emit SYSTEM          Also pass the answer to a CI system [RESOLVER_EMIT].
   --report FORM=FILE     Also write a report to FILE [RESOLVER_REPORT].
 

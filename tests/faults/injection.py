@@ -24,7 +24,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 BY_DESCRIPTOR = ("write", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate", "fchmod")
 BY_PATH = ("open", "unlink", "rmdir", "mkdir")
 BY_TWO = ("rename", "replace", "link")
-CHANGES = frozenset({*BY_DESCRIPTOR, *BY_PATH, *BY_TWO})
+CHANGES = frozenset({*BY_DESCRIPTOR, *BY_PATH, *BY_TWO, "copy_file_range"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Injector:
         """Replace the functions in this process, permanently."""
         for name in BY_DESCRIPTOR:
             self._replace(name, lambda a, _k: _of(a[0]))
+        self._replace("copy_file_range", lambda a, _k: _of(a[1]))
         for name in BY_PATH:
             self._replace(name, lambda a, k: _joined(a[0], k.get("dir_fd")))
         for name in BY_TWO:

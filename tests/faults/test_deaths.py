@@ -19,6 +19,7 @@ import pytest
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.samples import AMD64, digest_of, img_a, img_a2, layers, small
+from tests.kit.chunked import chunked_image, sample_files, zstd_chunked
 from tests.kit.messages import Reply
 from tests.kit.soak import SOAK, seeded, times
 
@@ -103,6 +104,52 @@ def test_flt_001_pull_killed_at_any_call_is_completed_by_the_next(tiny: Ground) 
             power_fails(here, after, calls)
         here.recovers(small(), here.reference("small"))
         shutil.rmtree(here.folder)
+
+
+def test_flt_001_rebuild_from_chunks_killed_at_any_call_is_completed_by_the_next(
+    tiny: Ground,
+) -> None:
+    pytest.importorskip("backports.zstd")
+    old, new = (chunked_image(zstd_chunked(sample_files(version))) for version in (1, 2))
+    tiny.registry.serve("chunked", "1", old)
+    tiny.registry.serve("chunked", "2", new)
+    reference = tiny.reference("chunked", "2")
+
+    def prepared(name: object) -> Ground:
+        here = tiny.apart(name)
+        assert here.pull(here.reference("chunked", "1")).status == 0
+        return here
+
+    words = ("pull", reference, "-p", AMD64, "--chunks", "always")
+    here = prepared("count")
+    count = calls_of(here, faulty(here, *words))
+    calls = invariants.read_log(here.folder / "log")
+    assert any(name == "copy_file_range" for name, _ in calls)
+    invariants.durable(calls, here.store)
+    for at in points(count, 24, "rebuilt"):
+        here = prepared(at)
+        (outcome,) = here.together(faulty(here, *words, at=at), killed=True)
+        assert outcome.status in {-1, 0}, at
+        here.recovers(new, reference)
+        shutil.rmtree(here.folder)
+
+
+def test_flt_007_failing_call_of_a_rebuild_publishes_nothing(tiny: Ground) -> None:
+    pytest.importorskip("backports.zstd")
+    old, new = (chunked_image(zstd_chunked(sample_files(version))) for version in (1, 2))
+    tiny.registry.serve("chunked", "1", old)
+    tiny.registry.serve("chunked", "2", new)
+    reference = tiny.reference("chunked", "2")
+    words = ("pull", reference, "-p", AMD64, "--chunks", "always")
+    for number, error in enumerate(ERRORS):
+        here = tiny.apart(f"copy-{error}")
+        assert here.pull(here.reference("chunked", "1")).status == 0
+        job = faulty(here, *words, at=number % 2, error=error, functions=("copy_file_range",))
+        (outcome,) = here.together(job)
+        # A file system that cannot copy between files is written to instead.
+        fails = error not in {errno.EXDEV, errno.EIO}
+        assert (outcome.status == 8) is fails, (errno.errorcode[error], outcome)
+        here.recovers(new, reference)
 
 
 def test_flt_007_unsynced_content_of_a_dead_process_is_synced_before_naming(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.core.oci.content import read_content_range
-from resolver.verbs.transfer import cut, gaps
+from resolver.core.results.plan import cut, gaps
 
 SPANS = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))

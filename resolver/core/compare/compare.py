@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.drift import Aspect, Drift
     from resolver.core.compare.file_difference import FileComparison
     from resolver.core.compare.history import History
+    from resolver.core.layers.chunked import ChunkFetch
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.image import ImageDocuments
@@ -138,6 +139,7 @@ class ImageComparison:
             index, each blob once.
         expected, missing: platforms that the second should offer, and those it does not.
         reasons: why the comparison fails; empty if it passes.
+        chunks: the same download as `fetch` if layers are rebuilt from chunks; None if none can be.
         attestations: differences between what is attached; None if it was not looked up.
     """
 
@@ -151,6 +153,7 @@ class ImageComparison:
     missing: tuple[Platform, ...] = ()
     reasons: tuple[CompareReason, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    chunks: ChunkFetch | None = None
     attestations: tuple[AttestationChange, ...] | None = None
 
     @property

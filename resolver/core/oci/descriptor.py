@@ -68,6 +68,16 @@ def is_artifact_type(artifact_type: str | None) -> bool:
     return bool(artifact_type) and artifact_type not in CONFIG_TYPES
 
 
+_STARGZ_TOC = "containerd.io/snapshot/stargz/toc.digest"
+_TOC_ANNOTATIONS = frozenset(
+    {
+        "io.github.containers.zstd-chunked.manifest-checksum",
+        "io.containers.zstd-chunked.manifest-checksum",
+        _STARGZ_TOC,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """A descriptor, with the members that an index adds to its entries.
@@ -87,6 +97,31 @@ class Descriptor:
     def annotation(self, key: str) -> str | None:
         """Return the value of an annotation; None if absent."""
         return next((value for name, value in self.annotations if name == key), None)
+
+    @property
+    def layer_format(self) -> str:
+        """The format of a layer: `zstd:chunked`, `eStargz`, `gzip`, `zstd` or `tar`; else empty.
+
+        The media type and the annotations state it; the layer itself is not read.
+        """
+        names = {name for name, _ in self.annotations} & _TOC_ANNOTATIONS
+        if names:
+            return "eStargz" if names == {_STARGZ_TOC} else "zstd:chunked"
+        _, _, packing = self.media_type.rpartition("+")
+        if packing in {"gzip", "zstd"}:
+            return packing
+        if self.media_type.endswith(".tar.gzip"):
+            return "gzip"
+        return "tar" if self.media_type.endswith(".tar") else ""
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether this layer declares a table of contents of its chunks.
+
+        Source: containers/storage, pkg/chunked/internal/minimal; stargz-snapshotter,
+        estargz.md, "TOC digest". The name without `github` is of earlier writers.
+        """
+        return any(name in _TOC_ANNOTATIONS for name, _ in self.annotations)
 
     @property
     def attests(self) -> str | None:

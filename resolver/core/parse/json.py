@@ -75,17 +75,19 @@ def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str
     return value
 
 
-def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
+def read_array(
+    body: bytes, name: str, what: str, *, with_objects: bool = False
+) -> Iterator[object]:
     """Iterate over the elements of one top-level array, with one element in memory.
 
     Other members are skipped; only their brackets, quotes and depth are checked. A missing or null
-    member has no elements.
+    member has no elements. Elements that are objects are empty unless asked for `with_objects`.
 
     Raises:
         BadDocument: as `read_object`, or the member is not an array, or repeated.
         LimitExceeded: nested deeper than 64, or more than 1,000,000 values to skip.
     """
-    scanner = _Scanner(body, what)
+    scanner = _Scanner(body, what, with_objects=with_objects)
     scanner.expect(b"{")
     is_read = False
     is_first = True
@@ -120,9 +122,10 @@ class _Scanner:
     #: Everything up to the next bracket; strings whole.
     _BETWEEN = pattern(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
-    def __init__(self, body: bytes, what: str) -> None:
+    def __init__(self, body: bytes, what: str, *, with_objects: bool = False) -> None:
         self._body = body
         self._what = what
+        self._with_objects = with_objects
         self._at = 0
         self._skipped = 0
 
@@ -150,14 +153,16 @@ class _Scanner:
             self.expect(b",")
 
     def element(self, path: str) -> object:
-        """Read a scalar; an array or object is skipped and returned empty."""
+        """Read a scalar, or an object if asked for; others are skipped and returned empty."""
         self._at = self._next()
         if plain := self._PLAIN.match(self._body, self._at):
             self._at = plain.end()
             return plain[1].decode("ascii") if plain[1] is not None else None
         if self._body.startswith((b"[", b"{"), self._at):
-            is_array = self._body.startswith(b"[", self._at)
+            is_array, start = self._body.startswith(b"[", self._at), self._at
             self.skip()
+            if self._with_objects and not is_array:
+                return read_object(self._body[start : self._at], self._what)
             return [] if is_array else {}
         scalar = self._SCALAR.match(self._body, self._at)
         if scalar is None:

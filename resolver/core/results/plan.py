@@ -13,8 +13,9 @@ from resolver.errors import Negative, SizeMismatch, size_pair
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from resolver.core.layers.chunked import ChunkRun
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import AttachedKind, LeftOut
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
 
 Role = Literal["layer", "config", "manifest", "index"]
+#: When layers are rebuilt from chunks: if that is faster; if that is fewer bytes; not at all.
+ChunkMode = Literal["auto", "always", "never"]
 
 #: Children before parents.
 _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
@@ -32,6 +35,10 @@ _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
 LEAST_RANGE, RANGE_SIZE = 8 * 1024 * 1024, 48 * 1024 * 1024
 #: Ranges fetched at the same time.
 CONNECTIONS = 8
+
+
+#: From the first byte to just behind the last one.
+Span = tuple[int, int]
 
 
 def range_length(missing: int, connections: int = CONNECTIONS, most: int = RANGE_SIZE) -> int:
@@ -45,6 +52,31 @@ def range_count(missing: int) -> int:
         return 1
     rest = missing - -(-missing // -(-missing // LEAST_RANGE))
     return 1 + -(-rest // range_length(rest))
+
+
+def gaps(size: int, have: Iterable[Span]) -> list[Span]:
+    """List what is missing of `size` bytes, in order; `have` may overlap and be in any order."""
+    missing: list[Span] = []
+    reached = 0
+    for start, end in sorted([*have, (size, size)]):
+        upto = min(start, size)
+        if reached < upto:
+            missing.append((reached, upto))
+        reached = max(reached, end)
+    return missing
+
+
+def cut(missing: Iterable[Span], longest: int) -> list[Span]:
+    """Cut stretches into pieces of at most `longest` bytes, of about equal length.
+
+    Equal, so that a last piece of a few bytes does not cost a round trip of its own.
+    """
+    pieces: list[Span] = []
+    for start, end in missing:
+        count = -(-(end - start) // longest)
+        length = -(-(end - start) // count)
+        pieces.extend((at, min(at + length, end)) for at in range(start, end, length))
+    return pieces
 
 
 class ContentState(Enum):
@@ -74,6 +106,43 @@ class ImageContent:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkReuse:
+    """How a missing layer is rebuilt from the chunks of held layers; sizes in bytes.
+
+    Attributes:
+        sources: the held layers.
+        copied: consecutive bytes that a held layer has, in order.
+        end: the last bytes of the layer, which planning has fetched.
+        fetched: the ranges to request, in order.
+        gap: held bytes between two ranges that are fetched along if they are fewer.
+        toc_bytes: what planning has fetched to make this.
+        toc_requests: the requests for that; 0 if an earlier plan sent them.
+        index: the chunk index of the rebuilt layer.
+        places: the place of each source; empty for the store.
+    """
+
+    sources: tuple[Descriptor, ...]
+    copied: tuple[ChunkRun, ...]
+    end: bytes
+    fetched: tuple[Span, ...]
+    gap: int
+    toc_bytes: int
+    toc_requests: int
+    index: bytes = b""
+    places: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """Bytes to fetch, those that planning has fetched included."""
+        return self.toc_bytes + sum(end - start for start, end in self.fetched)
+
+    @property
+    def requests(self) -> int:
+        """Requests for them."""
+        return self.toc_requests + len(self.fetched)
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One document or blob of a plan; `place` is "" for the store and None for nowhere."""
 
@@ -82,13 +151,21 @@ class Piece:
     state: ContentState
     place: str | None
     have: int
+    reuse: ChunkReuse | None = None
 
     @property
     def missing(self) -> int:
         """Bytes to fetch."""
         if self.state in {ContentState.HELD, ContentState.FOREIGN}:
             return 0
-        return self.descriptor.size - self.have
+        return self.reuse.missing if self.reuse is not None else self.descriptor.size - self.have
+
+    @property
+    def requests(self) -> int:
+        """Requests needed, about; exact with `reuse`. Embedded content needs none."""
+        if self.reuse is not None:
+            return self.reuse.requests
+        return range_count(self.missing) if self.descriptor.data is None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +263,7 @@ class Plan:
     @property
     def requests(self) -> int:
         """Requests needed, about; embedded content needs none."""
-        return sum(
-            range_count(piece.missing) for piece in self.missing if piece.descriptor.data is None
-        )
+        return sum(piece.requests for piece in self.missing)
 
     @property
     def saved(self) -> int:

@@ -48,7 +48,7 @@ class Pulled:
     @property
     def bytes_fetched(self) -> int:
         """Bytes fetched by this run."""
-        return sum(piece.descriptor.size - piece.have for piece in self.fetched)
+        return sum(piece.missing for piece in self.fetched)
 
 
 @dataclass(frozen=True, slots=True)

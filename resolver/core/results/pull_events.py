@@ -53,10 +53,14 @@ class Waiting(Event):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(Event):
-    """A transfer is resumed; `have` bytes were fetched earlier."""
+    """A transfer is resumed.
+
+    `have` bytes are here; of these, `copied` are of held layers, or were read by the plan.
+    """
 
     digest: Digest
     have: int
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.compare import CompareReason, ImageComparison, PlatformChange
     from resolver.core.compare.drift import Drift
     from resolver.core.compare.history import History, HistoryRow, Step
+    from resolver.core.layers.chunked import ChunkFetch
     from resolver.core.platforms.platform import Platform
     from resolver.render.to_dict import Plain
 
@@ -77,7 +78,11 @@ def change_words(answer: ImageComparison) -> str:
 def fetch_words(answer: ImageComparison) -> str:
     """Return what must be fetched for the second image if the first is held."""
     layers = f"{answer.fetch.layers} layers" if answer.fetch.layers != 1 else "1 layer"
-    return f"{megabytes(answer.fetch.bytes)}: {layers} and new documents"
+    words = f"{megabytes(answer.fetch.bytes)}: {layers} and new documents"
+    if answer.chunks is None:
+        return words
+    part = f"{megabytes(answer.chunks.bytes)} in {answer.chunks.requests} requests"
+    return f"{words}; {part} with chunks"
 
 
 def _changes(answer: ImageComparison) -> ReportTable:
@@ -456,6 +461,7 @@ def _images(answer: ImageComparison) -> Plain:
         "same": answer.is_same,
         "platforms": [_change(change) for change in answer.changes],
         "fetch": _amount_values(answer.fetch),
+        "fetchWithChunks": _chunks(answer.chunks) if answer.chunks is not None else None,
         "expected": [_expected(item) for item in answer.expected],
         "missing": [_expected(item) for item in answer.missing],
         "reasons": [_reason(reason) for reason in answer.reasons],
@@ -472,6 +478,15 @@ def _images(answer: ImageComparison) -> Plain:
             for each in answer.attestations
         ]
     return written
+
+
+def _chunks(chunks: ChunkFetch) -> Plain:
+    return {
+        "layers": chunks.layers,
+        "bytes": chunks.bytes,
+        "requests": chunks.requests,
+        "gap": chunks.gap,
+    }
 
 
 def _change(change: PlatformChange) -> Plain:

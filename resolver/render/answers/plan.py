@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import LeftOut
-    from resolver.core.results.plan import Piece, PlannedImage
+    from resolver.core.results.plan import ChunkReuse, Piece, PlannedImage
     from resolver.core.results.pull import Pulled, PulledOne
     from resolver.render.to_dict import Plain
 
@@ -103,6 +103,10 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
+    gaps = sorted({piece.reuse.gap for piece in answer.pieces if piece.reuse is not None})
+    if gaps:
+        several = " and ".join(megabytes(gap) for gap in gaps)
+        facts.append(("chunks", f"held runs shorter than {several} are fetched along"))
     if answer.failures:
         facts.append(("failed", ", ".join(item.reference for item in answer.failures)))
     if answer.saved:
@@ -163,12 +167,26 @@ def _state(piece: Piece) -> str:
     match piece.state:
         case ContentState.HELD:
             return f"held{where}"
+        case ContentState.MISSING | ContentState.PARTIAL if piece.reuse is not None:
+            held = _sources(piece.reuse)
+            size, total = megabytes(piece.missing), megabytes(piece.descriptor.size)
+            return f"missing {size} of {total} (chunks from {held})"
         case ContentState.PARTIAL:
             return f"partial, {megabytes(piece.have)} held{where}"
         case ContentState.MISSING:
             return "missing"
         case ContentState.FOREIGN:
             return "foreign, left out"
+
+
+def _sources(reuse: ChunkReuse) -> str:
+    """Name the held layers that a layer is rebuilt from."""
+    used = {one.source for one in reuse.copied}
+    return ", ".join(
+        short(source.digest, full=False)
+        for number, source in enumerate(reuse.sources)
+        if number in used
+    )
 
 
 def plain(answer: Plan | Pulled) -> Plain:
@@ -270,4 +288,15 @@ def piece(value: Piece) -> Plain:
         "place": value.place,
         "have": value.have,
         "missing": value.missing,
+        "chunks": _chunks(value.reuse) if value.reuse is not None else None,
+    }
+
+
+def _chunks(reuse: ChunkReuse) -> Plain:
+    used = {one.source for one in reuse.copied}
+    return {
+        "from": [str(one.digest) for number, one in enumerate(reuse.sources) if number in used],
+        "gap": reuse.gap,
+        "requests": reuse.requests,
+        "tocBytes": reuse.toc_bytes,
     }

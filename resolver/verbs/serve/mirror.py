@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from resolver.clock import Clock
-    from resolver.core.oci.content import Source
+    from resolver.core.oci.content import RangedSource, Source
     from resolver.core.results.events import Event, Observer
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
@@ -651,7 +651,7 @@ class Mirror:
 
         try:
             source = ranged(self._asking.source(repository))
-            Transfer(shared, fetch.descriptor, source, is_wanted, fetch.began).run()
+            self._transfer(shared, repository, source, fetch, is_wanted)
         except ResolverError as error:
             fetch.failed(error)
         except Stopped:
@@ -671,6 +671,33 @@ class Mirror:
             self._make_way(repository.registry, at_once=True)
         for each in wanted if is_done else ():
             self._ledger.settle(each)
+
+    def _transfer(
+        self,
+        shared: TransferContext,
+        repository: Reference,
+        source: RangedSource,
+        fetch: Fetch,
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """Fetch a blob; a layer in chunks is rebuilt from held ones where that is faster."""
+        descriptor = fetch.descriptor
+        if not descriptor.has_chunks:
+            Transfer(shared, descriptor, source, is_wanted, fetch.began).run()
+            return
+        from resolver.verbs.chunks import (  # noqa: PLC0415 - for chunked layers alone
+            ChunkOptions,
+            keep_index,
+            layers_of,
+            plan_reuse,
+        )
+
+        reuse = plan_reuse(
+            self._store, descriptor, layers_of(self._store, repository.identity), lambda: source,
+            ChunkOptions(), observe=self._tell, clock=self._clock,
+        )  # fmt: skip
+        if Transfer(shared, descriptor, source, is_wanted, fetch.began, reuse=reuse).run():
+            keep_index(self._store, descriptor, reuse, self._tell)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Noted | Warned):
