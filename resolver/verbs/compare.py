@@ -20,11 +20,7 @@ from resolver.core.compare.drift import Ignoring
 from resolver.core.compare.files import LabelledTree, compare_trees, why_apart
 from resolver.core.layers.filetree import FileTree
 from resolver.core.oci.image import ImageEntry
-<<<<<<< HEAD
-=======
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.platforms.platform import Platform
->>>>>>> main
 from resolver.core.platforms.select import select
 from resolver.errors import NotFound, PlatformNotOffered, Usage
 from resolver.verbs.context import each_platform
@@ -193,10 +189,6 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     return replace(found, reasons=judge_images(found, limits))
 
 
-<<<<<<< HEAD
-def _wants(context: Context, platforms: PlatformsLike) -> tuple[Platform, ...]:
-    named = each_platform(platforms)
-=======
 def _with_chunks(
     context: Context,
     before: tuple[Opened, tuple[Build, ...]],
@@ -227,11 +219,8 @@ def _with_chunks(
     return replace(found, chunks=chunks)
 
 
-def _wants(
-    context: Context, platforms: PlatformLike | Sequence[PlatformLike]
-) -> tuple[Platform, ...]:
-    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
->>>>>>> main
+def _wants(context: Context, platforms: PlatformsLike) -> tuple[Platform, ...]:
+    named = each_platform(platforms)
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
 
