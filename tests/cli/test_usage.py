@@ -85,9 +85,10 @@ Run:
   doctor         Check the configuration of this machine.
 
 Help:
-  help     Show help on a topic or a command, or list the topics.
-  options  List the options that all commands accept.
-  version  Print the version.
+  help        Show help on a topic or a command, or list the topics.
+  options     List the options that all commands accept.
+  completion  Print the completion script for a shell: bash, zsh, fish...
+  version     Print the version.
 
   Help for a command: resolver COMMAND --help
 
