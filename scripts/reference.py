@@ -183,6 +183,7 @@ LEAVES: dict[object, tuple[Any, ...]] = {
     Descriptor: (
         Descriptor(OCI_MANIFEST, DIGEST, 1),
         Descriptor(OCI_MANIFEST, DIGEST, 1, platform=Platform.parse("linux/arm64")),
+        Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", DIGEST, 1),
         Descriptor(
             OCI_MANIFEST,
             DIGEST,
