@@ -41,7 +41,7 @@ from resolver.core.compare.builds import Amount, Build  # noqa: E402
 from resolver.core.compare.history import Step  # noqa: E402
 from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor  # noqa: E402
 from resolver.core.oci.digest import Digest  # noqa: E402
-from resolver.core.oci.manifest import HistoryEntry, Manifest  # noqa: E402
+from resolver.core.oci.manifest import HistoryEntry, Index, Manifest  # noqa: E402
 from resolver.core.oci.reference import Reference  # noqa: E402
 from resolver.core.platforms.platform import BUILTIN, Platform, PlatformTable  # noqa: E402
 from resolver.core.results.doctor import Fact  # noqa: E402
@@ -243,6 +243,7 @@ FIELDS: dict[str, Callable[[Samples], tuple[Any, ...]]] = {
             for names in ((), (TEXT,))
         ),
     ),
+    "Inspection.index": lambda samples: (None, *samples.of(Index)),
     "LockedImage.reference": lambda _samples: ("docker.io/library/alpine:3.20",),
 }
 
