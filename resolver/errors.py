@@ -315,13 +315,13 @@ class PlatformNotOffered(NotFound):
     def __init__(
         self,
         reference: str,
-        wanted: str,
+        wanted: str | Sequence[str],
         offered: Sequence[str],
         near: Sequence[tuple[str, str]] = (),
     ) -> None:
-        super().__init__(f"`{reference}` is not offered for `{wanted}`")
+        self.wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        super().__init__(f"`{reference}` is not offered for `{' or '.join(self.wanted)}`")
         self.reference = reference
-        self.wanted = wanted
         self.offered = tuple(offered)
         self.near = tuple(near)
 
@@ -740,7 +740,7 @@ class NotLocked(Offline):
         super().__init__(f"the lock file `{place}` does not have {what}", *hints)
         self.reference = reference
         self.place = place
-        self.wanted = wanted
+        self.wanted = (wanted,) if wanted else ()
 
 
 class UnreadableFile(Malformed):

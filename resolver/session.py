@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from resolver.core.lockfile.drift import LockCheck
     from resolver.core.lockfile.entries import ExportedLockEntry
     from resolver.core.lockfile.lock import Locked
+    from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.reference import Reference
     from resolver.core.pin.decide import Pinned
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
     from resolver.core.results.store import DiskUsage as Used
     from resolver.settings import Flags, Settings
-    from resolver.verbs.context import PlatformLike
+    from resolver.verbs.context import NamesLike, PlatformLike, PlatformsLike
     from resolver.verbs.lock import ByLock
     from resolver.verbs.plan import Named
     from resolver.verbs.serve.server import Server
@@ -72,13 +73,16 @@ class Session:
         offline: answer from the store alone.
         flags: all other settings, as on the command line.
         environment: read instead of `os.environ`, for tests and embedders.
-        observe: receives warnings, notes and progress during a call.
+        observe: receives warnings, notes and progress during a call, one event at a time, perhaps
+            from another thread.
+        sources: further places to read images from: with `{"zip": open_zip}`, the reference
+            `zip:app.zip` is the image that `open_zip("app.zip")` has under the empty name.
         http_client: sends all requests, with its own proxies, TLS settings and hooks, except to
             hosts that have settings of their own. Cookies, redirects and timeouts stay with the
             session. It is not closed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default and a name
         self,
         store: str | Path | None = None,
         *,
@@ -86,6 +90,7 @@ class Session:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        sources: Mapping[str, Callable[[str], Source]] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
         self._context = Context(
@@ -94,6 +99,7 @@ class Session:
             flags=flags,
             environment=environment,
             observe=observe,
+            sources=sources,
             http_client=http_client,
         )
 
@@ -170,8 +176,8 @@ class Session:
 
     def resolve_each(  # noqa: PLR0913 - as above
         self,
-        references: Iterable[str | Reference],
-        platforms: Sequence[PlatformLike] = (None,),
+        references: NamesLike,
+        platforms: PlatformsLike = (None,),
         *,
         exact: bool = False,
         verify: bool = False,
@@ -330,7 +336,7 @@ class Session:
 
     def check(
         self,
-        references: str | Reference | Iterable[str | Reference],
+        references: NamesLike,
         wanted: Requirements,
         *,
         now: datetime | None = None,
@@ -360,7 +366,7 @@ class Session:
     def check_policy(
         self,
         policy: Policy | Path | str,
-        references: Iterable[str | Reference] = (),
+        references: NamesLike = (),
         *,
         now: datetime | None = None,
         index_only: bool = False,
@@ -394,7 +400,7 @@ class Session:
     def matrix(
         self,
         reference: str | Reference,
-        platforms: Iterable[str | Platform] = (),
+        platforms: PlatformsLike = (),
         *,
         system: str = "github",
         runners: Iterable[str] = (),
@@ -453,10 +459,10 @@ class Session:
     def compare(  # noqa: PLR0913 - each has a default and a name
         self,
         reference: str | Reference,
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        platforms: PlatformsLike = None,
         *,
         base: PlatformLike = None,
-        expect: Iterable[str | Platform] = (),
+        expect: PlatformsLike = (),
         expect_as: str | Reference | None = None,
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
@@ -506,9 +512,9 @@ class Session:
         self,
         first: str | Reference,
         second: str | Reference,
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        platforms: PlatformsLike = None,
         *,
-        expect: Iterable[str | Platform] = (),
+        expect: PlatformsLike = (),
         expect_as: str | Reference | None = None,
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
@@ -606,7 +612,7 @@ class Session:
 
         return search(self._context, term, limit=limit, filters=filters)
 
-    def quota(self, reference: str = QUOTA_PREVIEW) -> Quota:
+    def quota(self, reference: str | Reference = QUOTA_PREVIEW) -> Quota:
         """Read the remaining pulls of a registry's rate limit, without using one.
 
         Args:
@@ -650,7 +656,7 @@ class Session:
 
     def lint(
         self,
-        references: str | Reference | Iterable[str | Reference],
+        references: NamesLike,
         *,
         deep: bool = False,
         max_bytes: int = LINT_MAX_BYTES,
@@ -706,10 +712,10 @@ class Session:
 
     def lock(
         self,
-        references: Iterable[str | Reference] = (),
-        platforms: Sequence[PlatformLike] = (),
+        references: NamesLike = (),
+        platforms: PlatformsLike = (),
         *,
-        update: Iterable[str] | None = None,
+        update: NamesLike | None = None,
         file: str | Path = LOCK_FILE,
     ) -> Locked:
         """Record what references mean now, in a lock file; its other references stay.
@@ -735,7 +741,7 @@ class Session:
 
         return lock(self._context, references, platforms, update=update, file=file)
 
-    def unlock(self, names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+    def unlock(self, names: NamesLike, *, file: str | Path = LOCK_FILE) -> Locked:
         """Remove references from a lock file, without a request.
 
         Raises:
@@ -748,8 +754,8 @@ class Session:
 
     def check_lock(
         self,
-        names: Iterable[str] = (),
-        platforms: Sequence[PlatformLike] = (),
+        names: NamesLike = (),
+        platforms: PlatformsLike = (),
         *,
         file: str | Path = LOCK_FILE,
     ) -> LockCheck:
@@ -784,7 +790,7 @@ class Session:
 
     def lock_entries(
         self,
-        names: Iterable[str] = (),
+        names: NamesLike = (),
         platform: PlatformLike = None,
         *,
         services: Mapping[str, Sequence[str]] | None = None,
@@ -881,7 +887,7 @@ class Session:
         update: bool = False,
         unpin: bool = False,
         platform: str | Platform | None = None,
-        require: Iterable[str | Platform] = (),
+        require: PlatformsLike = (),
     ) -> Pinned:
         """Find the digests to pin references in files to; `write_pins` writes them.
 
@@ -929,7 +935,7 @@ class Session:
     def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         references: Named | Iterable[Named],
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        platforms: PlatformsLike = None,
         *,
         exact: bool = False,
         places: Iterable[str] = (),
@@ -1005,7 +1011,7 @@ class Session:
     def pull(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
         what: Plan | Named | Iterable[Named],
-        platforms: PlatformLike | Sequence[PlatformLike] = None,
+        platforms: PlatformsLike = None,
         *,
         exact: bool = False,
         places: Iterable[str] = (),
@@ -1322,9 +1328,9 @@ class Session:
 
     def export(  # noqa: PLR0913 - each is one thing that a caller decides
         self,
-        references: str | Reference | Iterable[str | Reference],
+        references: NamesLike,
         to: str,
-        platforms: Iterable[str | Platform] = (),
+        platforms: PlatformsLike = (),
         *,
         exact: bool = False,
         namespace: str | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -18,16 +19,19 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from resolver import Session
+from resolver.core.pin.kinds import may_be_known
 from resolver.demo import samples
 from resolver.verbs.serve.api import MemoryShelf
 from resolver.verbs.serve.server import serve
 from tests.kit.ci_systems import azure_commands, github_commands, read_dotenv, read_github_file
-from tests.kit.processes import ROOT
+from tests.kit.processes import ROOT, python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ACTION = ROOT / "scripts" / "action" / "action.yml"
+PINNED = ROOT / "tests" / "data" / "pin"
 TEMPLATES = ROOT / "scripts" / "ci"
 ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: `${{ inputs.NAME }}`, `${{ steps.ID.outputs.NAME }}`, `${{ parameters.NAME }}`: all we use.
@@ -404,3 +408,77 @@ def test_jenkins_shell_steps_pass_values_on(machine: Machine, registry: str) -> 
     assert machine.log.endswith(stated)
     (report,) = re.findall(r"junit '([^']+)'", text)
     assert parse(machine.folder / report).getroot().get("errors") == "0"
+
+
+def hook(name: str) -> dict[str, Any]:
+    """Return a hook of `.pre-commit-hooks.yaml`."""
+    (found,) = (each for each in read(ROOT / ".pre-commit-hooks.yaml") if each["id"] == name)
+    assert found["language"] == "python"
+    return dict(found)
+
+
+def run_hook(name: str, folder: Path, *changed: str) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a hook on changed files as pre-commit does; None if it takes none of them."""
+    found = hook(name)
+    # Source: pre-commit, `commands/run.py`: `files` is searched, not matched from the start.
+    taken = [path for path in changed if re.search(found["files"], path)]
+    program, *words = shlex.split(found["entry"])
+    assert program == "resolver"
+    files_of = taken if found.get("pass_filenames", True) else []
+    return python("-m", "resolver", *words, *files_of, cwd=folder) if taken else None
+
+
+def test_pre_commit_hook_takes_the_files_that_pin_may_know() -> None:
+    pattern = hook("resolver-pin-check")["files"]
+    samples = [path.relative_to(PINNED).as_posix() for path in PINNED.rglob("*") if path.is_file()]
+    samples += [
+        "README.md",
+        "src/Dockerfile.go/x",
+        "app.tf",
+        "ci/docker-bake.hcl",
+        "k/kustomization",
+    ]
+
+    taken = [path for path in samples if re.search(pattern, path)]
+
+    assert taken == [path for path in samples if may_be_known(path)]
+    assert 20 < len(taken) < len(samples)
+
+
+def test_pre_commit_hook_fails_for_an_unpinned_image(registry: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\n")
+    (tmp_path / "settings.yaml").write_text("a: 1\n")
+
+    unpinned = run_hook("resolver-pin-check", tmp_path, "Dockerfile", "settings.yaml", "README.md")
+    assert python("-m", "resolver", "pin", "Dockerfile", cwd=tmp_path).returncode == 0
+    pinned = run_hook("resolver-pin-check", tmp_path, "Dockerfile")
+
+    assert unpinned is not None
+    assert unpinned.returncode == 1
+    assert b"is not pinned" in unpinned.stdout
+    assert pinned is not None
+    assert pinned.returncode == 0
+    assert run_hook("resolver-pin-check", tmp_path, "README.md") is None
+
+
+def test_pre_commit_hook_fails_for_a_lock_that_is_not_current(
+    registry: str, tmp_path: Path
+) -> None:
+    name = f"{registry}/demo/app:1.0"
+    assert python("-m", "resolver", "lock", name, cwd=tmp_path).returncode == 0
+    lock = tmp_path / "resolver.lock"
+
+    current = run_hook("resolver-lock-check", tmp_path, "resolver.lock")
+    # As if the tag had pointed to other bytes: a new digest of the index, and of one platform.
+    with Session(tmp_path / "store") as session:
+        (index,) = session.lock_entries(file=lock)
+        (image,) = session.lock_entries(platform="linux/arm64", file=lock)
+    text = lock.read_text().replace(str(index.digest), f"sha256:{'0' * 64}")
+    lock.write_text(text.replace(str(image.digest), f"sha256:{'1' * 64}"))
+    moved = run_hook("resolver-lock-check", tmp_path, "resolver.lock")
+
+    assert current is not None
+    assert current.returncode == 0
+    assert moved is not None
+    assert moved.returncode == 1
+    assert run_hook("resolver-lock-check", tmp_path, "Dockerfile") is None

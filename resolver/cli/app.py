@@ -72,6 +72,7 @@ COMMANDS = (
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
     ("Help", "options", "resolver.cli.help"),
+    ("Help", "completion", "resolver.cli.completion"),
     ("Help", "version", "resolver.cli.help"),
 )
 

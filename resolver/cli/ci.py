@@ -207,7 +207,7 @@ def _reported(row: Reporter, path: str, result: RunResult) -> tuple[Action, ...]
 
 
 def _with_subject(fault: Fault, failure: Failure) -> Fault:
-    return replace(fault, subject=failure.reference, platform=failure.wanted or "")
+    return replace(fault, subject=failure.reference, platform=" or ".join(failure.wanted))
 
 
 def _do(action: Action, output: Output, environment: Mapping[str, str]) -> None:

@@ -1,15 +1,17 @@
-"""Shell completion of platforms and references.
+"""`resolver completion`, and the completion of platforms and references.
 
-Runs at every TAB: it sends no request, loads no HTTP client, and never fails, whatever is in the
-store.
+The latter runs at every TAB: it sends no request, loads no HTTP client, and never fails, whatever
+is in the store.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from resolver.errors import ResolverError
+from resolver.cli.options import argument
+from resolver.cli.output import Output
+from resolver.errors import ResolverError, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,51 @@ _PLATFORMS = (
     "windows/amd64:ltsc2022",
     "windows/amd64:ltsc2025",
 )
+
+
+SHELLS = ("bash", "zsh", "fish", "powershell")
+#: The last line of Typer's script for zsh, which registers the function when it is sourced; a file
+#: in `fpath` is the body of the function itself at the first TAB.
+#: Source: click 8, `shell_completion.py`, `_SOURCE_ZSH`.
+_ZSH_REGISTER = "compdef _resolver_completion resolver"
+_ZSH_AUTOLOADED = (
+    "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then\n"
+    '  _resolver_completion "$@"\n'
+    f"else\n  {_ZSH_REGISTER}\nfi"
+)
+
+
+def offer_shells(incomplete: str) -> list[str]:
+    """Complete the name of a shell."""
+    return [shell for shell in SHELLS if shell.startswith(incomplete)]
+
+
+def completion(
+    shell: Annotated[
+        str, argument("SHELL", "bash, zsh, fish or powershell.", complete=offer_shells)
+    ],
+) -> None:
+    """Print the completion script for a shell: bash, zsh, fish or powershell.
+
+    For packages and system-wide files; `resolver --install-completion` sets up the current shell of
+    one user.
+
+    \b
+      resolver completion bash > /usr/share/bash-completion/completions/resolver
+      resolver completion zsh > "${fpath[1]}/_resolver"
+      resolver completion fish > ~/.config/fish/completions/resolver.fish
+      resolver completion powershell >> $PROFILE
+    """
+    from typer._completion_shared import get_completion_script
+
+    if shell not in SHELLS:
+        raise Usage(f"unknown shell `{shell[:40]}`", f"choose one of {', '.join(SHELLS)}")
+    script = get_completion_script(
+        prog_name="resolver", complete_var="_RESOLVER_COMPLETE", shell=shell
+    )
+    if shell == "zsh":
+        script = script.replace(_ZSH_REGISTER, _ZSH_AUTOLOADED)
+    Output().answer(f"{script}\n")
 
 
 def disable_help_markup() -> None:

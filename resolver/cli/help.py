@@ -1,6 +1,6 @@
 """`resolver help`, `options` and `version`: help topics, from files inside the package."""
 
-from pathlib import Path
+from importlib.resources import files
 from typing import Annotated
 
 from resolver.cli.options import Text, argument
@@ -11,7 +11,6 @@ from resolver.render import RENDERERS
 #: Every topic, in the order listed; the first line of a page is its summary. To add one,
 #: write `resolver/topics/<name>.txt` and add a row.
 TOPICS = ("references", "platforms", "store", "configuration", "ci", "exit-status")
-_FOLDER = Path(__file__).parent.parent / "topics"
 
 
 def offer_topics(incomplete: str) -> list[str]:
@@ -47,7 +46,8 @@ def help(  # noqa: A001 - the name of the command
 
 def read(topic: str) -> str:
     """Read the page of a topic."""
-    return (_FOLDER / f"{topic}.txt").read_text("utf-8")
+    # Also where the package is in a zip file.
+    return files("resolver").joinpath("topics", f"{topic}.txt").read_text("utf-8")
 
 
 def _list() -> str:

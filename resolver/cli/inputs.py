@@ -175,7 +175,7 @@ def for_each(
         except ResolverError as error:
             output.failed(error)
             worst = max(worst, error.kind.status)
-            answer = Failure(item, None, error)
+            answer = Failure(item, (), error)
         output.keep(answer)
         if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))
@@ -239,7 +239,7 @@ def resolve_matching(
         try:
             expanded = expand_platforms(session, reference, platforms)
         except ResolverError as error:
-            yield Failure(reference, ",".join(filter(None, platforms)), error)
+            yield Failure(reference, tuple(filter(None, platforms)), error)
         else:
             yield from session.resolve_each([reference], expanded, **flags)
 

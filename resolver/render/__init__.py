@@ -106,9 +106,9 @@ def render_chunks(
     row = renderer(form)
     if row.draws == "plain":
         from resolver.render.json import chunks  # noqa: PLC0415 - for these formats alone
-        from resolver.render.to_dict import cleaned, to_dict  # noqa: PLC0415
+        from resolver.render.to_dict import cleaned, lazy_dict  # noqa: PLC0415
 
-        yield from chunks(cleaned(to_dict(answer, explain=explain), clean), form)
+        yield from chunks(cleaned(lazy_dict(answer, explain=explain), clean), form)
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":

@@ -119,8 +119,8 @@ def _batch(answer: Batch, *, full: bool) -> Report:
     rows = []
     for item in answer.answers:
         if isinstance(item, Failure):
-            code = f"error: {getattr(item.error, 'code', 'error')}"
-            rows.append((item.reference, item.wanted or "-", code, "-"))
+            code = f"error: {item.error.code}"
+            rows.append((item.reference, " or ".join(item.wanted) or "-", code, "-"))
         else:
             grade = item.grade.value if item.grade is not None else "-"
             digest = short(item.manifest.digest, full=full)
@@ -137,7 +137,7 @@ def resolved_words(total: int, failed: int) -> str:
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:
     facts = [("image", answer.reference)]
     if answer.wanted:
-        facts.append(("platform", answer.wanted))
+        facts.append(("platform", " or ".join(answer.wanted)))
     facts.append(("error", clean(str(answer.error))))
     return Report(answer.reference, tuple(facts))
 

@@ -202,8 +202,8 @@ def batch_line(answer: Resolution | Failure, page: Page) -> str:
     from resolver.core.results.resolve import Failure  # noqa: PLC0415 - `escape` is needed without it
 
     if isinstance(answer, Failure):
-        code = f"error: {getattr(answer.error, 'code', 'error')}"
-        cells = (code, answer.wanted or "-", "-", answer.reference)
+        code = f"error: {answer.error.code}"
+        cells = (code, answer.wanted[0] if answer.wanted else "-", "-", answer.reference)
     else:
         platform = str(answer.platform) if answer.platform is not None else "-"
         grade = answer.grade.value if answer.grade is not None else "-"

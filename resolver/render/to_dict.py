@@ -55,7 +55,27 @@ _MESSAGES = frozenset({"error", "warnings", "said"})
 
 
 def to_dict(answer: object, *, explain: bool = False) -> Plain:
-    """Turn an answer or an error into plain values, in a stable order."""
+    """Return an answer or an error as the values that `--format json` prints, in a stable order.
+
+    Args:
+        answer: a result of `Session`, or a `ResolverError`.
+        explain: of a `Resolution`, include every entry of the index and why it was rejected.
+    """
+    return {name: _listed(member) for name, member in lazy_dict(answer, explain=explain).items()}
+
+
+def _listed(value: object) -> object:
+    match value:
+        case dict():
+            return {name: _listed(member) for name, member in value.items()}
+        case list() | Rows():
+            return [_listed(member) for member in value]
+        case _:
+            return value
+
+
+def lazy_dict(answer: object, *, explain: bool = False) -> Plain:
+    """Return the same with `Rows` in place of long lists."""
     match answer:
         case Resolution():
             return _resolution(answer, explain=explain)
@@ -67,7 +87,7 @@ def to_dict(answer: object, *, explain: bool = False) -> Plain:
             return {
                 "schema": SCHEMA,
                 "reference": answer.reference,
-                "wanted": answer.wanted,
+                "wanted": list(answer.wanted),
                 **failure(answer.error),
             }
         case ResolverError():
@@ -221,10 +241,8 @@ def _clean_value(value: object, clean: Callable[[str], str], *, said: bool) -> o
             return value
 
 
-def failure(error: Exception) -> Plain:
+def failure(error: ResolverError) -> Plain:
     """Return an error: its class, code, status, message, hints and facts."""
-    if not isinstance(error, ResolverError):
-        raise error
     facts = {name: _jsonable(value) for name, value in error.facts().items()}
     return {
         "error": {

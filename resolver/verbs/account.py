@@ -91,7 +91,7 @@ def repositories(context: Context, place: str) -> Repositories:
     return Found(registry, prefix, tuple(names))
 
 
-def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:
+def quota(context: Context, reference: str | Reference = QUOTA_PREVIEW) -> Quota:
     """Read the remaining pulls of a registry's rate limit, without using one."""
     from resolver.sources.registry.search import quota  # noqa: PLC0415 - for this question alone
 

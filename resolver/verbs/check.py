@@ -25,11 +25,10 @@ from resolver.core.check.check import (
 from resolver.core.lint.findings import Severity
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import oversize
-from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.errors import Usage
 from resolver.values import dataclass
-from resolver.verbs.context import Opened
+from resolver.verbs.context import Opened, each_platform, one_or_many
 from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
@@ -43,13 +42,14 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments, ImageEntry
     from resolver.core.oci.manifest import Attached
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.needs import ImageNeeds, Machine
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, NamesLike, PlatformsLike
     from resolver.verbs.documents import DocumentReader, RootDocument
 
 
@@ -251,16 +251,14 @@ class _Subject:
 
 def check(
     context: Context,
-    references: str | Reference | Iterable[str | Reference],
+    references: NamesLike,
     wanted: Requirements,
     *,
     now: datetime | None = None,
     index_only: bool = False,
 ) -> Checked:
     """Check that images meet their requirements; each missing thing is a finding."""
-    named: list[str | Reference] = (
-        [references] if isinstance(references, str | Reference) else list(references)
-    )
+    named = one_or_many(references)
     return _check_all(
         context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
     )
@@ -269,7 +267,7 @@ def check(
 def check_policy(
     context: Context,
     policy: Policy | Path | str,
-    references: Iterable[str | Reference] = (),
+    references: NamesLike = (),
     *,
     now: datetime | None = None,
     index_only: bool = False,
@@ -279,14 +277,14 @@ def check_policy(
 
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
     subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
-    subjects += [_Subject(reference, rules.defaults) for reference in references]
+    subjects += [_Subject(reference, rules.defaults) for reference in one_or_many(references)]
     return _check_all(context, subjects, now, index_only=index_only)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
     reference: str | Reference,
-    platforms: Iterable[str | Platform] = (),
+    platforms: PlatformsLike = (),
     *,
     system: str = "github",
     runners: Iterable[str] = (),
@@ -303,7 +301,7 @@ def matrix(  # noqa: PLR0913 - one for each option of the verb
 
     chosen = system_of(system)
     rules = [parse_runner(text, context.table) for text in runners]
-    requests = [context.platform_request(text) for text in platforms]
+    requests = [context.platform_request(text) for text in each_platform(platforms)]
     target = context.target(reference)
     reader, warned = context.reader(target)
     root = context.read_root(reader, target)
@@ -342,7 +340,7 @@ def read_policy(
     from resolver.core.check.policy import read_policy  # noqa: PLC0415 - for policies alone
     from resolver.files import yaml  # noqa: PLC0415 - loads YAML
 
-    return read_policy(yaml.read(path), context.table, over)
+    return read_policy(yaml.read(path), context.table, over, context.parse)
 
 
 def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:

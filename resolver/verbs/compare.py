@@ -21,14 +21,14 @@ from resolver.core.compare.files import LabelledTree, compare_trees, why_apart
 from resolver.core.layers.filetree import FileTree
 from resolver.core.oci.image import ImageEntry
 from resolver.core.oci.target import RegistryTarget
-from resolver.core.platforms.platform import Platform
 from resolver.core.platforms.select import select
 from resolver.errors import NotFound, PlatformNotOffered, Usage
+from resolver.verbs.context import each_platform
 from resolver.verbs.gather import Depth, gather_platforms, named_images
 from resolver.verbs.layers import LayeredImage, read_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from resolver.core.compare.builds import Build
     from resolver.core.compare.compare import Comparison, ImageComparison
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.reference import Reference
-    from resolver.core.platforms.platform import PlatformTable
-    from resolver.verbs.context import Context, Opened, PlatformLike
+    from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.verbs.context import Context, Opened, PlatformLike, PlatformsLike
     from resolver.verbs.layers import LayerContent
 
     #: An image, and those of its builds that are compared.
@@ -108,10 +108,10 @@ _PURPOSE = "compare"
 def compare(  # noqa: PLR0913 - each has a default and a name
     context: Context,
     reference: str | Reference,
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
     base: PlatformLike = None,
-    expect: Iterable[str | Platform] = (),
+    expect: PlatformsLike = (),
     expect_as: str | Reference | None = None,
     ignore: Iterable[str] = (),
     thresholds: Thresholds | None = None,
@@ -142,9 +142,9 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     context: Context,
     first: str | Reference,
     second: str | Reference,
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
-    expect: Iterable[str | Platform] = (),
+    expect: PlatformsLike = (),
     expect_as: str | Reference | None = None,
     ignore: Iterable[str] = (),
     thresholds: Thresholds | None = None,
@@ -219,10 +219,8 @@ def _with_chunks(
     return replace(found, chunks=chunks)
 
 
-def _wants(
-    context: Context, platforms: PlatformLike | Sequence[PlatformLike]
-) -> tuple[Platform, ...]:
-    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+def _wants(context: Context, platforms: PlatformsLike) -> tuple[Platform, ...]:
+    named = each_platform(platforms)
     wished = [one for one in named if one is not None]
     return () if "all" in wished else tuple(_one(context, one) for one in wished)
 
@@ -230,11 +228,11 @@ def _wants(
 def _at_own_level(
     context: Context,
     wants: tuple[Platform, ...],
-    platforms: PlatformLike | Sequence[PlatformLike],
+    platforms: PlatformsLike,
     *images: Opened,
 ) -> tuple[Platform, ...]:
     """Replace the platform of `local` by the level of it that the images offer."""
-    named = (platforms,) if isinstance(platforms, str | Platform) else tuple(platforms or ())
+    named = each_platform(platforms)
     if "local" not in named or not wants:
         return wants
     machine = _one(context, "local")
@@ -248,21 +246,21 @@ def _stated(context: Context, opened: Opened) -> list[Platform | None]:
     return [entry.platform for entry in context.gather(opened, Depth(), _silent).images]
 
 
-def _one(context: Context, wanted: str | Platform) -> Platform:
+def _one(context: Context, wanted: PlatformLike) -> Platform:
     return context.platform_request(wanted).platforms[0]
 
 
 def _terms(
     context: Context,
     base: PlatformLike,
-    expect: Iterable[str | Platform],
+    expect: PlatformsLike,
     expect_as: str | Reference | None,
     ignore: Iterable[str],
 ) -> Terms:
     """Read everything that a comparison depends on besides the images themselves."""
     chosen = _one(context, base) if base is not None else None
     rules = Ignoring.read(ignore)
-    expected = [_one(context, each) for each in expect]
+    expected = [_one(context, each) for each in each_platform(expect)]
     if expect_as is not None:
         expected += _expected_of(context, expect_as)
     return Terms(chosen, tuple(dict.fromkeys(expected)), rules, context.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
-from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
+from resolver.core.oci.reference import Reference
+from resolver.core.oci.target import (
+    LayoutTarget,
+    RegistryTarget,
+    StoreTarget,
+    check_custom_prefix,
+    parse_target,
+)
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError, Usage
@@ -33,7 +41,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import Source
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
-    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Failure
@@ -45,6 +52,10 @@ if TYPE_CHECKING:
     from resolver.verbs.threads import Outcome
 
 PlatformLike = str | Platform | None
+NameLike = str | Reference
+#: One or many; text is parsed.
+PlatformsLike = PlatformLike | Iterable[PlatformLike]
+NamesLike = NameLike | Iterable[NameLike]
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 #: Repositories that are kept open.
@@ -74,7 +85,7 @@ class Context:
         via: the `Via` header of a mirror's requests; empty for none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default and a name
         self,
         store: str | Path | None = None,
         *,
@@ -82,8 +93,12 @@ class Context:
         flags: Flags | None = None,
         environment: Mapping[str, str] | None = None,
         observe: Observer = ignore,
+        sources: Mapping[str, Callable[[str], Source]] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
+        self._custom = dict(sources or {})
+        for prefix in self._custom:
+            check_custom_prefix(prefix)
         given = flags or Flags()
         if store is not None:
             given = replace(given, store=str(store))
@@ -230,7 +245,7 @@ class Context:
             elif len(items) == 1:
                 raise outcome.value
             else:
-                found.append(Failure(name(outcome.item), None, outcome.value))
+                found.append(Failure(name(outcome.item), (), outcome.value))
         return tuple(found)
 
     def name(self, reference: str | Reference) -> str:
@@ -303,17 +318,19 @@ class Context:
 
             self.observe(Brought(len(sizes), sum(sizes.values())))
 
+    def parse(self, text: str) -> Target:
+        """Parse the text of a reference, with the prefixes of this session's own sources."""
+        return parse_target(text, self._custom)
+
     def target(self, reference: str | Reference) -> Target:
         """Read a reference, and refuse one that the configuration blocks."""
-        target = (
-            parse_target(reference) if isinstance(reference, str) else RegistryTarget(reference)
-        )
+        target = self.parse(reference) if isinstance(reference, str) else RegistryTarget(reference)
         if isinstance(target, RegistryTarget):
             target.reference.check_endpoint()
             self._refuse_blocked(target.reference)
             with self.mutex:
                 self.trusted_hosts.add(target.reference.registry)
-        elif isinstance(target, LayoutTarget):
+        elif isinstance(target, LayoutTarget) and target.kind not in self._custom:
             from resolver.sources import settle  # noqa: PLC0415 - only for local places
 
             return settle(target)
@@ -385,6 +402,8 @@ class Context:
     def source(self, target: Target, *, whole: bool = False) -> Source:
         """Open a place; `whole` with the mirrors for every form of reference."""
         if isinstance(target, LayoutTarget):
+            if target.kind in self._custom:
+                return self._custom[target.kind](target.path)
             return self._local(target)
         from resolver.sources import as_given, open_registry  # noqa: PLC0415 - not for local places
 
@@ -454,6 +473,18 @@ class Context:
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean
         return self._transport
+
+
+def one_or_many(given: NamesLike) -> tuple[NameLike, ...]:
+    """Return one or many references as a tuple."""
+    return (given,) if isinstance(given, str | Reference) else tuple(given)
+
+
+def each_platform(given: PlatformsLike) -> tuple[PlatformLike, ...]:
+    """Return one or many platforms as a tuple; None alone is no platform."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str | Platform) else tuple(given)
 
 
 def _table(extension: Path | None) -> PlatformTable:

@@ -494,7 +494,7 @@ def execute(
             reader.close()
             pool.close(_GRACE)
     failures = tuple(
-        Failure(each.target.name, None, each.failure) for each in work if each.failure is not None
+        Failure(each.target.name, (), each.failure) for each in work if each.failure is not None
     )
     finished += [each.result() for each in work if each.failure is None]
     if failures and not finished:

@@ -10,7 +10,6 @@ from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, wit
 from resolver.core.lint.subject import IndexSbom, PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
-from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import (
@@ -23,6 +22,7 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.settings import LINT_MAX_BYTES
+from resolver.verbs.context import one_or_many
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, NamesLike
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.lint_deep import Depths
 
@@ -149,7 +150,7 @@ def _pin(
 
 def lint(
     context: Context,
-    references: str | Reference | Iterable[str | Reference],
+    references: NamesLike,
     *,
     deep: bool = False,
     max_bytes: int = LINT_MAX_BYTES,
@@ -159,9 +160,7 @@ def lint(
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
 
     ignored = tuple(rule(each).id for each in ignore)
-    named: list[str | Reference] = (
-        [references] if isinstance(references, str | Reference) else list(references)
-    )
+    named = one_or_many(references)
     listed = [(context.name(reference), reference) for reference in named]
     jobs = context.settings.jobs if len(named) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None

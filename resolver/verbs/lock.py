@@ -39,6 +39,7 @@ from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 from resolver.verbs import lock_files
 from resolver.verbs import resolve as resolving
+from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import ImageSpot
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, NameLike, NamesLike, PlatformLike, PlatformsLike
     from resolver.verbs.documents import PlatformRequest
     from resolver.verbs.pin import ImageFile
 
@@ -202,10 +203,10 @@ def _strays(file: ImageFile) -> Iterator[Warned]:
 
 def lock(
     context: Context,
-    references: Iterable[str | Reference] = (),
-    platforms: Sequence[PlatformLike] = (),
+    references: NamesLike = (),
+    platforms: PlatformsLike = (),
     *,
-    update: Iterable[str] | None = None,
+    update: NamesLike | None = None,
     file: str | Path = LOCK_FILE,
 ) -> Locked:
     """Record what references mean now, in a lock file; other references in it stay."""
@@ -213,10 +214,10 @@ def lock(
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    targets, failures = _lockable(context, references)
-    requests = _platform_lists(context, platforms)
+    targets, failures = _lockable(context, one_or_many(references))
+    requests = _platform_lists(context, each_platform(platforms))
     if update is not None:
-        for image in _named(known, tuple(update), path):
+        for image in _named(known, one_or_many(update), path):
             targets.setdefault(
                 image.reference, (image.written, RegistryTarget(Reference.parse(image.reference)))
             )
@@ -234,7 +235,7 @@ def lock(
     warnings: list[Warned] = []
     for outcome in context.each(look, list(targets.values()), "locking"):
         if isinstance(outcome.value, ResolverError):
-            failures.append(Failure(str(outcome.item[1]), None, outcome.value))
+            failures.append(Failure(str(outcome.item[1]), (), outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
@@ -248,27 +249,27 @@ def lock(
     return Locked(path, lock, changes, (), tuple(warnings))
 
 
-def unlock(names: Iterable[str], *, file: str | Path = LOCK_FILE) -> Locked:
+def unlock(names: NamesLike, *, file: str | Path = LOCK_FILE) -> Locked:
     """Remove references from a lock file, without a request."""
     path = str(file)
     lock_files.refuse_yaml(path)
     known = lock_files.load(path)
-    images = _named(known, tuple(names), path) if names else ()
+    images = _named(known, one_or_many(names), path) if names else ()
     lock = lock_files.change(path, lambda there: there.without(images))
     return Locked(path, lock, tuple(LockChange("removed", one, one) for one in images))
 
 
 def check_lock(
     context: Context,
-    names: Iterable[str] = (),
-    platforms: Sequence[PlatformLike] = (),
+    names: NamesLike = (),
+    platforms: PlatformsLike = (),
     *,
     file: str | Path = LOCK_FILE,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     path = str(file)
-    images = _named(lock_files.load(path), tuple(names), path)
-    requests = _platform_lists(context, platforms)
+    images = _named(lock_files.load(path), one_or_many(names), path)
+    requests = _platform_lists(context, each_platform(platforms))
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}
     warnings: list[Warned] = []
@@ -286,7 +287,7 @@ def check_lock(
     found: list[LockDrift | Failure] = []
     for outcome in context.each(look, images, "checking"):
         if isinstance(outcome.value, ResolverError):
-            found.append(Failure(outcome.item.reference, None, outcome.value))
+            found.append(Failure(outcome.item.reference, (), outcome.value))
         else:
             found.append(outcome.value)
     wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
@@ -300,7 +301,7 @@ def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:
 
 def lock_entries(
     context: Context,
-    names: Iterable[str] = (),
+    names: NamesLike = (),
     platform: PlatformLike = None,
     *,
     services: Mapping[str, Sequence[str]] | None = None,
@@ -308,7 +309,7 @@ def lock_entries(
 ) -> tuple[ExportedLockEntry, ...]:
     """Return the entries of a lock file for `resolver lock export`."""
     path = str(file)
-    images = _named(lock_files.load(path), tuple(names), path)
+    images = _named(lock_files.load(path), one_or_many(names), path)
     wanted = _wanted(context, platform) if platform is not None else None
     entries, missing = entries_of(Lock(images), wanted, services, context.table)
     if missing and wanted is not None:
@@ -354,17 +355,17 @@ def _lockable(
                     "name the image in its registry",
                 )
         except ResolverError as error:
-            failures.append(Failure(str(reference), None, error))
+            failures.append(Failure(str(reference), (), error))
         else:
             targets[str(target)] = (str(reference).removeprefix("docker://"), target)
     return targets, failures
 
 
-def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:
+def _named(lock: Lock, names: tuple[NameLike, ...], path: str) -> tuple[LockedImage, ...]:
     if not names:
         return lock.images
     found: set[str] = set()
-    for name in names:
+    for name in map(str, names):
         images = lock.named(name)
         if not images:
             listing = ", ".join(f"`{image.written}`" for image in lock.images[:5])
@@ -390,22 +391,23 @@ class ByLock:
 
     def resolve_each(
         self,
-        references: Iterable[str | Reference],
-        platforms: Sequence[PlatformLike] = (None,),
+        references: NamesLike,
+        platforms: PlatformsLike = (None,),
         *,
         exact: bool = False,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references; `all` means every platform that was locked."""
-        for reference in list(references):
+        chosen = each_platform(platforms) or (None,)
+        for reference in one_or_many(references):
             try:
                 image = self._find(reference)
             except InvalidReference:
                 raise
             except ResolverError as error:
-                for platform in platforms:
+                for platform in chosen:
                     yield Failure(str(reference), _words(platform), error)
                 continue
-            for platform in self._expanded(image, platforms):
+            for platform in self._expanded(image, chosen):
                 try:
                     yield self._resolve(image, platform, exact=exact)
                 except ResolverError as error:
@@ -444,5 +446,5 @@ def _platform_not_locked(image: LockedImage, wanted: Platforms, path: str) -> No
     return NotLocked(image.reference, path, str(wanted), f"it was locked for {offered}")
 
 
-def _words(platform: PlatformLike) -> str | None:
-    return None if platform is None else str(platform)
+def _words(platform: PlatformLike) -> tuple[str, ...]:
+    return () if platform is None else (str(platform),)

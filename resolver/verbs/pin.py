@@ -46,6 +46,7 @@ from resolver.errors import (
 )
 from resolver.files.yaml import read_documents, without_comments
 from resolver.values import dataclass
+from resolver.verbs.context import each_platform
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
 from resolver.verbs.resolve import resolve_document
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from resolver.core.pin.edits import Mark
     from resolver.core.pin.kinds import FileKind
     from resolver.core.platforms.platform import Platform, PlatformTable
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, PlatformsLike
     from resolver.verbs.documents import DocumentReader, PlatformRequest, RootDocument
 
 
@@ -445,7 +446,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
     update: bool = False,
     unpin: bool = False,
     platform: str | Platform | None = None,
-    require: Iterable[str | Platform] = (),
+    require: PlatformsLike = (),
 ) -> Pinned:
     """Find the digests to pin references in files to; `write_pins` writes them."""
     if unpin and (check or update or platform is not None):
@@ -453,7 +454,7 @@ def pin(  # noqa: PLR0913 - one for each option of the verb
             "`unpin` removes digests, so it cannot be combined with checks or lookups",
             "leave out the other options",
         )
-    needed = [context.platform_request(each) for each in require]
+    needed = [context.platform_request(each) for each in each_platform(require)]
     # Of the platforms of this machine the last: on macOS, what runs in its virtual machine.
     machine = next((each.platforms[-1] for each in needed if each.local), None)
     others = tuple(each.platforms[-1] for each in needed if not each.local)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from resolver.core.results.plan import ChunkMode, ChunkReuse, Piece, Plan
     from resolver.sources.tier import Tier
     from resolver.store import LocalStore
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, PlatformLike, PlatformsLike
     from resolver.verbs.documents import DocumentReader, RootDocument
     from resolver.verbs.fetch import ContentPlace
 
@@ -369,7 +369,7 @@ Named = str | Reference | Resolution
 def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     context: Context,
     references: Named | Iterable[Named],
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
     exact: bool = False,
     places: Iterable[str] = (),
@@ -409,7 +409,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     with context.store.batch():
         for outcome in context.each(find, listed, "planning"):
             if isinstance(outcome.value, ResolverError):
-                failures.append(Failure(outcome.item[0], None, outcome.value))
+                failures.append(Failure(outcome.item[0], (), outcome.value))
             else:
                 selected.append(outcome.value)
     if failures and not selected:

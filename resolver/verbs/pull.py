@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from resolver.sources.tier import Tier
     from resolver.store import LocalStore
     from resolver.store.leases import Lease
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, PlatformsLike
     from resolver.verbs.documents import DocumentReader
     from resolver.verbs.fetch import ContentPlace
 
@@ -196,9 +196,7 @@ class _Work:
             if piece.role in {"manifest", "index"}:
                 self._fetch([piece], blobs)
         done = self._name()
-        failures = tuple(
-            Failure(reference, None, error) for reference, error in self._failed.items()
-        )
+        failures = tuple(Failure(reference, (), error) for reference, error in self._failed.items())
         if failures and not done and self._raises:
             raise failures[0].error
         return Pulled(
@@ -443,7 +441,7 @@ def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
 def pull(  # noqa: PLR0913 - each is one thing that a caller decides
     context: Context,
     what: Plan | Named | Iterable[Named],
-    platforms: PlatformLike | Sequence[PlatformLike] = None,
+    platforms: PlatformsLike = None,
     *,
     exact: bool = False,
     places: Iterable[str] = (),

@@ -12,6 +12,7 @@ from resolver.core.platforms.select import nearest
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
+from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -23,7 +24,7 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import ImageConfig
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.plan import PlannedImage
     from resolver.store import LocalStore
-    from resolver.verbs.context import Context, PlatformLike
+    from resolver.verbs.context import Context, NamesLike, PlatformLike, PlatformsLike
 
 
 def resolve_document(
@@ -181,7 +182,7 @@ def _not_offered(
     )
     near = dict.fromkeys((str(offered[position]), reason) for position, reason in relatives)
     unique = tuple(dict.fromkeys(str(platform) for platform in offered))
-    return PlatformNotOffered(text, _or(request.platforms), unique, tuple(near))
+    return PlatformNotOffered(text, list(map(str, request.platforms)), unique, tuple(near))
 
 
 def _or(platforms: Sequence[Platform]) -> str:
@@ -360,8 +361,8 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
 
 def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     context: Context,
-    references: Iterable[str | Reference],
-    platforms: Sequence[PlatformLike] = (None,),
+    references: NamesLike,
+    platforms: PlatformsLike = (None,),
     *,
     exact: bool = False,
     verify: bool = False,
@@ -374,7 +375,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
         None
         if platform == "all"
         else context.platform_request(platform, exact=exact, verify=verify, strict=strict)
-        for platform in platforms
+        for platform in each_platform(platforms) or (None,)
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
@@ -383,7 +384,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
         found = _answers(context, target, requests, every, verify_tag=verify_tag)
         return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
-    listed = [(context.name(reference), reference) for reference in references]
+    listed = [(context.name(reference), reference) for reference in one_or_many(references)]
     with context.store.batch():
         for outcome in context.each(answers, listed, "resolving"):
             if isinstance(outcome.value, ResolverError):
@@ -404,7 +405,8 @@ def _with_cpu(
     try:
         return replace(found, warnings=(*found.warnings, *verify_cpu(context, str(target), found)))
     except ResolverError as error:
-        return Failure(found.reference, None, error)
+        wanted = tuple(map(str, found.wanted)) if found.explicit else ()
+        return Failure(found.reference, wanted, error)
 
 
 def _answers(
@@ -435,7 +437,7 @@ def _answers(
     return found
 
 
-def _words(request: PlatformRequest | None) -> str | None:
+def _words(request: PlatformRequest | None) -> tuple[str, ...]:
     if request is None:
-        return "all"
-    return str(request.platforms[0]) if request.explicit else None
+        return ("all",)
+    return tuple(map(str, request.platforms)) if request.explicit else ()

@@ -15,6 +15,7 @@ from resolver.core.results.events import Counted, Noted
 from resolver.core.results.store import ImageListing
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
 from resolver.values import dataclass, pattern
+from resolver.verbs.context import each_platform, one_or_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from resolver.core.results.export import Exported
     from resolver.core.results.store import Collected, Removed, Retention, StoredImage, Verified
     from resolver.core.results.store import DiskUsage as Used
-    from resolver.verbs.context import Context
+    from resolver.verbs.context import Context, NamesLike, PlatformsLike
     from resolver.verbs.serve.server import Server
 
 
@@ -90,9 +91,9 @@ def verify(context: Context, *, full: bool = False, repair: bool = False) -> Ver
 
 def export(  # noqa: PLR0913 - each is one thing that a caller decides
     context: Context,
-    references: str | Reference | Iterable[str | Reference],
+    references: NamesLike,
     to: str,
-    platforms: Iterable[str | Platform] = (),
+    platforms: PlatformsLike = (),
     *,
     exact: bool = False,
     namespace: str | None = None,
@@ -113,10 +114,9 @@ def export(  # noqa: PLR0913 - each is one thing that a caller decides
         raise Usage("`--link` is for a folder", "leave it out, or name a folder: `--to DIR`")
     if load and destination.kind in {"layout", "archive"}:
         raise Usage("`--load` is for docker, podman and containerd", "leave it out")
-    named = [references] if isinstance(references, str | Reference) else references
-    typed = tuple(platforms)
+    typed = each_platform(platforms)
     everything = "all" in typed
-    held = [_reference(reference) for reference in named]
+    held = [_reference(reference) for reference in one_or_many(references)]
     environment = context.settings.environment
     chosen = () if everything else tuple(context.platform_request(one, exact=True) for one in typed)
     options = ExportOptions(

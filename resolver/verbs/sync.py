@@ -181,7 +181,7 @@ def sync(
         try:
             images += _images(context, rule)
         except ResolverError as error:
-            failures.append(Failure(rule.source, None, error))
+            failures.append(Failure(rule.source, (), error))
     plans: list[CopyPlan] = []
 
     def look(image: _Image) -> CopyPlan:
@@ -189,7 +189,7 @@ def sync(
 
     for outcome in parallel(look, images, jobs=_LOOKS):
         if isinstance(outcome.value, ResolverError):
-            failures.append(Failure(outcome.item.source, None, outcome.value))
+            failures.append(Failure(outcome.item.source, (), outcome.value))
         else:
             plans.append(outcome.value)
     refusal = over_limit(plans, max_upload)
@@ -214,7 +214,7 @@ def _carried_out(
         try:
             done = execute(context, plan, CopySource(context, plan.source), places)
         except ResolverError as error:
-            failures.append(Failure(plan.source, None, error))
+            failures.append(Failure(plan.source, (), error))
             continue
         failures += done.failures
         yield done

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: Commands without an answer that a pipeline could want.
-SILENT = {"serve", "demo", "options", "help", "version"}
+SILENT = {"serve", "demo", "options", "completion", "help", "version"}
 #: Those that a registry of their own answers; each hands over in its own tests.
 APART = {"login", "search", "quota", "repositories"}
 #: Every other command, with what makes it answer.
@@ -242,7 +242,7 @@ def test_ci_output_lists_each_failure_with_its_image(run: Run, registry: str) ->
 def test_ci_output_lists_a_failure_inside_an_answer_with_its_image(tmp_path: Path) -> None:
     error = PlatformNotOffered("app:1", "linux/s390x", ())
     hand = CiOutput.read("pull", [], [f"junit={tmp_path}/r.xml"], {"references": ["a", "b"]})
-    hand.keep(Pulled((), (Failure("b", "linux/s390x", error),), (), ()))
+    hand.keep(Pulled((), (Failure("b", ("linux/s390x",), error),), (), ()))
     hand.failed(error)
     hand.failed(error)
     assert hand.finish(3, Output()) is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.cli.completion import platforms, references
 from resolver.core.platforms.platform import Platform
-from tests.kit.processes import command
+from tests.kit.processes import ROOT, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +89,42 @@ def test_completion_ignores_a_damaged_store(store: Path) -> None:
     store.write_text("no folder")
 
     assert references("x") == []
+
+
+def test_completion_prints_a_script_that_completes_in_bash(tmp_path: Path) -> None:
+    script = command("completion", "bash").stdout.decode()
+    program = tmp_path / "resolver"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resolver "$@"\n')
+    program.chmod(0o755)
+    line = 'COMP_WORDS=(resolver pull -p linux/ar); COMP_CWORD=3; _resolver_completion "$0"'
+
+    done = subprocess.run(
+        ["bash", "-c", f'{script}\n{line}; printf "%s\\n" "${{COMPREPLY[@]}}"', str(program)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+
+    assert done.stdout.decode().split() == ["linux/arm64", "linux/arm/v7", "linux/arm/v6"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "registers"),
+    [
+        ("bash", "complete -o default -F _resolver_completion resolver"),
+        # As a file of `fpath`, the script is the body of the completion function.
+        ("zsh", 'loadautofunc ]]; then\n  _resolver_completion "$@"\n'),
+        ("fish", "complete --command resolver"),
+        ("powershell", "Register-ArgumentCompleter -Native -CommandName resolver"),
+    ],
+)
+def test_completion_prints_a_script_for_each_shell(run: Run, shell: str, registers: str) -> None:
+    assert registers in run("completion", shell).stdout
+
+
+def test_completion_refuses_an_unknown_shell(run: Run) -> None:
+    refused = run("completion", "tcsh")
+
+    assert (refused.status, refused.stdout) == (2, "")
+    assert "bash, zsh, fish, powershell" in refused.stderr

@@ -85,9 +85,10 @@ Run:
   doctor         Check the configuration of this machine.
 
 Help:
-  help     Show help on a topic or a command, or list the topics.
-  options  List the options that all commands accept.
-  version  Print the version.
+  help        Show help on a topic or a command, or list the topics.
+  options     List the options that all commands accept.
+  completion  Print the completion script for a shell: bash, zsh, fish...
+  version     Print the version.
 
   Help for a command: resolver COMMAND --help
 
@@ -105,7 +106,7 @@ def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
     # `check` has 28 options, a line each.
     assert len(own.splitlines()) <= (45 if name == "check" else 40)
     assert max(map(len, seen.stdout.splitlines())) <= 80
-    assert bool(title) == (name not in {"help", "options", "version", "demo"})
+    assert bool(title) == (name not in {"help", "options", "version", "demo", "completion"})
 
 
 def test_help_page_of_resolve(run: Run) -> None:
@@ -308,7 +309,18 @@ def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     assert seen.status == 0
     # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
     # the others are how somebody came here.
-    apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
+    apart = {
+        "serve",
+        "demo",
+        "options",
+        "login",
+        "logout",
+        "search",
+        "quota",
+        "doctor",
+        "help",
+        "completion",
+    }
     apart |= {"version", "repositories"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)

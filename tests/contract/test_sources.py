@@ -17,7 +17,7 @@ import pytest
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.target import LayoutKind, LayoutTarget
+from resolver.core.oci.target import LayoutTarget
 from resolver.errors import NotFound, Untrusted
 from resolver.sources import SOURCES, open_local
 from resolver.sources.credentials.chain import CredentialChain
@@ -72,7 +72,7 @@ def layout_in(folder: Path) -> Path:
     return path
 
 
-def in_a_layout(kind: LayoutKind) -> Callable[[Path], AbstractContextManager[Place]]:
+def in_a_layout(kind: str) -> Callable[[Path], AbstractContextManager[Place]]:
     """Fill a folder or an archive; current `docker save` also writes an OCI layout."""
 
     @contextmanager

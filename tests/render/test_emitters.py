@@ -107,7 +107,7 @@ def test_resolve_several_values_keep_the_order() -> None:
 
 
 def test_failed_reference_keeps_its_line() -> None:
-    failed = Failure("example.com/b:1", "linux/arm64", Usage("no"))
+    failed = Failure("example.com/b:1", ("linux/arm64",), Usage("no"))
     found = dict(values(replace(RESOLVED, answers=(failed, RESOLUTION), status=3)))
 
     assert found["reference"] == f"example.com/b:1\n{RESOLUTION.reference}"
@@ -513,7 +513,7 @@ def test_summary_begins_with_the_verdict(of: RunResult, verdict: str) -> None:
 
 
 def test_summary_lists_several_resolutions_in_one_table_with_images() -> None:
-    missing = Failure("example.com/app:9", "linux/arm64", ManifestNotFound("app:9", "gone"))
+    missing = Failure("example.com/app:9", ("linux/arm64",), ManifestNotFound("app:9", "gone"))
     result = replace(ending(status=3), command="resolve", answers=(RESOLUTION, missing))
     text = summary(result)
 

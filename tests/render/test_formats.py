@@ -93,7 +93,7 @@ INSPECTION = Inspection(
     None,
     (),
 )
-FAILURE = Failure("example.com/app:1", "linux/arm64", ManifestNotFound("app:1", HOSTILE))
+FAILURE = Failure("example.com/app:1", ("linux/arm64",), ManifestNotFound("app:1", HOSTILE))
 ANSWERS: dict[str, object] = {
     "resolution": RESOLUTION,
     "offers": OFFERS,
@@ -351,7 +351,7 @@ def test_json_error_has_class_code_status_hints_and_facts() -> None:
         "message": "`app:1` is not offered for `linux/s390x`",
         "hints": ["it is offered for `linux/amd64`"],
         "reference": "app:1",
-        "wanted": "linux/s390x",
+        "wanted": ["linux/s390x"],
         "offered": ["linux/amd64"],
         "near": [],
     }

@@ -127,9 +127,9 @@ def test_locked_resolve_many_keeps_order_and_failures(
         for each in found
     ]
     assert words == [
-        ("linux/s390x", "NotLocked"), AMD64, ARM64,
-        ("linux/s390x", "NotLocked"), ("all", "NotLocked"),
-        ("linux/s390x", "NotLocked"), AMD64, ARM64,
+        (("linux/s390x",), "NotLocked"), AMD64, ARM64,
+        (("linux/s390x",), "NotLocked"), (("all",), "NotLocked"),
+        (("linux/s390x",), "NotLocked"), AMD64, ARM64,
     ]  # fmt: skip
 
 

@@ -7,13 +7,13 @@ a function, and add a row to `ROWS`.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.layers.elf_needs import Sureness
 from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.core.oci.manifest import in_words, read_moment
-from resolver.core.platforms.platform import UNKNOWN
+from resolver.core.platforms.platform import UNKNOWN, parse_platforms
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
 from resolver.core.results.attestations import TrustOptions
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.reference import Reference
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
     from resolver.core.results.needs import ImageNeeds
@@ -539,22 +540,63 @@ class Requirements:
     The counted builds are those that satisfy `require`; without it, all builds.
     """
 
-    require: tuple[Platform, ...] = ()
-    forbid: tuple[Platform, ...] = ()
-    only: tuple[Platform, ...] = ()
-    same_as: str = ""
-    compatible: bool = False
-    attestations: tuple[str, ...] = ()
-    cover: str = "each-platform"
-    trust: TrustOptions = TrustOptions()
-    max_age: int = 0
-    lint: Severity | None = None
-    ignore: tuple[str, ...] = ()
-    runs_on: tuple[Platform, ...] = ()
-    page_size: int = 0
-    kernel: str = ""
-    strict: bool = False
-    nodes: tuple[Machine, ...] = ()
+    require: tuple[Platform, ...]
+    forbid: tuple[Platform, ...]
+    only: tuple[Platform, ...]
+    same_as: str
+    compatible: bool
+    attestations: tuple[str, ...]
+    cover: str
+    trust: TrustOptions
+    max_age: int
+    lint: Severity | None
+    ignore: tuple[str, ...]
+    runs_on: tuple[Platform, ...]
+    page_size: int
+    kernel: str
+    strict: bool
+    nodes: tuple[Machine, ...]
+
+    def __init__(  # noqa: PLR0913 - one for each requirement
+        self,
+        require: str | Platform | Iterable[str | Platform] = (),
+        forbid: str | Platform | Iterable[str | Platform] = (),
+        only: str | Platform | Iterable[str | Platform] = (),
+        same_as: str | Reference = "",
+        *,
+        compatible: bool = False,
+        attestations: Iterable[str] = (),
+        cover: str = "each-platform",
+        trust: TrustOptions | None = None,
+        max_age: int = 0,
+        lint: Severity | None = None,
+        ignore: Iterable[str] = (),
+        runs_on: str | Platform | Iterable[str | Platform] = (),
+        page_size: int = 0,
+        kernel: str = "",
+        strict: bool = False,
+        nodes: Iterable[Machine] = (),
+    ) -> None:
+        """Take platforms and the reference as values or as text, which is parsed here.
+
+        Raises:
+            InvalidPlatform: a text is not a platform.
+        """
+        values = (
+            *(parse_platforms(require), parse_platforms(forbid), parse_platforms(only)),
+            *(
+                str(same_as),
+                compatible,
+                tuple(attestations),
+                cover,
+                trust or TrustOptions(),
+                max_age,
+                lint,
+            ),
+            *(tuple(ignore), parse_platforms(runs_on), page_size, kernel, strict, tuple(nodes)),
+        )
+        for field, value in zip(fields(self), values, strict=True):
+            object.__setattr__(self, field.name, value)
 
     @property
     def needs_layers(self) -> bool:

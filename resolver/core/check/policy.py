@@ -64,14 +64,16 @@ class Policy:
 class _Context:
     table: PlatformTable
     rules: frozenset[str]
+    parse: Callable[[str], object]
 
 
 def read_policy(
     root: FieldReader,
     table: PlatformTable = BUILTIN,
     over: Callable[[Requirements], Requirements] = lambda defaults: defaults,
+    parse: Callable[[str], object] = parse_target,
 ) -> Policy:
-    """Read a policy; `over` changes its defaults, for command-line options."""
+    """Read a policy; `over` changes its defaults, and `parse` checks the text of a reference."""
     if root.is_empty:
         root.fail("it is empty", f"begin with `version: {VERSION}` and `images:`")
     fields = root.fields("version", "defaults", "images")
@@ -81,7 +83,7 @@ def read_policy(
         fields["version"].fail(
             f"this version is not supported, only {VERSION}", "a newer `resolver` may support it"
         )
-    context = _Context(table, known_rules())
+    context = _Context(table, known_rules(), parse)
     defaults = Requirements()
     if "defaults" in fields and not fields["defaults"].is_empty:
         defaults = _requirements(fields["defaults"].fields(*FIELDS), defaults, context)
@@ -99,22 +101,22 @@ def read_policy(
 def _image(spot: FieldReader, defaults: Requirements, context: _Context) -> PolicyImage:
     place = FindingPlace(spot.place, *spot.position)
     if not spot.is_mapping:
-        found = PolicyImage(_reference(spot), defaults, place)
+        found = PolicyImage(_reference(spot, context), defaults, place)
     else:
         fields = spot.fields("image", *FIELDS)
         if "image" not in fields:
             spot.fail("it has no `image`", "name one: `image: ubuntu:24.04`")
-        reference = _reference(fields.pop("image"))
+        reference = _reference(fields.pop("image"), context)
         found = PolicyImage(reference, _requirements(fields, defaults, context), place)
     if found.wanted.is_empty:
         spot.fail("this image has no requirements", "add `require: [linux/amd64]` or `defaults`")
     return found
 
 
-def _reference(spot: FieldReader) -> str:
+def _reference(spot: FieldReader, context: _Context) -> str:
     text = spot.text()
     try:
-        parse_target(text)
+        context.parse(text)
     except ResolverError as error:
         spot.fail(str(error), *error.hints())
     return text
@@ -216,7 +218,7 @@ FIELDS: dict[str, tuple[str, Callable[[FieldReader, _Context], Any]]] = {
     "require": ("require", _platforms),
     "forbid": ("forbid", _platforms),
     "only": ("only", _platforms),
-    "same-platforms-as": ("same_as", lambda spot, _context: _reference(spot)),
+    "same-platforms-as": ("same_as", _reference),
     "compatible": ("compatible", lambda spot, _context: spot.truth()),
     "require-attestation": ("attestations", _attestations),
     "cover": ("cover", _cover),

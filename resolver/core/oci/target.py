@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.reference import Reference, is_tag
-from resolver.errors import InvalidDigest, InvalidReference
+from resolver.errors import InvalidDigest, InvalidReference, Usage
 from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-LayoutKind = Literal["oci", "oci-archive", "docker-archive", "docker-daemon", "containers-storage"]
 
 _REGISTRY_PREFIX = "docker://"
 _STORE_PREFIX = "store:"
 _DOCKER_ARCHIVE_PREFIX = "docker-archive:"
 #: Longest first.
-_LAYOUT_PREFIXES: tuple[tuple[str, LayoutKind], ...] = (
+_LAYOUT_PREFIXES: tuple[tuple[str, str], ...] = (
     ("oci-layout://", "oci"),
     ("oci-archive:", "oci-archive"),
     ("oci:", "oci"),
 )
 #: Images in container engines of this machine: Docker's, and podman's own storage.
-_ENGINES: tuple[LayoutKind, ...] = ("docker-daemon", "containers-storage")
+_ENGINES = ("docker-daemon", "containers-storage")
 #: Source: Docker Engine API v1.43, "Get an image": a name, or the digest of its config.
 _IMAGE_ID = pattern(r"(?:sha256:)?[0-9a-f]{64}")
 
@@ -46,6 +45,7 @@ _SUPPORTED = (
     "supported are registry references (with or without `docker://`), `oci:`, `oci-archive:`, "
     "`docker-archive:`, `docker-daemon:`, `containers-storage:` and `store:`"
 )
+_CUSTOM_PREFIX = pattern(r"[a-z][a-z0-9-]{0,31}")
 #: `dir:5000/app` is a host and a port.
 _PORT = pattern(r"[0-9]{1,5}/.")
 
@@ -72,12 +72,14 @@ class LayoutTarget:
 
     Files are an OCI layout, a tar of one, or the output of `docker save`.
 
-    `path`: as written, relative to the working directory; not checked here. Of an engine, the name
-    or ID that it knows the image by. `name`: a tag or a full reference, a digest, or for a
-    docker-archive `repo:tag`; None for the only image.
+    `kind`: the prefix: `oci`, `oci-archive`, `docker-archive`, `docker-daemon`,
+    `containers-storage`, or that of a custom source. `path`: as written, relative to the working
+    directory; not checked here. Of an engine, the name or ID that it knows the image by. `name`: a
+    tag or a full reference, a digest, or for a docker-archive `repo:tag`; None for the only image,
+    and for custom sources.
     """
 
-    kind: LayoutKind
+    kind: str
     path: str
     name: str | None
 
@@ -122,7 +124,9 @@ class StoreTarget:
 Target = RegistryTarget | LayoutTarget | StoreTarget
 
 
-def parse_target(text: str) -> Target:
+def parse_target(  # noqa: PLR0911 - one for each kind of target
+    text: str, custom: Collection[str] = ()
+) -> Target:
     """Parse the target of a command: a reference, or a transport and its argument.
 
     `oci:DIR[:TAG]`, `oci:DIR@sha256:…`, the same with `oci-layout://` and `oci-archive:`,
@@ -130,17 +134,21 @@ def parse_target(text: str) -> Target:
     `store:REFERENCE`, `docker://REFERENCE`. A transport takes precedence over an image or a host of
     that name; `docker://oci:1.2` is the image `oci`.
     `LayoutTarget.settled` finds the end of a path with the help of the file system.
+
+    `custom`: prefixes of sources that the session was given; they come first.
     """
+    prefix, colon, place = text.partition(":")
+    if colon and prefix in custom:
+        _check_place(text, place)
+        return LayoutTarget(prefix, place, None)
     if text.startswith(_REGISTRY_PREFIX):
         return RegistryTarget(Reference.parse(text.removeprefix(_REGISTRY_PREFIX)))
     if text.startswith(_STORE_PREFIX):
         return StoreTarget(Reference.parse(text.removeprefix(_STORE_PREFIX)))
     if text.startswith(_DOCKER_ARCHIVE_PREFIX):
         return _parse_docker_archive(text)
-    transport, _, name = text.partition(":")
-    for engine in _ENGINES:
-        if transport == engine and foreign_transport(text):
-            return _parse_engine(text, engine, name)
+    if prefix in _ENGINES and foreign_transport(text):
+        return _parse_engine(text, prefix, place)
     refuse_foreign(text)
     for prefix, kind in _LAYOUT_PREFIXES:
         if text.startswith(prefix):
@@ -148,6 +156,18 @@ def parse_target(text: str) -> Target:
     reference = Reference.parse(text)
     _refuse_host(text, reference)
     return RegistryTarget(reference)
+
+
+def check_custom_prefix(prefix: str) -> None:
+    """Raise `Usage` unless a custom source can have this prefix."""
+    builtin = {name.partition(":")[0] for name, _kind in _LAYOUT_PREFIXES}
+    builtin |= {each.partition(":")[0] for each in (_REGISTRY_PREFIX, _STORE_PREFIX)}
+    builtin |= {_DOCKER_ARCHIVE_PREFIX.rstrip(":"), *_ENGINES}
+    if not _CUSTOM_PREFIX.fullmatch(prefix) or prefix in builtin:
+        reason = (
+            "it is built in" if prefix in builtin else "it is not of the form `[a-z][a-z0-9-]*`"
+        )
+        raise Usage(f"`{prefix[:40]}` cannot be the prefix of a source: {reason}", "choose another")
 
 
 def _refuse_host(text: str, reference: Reference) -> None:
@@ -190,7 +210,7 @@ def refuse_foreign(text: str) -> None:
         raise InvalidReference(text, reason, *instead, _SUPPORTED, *image)
 
 
-def _parse_engine(text: str, kind: LayoutKind, name: str) -> LayoutTarget:
+def _parse_engine(text: str, kind: str, name: str) -> LayoutTarget:
     """Parse the name of an image in an engine, which looks it up as written."""
     _check_place(text, name)
     if not name:
@@ -204,7 +224,7 @@ def _parse_engine(text: str, kind: LayoutKind, name: str) -> LayoutTarget:
     return LayoutTarget(kind, name, None)
 
 
-def _parse_layout(text: str, place: str, kind: LayoutKind) -> LayoutTarget:
+def _parse_layout(text: str, place: str, kind: str) -> LayoutTarget:
     _check_place(text, place)
     path, name = _split_digest(text, place)
     head, colon, tag = path.rpartition(":")

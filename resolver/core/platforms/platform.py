@@ -14,6 +14,8 @@ from resolver.errors import InvalidPlatform
 from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resolver.core.platforms.fact_types import Facts
 
 
@@ -527,3 +529,13 @@ def cpuinfo_value(text: str, key: str) -> str:
         if colon and lower(name.strip()) == key:
             return value.strip()
     return ""
+
+
+def parse_platforms(
+    platforms: str | Platform | Iterable[str | Platform], table: PlatformTable = BUILTIN
+) -> tuple[Platform, ...]:
+    """Return one or many platforms, those that are text parsed, each as `Platform.parse` does."""
+    several = (platforms,) if isinstance(platforms, str | Platform) else platforms
+    return tuple(
+        Platform.parse(each, table=table) if isinstance(each, str) else each for each in several
+    )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.platforms.platform import BUILTIN, UNKNOWN, Grade, Platform, PlatformTable, brief
+from resolver.core.platforms.platform import (
+    BUILTIN,
+    UNKNOWN,
+    Grade,
+    Platform,
+    PlatformTable,
+    brief,
+    parse_platforms,
+)
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from resolver.core.platforms.platform import Chip
 
@@ -176,8 +184,8 @@ class _Match(NamedTuple):
 
 
 def select(
-    entries: Sequence[Platform | None],
-    want: str | Platform | Sequence[Platform],
+    entries: Sequence[str | Platform | None],
+    want: str | Platform | Iterable[str | Platform],
     *,
     exact: bool = False,
     local: bool = False,
@@ -189,7 +197,7 @@ def select(
 
     Args:
         entries: platforms as stated in an index; None, for no platform, never matches.
-        want: one platform also matches what else runs there (`Only`); text is parsed. Several
+        want: one platform also matches what else runs there (`Only`). Several
             platforms match only themselves, and the first with a match decides (`Ordered`).
         exact: reject lower levels, other architectures (`OnlyStrict`), and every `os.version` but
             the requested one. Other spellings, and Windows builds that the host runs, match.
@@ -198,21 +206,22 @@ def select(
         table: the platform facts.
 
     Raises:
-        InvalidPlatform: `want` is text and not a platform.
+        InvalidPlatform: a text is not a platform.
 
     Source: containerd/platforms v1.0.0-rc.5, compare.go; docs/platform-matching.md, "Ranking" and
     "Where other tools differ".
     """
-    if isinstance(want, str):
-        want = Platform.parse(want, table=table)
-    wants = (want,) if isinstance(want, Platform) else tuple(want)
+    wants = parse_platforms(want, table)
+    offered = [
+        Platform.parse(each, table=table) if isinstance(each, str) else each for each in entries
+    ]
     normal = tuple(request.normalized(table) for request in wants)
     requests = _Requests(wants, normal, table, exact=exact, local=local)
-    found = [None if entry is None else requests.match(i, entry) for i, entry in enumerate(entries)]
+    found = [None if entry is None else requests.match(i, entry) for i, entry in enumerate(offered)]
     matches = _ranked([match for match in found if match is not None])
     best = matches[0] if matches else None
     rejected = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(offered):
         match = found[index]
         if entry is None:
             rejected.append(Rejection(index, None, "has no platform"))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.results.events import Warned
+    from resolver.errors import ResolverError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,14 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A reference that failed, among several that may have succeeded."""
+    """A reference that failed, among several that may have succeeded.
+
+    `wanted`: the requested platforms, or `all`; empty if none was requested.
+    """
 
     reference: str
-    wanted: str | None
-    error: Exception
+    wanted: tuple[str, ...]
+    error: ResolverError
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def _cells(finding: Finding) -> tuple[str, ...]:
 
 def _last_line(image: Image | Failure, summary: Callable[[Image], str]) -> str:
     if isinstance(image, Failure):
-        return f"`{image.reference}`: error: {getattr(image.error, 'code', 'error')}"
+        return f"`{image.reference}`: error: {image.error.code}"
     return summary(image)
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html as standard
 from dataclasses import field
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver._version import __version__
@@ -30,7 +30,7 @@ HEATS = 6
 
 #: Every pair of text and background has a contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3); see
 #: `tests/render/test_html.py`, which computes them from this file.
-STYLE = "\n" + Path(__file__).with_name("page.css").read_text("utf-8")
+STYLE = "\n" + files("resolver.render.html").joinpath("page.css").read_text("utf-8")
 
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 #: Allow only this style and an empty icon. Source: W3C CSP 3, 2.3.1 (hashes) and

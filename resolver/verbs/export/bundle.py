@@ -357,7 +357,6 @@ class _Work:
         requests: list[tuple[Platform, ...]] = [(wanted,) for wanted in self._selection.platforms]
         requests += [self._selection.machine] if self._selection.machine else []
         for request in requests:
-            wanted = " or ".join(map(str, request))
             selection = select(
                 [entry.platform for entry in entries],
                 request[0] if len(request) == 1 else request,
@@ -367,7 +366,7 @@ class _Work:
             )
             if selection.index is None:
                 offered = [str(entry.platform) for entry in entries if entry.platform is not None]
-                raise PlatformNotOffered(record.reference, wanted, offered)
+                raise PlatformNotOffered(record.reference, list(map(str, request)), offered)
             digest = entries[selection.index].descriptor.digest
             if digest not in held:
                 pull = f"resolver pull {record.reference} -p {request[0]}"

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import (
-    LayoutKind,
     LayoutTarget,
     RegistryTarget,
     StoreTarget,
@@ -126,7 +125,7 @@ def test_first_colon_after_an_existing_path_ends_the_path(
     "name",
     ["app", "app:1", "localhost/app:1", "ghcr.io/o/app:1", f"app@{DIGEST}", DIGEST, DIGEST[7:]],
 )
-def test_image_in_an_engine_is_named_as_the_engine_knows_it(kind: LayoutKind, name: str) -> None:
+def test_image_in_an_engine_is_named_as_the_engine_knows_it(kind: str, name: str) -> None:
     target = parse_target(f"{kind}:{name}")
 
     assert target == LayoutTarget(kind, name, None)

@@ -168,7 +168,7 @@ def test_matrix_contains_the_requested_platforms() -> None:
     assert [str(job.platform) for job in found.jobs] == [*listed[1:]]
     with pytest.raises(PlatformNotOffered) as caught:
         matrix(*listed, want=("linux/amd64", "linux/arm/v7"))
-    assert caught.value.wanted == "linux/arm/v7"
+    assert caught.value.wanted == ("linux/arm/v7",)
     assert caught.value.offered == listed
     for nothing in ((), (None,), (Platform("unknown", "unknown"),)):
         with pytest.raises(NotFound, match="no platform"):

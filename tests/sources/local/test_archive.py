@@ -23,7 +23,7 @@ from resolver.core.layers.decompress import InflateLimits
 from resolver.core.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Manifest, parse_document
-from resolver.core.oci.target import LayoutKind, LayoutTarget
+from resolver.core.oci.target import LayoutTarget
 from resolver.errors import (
     BadDocument,
     ChecksumMismatch,
@@ -52,7 +52,7 @@ ONE = build_image("linux/amd64", [build_layer({"a": b"1"}), build_layer({"b": b"
 TWO = multi_platform("linux/amd64", "linux/arm64")
 
 
-def opened(path: Path, kind: LayoutKind = "oci-archive") -> Source:
+def opened(path: Path, kind: str = "oci-archive") -> Source:
     return open_local(LayoutTarget(kind, str(path), None))
 
 
@@ -160,7 +160,7 @@ def test_links_out_of_an_archive_are_not_followed(path: Path) -> None:
 @pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
 @pytest.mark.parametrize("manifests", [None, []])
 def test_docker_25_archive_with_an_empty_index_is_read_by_its_manifest(
-    path: Path, kind: LayoutKind, manifests: object
+    path: Path, kind: str, manifests: object
 ) -> None:
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
     marker = file_member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
