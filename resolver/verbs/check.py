@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.check.check import (
@@ -32,6 +33,7 @@ from resolver.verbs.gather import Depth, attested, gather, gather_platforms, nam
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from resolver.core.check.check import Requirements
@@ -204,14 +206,14 @@ def check(
     *,
     now: datetime | None = None,
     index_only: bool = False,
+    executor: Executor | None = None,
 ) -> Checked:
     """Check that images meet their requirements; each missing thing is a finding."""
     named: list[str | Reference] = (
         [references] if isinstance(references, str | Reference) else list(references)
     )
-    return _check_all(
-        context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
-    )
+    subjects = [_Subject(reference, wanted) for reference in named]
+    return _check_all(context, subjects, now, index_only=index_only, executor=executor)
 
 
 def check_policy(
@@ -221,6 +223,7 @@ def check_policy(
     *,
     now: datetime | None = None,
     index_only: bool = False,
+    executor: Executor | None = None,
 ) -> Checked:
     """Check images against a policy; see `resolver.core.check.policy` for its form."""
     from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
@@ -228,7 +231,7 @@ def check_policy(
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
     subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
     subjects += [_Subject(reference, rules.defaults) for reference in references]
-    return _check_all(context, subjects, now, index_only=index_only)
+    return _check_all(context, subjects, now, index_only=index_only, executor=executor)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
@@ -294,7 +297,12 @@ def read_policy(
 
 
 def _check_all(
-    context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
+    context: Context,
+    subjects: Sequence[_Subject],
+    now: datetime | None,
+    *,
+    index_only: bool,
+    executor: Executor | None,
 ) -> Checked:
     targets = []
     for subject in subjects:
@@ -308,28 +316,18 @@ def _check_all(
         targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
-    moment = now or _now()
     jobs = context.settings.jobs if len(targets) == 1 else 1
-
-    def look(pair: tuple[Target, _Subject]) -> CheckedImage:
-        target, subject = pair
-        found = _checked(context, target, subject.wanted, moment, jobs, index_only=index_only)
-        placed = tuple(replace(each, place=subject.place) for each in found.findings)
-        return replace(found, findings=placed)
-
-    return Checked(context.look_at_all(look, targets, lambda pair: str(pair[0])))
+    look = partial(_checked, now=now or _now(), jobs=jobs, index_only=index_only)
+    return Checked(context.look_at_all(look, targets, lambda pair: pair[0], executor))
 
 
 def _checked(
-    context: Context,
-    target: Target,
-    asked_for: Requirements,
-    now: datetime,
-    jobs: int,
-    *,
-    index_only: bool,
+    context: Context, pair: tuple[Target, _Subject], *, now: datetime, jobs: int, index_only: bool
 ) -> CheckedImage:
-    wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
+    target, asked_for = pair
+    wanted = settle(
+        asked_for.wanted, lambda name: _platforms_of(context, name, index_only=index_only)
+    )
     reader, warned = context.reader(target)
     root = context.read_root(reader, target)
     image = look_at_image(
@@ -344,7 +342,9 @@ def _checked(
         )
         more = judge_entries(subject, (), ()).findings
     reader.report_warnings()
-    return judge_image(image, root, more, warned)
+    found = judge_image(image, root, more, warned)
+    placed = tuple(replace(each, place=asked_for.place) for each in found.findings)
+    return replace(found, findings=placed)
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:

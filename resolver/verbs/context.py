@@ -26,6 +26,7 @@ from resolver.verbs.documents import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     import httpx
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
+    from resolver.sources.http.messages import SharedLimits
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
+    from resolver.verbs.threads import Outcome
 
 PlatformLike = str | Platform | None
 Item = TypeVar("Item")
@@ -70,6 +73,7 @@ class Context:
         mutex: guards `trusted_hosts`, `client` and `hosts`.
         trusted_hosts: registries named by the user, which may have private addresses.
         via: the `Via` header of a mirror's requests; empty for none.
+        shared: limits that other processes share, for a worker of a fleet.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Context:
         self._sources: dict[tuple[str, str], Source] = {}
         self.trusted_hosts: set[str] = set()
         self.via = ""
+        self.shared: SharedLimits | None = None
         self._clean: Callable[[str], str] = str
 
     def close(self) -> None:
@@ -192,21 +197,47 @@ class Context:
             raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
 
-    def look_at_all(
-        self, look: Callable[[Item], Found], items: Sequence[Item], name: Callable[[Item], str]
-    ) -> tuple[Found | Failure, ...]:
-        """Look at items in parallel; raise the error of an only one, else keep it in its place."""
-        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
+    def each(
+        self,
+        look: Callable[[Context, Item], Found],
+        items: Sequence[Item],
+        where: Callable[[Item], Target],
+        executor: Executor | None = None,
+    ) -> Iterator[Outcome[Item, Found]]:
+        """Look at items in parallel: in threads, or with an executor on other processes.
+
+        Args:
+            look: can be pickled, as can what it returns.
+            items: can be pickled too.
+            where: the place that an item is in.
+            executor: runs batches of items in registries; None to use threads only.
+        """
+        if executor is not None and not self.settings.offline:
+            from resolver.verbs.fleet import spread  # noqa: PLC0415 - for executors
+
+            return spread(self, look, items, where, executor)
         from resolver.verbs.threads import parallel  # noqa: PLC0415
 
+        return parallel(partial(look, self), items, jobs=self.settings.batch_jobs)
+
+    def look_at_all(
+        self,
+        look: Callable[[Context, Item], Found],
+        items: Sequence[Item],
+        where: Callable[[Item], Target],
+        executor: Executor | None = None,
+    ) -> tuple[Found | Failure, ...]:
+        """Look at each item; raise the error of an only one, else keep it in its place."""
+        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
+
         found: list[Found | Failure] = []
-        for outcome in parallel(look, items, jobs=self.settings.batch_jobs):
+        for outcome in self.each(look, items, where, executor):
             if not isinstance(outcome.value, ResolverError):
                 found.append(outcome.value)
             elif len(items) == 1:
                 raise outcome.value
             else:
-                found.append(Failure(name(outcome.item), None, outcome.value))
+                found.append(Failure(str(where(outcome.item)), None, outcome.value))
         return tuple(found)
 
     def open(self, reference: str | Reference) -> Opened:
@@ -370,7 +401,13 @@ class Context:
 
             hosts = frozenset(self.trusted_hosts)
             self._transport = open_transport(
-                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+                self.settings,
+                hosts,
+                self.observe,
+                via=self.via,
+                client=self._http_client,
+                schemes=self.store,
+                shared=self.shared,
             )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean

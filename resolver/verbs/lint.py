@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
@@ -19,6 +20,7 @@ from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Executor
 
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
@@ -122,6 +124,7 @@ def lint(
     deep: bool = False,
     max_bytes: int = LINT_MAX_BYTES,
     ignore: Iterable[str] = (),
+    executor: Executor | None = None,
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
@@ -133,15 +136,12 @@ def lint(
     targets = [context.target(reference) for reference in named]
     jobs = context.settings.jobs if len(targets) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
-
-    def look(target: Target) -> LintedImage:
-        return _linted(context, target, ignored, jobs, depths)
-
-    return Linted(context.look_at_all(look, targets, str))
+    look = partial(_linted, ignored=ignored, jobs=jobs, depths=depths)
+    return Linted(context.look_at_all(look, targets, lambda target: target, executor))
 
 
 def _linted(
-    context: Context, target: Target, ignored: tuple[str, ...], jobs: int, depths: Depths | None
+    context: Context, target: Target, *, ignored: tuple[str, ...], jobs: int, depths: Depths | None
 ) -> LintedImage:
     from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
 

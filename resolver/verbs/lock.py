@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.lockfile.drift import (
@@ -46,10 +47,12 @@ from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from resolver.core.lockfile.entries import ExportedLockEntry
     from resolver.core.lockfile.lock import LockedImage, LockedPlatform
+    from resolver.core.oci.target import Target
     from resolver.core.pin.edits import ImageSpot
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
@@ -266,6 +269,7 @@ def check_lock(
     platforms: Sequence[PlatformLike] = (),
     *,
     file: str | Path = LOCK_FILE,
+    executor: Executor | None = None,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     path = str(file)
@@ -274,25 +278,34 @@ def check_lock(
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}
     warnings: list[Warned] = []
-
-    def look(image: LockedImage) -> LockDrift:
-        for wanted in requests:
-            if pick(image, wanted, context.table) is None:
-                raise _platform_not_locked(image, wanted, path)
-        reader, warned = context.reader(targets[image.reference])
-        found = check(reader, image, requests, context.table)
-        reader.report_warnings()
-        warnings.extend(warned)
-        return found
-
+    look = partial(_checked, requests=requests, path=path)
     found: list[LockDrift | Failure] = []
-    for outcome in parallel(look, images, jobs=context.settings.batch_jobs):
+    pairs = [(targets[image.reference], image) for image in images]
+    for outcome in context.each(look, pairs, lambda pair: pair[0], executor):
         if isinstance(outcome.value, ResolverError):
-            found.append(Failure(outcome.item.reference, None, outcome.value))
+            found.append(Failure(outcome.item[1].reference, None, outcome.value))
         else:
-            found.append(outcome.value)
+            found.append(outcome.value[0])
+            warnings += outcome.value[1]
     wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
     return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
+
+
+def _checked(
+    context: Context,
+    pair: tuple[Target, LockedImage],
+    *,
+    requests: tuple[Platforms, ...],
+    path: str,
+) -> tuple[LockDrift, tuple[Warned, ...]]:
+    target, image = pair
+    for wanted in requests:
+        if pick(image, wanted, context.table) is None:
+            raise _platform_not_locked(image, wanted, path)
+    reader, warned = context.reader(target)
+    found = check(reader, image, requests, context.table)
+    reader.report_warnings()
+    return found, tuple(warned)
 
 
 def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import CONFIG_TYPES
@@ -22,10 +23,10 @@ from resolver.verbs.documents import (
     fits,
     read_config,
 )
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import ImageConfig
@@ -361,6 +362,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    executor: Executor | None = None,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
     targets = [context.target(reference) for reference in references]
@@ -372,10 +374,8 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
-    def answers(target: Target) -> list[Resolution | Failure]:
-        return _answers(context, target, requests, every, verify_tag=verify_tag)
-
-    for outcome in parallel(answers, targets, jobs=context.settings.batch_jobs):
+    look = partial(_answers, requests=requests, every=every, verify_tag=verify_tag)
+    for outcome in context.each(look, targets, lambda target: target, executor):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
