@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from resolver.settings import Flags, Settings
     from resolver.verbs.context import PlatformLike
     from resolver.verbs.lock import ByLock
+    from resolver.verbs.merge import Results, Shard
     from resolver.verbs.plan import Named
     from resolver.verbs.serve.server import Server
 
@@ -184,6 +185,13 @@ class Session:
             verify_tag=verify_tag,
             executor=executor,
         )
+
+    def keep_results(self, results: Results | None) -> None:
+        """Use and extend a file of answers in every batch verb; None ends that.
+
+        Batch verbs are `resolve_each`, `check`, `check_policy`, `lint` and `check_lock`.
+        """
+        self._context.results = results
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
         """List the platforms an image is offered for; with sizes, each manifest is read once."""
@@ -661,6 +669,7 @@ class Session:
         *,
         file: str | Path = LOCK_FILE,
         executor: Executor | None = None,
+        shard: Shard | None = None,
     ) -> LockCheck:
         """Report what has moved since it was locked: one HEAD for each reference, in parallel.
 
@@ -672,6 +681,7 @@ class Session:
             platforms: those to check; by default, or with `all`, all that are locked.
             file: the lock file.
             executor: as for `resolve_each`.
+            shard: only this part of the references.
 
         Raises:
             Malformed: a name, a platform or the lock file is invalid; no request was sent.
@@ -680,7 +690,9 @@ class Session:
         """
         from resolver.verbs.lock import check_lock  # noqa: PLC0415
 
-        return check_lock(self._context, names, platforms, file=file, executor=executor)
+        return check_lock(
+            self._context, names, platforms, file=file, executor=executor, shard=shard
+        )
 
     def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
         """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.

@@ -10,7 +10,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, split_platforms
 from resolver.cli.output import Output
-from resolver.cli.run import open_session
+from resolver.cli.run import open_executor, open_session, select, shard_of
 from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
 
 
-@options.command
+@options.batch_command
 def lock(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -177,11 +177,21 @@ def run(
 ) -> None:
     """Run a task on a lock file, and print the answer."""
     names = request.names
-    with open_session(common) as (session, output):
+    fleet = common.fleet
+    if fleet is not None and task is not Task.CHECK and (fleet.cluster or fleet.results):
+        raise Usage("`--cluster` and `--results` are for `lock --check`", "leave them out")
+    if fleet is not None and task not in {Task.CHECK, Task.ADD}:
+        raise Usage(f"`--shard` is not for `lock {task.value}`", "leave it out")
+    with open_session(common) as (session, output), open_executor(common) as executor:
         output.warnings(request.warnings)
         match task:
             case Task.CHECK:
-                found = session.check_lock(names, platforms, file=lock_file)
+                shard = shard_of(common)
+                if shard is not None:
+                    select(common, named(names, None, "lock", lock_file))
+                found = session.check_lock(
+                    names, platforms, file=lock_file, executor=executor, shard=shard
+                )
                 show_check(output, common.form, found, full=full)
                 return
             case Task.REMOVE:
@@ -189,7 +199,10 @@ def run(
             case Task.UPDATE:
                 done = session.lock((), platforms, update=names, file=lock_file)
             case _:
-                done = session.lock(request.references, platforms, file=lock_file)
+                references = select(common, request.references)
+                if not references:
+                    return
+                done = session.lock(references, platforms, file=lock_file)
         show_locked(output, common.form, done, full=full)
 
 

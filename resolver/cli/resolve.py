@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, split_platforms
 from resolver.cli.output import page_width, presentable
-from resolver.cli.run import open_session
+from resolver.cli.run import open_executor, open_session, select
 from resolver.errors import Usage
 from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resolver.verbs.lock import ByLock
 
 
-@options.command
+@options.batch_command
 def resolve(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -72,20 +72,29 @@ def resolve(
         from resolver.cli.lock import named
 
         names = named(references, file, "resolve", lock)
-    with open_session(common) as (session, output):
+    names = select(common, names)
+    with open_session(common) as (session, output), open_executor(common) as executor:
         resolver: Session | ByLock = session
         if lock is not None:
-            _refuse_locked({"--verify": verify, "--strict": strict, "--verify-tag": verify_tag})
+            fleet = common.fleet
+            needs = {"--verify": verify, "--strict": strict, "--verify-tag": verify_tag}
+            needs["--cluster"] = executor is not None
+            needs["--results"] = fleet is not None and fleet.results is not None
+            _refuse_locked(needs)
             resolver = session.by_lock(lock)
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))
         wanted: list[str | None] = list(platforms) or [None]
-        if len(names) == 1 and file is None and len(wanted) == 1 and "all" not in wanted:
+        is_single = len(names) == 1 and file is None and common.fleet is None
+        if is_single and len(wanted) == 1 and "all" not in wanted:
             found = resolver.resolve(names[0], wanted[0], **flags)
             output.warnings(found.warnings)
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
-            answers = resolver.resolve_each(names, wanted, **flags)
+            if lock is None:
+                answers = session.resolve_each(names, wanted, **flags, executor=executor)
+            else:
+                answers = resolver.resolve_each(names, wanted, **flags)
             show_all(output, common.form, answers, explain=explain, full=no_trunc)
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
+    from resolver.verbs.merge import Results
     from resolver.verbs.threads import Outcome
 
 PlatformLike = str | Platform | None
@@ -74,6 +75,7 @@ class Context:
         trusted_hosts: registries named by the user, which may have private addresses.
         via: the `Via` header of a mirror's requests; empty for none.
         shared: limits that other processes share, for a worker of a fleet.
+        results: answers of earlier runs, and where those of this one are written.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Context:
         self.trusted_hosts: set[str] = set()
         self.via = ""
         self.shared: SharedLimits | None = None
+        self.results: Results | None = None
         self._clean: Callable[[str], str] = str
 
     def close(self) -> None:
@@ -212,6 +215,18 @@ class Context:
             where: the place that an item is in.
             executor: runs batches of items in registries; None to use threads only.
         """
+        if self.results is not None:
+            return self.results.each(self, look, items, where, executor)
+        return self.ask_each(look, items, where, executor)
+
+    def ask_each(
+        self,
+        look: Callable[[Context, Item], Found],
+        items: Sequence[Item],
+        where: Callable[[Item], Target],
+        executor: Executor | None,
+    ) -> Iterator[Outcome[Item, Found]]:
+        """Look at items like `each`, without answers of earlier runs."""
         if executor is not None and not self.settings.offline:
             from resolver.verbs.fleet import spread  # noqa: PLC0415 - for executors
 

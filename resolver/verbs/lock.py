@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, PlatformLike
     from resolver.verbs.documents import PlatformRequest
+    from resolver.verbs.merge import Shard
     from resolver.verbs.pin import ImageFile
 
 
@@ -270,10 +271,13 @@ def check_lock(
     *,
     file: str | Path = LOCK_FILE,
     executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     path = str(file)
     images = _named(lock_files.load(path), tuple(names), path)
+    if shard is not None:
+        images = tuple(image for image in images if shard.has(image.reference))
     requests = _platform_lists(context, platforms)
     # Every host is known before the first client is made.
     targets = {image.reference: context.target(image.reference) for image in images}

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: Commands without an answer that a pipeline could want.
 SILENT = {"serve", "demo", "options", "help"}
-#: Those that a registry of their own answers; each hands over in its own tests.
-APART = {"login", "search", "quota"}
+#: Those that a registry or files of their own answer; each hands over in its own tests.
+APART = {"login", "search", "quota", "merge"}
 #: Every other command, with what makes it answer.
 ASKED = {
     "resolve": ("{app}", "-p", "linux/arm64"),
