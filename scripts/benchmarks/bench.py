@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compare import compare
+from fleet import fleet
 from pull import PARTS, Distance, pull
 from resolve import batches, resolve
 from startup import startup
@@ -15,7 +16,7 @@ def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare|store"
+        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare|store|fleet"
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -59,6 +60,15 @@ def main() -> None:
         metavar="N",
         help="one size; repeat it (default: 100, 1,000, 4,000 and 10,000)",
     )
+    seventh = verbs.add_parser(
+        "fleet", help="a Dask cluster on this machine, and a model beyond it"
+    )
+    seventh.add_argument(
+        "--references", type=int, default=10_000, help="of the first rows (default 10,000)"
+    )
+    seventh.add_argument(
+        "--write", action="store_true", help="update docs/fleet.md and its picture"
+    )
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
@@ -68,6 +78,8 @@ def main() -> None:
         batches(chosen.runs, chosen.round_trip)
     elif chosen.verb == "compare":
         compare(chosen.runs)
+    elif chosen.verb == "fleet":
+        fleet(chosen.references, write=chosen.write)
     elif chosen.verb == "store":
         store(chosen.runs, chosen.images or list(SIZES))
     else:
