@@ -92,9 +92,17 @@ def resolve(
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
             if lock is None:
-                answers = session.resolve_each(names, wanted, **flags, executor=executor)
+                answers = session.resolve_each(
+                    names,
+                    wanted,
+                    exact=exact,
+                    verify=verify,
+                    strict=strict,
+                    verify_tag=verify_tag,
+                    executor=executor,
+                )
             else:
-                answers = resolver.resolve_each(names, wanted, **flags)
+                answers = resolver.resolve_each(names, wanted, exact=exact)
             show_all(output, common.form, answers, explain=explain, full=no_trunc)
 
 

@@ -167,7 +167,10 @@ def spread(
     def submit() -> None:
         while waiting and len(running) < _AHEAD:
             positions = waiting.popleft()
-            registries = {targets[position].reference.registry for position in positions}
+            chosen = [targets[position] for position in positions]
+            registries = {
+                each.reference.registry for each in chosen if isinstance(each, RegistryTarget)
+            }
             batch = Batch(setup, look, tuple(items[each] for each in positions), tuple(registries))
             try:
                 future = executor.submit(run_batch, batch)
@@ -186,7 +189,8 @@ def spread(
             submit()
             while position not in answers:
                 future = finished.get()
-                answers.update(_answers(context, future, running.pop(future)))
+                found = _answers(context, future, running.pop(future))
+                answers.update(found)
                 submit()
             yield Outcome(item, answers.pop(position))
     finally:
@@ -415,7 +419,7 @@ class _Leases:
             if leases is None:
                 import distributed  # noqa: PLC0415 - this is a worker of it
 
-                semaphore = distributed.Semaphore(
+                semaphore = distributed.Semaphore(  # type: ignore[no-untyped-call]  # it has no types
                     most,
                     f"resolver {host} {most}",
                     scheduler_rpc=self._worker.scheduler,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import parse
 
 import pytest
+import yaml
 
 from resolver.core.check.check import Requirements
 from resolver.core.oci.target import parse_target
@@ -21,7 +24,6 @@ from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.cli.conftest import Run
 
@@ -203,14 +205,14 @@ def test_merged_report_has_the_findings_of_all_shards(
     assert root.get("tests") == whole.get("tests")
     assert len(root.findall(".//testcase")) == len(whole.findall(".//testcase"))
 
-    sarif = run("merge", "1.sarif", "2.sarif", keep=True)
-    assert sarif.status == 1
+    scans = run("merge", "1.sarif", "2.sarif", keep=True)
+    assert scans.status == 1
     parts = [json.loads((tmp_path / f"{number}.sarif").read_text()) for number in (1, 2)]
-    assert json.loads(sarif.stdout)["runs"] == parts[0]["runs"] + parts[1]["runs"]
-    quality = run("merge", "1.json", "2.json", keep=True)
-    assert quality.status == 1
+    assert json.loads(scans.stdout)["runs"] == parts[0]["runs"] + parts[1]["runs"]
+    merged = run("merge", "1.json", "2.json", keep=True)
+    assert merged.status == 1
     issues = [json.loads((tmp_path / f"{number}.json").read_text()) for number in (1, 2)]
-    assert json.loads(quality.stdout) == issues[0] + issues[1]
+    assert json.loads(merged.stdout) == issues[0] + issues[1]
 
 
 def test_merged_lock_files_are_the_lock_of_one_run(
@@ -340,3 +342,64 @@ def test_values_survive_as_json() -> None:
 def test_only_plain_values_are_read_back(place: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         decode({"@": place, "command": "true"})
+
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "fleet.md"
+
+
+def documented_yaml(key: str) -> dict[str, Any]:
+    """Return the example of docs/fleet.md that has this key at the top."""
+    blocks = DOCUMENTED.read_text("utf-8").split("```yaml\n")[1:]
+    found = [yaml.safe_load(block.partition("```")[0]) for block in blocks]
+    return next(block for block in found if key in block)
+
+
+def test_documented_github_matrix_gives_one_answer(
+    run: Run, listing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = documented_yaml("jobs")["jobs"]
+    check = next(step["run"] for step in jobs["check"]["steps"] if "--shard" in step.get("run", ""))
+    merge = next(step["run"] for step in jobs["merge"]["steps"] if " merge " in step.get("run", ""))
+    for number in jobs["check"]["strategy"]["matrix"]["shard"]:
+        words = shlex.split(check.replace("${{ matrix.shard }}", str(number)))
+        assert words[0] == "resolver"
+        assert run(*words[1:]).status in {0, 1, 3}
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    whole = run("check", "-f", listing, "--require", "linux/arm64", keep=True)
+    files = sorted(path.name for path in tmp_path.glob("*.jsonl"))
+
+    words = shlex.split(merge)
+    merged = run(*(w for word in words[1:] for w in (files if "*" in word else [word])), keep=True)
+
+    assert (merged.status, merged.stdout) == (whole.status, whole.stdout)
+    assert (tmp_path / "report.xml").exists()
+
+
+def test_documented_indexed_job_gives_one_answer(
+    run: Run, listing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = documented_yaml("kind")["spec"]
+    assert spec["completionMode"] == "Indexed"
+    command = spec["template"]["spec"]["containers"][0]["args"][0].partition("||")[0]
+    for index in range(spec["completions"]):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        text = command.replace("$JOB_COMPLETION_INDEX", str(index))
+        words = shlex.split(
+            text.replace("/lists", str(tmp_path)).replace("/results", str(tmp_path))
+        )
+        assert run(*words[1:]).status in {0, 1, 3}
+    whole = run("check", "-f", listing, "--require", "linux/arm64", keep=True)
+    files = sorted(path.name for path in tmp_path.glob("*.jsonl"))
+
+    merged = run("merge", *files, "-f", listing, keep=True)
+
+    assert (merged.status, merged.stdout) == (whole.status, whole.stdout)
+
+
+def test_cluster_on_the_command_line_prints_what_threads_print(run: Run, listing: str) -> None:
+    pytest.importorskip("distributed", reason="install the extra `fleet`")
+    words = ("resolve", "-f", listing, "-p", "linux/arm64")
+    alone = run(*words, keep=True)
+    spread = run(*words, "--cluster", "local:1", "--cluster-jobs", "4", keep=True)
+    assert spread == alone

@@ -75,6 +75,9 @@ class Answered:
     value: Any
 
 
+_KINDS: dict[str, type[Question | Answered]] = {"question": Question, "answer": Answered}
+
+
 def key_of(verb: str, reference: str, *parts: object) -> str:
     """Return the key of an answer: 128 bits of everything that it depends on."""
     text = json.dumps([verb, reference, [encode(part) for part in parts]], sort_keys=True)
@@ -97,7 +100,7 @@ def read_line(line: bytes) -> Question | Answered | None:
         checksum = document.pop("sum")
         if checksum != _sum(json.dumps(document)) or document.pop("schema") != SCHEMA:
             return None
-        kind = {"question": Question, "answer": Answered}[document.pop("kind")]
+        kind: type[Question | Answered] = _KINDS[document.pop("kind")]
         return kind(**{name: decode(value) for name, value in document.items()})
     except _DAMAGE:
         return None
