@@ -98,6 +98,11 @@ class Setup:
                 "leave out `--username`, and run `resolver login` on the workers, or set "
                 "RESOLVER_USERNAME and RESOLVER_PASSWORD there",
             )
+        if any("@" in mirror for mirror in settings.mirrors):
+            raise Usage(
+                "a mirror with a user name or password is not sent to workers",
+                "leave it out of the URL, and run `resolver login` on the workers",
+            )
         # A switch that is off leaves it to the worker's own environment.
         flags = Flags(
             plain_http=settings.plain_http or None,

@@ -302,6 +302,30 @@ def test_password_given_as_an_option_is_not_sent_to_workers(tmp_path: Path) -> N
     assert executor.sent == []
 
 
+def test_mirror_with_a_password_is_not_sent_to_workers(tmp_path: Path) -> None:
+    executor = Recording()
+    flags = Flags(mirrors=["docker.io=https://ann:s3cret@mirror.test"])
+    with Session(tmp_path / "store", flags=flags) as session, pytest.raises(Usage) as caught:
+        list(session.resolve_each(["reg.test/app:1"], executor=executor))
+    assert "s3cret" not in str(caught.value)
+    assert executor.sent == []
+
+
+def test_local_cluster_listens_on_loopback_only(workers: Executor) -> None:
+    import psutil  # type: ignore[import-untyped]  # comes with `distributed`
+
+    del workers
+    own = psutil.Process()
+    processes = [own, *own.children(recursive=True)]
+    listening = {
+        each.laddr.ip
+        for process in processes
+        for each in process.net_connections("inet")
+        if each.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
 def test_worker_takes_its_secrets_out_of_errors(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
