@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Grade, Platform
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
+    from resolver.core.results.account import Repositories
+    from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
@@ -51,6 +54,8 @@ _HOMES = {
     "Checked": "resolver.core.check.check",
     "Collected": "resolver.core.results.store",
     "Comparison": "resolver.core.compare.compare",
+    "Copied": "resolver.core.results.copy",
+    "CopyPlan": "resolver.core.results.copy",
     "Descriptor": "resolver.core.oci.descriptor",
     "Digest": "resolver.core.oci.digest",
     "DiskUsage": "resolver.core.results.store",
@@ -60,12 +65,14 @@ _HOMES = {
     "Flags": "resolver.settings",
     "Grade": "resolver.core.platforms.select",
     "ImageComparison": "resolver.core.compare.compare",
+    "IndexWritten": "resolver.core.results.copy",
     "Inspection": "resolver.core.results.resolve",
     "Linted": "resolver.core.lint.lint",
     "Lock": "resolver.core.lockfile.lock",
     "LockCheck": "resolver.core.lockfile.drift",
     "Locked": "resolver.core.lockfile.lock",
     "Matrix": "resolver.core.results.matrix",
+    "Needs": "resolver.core.results.needs",
     "Offer": "resolver.core.results.resolve",
     "Offers": "resolver.core.results.resolve",
     "Pin": "resolver.core.pin.decide",
@@ -77,6 +84,7 @@ _HOMES = {
     "Reference": "resolver.core.oci.reference",
     "Rejection": "resolver.core.platforms.select",
     "Removed": "resolver.core.results.store",
+    "Repositories": "resolver.core.results.account",
     "Requirements": "resolver.core.check.check",
     "Resolution": "resolver.core.results.resolve",
     "ResolverError": "resolver.errors",
@@ -86,6 +94,7 @@ _HOMES = {
     "Session": "resolver.session",
     "Severity": "resolver.core.lint.findings",
     "StoredImage": "resolver.core.results.store",
+    "Synced": "resolver.core.results.copy",
     "Thresholds": "resolver.core.compare.compare",
     "Verified": "resolver.core.results.store",
     "parse_challenge": "resolver.core.registry.challenge",
@@ -97,6 +106,8 @@ __all__ = [
     "Checked",
     "Collected",
     "Comparison",
+    "Copied",
+    "CopyPlan",
     "Descriptor",
     "Digest",
     "DiskUsage",
@@ -106,12 +117,14 @@ __all__ = [
     "Flags",
     "Grade",
     "ImageComparison",
+    "IndexWritten",
     "Inspection",
     "Linted",
     "Lock",
     "LockCheck",
     "Locked",
     "Matrix",
+    "Needs",
     "Offer",
     "Offers",
     "Pin",
@@ -123,6 +136,7 @@ __all__ = [
     "Reference",
     "Rejection",
     "Removed",
+    "Repositories",
     "Requirements",
     "Resolution",
     "ResolverError",
@@ -132,6 +146,7 @@ __all__ = [
     "Session",
     "Severity",
     "StoredImage",
+    "Synced",
     "Thresholds",
     "Verified",
     "__version__",

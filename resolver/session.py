@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from resolver.core.results.events import Observer, ignore
-from resolver.settings import LINT_MAX_BYTES, LOCK_FILE, QUOTA_PREVIEW, SEARCH_LIMIT, SERVE_FRESH
+from resolver.settings import (
+    KEEP_UNTAGGED,
+    LINT_MAX_BYTES,
+    LOCK_FILE,
+    QUOTA_PREVIEW,
+    SEARCH_LIMIT,
+    SERVE_FRESH,
+)
 from resolver.verbs.context import Context
 
 if TYPE_CHECKING:
@@ -30,10 +37,19 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.pin.decide import Pinned
     from resolver.core.platforms.platform import Platform, PlatformTable
-    from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, SearchFilters
+    from resolver.core.results.account import (
+        Hits,
+        LoggedIn,
+        LoggedOut,
+        Quota,
+        Repositories,
+        SearchFilters,
+    )
+    from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import Machine, Needs
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
     from resolver.core.results.resolve import Failure, Inspection, Offers, Resolution
@@ -42,9 +58,10 @@ if TYPE_CHECKING:
     from resolver.settings import Flags, Settings
     from resolver.verbs.context import PlatformLike
     from resolver.verbs.lock import ByLock
-    from resolver.verbs.merge import Results, Shard
+    from resolver.verbs.merge import Shard
     from resolver.verbs.plan import Named
     from resolver.verbs.serve.server import Server
+    from resolver.verbs.threads import KeptResults
 
 
 class Session:
@@ -111,7 +128,7 @@ class Session:
         """The platform facts that this session matches by."""
         return self._context.table
 
-    def resolve(
+    def resolve(  # noqa: PLR0913 - one for each option of the verb
         self,
         reference: str | Reference,
         platform: PlatformLike = None,
@@ -120,6 +137,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
     ) -> Resolution:
         """Find the manifest that a reference means on one platform.
 
@@ -131,6 +149,8 @@ class Session:
             verify: read the image's own config too, and compare it with the index.
             strict: the same, and raise an error for a contradiction instead of a warning.
             verify_tag: for `name:tag@digest`, check whether the tag still points there.
+            verify_cpu: read the start of the layers too, and warn of what the programs need and
+                this machine lacks.
 
         Raises:
             Malformed: reference or platform is invalid; no request was sent.
@@ -147,9 +167,10 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
         )
 
-    def resolve_each(  # noqa: PLR0913 - each is one thing that a caller decides
+    def resolve_each(  # noqa: PLR0913 - as above
         self,
         references: Iterable[str | Reference],
         platforms: Sequence[PlatformLike] = (None,),
@@ -158,6 +179,7 @@ class Session:
         verify: bool = False,
         strict: bool = False,
         verify_tag: bool = False,
+        verify_cpu: bool = False,
         executor: Executor | None = None,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references in parallel; answers have the order of the questions.
@@ -183,10 +205,11 @@ class Session:
             verify=verify,
             strict=strict,
             verify_tag=verify_tag,
+            verify_cpu=verify_cpu,
             executor=executor,
         )
 
-    def keep_results(self, results: Results | None) -> None:
+    def keep_results(self, results: KeptResults | None) -> None:
         """Use and extend a file of answers in every batch verb; None ends that.
 
         Batch verbs are `resolve_each`, `check`, `check_policy`, `lint` and `check_lock`.
@@ -335,6 +358,16 @@ class Session:
             self._context, policy, references, now=now, index_only=index_only, executor=executor
         )
 
+    def read_nodes(self, path: Path | str) -> tuple[Machine, ...]:
+        """Read the nodes of a cluster, for `Requirements.nodes`; see `kubectl get nodes -o json`.
+
+        Raises:
+            BadFile: it cannot be read, or is not a list of nodes.
+        """
+        from resolver.verbs.check import read_nodes  # noqa: PLC0415
+
+        return read_nodes(self._context, path)
+
     def matrix(
         self,
         reference: str | Reference,
@@ -405,6 +438,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> Comparison:
         """Find out how one image differs between its platforms.
 
@@ -422,6 +456,7 @@ class Session:
             thresholds: what turns the answer into no, in `Comparison.reasons`.
             files: read the layers too, and compare the files in them; those of a registry come
                 into the store.
+            needs: read what the programs need too, from the start of the layers.
 
         Raises:
             PlatformNotOffered: one of `platforms`, or `base`, is not offered.
@@ -441,6 +476,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def compare_images(  # noqa: PLR0913 - each has a default and a name
@@ -454,6 +490,7 @@ class Session:
         ignore: Iterable[str] = (),
         thresholds: Thresholds | None = None,
         files: bool = False,
+        needs: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -468,6 +505,7 @@ class Session:
             ignore: as for `compare`.
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
+            needs: as for `compare`.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -485,6 +523,7 @@ class Session:
             ignore=ignore,
             thresholds=thresholds,
             files=files,
+            needs=needs,
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:
@@ -619,6 +658,34 @@ class Session:
             ignore=ignore,
             executor=executor,
         )
+
+    def needs(
+        self,
+        reference: str | Reference,
+        platforms: Iterable[PlatformLike] = (),
+        *,
+        every: bool = False,
+        max_bytes: int = LINT_MAX_BYTES,
+    ) -> Needs:
+        """Find out what the programs of an image need of the machine, from its layers.
+
+        The layers are read in ranges, from the top down, until the entrypoint, its loader and its
+        libraries were found; nothing is stored or executed.
+
+        Args:
+            reference: of a registry or a local place.
+            platforms: those to read; none for all.
+            every: read every ELF file, not only what the image starts.
+            max_bytes: budget of layer bytes, as stored, for each platform; the last range may
+                exceed it.
+
+        Raises:
+            PlatformNotOffered: the image has nothing that runs on one of `platforms`.
+            ResolverError: the image cannot be read; a damaged layer is part of the answer.
+        """
+        from resolver.verbs.needs import needs  # noqa: PLC0415
+
+        return needs(self._context, reference, platforms, every=every, max_bytes=max_bytes)
 
     def lock(
         self,
@@ -758,6 +825,42 @@ class Session:
         return serve_mirror(
             self._context, host, port, upstream=upstream, allow=allow, fresh=fresh, names=names
         )
+
+    def serve_writable(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        htpasswd: str | None = None,
+        keep_untagged: float = KEEP_UNTAGGED,
+        allow_sparse: bool = False,
+        names: Iterable[str] = (),
+    ) -> AbstractContextManager[Server]:
+        """Serve the store and take pushes into it, while a `with` block runs.
+
+        A push to `PATH:TAG` is kept as `localhost/PATH:TAG`. Names of other registries are served
+        and never changed.
+
+        Args:
+            host: an address or a name of this machine.
+            port: 0 for any free one; see the server's `address`.
+            htpasswd: file of users and bcrypt hashes, required unless `host` is this machine only.
+            keep_untagged: seconds after which `gc` may remove a manifest without a tag.
+            allow_sparse: accept an index whose entries were not all pushed.
+            names: further names that clients use for this machine, besides `host`, `localhost` and
+                addresses.
+
+        Raises:
+            Usage: the address cannot be listened on, or not without passwords.
+            InvalidConfiguration: the file of users cannot be used.
+            StoreFault: the store cannot be written.
+
+        """
+        from resolver.verbs.serve.serve import serve_writable  # noqa: PLC0415
+        from resolver.verbs.serve.write import WriteOptions  # noqa: PLC0415
+
+        options = WriteOptions(htpasswd, keep_untagged, allow_sparse)
+        return serve_writable(self._context.store, host, port, options=options, names=names)
 
     def pin(
         self,
@@ -916,6 +1019,174 @@ class Session:
             attestations=attestations,
             referrers=referrers,
         )
+
+    def plan_copy(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        source: str,
+        destinations: str | Sequence[str],
+        platforms: Sequence[PlatformLike] = (),
+        *,
+        exact: bool = False,
+        sparse: bool = False,
+        referrers: bool = True,
+        refresh_referrers: bool = False,
+        if_absent: bool = False,
+        expect: str = "",
+    ) -> CopyPlan:
+        """List what a copy would send to each destination; nothing is written.
+
+        Args:
+            source: a reference, `oci:DIR`, an archive or `store:REF`.
+            destinations: references, or `oci:DIR:TAG`.
+            platforms: only these, with their attestations; empty for everything.
+            exact: reject fallbacks to another platform.
+            sparse: keep the original index when platforms are left out.
+            referrers: include what refers to the image from outside its index.
+            refresh_referrers: look for new referrers of an unchanged tag.
+            if_absent: leave a tag that exists.
+            expect: the digest that the tag must name; empty for no condition.
+
+        Raises:
+            Negative: a tag names something else than expected.
+            ResolverError: the source or a destination cannot be read.
+
+        """
+        from resolver.verbs.copy import plan_copy  # noqa: PLC0415
+        from resolver.verbs.copy_source import CopyOptions  # noqa: PLC0415
+
+        options = CopyOptions(
+            tuple(platforms), exact, sparse, referrers, refresh_referrers, if_absent, expect
+        )
+        places = [destinations] if isinstance(destinations, str) else destinations
+        return plan_copy(self._context, source, places, options)
+
+    def copy(self, plan: CopyPlan, *, keep: bool = False, max_upload: int | None = None) -> Copied:
+        """Carry out a copy: blobs, then documents, then the tags.
+
+        Args:
+            plan: from `plan_copy`.
+            keep: also pull the image into the store.
+            max_upload: most bytes to send.
+
+        Raises:
+            Negative: more would be sent, or a tag names something else than expected.
+            ResolverError: no destination is complete; see `Copied.failures` for one of several.
+
+        """
+        from resolver.verbs.copy import copy  # noqa: PLC0415
+
+        return copy(self._context, plan, keep=keep, max_upload=max_upload)
+
+    def sync(
+        self, file: str | Path, *, dry_run: bool = False, max_upload: int | None = None
+    ) -> Synced:
+        """Copy what a file lists; an image that fails does not end the others.
+
+        Args:
+            file: in YAML or JSON; `-` is standard input.
+            dry_run: send nothing.
+            max_upload: most bytes to send in total.
+
+        Raises:
+            BadFile: the file cannot be used; no request was sent.
+            Negative: more would be sent than allowed.
+
+        """
+        from resolver.verbs.sync import sync  # noqa: PLC0415
+
+        return sync(self._context, file, dry_run=dry_run, max_upload=max_upload)
+
+    def repositories(self, place: str) -> Repositories:
+        """List the repositories of a registry.
+
+        Args:
+            place: `HOST`, or `HOST/PREFIX` for those whose names begin with the prefix.
+
+        Raises:
+            NotFound: it does not list them.
+            Denied, Unavailable: as for every request.
+
+        """
+        from resolver.verbs.account import repositories  # noqa: PLC0415
+
+        return repositories(self._context, place)
+
+    def create_index(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        name: str,
+        sources: Sequence[str],
+        *,
+        annotations: Mapping[str, str] | None = None,
+        platforms: Mapping[str, str] | None = None,
+        expect: str = "",
+        force: bool = False,
+        referrers: bool = True,
+        dry_run: bool = False,
+    ) -> IndexWritten:
+        """Make an index of images and of the entries of other indexes, in the order given.
+
+        Args:
+            name: where it goes: a tag in a registry, or `oci:DIR:TAG`.
+            sources: references; bare digests in the repository of `name`; tags may be patterns.
+            annotations: of the index.
+            platforms: the platform to state, by the digest of an image.
+            expect: the digest that the tag must name now; empty for no condition.
+            force: allow platforms that configs contradict.
+            referrers: copy what refers to images from elsewhere.
+            dry_run: write nothing.
+
+        Raises:
+            Negative: a config contradicts a platform, or the tag is not what was expected.
+            ResolverError: a source cannot be read, or the index not be written.
+
+        """
+        from resolver.verbs.index import create_index, index_options  # noqa: PLC0415
+
+        options = index_options(
+            self._context, annotations, platforms, expect, force, referrers, dry_run
+        )
+        return create_index(self._context, name, sources, options)
+
+    def edit_index(  # noqa: PLR0913 - each is one thing that a caller decides
+        self,
+        reference: str,
+        *,
+        add: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        to: str = "",
+        annotations: Mapping[str, str] | None = None,
+        platforms: Mapping[str, str] | None = None,
+        expect: str = "",
+        force: bool = False,
+        referrers: bool = True,
+        dry_run: bool = False,
+    ) -> IndexWritten:
+        """Add images to an index, drop platforms, or change what it states.
+
+        Args:
+            reference: the index; its tag moves unless `to` names another place.
+            add: as `sources` of `create_index`; appended.
+            drop: platforms, which leave with their attestations.
+            to: where the new index goes.
+            annotations: to set; an empty value removes one.
+            platforms: the platform to state, by the digest of an image.
+            expect: the digest that the tag must name now; by default what was read.
+            force: allow platforms that configs contradict.
+            referrers: copy what refers to images from elsewhere.
+            dry_run: write nothing.
+
+        Raises:
+            Negative: as `create_index`; also if the tag has moved meanwhile.
+            PlatformNotOffered: it has no platform that is to be dropped.
+            ResolverError: it cannot be read, or the new one not be written.
+
+        """
+        from resolver.verbs.index import edit_index, index_options  # noqa: PLC0415
+
+        options = index_options(
+            self._context, annotations, platforms, expect, force, referrers, dry_run
+        )
+        return edit_index(self._context, reference, options, add=add, drop=drop, to=to)
 
     def images(self) -> tuple[StoredImage, ...]:
         """List pulled images by reference, then dangling ones.

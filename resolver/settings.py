@@ -33,6 +33,8 @@ SEARCH_LIMIT = 25
 QUOTA_PREVIEW = "docker.io/ratelimitpreview/test:latest"
 #: Seconds for which `serve` uses the digest of a tag without asking the registry again.
 SERVE_FRESH = 60.0
+#: Seconds for which a manifest that was pushed to `serve --writable` without a tag is kept.
+KEEP_UNTAGGED = 86_400.0
 MAX_JOBS = 256
 #: Files that a process of ours has open by itself, and for each question or transfer under way.
 _OWN_FILES, _FILES_EACH = 24, 8

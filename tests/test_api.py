@@ -10,10 +10,11 @@ import pytest
 import resolver
 
 PUBLIC = {
-    "Challenge", "Checked", "Collected", "Comparison", "Descriptor", "Digest", "DiskUsage",
+    "Challenge", "Checked", "Collected", "Comparison", "Copied", "CopyPlan", "IndexWritten",
+    "Repositories", "Synced", "Descriptor", "Digest", "DiskUsage",
     "Exported", "Failure", "Finding", "Flags", "Grade", "ImageComparison", "Inspection", "Linted",
-    "Lock", "LockCheck", "Locked", "Matrix", "Offer", "Offers", "Pin", "Pinned", "PinnedFile",
-    "Plan",
+    "Lock", "LockCheck", "Locked", "Matrix", "Needs", "Offer", "Offers", "Pin", "Pinned",
+    "PinnedFile", "Plan",
     "Platform", "Pulled", "Reference", "Rejection", "Removed", "Requirements", "Resolution",
     "ResolverError", "Retention", "Rule", "Selection", "Session", "Severity", "StoredImage",
     "Thresholds", "Verified", "__version__", "parse_challenge", "select",

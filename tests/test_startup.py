@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from resolver.cli.app import COMMANDS
 from tests.kit.images import build_image, build_index
+from tests.kit.processes import ROOT as PACKAGE
 from tests.kit.processes import command, python
 from tests.kit.registry import FakeRegistry
 
@@ -95,6 +97,52 @@ def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
 
     assert status == 0
     assert modules & {"rich", "httpx"} == set()
+
+
+#: Modules of our own that a command may load. Lower one when a command needs fewer.
+MODULES = {"resolve": 79, "pull": 96, "ls": 53}
+
+
+@pytest.fixture(scope="module")
+def own_modules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Run each command of `MODULES`; return the modules of our own that it loads."""
+    store = str(tmp_path_factory.mktemp("modules") / "store")
+    image = build_index([build_image("linux/amd64"), build_image("linux/arm64")])
+    found = {}
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", image)
+        name = f"{registry.host}/team/app:1"
+        for command_name in MODULES:
+            words = () if command_name == "ls" else (name, "-p", "linux/arm64")
+            status, modules, _ = loaded(command_name, *words, "--store", store)
+            assert status == 0, command_name
+            found[command_name] = {each for each in modules if each.startswith("resolver.")}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_command_loads_no_more_modules(own_modules: dict[str, set[str]], name: str) -> None:
+    assert len(own_modules[name]) <= MODULES[name], sorted(own_modules[name])
+
+
+def test_no_pattern_of_the_hot_path_is_compiled_at_import(
+    own_modules: dict[str, set[str]],
+) -> None:
+    """Modules of `sources.http` are left out: an answer from the store loads none of them."""
+    compiling = []
+    for name in sorted(set.union(*own_modules.values())):
+        path = PACKAGE / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for node in ast.parse(file.read_text("utf-8")).body:
+            bodies = node.body if isinstance(node, ast.ClassDef) else [node]
+            compiling += [
+                f"{name}: {ast.unparse(each)}"
+                for each in bodies
+                if isinstance(each, ast.Assign | ast.AnnAssign)
+                and ast.unparse(each.value or each).startswith("re.compile(")
+            ]
+
+    assert [each for each in compiling if not each.startswith("resolver.sources.http.")] == []
 
 
 def test_completion_loads_no_heavy_module() -> None:

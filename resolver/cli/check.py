@@ -56,6 +56,24 @@ def check(
     max_age: Annotated[
         options.Text, options.option("--max-age", "Forbid older builds: 12h, 90d, 8w, 1y.", "AGE")
     ] = None,
+    runs_on: Annotated[
+        options.Texts,
+        options.option("--runs-on", "Require that these machines can run it.", "PLATFORMS"),
+    ] = None,
+    page_size: Annotated[
+        options.Text,
+        options.option("--page-size", "Set the page size there: 4k, 16k, 64k.", "SIZE"),
+    ] = None,
+    kernel: Annotated[
+        options.Text, options.option("--kernel", "Set the kernel there: 5.10.", "VERSION")
+    ] = None,
+    nodes: Annotated[
+        options.Text,
+        options.option("--nodes", "The same, from `kubectl get nodes -o json`.", "FILE"),
+    ] = None,
+    strict: Annotated[
+        bool, options.option("--strict", "Fail if it is unknown whether they can run it.")
+    ] = False,
     lint: Annotated[bool, options.option("--lint", "Also run `lint`.")] = False,
     fail_on: Annotated[
         options.Text,
@@ -68,17 +86,15 @@ def check(
 ) -> None:
     """Check that an image meets requirements.
 
-    Prints a line for each problem, with the nearest match, and exits with
-    status 1. Platforms match exactly; `windows/amd64:10.0.20348` matches any
-    revision of it. --max-age and --require-attestation apply to the builds
-    that meet --require. Reads the manifests that decide, one request each,
-    to detect an SBOM listed as an image; --index-only skips that.
-    A policy has `version: 1`, `defaults:` and `images:`; their keys are the
-    names of these options, and `image:`. Options given here replace the
-    defaults.
+    Prints a line for each problem and exits with status 1. Platforms match
+    exactly; `windows/amd64:10.0.20348` matches any revision of it. --max-age
+    and --require-attestation apply to the builds that meet --require. Policy:
+    `version: 1`, `defaults:` and `images:`, whose keys are the names of these
+    options, and `image:`. Options replace the defaults.
 
     \b
       resolver check app:2 --require linux/amd64,linux/arm64 --max-age 90d
+      resolver check app:2 --runs-on linux/amd64/v2,linux/arm64
       resolver check --policy policy.yaml
     """
     from resolver.core.check.check import Requirements
@@ -94,6 +110,10 @@ def check(
         lint=lint,
         fail_on=fail_on,
         ignored=ignore or (),
+        runs_on=runs_on or (),
+        page_size=page_size,
+        kernel=kernel,
+        strict=strict,
     )
     named: list[str] = []
     if not references and file is None and policy is None:
@@ -105,15 +125,16 @@ def check(
         named = list(dict.fromkeys(gather(references or [], file, "check")))
         named = select(common, named)
     with open_session(common) as (session, output), open_executor(common) as executor:
+        machines = session.read_nodes(nodes) if nodes is not None else ()
+
+        def over(base: Requirements) -> Requirements:
+            return replace(request.over(base, session.table), nodes=machines)
+
         if policy is None:
-            found = session.check(
-                named,
-                request.over(Requirements(), session.table),
-                index_only=index_only,
-                executor=executor,
-            )
+            wanted = over(Requirements())
+            found = session.check(named, wanted, index_only=index_only, executor=executor)
         else:
-            rules = session.read_policy(policy, lambda base: request.over(base, session.table))
+            rules = session.read_policy(policy, over)
             shard = shard_of(common)
             if shard is not None:
                 chosen = set(select(common, [image.reference for image in rules.images]))
@@ -148,10 +169,15 @@ class CheckOptions:
     lint: bool = False
     fail_on: str | None = None
     ignored: Sequence[str] = ()
+    runs_on: Sequence[str] = ()
+    page_size: str | None = None
+    kernel: str | None = None
+    strict: bool = False
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
         """Return the requirements with the options applied."""
         from resolver.core.check.check import parse_age, parse_attestation
+        from resolver.core.results.needs import parse_kernel, parse_page_size
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
         return replace(
@@ -165,6 +191,10 @@ class CheckOptions:
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
             lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,
+            runs_on=_platforms("--runs-on", self.runs_on, table) or base.runs_on,
+            page_size=parse_page_size(self.page_size) if self.page_size else base.page_size,
+            kernel=parse_kernel(self.kernel) if self.kernel else base.kernel,
+            strict=self.strict or base.strict,
         )
 
     def _severity(self) -> Severity | None:

@@ -81,12 +81,15 @@ def compare(
         options.option(
             "--fail-on",
             "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
-            "packages; use commas.",
+            "packages, needs; use commas.",
             "WHAT",
         ),
     ] = None,
     files: Annotated[
         bool, options.option("--files", "Also fetch layers and compare their files.")
+    ] = False,
+    needs: Annotated[
+        bool, options.option("--needs", "Also compare what the programs need.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -122,7 +125,12 @@ def compare(
     with open_session(common) as (session, output):
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
-                expect=expected, expect_as=expect_as, ignore=rules, thresholds=limits, files=files
+                expect=expected,
+                expect_as=expect_as,
+                ignore=rules,
+                thresholds=limits,
+                files=files,
+                needs=needs,
             )
             found = (
                 session.compare(reference, platforms, base=base, **terms)
@@ -142,6 +150,7 @@ class _Terms(TypedDict):
     ignore: tuple[str, ...]
     thresholds: Thresholds
     files: bool
+    needs: bool
 
 
 #: At least 1: the ratio of the larger size to the smaller one.

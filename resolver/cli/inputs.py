@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import typer
 
 from resolver.errors import ResolverError, Usage
 from resolver.files.read import read_given
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,8 +105,8 @@ _UNITS = {
     "t": 10**12, "tb": 10**12, "tib": 2**40,
 }  # fmt: skip
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
-_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
+_SIZE = pattern(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([A-Za-z]{0,3})")
+_SPAN = pattern(r"([0-9]{1,9})([smhdw])")
 #: Characters of a size or a duration at most; checked before it is parsed.
 _LONGEST = 32
 
@@ -123,6 +123,18 @@ def size(text: str, option: str) -> int:
     fraction = match[2] or ""
     scale = int("1" + "0" * len(fraction))
     return int(match[1]) * factor + int(fraction or "0") * factor // scale
+
+
+def positive_size(text: str, option: str) -> int:
+    """Parse a size in bytes that is not zero.
+
+    Raises:
+        Usage: the text is not a size, or is zero.
+    """
+    count = size(text, option)
+    if not count:
+        raise Usage(f"`{option} 0` leaves nothing to read", "name a size: `64MiB`")
+    return count
 
 
 def span(text: str, option: str) -> float:

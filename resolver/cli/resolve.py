@@ -50,6 +50,9 @@ def resolve(
             variable="RESOLVER_VERIFY_TAG",
         ),
     ] = False,
+    verify_cpu: Annotated[
+        bool, options.option("--verify-cpu", "Warn if the programs need a newer processor.")
+    ] = False,
     locked: options.Locked = False,
     lock_file: options.LockFile = None,
     no_trunc: options.NoTrunc = False,
@@ -68,6 +71,7 @@ def resolve(
     if lock is None:
         names = gather(references or [], file)
         flags |= {"verify": verify, "strict": strict, "verify_tag": verify_tag}
+        flags |= {"verify_cpu": verify_cpu}
     else:
         from resolver.cli.lock import named
 
@@ -77,10 +81,16 @@ def resolve(
         resolver: Session | ByLock = session
         if lock is not None:
             fleet = common.fleet
-            needs = {"--verify": verify, "--strict": strict, "--verify-tag": verify_tag}
-            needs["--cluster"] = executor is not None
-            needs["--results"] = fleet is not None and fleet.results is not None
-            _refuse_locked(needs)
+            _refuse_locked(
+                {
+                    "--verify": verify,
+                    "--strict": strict,
+                    "--verify-tag": verify_tag,
+                    "--verify-cpu": verify_cpu,
+                    "--cluster": executor is not None,
+                    "--results": fleet is not None and fleet.results is not None,
+                }
+            )
             resolver = session.by_lock(lock)
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))
@@ -99,6 +109,7 @@ def resolve(
                     verify=verify,
                     strict=strict,
                     verify_tag=verify_tag,
+                    verify_cpu=verify_cpu,
                     executor=executor,
                 )
             else:

@@ -31,8 +31,8 @@ def open_session(
     from resolver.session import Session
 
     prepare(common.form)
-    results = _results(common)
     output = Output(quiet=common.quiet, verbose=common.verbose)
+    results = _results(common, output)
     output.recorder = common.recorder
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
@@ -76,7 +76,7 @@ def select(common: Common, names: list[str]) -> list[str]:
     return chosen
 
 
-def _results(common: Common) -> Results | None:
+def _results(common: Common, output: Output) -> Results | None:
     fleet = common.fleet
     if fleet is None or fleet.results is None:
         if fleet is not None and fleet.fresh is not None:
@@ -85,7 +85,8 @@ def _results(common: Common) -> Results | None:
     from resolver.cli.inputs import span
     from resolver.verbs.merge import Results
 
-    return Results(fleet.results, span(fleet.fresh or "1d", "--fresh"), shard_of(common))
+    fresh = span(fleet.fresh or "1d", "--fresh")
+    return Results(fleet.results, fresh, shard_of(common), output.observe)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`resolver search` and `resolver quota`: search a registry, and show its pull quota."""
+"""`resolver search`, `repositories` and `quota`: what a registry has, and its pull quota."""
 
 from __future__ import annotations
 
@@ -40,6 +40,26 @@ def search(
     wanted = SearchFilters.parse(filters or [])
     with open_session(common) as (session, output):
         output.show(session.search(term, limit=limit, filters=wanted), common.form)
+
+
+@options.command
+def repositories(
+    common: options.Common,
+    place: Annotated[str, typer.Argument(metavar="HOST[/PREFIX]", show_default=False)],
+) -> None:
+    """List the repositories of a registry.
+
+    Uses the catalog of the registry, which Docker Hub, GHCR and others do not offer. A PREFIX keeps
+    only names that begin with it.
+
+    \b
+      resolver repositories registry.corp:5000
+      resolver repositories registry.corp:5000/team/ --json
+    """
+    from resolver.cli.run import open_session
+
+    with open_session(common) as (session, output):
+        output.show(session.repositories(place), common.form)
 
 
 @options.command

@@ -43,6 +43,21 @@ def serve(
         str,
         options.option("--fresh", "Resolve a tag again after this time.", "AGE", show_default=True),
     ] = "60s",
+    writable: Annotated[
+        bool, options.option("--writable", "Take pushes; PATH is kept as localhost/PATH.")
+    ] = False,
+    htpasswd: Annotated[
+        options.Text, options.option("--htpasswd", "Require a user of this file (bcrypt).", "FILE")
+    ] = None,
+    keep_untagged: Annotated[
+        options.Text,
+        options.option(
+            "--keep-untagged", "Keep pushed manifests without a tag; by default for 24h.", "AGE"
+        ),
+    ] = None,
+    allow_sparse: Annotated[
+        bool, options.option("--allow-sparse", "Take an index whose entries were not all pushed.")
+    ] = False,
 ) -> None:
     """Serve the store or an OCI layout as a registry.
 
@@ -50,18 +65,34 @@ def serve(
     this machine only. Prints its address and runs until interrupted. Images have the name of their
     repository, with or without the registry. A partly stored image is served by tag as an index of
     the stored part, and by digest as the original. With `--mirror`, fetches missing content from
-    upstream with your credentials; `resolver mirror-config` configures other tools to use it.
+    upstream with your credentials; `resolver mirror-config` configures other tools to use it. With
+    `--writable`, takes pushes: blobs, manifests, referrers and deletions, for tests and CI jobs. To
+    listen beyond this machine it requires `--htpasswd`.
 
     \b
       resolver serve
       docker pull 127.0.0.1:5000/library/ubuntu:24.04
       resolver serve oci:./layout --listen 127.0.0.1:0
       resolver serve --mirror --allow ghcr.io,quay.io -v
+      resolver serve --writable
+      resolver serve --writable --listen 0.0.0.0:5000 --htpasswd users
     """
     host, port = address(listen)
     through = mirrored(place, upstream, allow, fresh, mirror=mirror)
+    seconds_untagged = written(
+        place, htpasswd, keep_untagged, mirror=mirror, writable=writable, allow_sparse=allow_sparse
+    )
     with open_session(common) as (session, output):
-        if through is None:
+        if writable:
+            serving = session.serve_writable(
+                host,
+                port,
+                htpasswd=htpasswd,
+                keep_untagged=seconds_untagged,
+                allow_sparse=allow_sparse,
+                names=names or (),
+            )
+        elif through is None:
             serving = session.serve(place, host, port, names=names or ())
         else:
             first, others, seconds = through
@@ -71,6 +102,7 @@ def serve(
         with serving as server:
             output.answer(f"{server.address}\n")
             what = "read-only" if through is None else "and fetching missing content"
+            what = "and taking pushes" if writable else what
             output.note(f"serving, {what}; interrupt to stop")
             server.wait()
 
@@ -106,6 +138,34 @@ def mirrored(
     if place is not None:
         raise Usage("`--mirror` serves the store, not a layout", f"leave out `{place}`")
     return upstream or "docker.io", others, span(fresh, "--fresh")
+
+
+def written(
+    place: str | None,
+    htpasswd: str | None,
+    keep_untagged: str | None,
+    *,
+    mirror: bool,
+    writable: bool,
+    allow_sparse: bool,
+) -> float:
+    """Check the options of a writable registry; return the seconds of `--keep-untagged`.
+
+    Raises:
+        Usage: options exclude each other.
+    """
+    from resolver.settings import KEEP_UNTAGGED
+
+    if not writable and (htpasswd or keep_untagged or allow_sparse):
+        given = (
+            "--htpasswd" if htpasswd else "--keep-untagged" if keep_untagged else "--allow-sparse"
+        )
+        raise Usage(f"`{given}` requires `--writable`", "add `--writable`")
+    if writable and mirror:
+        raise Usage("`--writable` and `--mirror` exclude each other", "run two servers")
+    if writable and place is not None:
+        raise Usage("`--writable` serves the store, not a layout", f"leave out `{place}`")
+    return KEEP_UNTAGGED if keep_untagged is None else span(keep_untagged, "--keep-untagged")
 
 
 @options.command

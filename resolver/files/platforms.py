@@ -6,6 +6,7 @@ reader (some 15 ms).
 
 from __future__ import annotations
 
+import mmap
 import platform
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from resolver.errors import BadFile, InvalidConfiguration
 if TYPE_CHECKING:
     from resolver.core.parse.document import FieldReader
     from resolver.core.platforms.fact_types import Facts
+    from resolver.core.results.needs import Machine
 
 #: Bytes of a platform file; the built-in one has some 8,000.
 MAX_FILE = 1_048_576
@@ -74,6 +76,13 @@ def host_platform(machine: HostMachine | None = None) -> Platform:
 def local_platform(machine: HostMachine | None = None) -> Platform:
     """Return this machine's platform with its amd64 level: `--platform local`."""
     return local_of(machine or this_machine())
+
+
+def local_machine(table: PlatformTable = BUILTIN) -> Machine:
+    """Return this machine with the level of its processor, its page size and its kernel."""
+    from resolver.core.results.needs import machine_of  # noqa: PLC0415 - for this question alone
+
+    return machine_of(this_machine(), table, mmap.PAGESIZE, platform.release())
 
 
 def default_platforms(host: Platform) -> tuple[Platform, ...]:

@@ -58,9 +58,16 @@ _KINDS = {
 
 def read(path: Path | str, *, limit: int = MAX_FILE) -> FieldReader:
     """Read a file strictly; `-` is standard input."""
-    place = str(path)
-    content = sys.stdin.buffer.read(limit + 1) if place == "-" else _content(Path(path), limit)
-    return parse(content, "stdin" if place == "-" else place, limit=limit)
+    return parse(*read_content(path, limit), limit=limit)
+
+
+def read_content(path: Path | str, limit: int) -> tuple[bytes, str]:
+    """Read a file of the user, or standard input for `-`; return it with its name for messages."""
+    place = "stdin" if str(path) == "-" else str(path)
+    content = sys.stdin.buffer.read(limit + 1) if str(path) == "-" else _content(Path(path), limit)
+    if len(content) > limit:
+        raise FileLimit(place, (0, 0), "", f"it has more than {limit} bytes")
+    return content, place
 
 
 def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json as standard
-import re
 import secrets
 from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resolver.render.to_dict import Rows
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 #: The start of a GitHub or Azure command, recognised anywhere in a line (`render.text.escape`).
-_COMMAND = re.compile(r"#(?=#(?:vso)?\[)")
+_COMMAND = pattern(r"#(?=#(?:vso)?\[)")
 #: Strings that YAML could write so that one of their lines is a CI command.
-_CAREFUL = re.compile(r"#(?=#(?:vso)?\[)|^[ \t]*::|[\n\r\x85\u2028\u2029]")
+_CAREFUL = pattern(r"#(?=#(?:vso)?\[)|^[ \t]*::|[\n\r\x85\u2028\u2029]")
 
 #: Columns of a line of YAML: never fold one.
 _WIDTH = 2**30

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from resolver.values import pattern
+
 if TYPE_CHECKING:
+    import re
+
     from resolver.render.report import Report, ReportTable
 
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 #: GitHub and Azure recognise as commands anywhere in a line.
 #: Source: Unicode 15, "Bidi_Control" and chapter 23.1; actions/runner,
 #: ActionCommand.cs, TryParse; azure-pipelines-agent, Command.cs, TryParse.
-_UNSAFE = re.compile(
+_UNSAFE = pattern(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
     r"\ud800-\udfff]|#(?=#(?:vso)?\[)"
 )

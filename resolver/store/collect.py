@@ -21,6 +21,7 @@ from resolver.store.leases import active_leases, read_leases
 from resolver.store.names import BadName, Records, file_name
 from resolver.store.partials import discard
 from resolver.store.reachable import LEAST, Files, Need, Reach, blob_files
+from resolver.store.uploads import END, FOLDER
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _unknown(bad: BadName) -> StoreFault:
     )
 
 
-_KINDS = {"partial": "partial", "tmp": "temporary", "leases": "lease"}
+_KINDS = {"partial": "partial", "tmp": "temporary", "leases": "lease", "uploads": "upload"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +232,7 @@ def collect(
 
 
 def _choose(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
-    stay = _names_to_keep(snapshot, rules)
+    stay = _unexpired(snapshot, _names_to_keep(snapshot, rules), now)
     leased = set(snapshot.users())
     recent = _recent(snapshot)
     before = now - max(rules.grace, rules.keep_newer or 0)
@@ -241,8 +242,11 @@ def _choose(snapshot: GcSnapshot, rules: Retention, now: float) -> _Choice:
     notes = [record for record in snapshot.seen if keep is None or record.reference in keep]
     left: list[Loose] = []
     loose_left: list[Loose] = []
+    since = min((lease.since for lease in snapshot.leases), default=now)
     for loose in _loose(snapshot.root):
         is_left = _is_left_behind(loose, now - rules.grace)
+        # A client may be between two requests.
+        is_left = is_left and (loose.folder != FOLDER or loose.changed < since)
         (left if is_left else loose_left).append(loose)
     kept: list[Stay] = []
     if rules.max_size is not None:
@@ -291,7 +295,7 @@ def _choose_without_leases(snapshot: GcSnapshot, rules: Retention, now: float) -
     staying = 0
     for loose in _loose(snapshot.root):
         is_left = _is_left_behind(loose, now - rules.grace)
-        if is_left and (loose.folder != "tmp" or loose.changed < begun):
+        if is_left and (loose.folder not in ("tmp", FOLDER) or loose.changed < begun):
             left.append(loose)
         else:
             staying += loose.size
@@ -307,6 +311,25 @@ def _names_to_keep(snapshot: GcSnapshot, rules: Retention) -> list[PulledName]:
         for record in snapshot.names
         if record.reference in keep or (since is not None and record.pulled_at >= since)
     ]
+
+
+def _unexpired(snapshot: GcSnapshot, names: list[PulledName], now: float) -> list[PulledName]:
+    """Remove names that have expired; a referrer stays as long as its subject."""
+    expired = [record for record in names if 0 < record.expires <= now]
+    stay = [record for record in names if not 0 < record.expires <= now]
+    while expired:
+        needed = snapshot.needed_by(stay).keys()
+        found = [record for record in expired if _subject(snapshot, record) in needed]
+        if not found:
+            break
+        stay += found
+        expired = [record for record in expired if record not in found]
+    return stay
+
+
+def _subject(snapshot: GcSnapshot, record: PulledName) -> Digest | None:
+    document = snapshot.reach.document(record.root)
+    return None if document is None or document.subject is None else document.subject.digest
 
 
 class _SizeLimiter:
@@ -405,7 +428,7 @@ def _stays(
         else:
             found.append(_too_young(size, now - status.st_mtime, rules))
     for each in loose:
-        if each.folder == "partial" and each.is_active:
+        if each.folder in ("partial", FOLDER) and each.is_active:
             found.append(Stay("transfer", 1, each.size))
         elif each.folder != "leases":
             found.append(_too_young(each.size, now - each.changed, rules))
@@ -436,8 +459,13 @@ def _recent(snapshot: GcSnapshot) -> set[Digest]:
 
 
 def _loose(root: StoreFolder) -> list[Loose]:
-    """List partials, temporary files and leases; partials first, since they are large."""
-    return [*reachable.partials(root), *reachable.temporaries(root), *reachable.leases(root)]
+    """List partials, uploads, temporary files and leases; the first two may be large."""
+    return [
+        *reachable.partials(root),
+        *reachable.uploads(root),
+        *reachable.temporaries(root),
+        *reachable.leases(root),
+    ]
 
 
 def _is_left_behind(loose: Loose, before: float) -> bool:
@@ -448,13 +476,21 @@ def _discard(root: StoreFolder, loose: Loose) -> None:
     with root.need(loose.folder) as folder:
         if loose.folder == "partial":
             discard(folder, loose.name)
+        elif loose.folder == FOLDER:
+            folder.discard(loose.name)
+            folder.discard(f"{loose.name}{END}")
         else:
             folder.discard(loose.name)
 
 
 def _report(snapshot: GcSnapshot, choice: _Choice, rules: Retention, *, dry_run: bool) -> Collected:
     names = tuple(Item(reference, 0, "name") for reference in (*choice.pulled, *choice.seen))
-    loose = tuple(Item(f"{x.folder}/{x.name}", x.size, _KINDS[x.folder]) for x in choice.loose)
+    loose = tuple(
+        Item(f"{x.folder}/{x.name}", x.size, _KINDS[x.folder])
+        for x in choice.loose
+        # Marks of blobs are many, and take no room.
+        if x.folder != FOLDER or x.size
+    )
     removed = (*names, *choice.blobs, *loose)
     gone = {item.name for item in choice.blobs}
     kept = [digest for digest in snapshot.files if str(digest) not in gone]

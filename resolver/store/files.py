@@ -12,7 +12,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import StoreFault
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -324,7 +323,7 @@ def _regular(descriptor: int, path: str) -> os.stat_result | None:
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Our own names in `tmp`; nothing else there is ever touched.
-TEMPORARY = re.compile(r"(?:new|bad)-[0-9a-f]{32}")
+TEMPORARY = pattern(r"(?:new|bad)-[0-9a-f]{32}")
 
 
 def aside() -> str:
@@ -366,8 +365,12 @@ class Temporary:
         """Append bytes, all of them."""
         write_all(self._descriptor, chunk, self._path)
 
-    def publish(self, folder: StoreFolder, name: str, *, mode: int) -> None:
+    def publish(
+        self, folder: StoreFolder, name: str, *, mode: int, sync_folder: bool = True
+    ) -> None:
         """Move the file to its final name durably: sync, chmod, close, rename, sync the folder.
+
+        Without `sync_folder` the caller syncs the folder, or several renames at once.
 
         A failed sync is final: the kernel marks the lost pages clean, and a second sync would
         succeed without writing them. The file is dropped instead
@@ -381,7 +384,7 @@ class Temporary:
             os.close(self._descriptor)
         settle(self._folder, self.name, folder, name, tmp=self._folder)
         self._published = True
-        if self._sync:
+        if self._sync and sync_folder:
             folder.sync()
 
     def discard(self) -> None:

@@ -5,6 +5,8 @@ blobs/<alg>/<hex>      verified content, read-only
 names/<sha256>.json    what was pulled, one file per reference
 seen/<sha256>.json     what a reference last resolved to
 partial/ leases/       partial blobs, and content in use
+pushes/<sha256>.json   uploads to registries that were begun; made on first use
+uploads/               what clients of `serve --writable` send
 tmp/                   files being written (new-…) and damaged files (bad-…)
 lock                   shared by users, exclusive for collection
 gate                   taken before the lock; held by a process that waits for the exclusive lock
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -58,6 +61,7 @@ LOOPBACK = "loopback.json"
 _OURS = frozenset(
     {
         *_FOLDERS,
+        "pushes",
         "version",
         "CACHEDIR.TAG",
         "lock",
@@ -66,6 +70,7 @@ _OURS = frozenset(
         "names.index",
         "seen.index",
         LOOPBACK,
+        "uploads",
     }
 )
 #: Created by the file system at the root of a volume.
@@ -107,6 +112,12 @@ class Home:
         self._observe = observe
         self._is_local = False
         self._is_vetted = False
+        self._adopted: tuple[int, int] | None = None
+        self._batches = 0
+        self._counting = threading.Lock()
+        #: Folders with renames that a power cut may undo, and the lock held while they are synced.
+        self._unsynced: set[tuple[str, ...]] = set()
+        self._syncing = threading.Lock()
 
     def open(self) -> StoreFolder | None:
         """Open the folder for reading, whatever its version, unless others can write it."""
@@ -167,6 +178,79 @@ class Home:
         ):
             file.write(b"resolver doctor\n")
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Sync each folder once for many files: before a name needs them, and at the end.
+
+        See docs/store-and-reliability.md, "Write order".
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        with self._counting:
+            self._batches += 1
+            self._adopted = None
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreFault):
+                self._end_batch()
+            raise
+        self._end_batch()
+
+    def _end_batch(self) -> None:
+        with self._counting:
+            self._batches -= 1
+        root = self.open() if self._unsynced else None
+        if root is not None:
+            with root:
+                self._sync_renames(root)
+
+    def sync_folder(self, folder: StoreFolder, *names: str) -> None:
+        """Sync an open folder after a rename in it; in a batch, later.
+
+        Args:
+            folder: the folder.
+            names: its path below the root.
+
+        Raises:
+            StoreFault: it cannot be synced.
+
+        """
+        if not self.sync:
+            return
+        with self._counting:
+            if self._batches:
+                self._unsynced.add(names)
+                return
+        folder.sync()
+
+    def sync_content(self, root: StoreFolder) -> None:
+        """Sync the folders of content that this process has renamed, before a name needs it.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        if self.sync:
+            self._sync_renames(root, "blobs")
+
+    def _sync_renames(self, root: StoreFolder, below: str | None = None) -> None:
+        """Sync folders once for all threads: one that waited here finds its renames synced."""
+        with self._syncing:
+            for names in sorted(self._unsynced):
+                if below not in (None, names[0]):
+                    continue
+                # Before the sync, so that a rename during it is synced again.
+                self._unsynced.discard(names)
+                try:
+                    with root.need(*names) as folder:
+                        folder.sync()
+                except BaseException:
+                    self._unsynced.add(names)
+                    raise
+
     def exists(self) -> bool:
         """Whether the folder exists."""
         root = self.open()
@@ -181,7 +265,13 @@ class Home:
     ) -> Iterator[StoreFolder]:
         """Create or adopt the store, and hold its lock for writing."""
         with self._made() as root:
-            self._adopt(root)
+            with faults(root.path):
+                status = os.fstat(root.descriptor)
+            identity = (status.st_dev, status.st_ino)
+            # A batch writes thousands of files: it checks a folder once.
+            if not self._batches or self._adopted != identity:
+                self._adopt(root)
+                self._adopted = identity
             patience = self.patience
             if seconds is not None:
                 patience = Patience(seconds, patience.clock, patience.sleep)

@@ -466,7 +466,7 @@ def usage(home: Home, pulled: Records[PulledName], seen: Records[NameRecord]) ->
             listing.usages(),
             sum(status.st_size for status in regular.values()),
             sum(s.st_size for d, s in regular.items() if d not in listing.users and d not in noted),
-            sum(loose.size for loose in reachable.partials(root)),
+            sum(loose.size for loose in (*reachable.partials(root), *reachable.uploads(root))),
             sum(loose.size for loose in reachable.temporaries(root)),
             sum(regular[d].st_size for d in unpulled if d in regular),
         )

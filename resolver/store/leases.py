@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from resolver.core.parse.json import Fields, read_object
 from resolver.core.parse.json import digest as read_digest
 from resolver.errors import LimitExceeded, StoreFault, Untrusted
 from resolver.store.files import close, faults, try_lock, write_all
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.store.folder import Home
 
 #: Our own names in `leases`; nothing else there is ever touched.
-LEASE = re.compile(r"[0-9a-f]{32}")
+LEASE = pattern(r"[0-9a-f]{32}")
 _SCHEMA = 1
 _MEMBERS = frozenset({"schema", "purpose", "since", "process"})
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -19,7 +18,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
 MAX_NAME = 1_048_576
 #: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
-_FILE = re.compile(r"[0-9a-f]{64}\.json")
+_FILE = pattern(r"[0-9a-f]{64}\.json")
+_VISIBLE = pattern(r"[!-~]+")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
 
 Record = TypeVar("Record")
@@ -204,13 +204,15 @@ class Records(Generic[Record]):
 
     def _put(self, root: StoreFolder, name: str, record: Record) -> None:
         text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
+        self._home.sync_content(root)
         with (
             root.need("tmp") as tmp,
             root.need(self._form.folder) as folder,
             temporary(tmp, sync=self._home.sync) as file,
         ):
             file.write(text.encode())
-            file.publish(folder, name, mode=0o600)
+            file.publish(folder, name, mode=0o600, sync_folder=False)
+            self._home.sync_folder(folder, self._form.folder)
 
     def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
         path = folder.where(name)
@@ -263,7 +265,7 @@ def read_identity(fields: Fields, name: str) -> Descriptor:
 #: Format of a file in `seen`, and of one in `names`.
 SCHEMA = 1
 _SEEN_MEMBERS = frozenset({"schema", "reference", "root"})
-_PULLED_MEMBERS = _SEEN_MEMBERS | {"images", "pulledAt", "attached"}
+_PULLED_MEMBERS = _SEEN_MEMBERS | {"images", "pulledAt", "attached", "expires"}
 _IMAGE_MEMBERS = frozenset({"platform", "manifest"})
 _ATTACHED_MEMBERS = frozenset({"kind", "about", "tag", "manifest"})
 _ATTACHED_KINDS: dict[str, AttachedKind] = {
@@ -282,15 +284,22 @@ class NameRecord:
 
 
 def merged(known: PulledName | None, new: PulledName) -> PulledName:
-    """Merge an earlier pull with a new one; images of another root are dropped."""
+    """Merge an earlier pull with a new one; images of another root are dropped.
+
+    A name of the same root expires when the later of the two does.
+    """
+    expires = new.expires
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
     if known is not None and known.root.digest == new.root.digest:
         images = {image.manifest.digest: image for image in known.images} | images
         attached = {each.manifest.digest: each for each in known.attached} | attached
+        expires = max(known.expires, expires) if known.expires and expires else 0
     in_order = sorted(images.values(), key=lambda i: (str(i.platform or ""), i.manifest.digest))
     beside = sorted(attached.values(), key=lambda each: each.manifest.digest)
-    return PulledName(new.reference, new.root, tuple(in_order), new.pulled_at, tuple(beside))
+    return PulledName(
+        new.reference, new.root, tuple(in_order), new.pulled_at, tuple(beside), expires
+    )
 
 
 def _write_seen(record: NameRecord) -> Mapping[str, object]:
@@ -317,6 +326,8 @@ def _write_pulled(record: PulledName) -> Mapping[str, object]:
     }
     if record.attached:
         written["attached"] = [_write_attached(each) for each in record.attached]
+    if record.expires:
+        written["expires"] = record.expires
     return written
 
 
@@ -328,6 +339,7 @@ def _read_pulled(members: dict[str, object], what: str) -> PulledName:
         tuple(_read_image(child) for child in fields.children("images", _IMAGE_MEMBERS)),
         fields.integer("pulledAt"),
         tuple(_read_attached(child) for child in fields.children("attached", _ATTACHED_MEMBERS)),
+        fields.integer("expires") if fields.has("expires") else 0,
     )
 
 
@@ -380,6 +392,39 @@ def _known(members: dict[str, object], what: str, known: frozenset[str]) -> Fiel
     return fields
 
 
+#: Characters of the path and query of an upload session; some carry a state of 2 KiB.
+_MAX_SESSION = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload session of a registry that a later run may continue.
+
+    Attributes:
+        reference: `registry/repository@digest`, with the digest of the blob.
+        target: path and query of the session at the registry; it may be a secret of this user.
+
+    """
+
+    reference: str
+    target: str
+
+
+def _write_upload(record: UploadRecord) -> Mapping[str, object]:
+    return {"schema": SCHEMA, "reference": record.reference, "target": record.target}
+
+
+def _read_upload(members: dict[str, object], what: str) -> UploadRecord:
+    fields = _known(members, what, frozenset({"schema", "reference", "target"}))
+    target = fields.required_text("target")
+    if not target.startswith("/") or len(target) > _MAX_SESSION or not _VISIBLE.fullmatch(target):
+        raise fields.bad("target", "it is not the path of an upload session")
+    return UploadRecord(fields.required_text("reference"), target)
+
+
+PUSHES: Form[UploadRecord] = Form(
+    "pushes", lambda record: record.reference, _write_upload, _read_upload
+)
 SEEN: Form[NameRecord] = Form("seen", lambda record: record.reference, _write_seen, _read_seen)
 PULLED: Form[PulledName] = Form(
     "names", lambda record: record.reference, _write_pulled, _read_pulled

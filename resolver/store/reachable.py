@@ -35,7 +35,8 @@ from resolver.errors import ResolverError, StoreFault, Untrusted
 from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
-from resolver.values import dataclass
+from resolver.store.uploads import END, FOLDER, MARK, SESSION
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from resolver.core.results.store import StoredImage
     from resolver.store.files import StoreFolder
 
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,23 @@ def leases(root: StoreFolder) -> list[Loose]:
     return _plain(root, "leases", LEASE)
 
 
+def uploads(root: StoreFolder) -> list[Loose]:
+    """List the sessions of uploads, and the marks of what was uploaded; each with its `.end`.
+
+    Raises:
+        StoreFault: they cannot be listed.
+
+    """
+    names = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
+    found = {loose.name: loose for loose in _plain(root, FOLDER, names)}
+    # A process that died may have left only the end.
+    return [
+        loose
+        for name, loose in found.items()
+        if name.removesuffix(END) not in found or not name.endswith(END)
+    ]
+
+
 def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loose]:
     folder = root.enter(where)
     if folder is None:
@@ -99,7 +117,7 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
         return [
             Loose(
                 where, name, status.st_size, status.st_mtime,
-                is_active=where == "leases" and is_active(folder, name),
+                is_active=where in ("leases", FOLDER) and is_active(folder, name),
             )
             for name, status in sorted(folder.statuses().items())
             if pattern.fullmatch(name)

@@ -274,8 +274,7 @@ class BlobWriter:
             root.need("blobs", self._digest.algorithm) as blobs,
         ):
             settle(self._lock.folder, DATA, blobs, self._digest.hex, tmp=tmp)
-            if self._home.sync:
-                blobs.sync()
+            self._home.sync_folder(blobs, "blobs", self._digest.algorithm)
 
     @contextmanager
     def _dropped_on_fault(self) -> Iterator[None]:

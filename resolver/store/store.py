@@ -20,7 +20,7 @@ from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
 from resolver.store.files import Patience, aside, temporary
 from resolver.store.folder import LOOPBACK, Home
-from resolver.store.names import PULLED, SEEN, BadName, NameRecord, Records, merged
+from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     )
     from resolver.store.files import File, StoreFolder
     from resolver.store.leases import Lease, Leases
+    from resolver.store.names import UploadRecord
     from resolver.store.receive import BlobWriter, Transfers
+    from resolver.store.uploads import Uploads
 
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -106,10 +108,24 @@ class LocalStore:
         return Transfers(self._home, self.held)
 
     @cached_property
+    def uploads(self) -> Uploads:
+        """What clients of a writable registry send."""
+        from resolver.store.uploads import Uploads  # noqa: PLC0415 - for `serve --writable` alone
+
+        return Uploads(self._home)
+
+    @cached_property
     def _leases(self) -> Leases:
         from resolver.store.leases import Leases  # noqa: PLC0415 - for pulls alone
 
         return Leases(self._home)
+
+    @cached_property
+    def pushes(self) -> Records[UploadRecord]:
+        """Upload sessions of registries, to continue after a crash."""
+        with self._home.writing() as root:
+            root.make("pushes")
+        return Records(self._home, PUSHES, self._observe)
 
     def writing(self) -> AbstractContextManager[StoreFolder]:
         """Block collection for the duration of the context: from the first look to the name."""
@@ -180,7 +196,8 @@ class LocalStore:
                     file.write(chunk)
                 verifier.finish()
                 with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444)
+                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                    self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
@@ -280,6 +297,17 @@ class LocalStore:
         """
         return self._transfers.receive(descriptor, waiting)
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Sync each folder once for all content and names that are added in the context.
+
+        Content is durable before a name that needs it, and everything when the context ends.
+
+        Raises:
+            StoreFault: a folder cannot be synced.
+
+        """
+        return self._home.batch()
+
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""
         self._transfers.record()
@@ -338,7 +366,12 @@ class LocalStore:
 
     # What was pulled
 
-    def name(self, record: PulledName, found: Collection[str] = ()) -> PulledName:
+    def name(
+        self,
+        record: PulledName,
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
+    ) -> PulledName:
         """Record a pulled name; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
@@ -355,7 +388,7 @@ class LocalStore:
                 with root.need("blobs", algorithm) as folder:
                     folder.sync()
 
-        return self._pulled.put(record, merge=merged, check=check)
+        return self._pulled.put(record, merge=merge, check=check)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Return what was pulled under a canonical reference."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from resolver.core.results.account import Hits, Quota
+    from resolver.core.results.account import Hits, Quota, Repositories
     from resolver.core.results.doctor import Checkup, CheckupRow
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Response
@@ -73,6 +73,22 @@ def search(
         hint = f"to search Docker Hub for this: `resolver search {HUB}/{term.strip()}`"
         raise type(error)(str(error), *error.hints(), hint) from error
     return replace(found, hits=tuple(hit for hit in found.hits if wanted.keep(hit)))
+
+
+def repositories(context: Context, place: str) -> Repositories:
+    """List the repositories of a registry whose names begin with a prefix."""
+    from resolver.core.results.account import Repositories as Found  # noqa: PLC0415 - likewise
+    from resolver.sources.registry.search import catalog  # noqa: PLC0415
+
+    registry, _, prefix = place.strip().partition("/")
+    if not is_registry(registry):
+        raise Usage(
+            f"`{registry}` is not the name of a registry",
+            "name its host: `resolver repositories registry.corp:5000`",
+        )
+    found = catalog(_ready(context, registry), registry)
+    names = sorted({f"{registry}/{name}" for name in found if name.startswith(prefix)})
+    return Found(registry, prefix, tuple(names))
 
 
 def quota(context: Context, reference: str = QUOTA_PREVIEW) -> Quota:

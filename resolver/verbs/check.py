@@ -29,6 +29,8 @@ from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.errors import Usage
 from resolver.values import dataclass
+from resolver.verbs.batch import look_at_all
+from resolver.verbs.context import Opened
 from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
+    from resolver.core.results.needs import ImageNeeds, Machine
     from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
 
@@ -137,12 +140,13 @@ def judge_image(
     rest = tuple(finding for finding in further if finding.rule not in left_out)
     weight = image.wanted.lint or Severity.ERROR
     fails = any(not finding.severity < weight for finding in rest)
+    fails = fails or any(finding.severity is Severity.ERROR for finding in kept)
     return CheckedImage(
         reference=image.reference,
         root=root.document.descriptor,
         pinned=f"{root.prefix}{image.digest}" if root.prefix else "",
         platforms=tuple(map(str, image.offered)),
-        passed=not kept and not fails,
+        passed=not fails,
         findings=(*kept, *rest),
         ignored=len(own) + len(further) - len(kept) - len(rest),
         warnings=tuple(warned),
@@ -296,6 +300,14 @@ def read_policy(
     return read_policy(yaml.read(path), context.table, over)
 
 
+def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:
+    """Read the nodes of a cluster from a file; `-` is standard input."""
+    from resolver.core.check.nodes import MAX_NODES_FILE, parse_nodes  # noqa: PLC0415 - for clusters
+    from resolver.files.yaml import read_content  # noqa: PLC0415 - likewise
+
+    return parse_nodes(*read_content(path, MAX_NODES_FILE), context.table)
+
+
 def _check_all(
     context: Context,
     subjects: Sequence[_Subject],
@@ -318,7 +330,7 @@ def _check_all(
             context.target(subject.wanted.same_as)
     jobs = context.settings.jobs if len(targets) == 1 else 1
     look = partial(_checked, now=now or _now(), jobs=jobs, index_only=index_only)
-    return Checked(context.look_at_all(look, targets, lambda pair: pair[0], executor))
+    return Checked(look_at_all(context, look, targets, lambda pair: pair[0], executor))
 
 
 def _checked(
@@ -333,6 +345,9 @@ def _checked(
     image = look_at_image(
         reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
     )
+    if wanted.needs_layers:
+        opened = Opened(target, reader, root, warned)
+        image = replace(image, runs=_runs(context, opened, image))
     more: tuple[Finding, ...] = ()
     if wanted.lint is not None:
         from resolver.verbs.lint import judge_entries, look_at  # noqa: PLC0415 - where it is asked for
@@ -345,6 +360,26 @@ def _checked(
     found = judge_image(image, root, more, warned)
     placed = tuple(replace(each, place=asked_for.place) for each in found.findings)
     return replace(found, findings=placed)
+
+
+def _runs(
+    context: Context, opened: Opened, image: Checkable
+) -> tuple[tuple[Machine, ImageNeeds | None], ...]:
+    """Read what the programs need of the builds that are selected on the required machines."""
+    from resolver.core.platforms.select import select  # noqa: PLC0415 - for this requirement alone
+    from resolver.verbs.needs import gathered, needs_of  # noqa: PLC0415 - likewise
+
+    machines = image.wanted.machines(image.offered)
+    found = gathered(context, opened, [machine.platform for machine in machines])
+    offered = [entry.platform for entry in found.images]
+    chosen = [select(offered, machine.platform, table=context.table).index for machine in machines]
+    positions = sorted({position for position in chosen if position is not None})
+    entries = [found.images[position] for position in positions]
+    needs = dict(zip(positions, needs_of(context, opened, entries), strict=True))
+    return tuple(
+        (machine, needs[position] if position is not None else None)
+        for machine, position in zip(machines, chosen, strict=True)
+    )
 
 
 def _platforms_of(context: Context, reference: str, *, index_only: bool) -> tuple[Platform, ...]:
@@ -366,6 +401,7 @@ def _require_index_only(wanted: Requirements) -> None:
         ("max-age", wanted.max_age),
         ("require-attestation", wanted.attestations),
         ("lint", wanted.lint),
+        ("runs-on", wanted.needs_layers),
     )
     for name, value in needs:
         if value:

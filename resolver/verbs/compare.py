@@ -114,14 +114,17 @@ def compare(  # noqa: PLR0913 - each has a default and a name
     ignore: Iterable[str] = (),
     thresholds: Thresholds | None = None,
     files: bool = False,
+    needs: bool = False,
 ) -> Comparison:
     """Find out how one image differs between its platforms."""
     wants = _wants(context, platforms)
     terms = _terms(context, base, expect, expect_as, ignore)
-    limits = _checked(thresholds or Thresholds(), files=files)
+    limits = _checked(thresholds or Thresholds(), files=files, needs=needs)
     opened = context.open(reference)
     wants = _at_own_level(context, wants, platforms, opened)
     gathered, builds = _builds(context, opened, wants)
+    if needs:
+        builds = _with_needs(context, opened, builds)
     found = compare_builds(gathered, builds, terms)
     if files:
         brought: list[Descriptor] = []
@@ -144,14 +147,20 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     ignore: Iterable[str] = (),
     thresholds: Thresholds | None = None,
     files: bool = False,
+    needs: bool = False,
 ) -> ImageComparison:
     """Find out, platform by platform, what a second image is to the holder of a first."""
     wants = _wants(context, platforms)
     terms = _terms(context, None, expect, expect_as, ignore)
-    limits = _checked(thresholds or Thresholds(), files=files)
+    limits = _checked(thresholds or Thresholds(), files=files, needs=needs)
     one, other = context.open(first), context.open(second)
     wants = _at_own_level(context, wants, platforms, one, other)
     sides = _sides(context, one, other, wants)
+    if needs:
+        sides = (
+            (sides[0][0], _with_needs(context, one, sides[0][1])),
+            (sides[1][0], _with_needs(context, other, sides[1][1])),
+        )
     found = compare_build_sets(sides[0], sides[1], terms)
     if files and not found.is_same:
         first_fetched: list[Descriptor] = []
@@ -275,8 +284,16 @@ def _check_wants(
         raise PlatformNotOffered(images[-1].reference, str(want), list(names))
 
 
-def _checked(thresholds: Thresholds, *, files: bool) -> Thresholds:
-    """Return the thresholds, unless they are about files and no files are read."""
+def _with_needs(context: Context, opened: Opened, builds: tuple[Build, ...]) -> tuple[Build, ...]:
+    from resolver.verbs.needs import with_needs  # noqa: PLC0415 - for this option alone
+
+    return with_needs(context, opened, builds)
+
+
+def _checked(thresholds: Thresholds, *, files: bool, needs: bool) -> Thresholds:
+    """Return the thresholds, unless they are about what is not read."""
+    if "needs" in thresholds.fail_on and not needs:
+        raise Usage("what programs need is seen in layers alone", "add `--needs` to read them")
     if thresholds.needs_files and not files:
         raise Usage(
             "files and packages can be compared only by reading layers",

@@ -6,15 +6,15 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
-from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
-from resolver.settings import Flags, Settings
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
+from resolver.settings import DEFAULT_JOBS, Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
     DocumentReader,
@@ -25,8 +25,7 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import httpx
@@ -37,18 +36,14 @@ if TYPE_CHECKING:
     from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import SharedLimits
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
-    from resolver.verbs.merge import Results
-    from resolver.verbs.threads import Outcome
+    from resolver.verbs.threads import KeptResults
 
 PlatformLike = str | Platform | None
-Item = TypeVar("Item")
-Found = TypeVar("Found")
 #: Repositories that are kept open.
 _MAX_SOURCES = 4_096
 
@@ -112,7 +107,7 @@ class Context:
         self.trusted_hosts: set[str] = set()
         self.via = ""
         self.shared: SharedLimits | None = None
-        self.results: Results | None = None
+        self.results: KeptResults | None = None
         self._clean: Callable[[str], str] = str
 
     def close(self) -> None:
@@ -199,61 +194,6 @@ class Context:
         if not requests:
             raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
-
-    def each(
-        self,
-        look: Callable[[Context, Item], Found],
-        items: Sequence[Item],
-        where: Callable[[Item], Target],
-        executor: Executor | None = None,
-    ) -> Iterator[Outcome[Item, Found]]:
-        """Look at items in parallel: in threads, or with an executor on other processes.
-
-        Args:
-            look: can be pickled, as can what it returns.
-            items: can be pickled too.
-            where: the place that an item is in.
-            executor: runs batches of items in registries; None to use threads only.
-        """
-        if self.results is not None:
-            return self.results.each(self, look, items, where, executor)
-        return self.ask_each(look, items, where, executor)
-
-    def ask_each(
-        self,
-        look: Callable[[Context, Item], Found],
-        items: Sequence[Item],
-        where: Callable[[Item], Target],
-        executor: Executor | None,
-    ) -> Iterator[Outcome[Item, Found]]:
-        """Look at items like `each`, without answers of earlier runs."""
-        if executor is not None and not self.settings.offline:
-            from resolver.verbs.fleet import spread  # noqa: PLC0415 - for executors
-
-            return spread(self, look, items, where, executor)
-        from resolver.verbs.threads import parallel  # noqa: PLC0415
-
-        return parallel(partial(look, self), items, jobs=self.settings.batch_jobs)
-
-    def look_at_all(
-        self,
-        look: Callable[[Context, Item], Found],
-        items: Sequence[Item],
-        where: Callable[[Item], Target],
-        executor: Executor | None = None,
-    ) -> tuple[Found | Failure, ...]:
-        """Look at each item; raise the error of an only one, else keep it in its place."""
-        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
-
-        found: list[Found | Failure] = []
-        for outcome in self.each(look, items, where, executor):
-            if not isinstance(outcome.value, ResolverError):
-                found.append(outcome.value)
-            elif len(items) == 1:
-                raise outcome.value
-            else:
-                found.append(Failure(str(where(outcome.item)), None, outcome.value))
-        return tuple(found)
 
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""
@@ -408,6 +348,11 @@ class Context:
 
             self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
+
+    def widen(self, jobs: int) -> None:
+        """Allow more connections to one host, for many short requests; before the first one."""
+        if self.settings.jobs == DEFAULT_JOBS:
+            self.settings = replace(self.settings, jobs=jobs)
 
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""

@@ -16,6 +16,7 @@ from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
 from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
 from resolver.settings import LINT_MAX_BYTES
+from resolver.verbs.batch import look_at_all
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def lint(
     jobs = context.settings.jobs if len(targets) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
     look = partial(_linted, ignored=ignored, jobs=jobs, depths=depths)
-    return Linted(context.look_at_all(look, targets, lambda target: target, executor))
+    return Linted(look_at_all(context, look, targets, lambda target: target, executor))
 
 
 def _linted(
@@ -155,13 +156,13 @@ def _linted(
         warn=warned.append,
     )
     if depths is not None:
-        looks = look_into(subject.images, _layer_bytes(context, target), context.table, depths)
+        looks = look_into(subject.images, layer_bytes(context, target), context.table, depths)
         subject = replace(subject, looks=looks)
     reader.report_warnings()
     return judge_entries(subject, ignored, warned)
 
 
-def _layer_bytes(
+def layer_bytes(
     context: Context, target: Target
 ) -> Callable[[Descriptor], Generator[bytes, None, None]]:
     """Make what reads layers: from the store where it holds them, else where the image is."""

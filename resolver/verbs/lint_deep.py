@@ -1,4 +1,4 @@
-"""Find the machine that the programs of an image are built for, reading few bytes of its layers.
+"""Find what the programs of an image are built for and need, reading few bytes of its layers.
 
 The start of every layer is read first, the top layer before the others. A file that is not found
 there is searched for further down, in all layers alike, until it is found or the budget is spent.
@@ -9,11 +9,14 @@ was found: the result is valid for the layer that it names.
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from resolver.core.layers.decompress import compression_of, inflate
+from resolver.core.layers.elf import ElfWindow
+from resolver.core.layers.elf_needs import CodeBudget, read_elf
 from resolver.core.layers.executable import PROBE, read_executable
 from resolver.core.layers.tar import TarEntryKind, TarReader
 from resolver.core.layers.tar_headers import BLOCK
@@ -27,12 +30,14 @@ from resolver.core.lint.command import (
     commands_of,
     find,
     interpreter_of,
+    library_places,
     normal,
     places_of,
 )
 from resolver.core.lint.programs import fits
 from resolver.core.lint.subject import Look, Program, SearchOutcome, StartedProgram
 from resolver.core.oci.digest import Digest, Verifier
+from resolver.core.results.needs import FileNeeds, ImageNeeds, Loader, libc_of
 from resolver.errors import (
     ConnectionFailed,
     DigestMismatch,
@@ -61,6 +66,16 @@ if TYPE_CHECKING:
 
 #: The top ones are looked at; no engine takes so many. Source: moby, layer.maxLayerDepth (125).
 _MAX_LAYERS = 250
+#: Programs, loaders and libraries whose needs are read, unless every program is.
+MAX_FILES = 64
+#: Files that ld.so does not load on every machine: copies for a higher level.
+#: Source: ld.so(8), "Hardware capabilities", and its legacy subdirectories.
+_OPTIONAL = re.compile(
+    r"(?:.*/)?(?:glibc-hwcaps|tls|haswell|xeon_phi|avx512_1|atomics|neon|vfp|sse2|power[0-9]+)/.*",
+    re.ASCII | re.DOTALL,
+)
+#: Loaders of libcs. Source: musl, configure (LDSO_PATHNAME); glibc, shlib-versions.
+_LOADERS = re.compile(r"(?:usr/)?lib(?:64)?/ld-(?:musl-|linux)[A-Za-z0-9_.-]+", re.ASCII)
 #: Scripts that start scripts. Source: Linux, fs/exec.c, exec_binprm (5 interpreters).
 _MAX_SCRIPTS = 5
 
@@ -71,10 +86,12 @@ class Depths:
 
     Attributes:
         most: bytes of layers, as they are stored, for each image; the last stretch may go past it.
+        every: read every ELF file, not only what the image starts.
     """
 
     most: int
     jobs: int
+    every: bool = False
 
 
 def look_into(
@@ -89,7 +106,7 @@ def look_into(
     def look(group: list[ImageEntry]) -> list[Look]:
         scans: dict[Digest, LayerScan] = {}
         try:
-            return [_Search(entry, scans, open_bytes, table, depths.most).run() for entry in group]
+            return [_Search(entry, scans, open_bytes, table, depths).run() for entry in group]
         finally:
             for scan in scans.values():
                 scan.close()
@@ -127,13 +144,14 @@ class _Search:
         scans: dict[Digest, LayerScan],
         open_bytes: OpenBytes,
         table: PlatformTable,
-        most: int,
+        depths: Depths,
     ) -> None:
         self._part = entry
         self._table = table
         self._config: ImageConfig = entry.config  # type: ignore[assignment]  # checked by `look_into`
         self._platform: Platform = entry.platform.normalized(table)  # type: ignore[union-attr]  # likewise
-        self._allowance = ByteBudget(most)
+        self._allowance = ByteBudget(depths.most)
+        self._every = depths.every
         layers = entry.manifest.layers if entry.manifest is not None else ()
         self._is_cut = len(layers) > _MAX_LAYERS
         self._scans: list[LayerScan] = []
@@ -163,6 +181,10 @@ class _Search:
                 missed = self._missed()
         else:
             self._search()
+        for scan in self._scans if self._every else ():
+            while not scan.is_over:
+                scan.next(self._allowance)
+        failures = tuple(dict(self._failures()).items())
         return Look(
             part=self._part,
             started=tuple(self._started()),
@@ -174,18 +196,17 @@ class _Search:
                     if not self._is_gone(self._key(path), number)
                 )
             ),
-            failures=tuple(dict(self._failures()).items()),
+            failures=failures,
             bytes_read=self._allowance.used,
+            needs=self._needs(failures),
         )
 
     def _search(self) -> None:
         """Read all layers further, a stretch each, until everything was found."""
         reach = 2 * FIRST
         known: set[tuple[int, str]] = set()
-        while any(not scan.is_over for scan in self._scans):
-            missed = self._missed()
-            if not missed:
-                return
+        missed = self._settle()
+        while missed and not self._lies() and any(not scan.is_over for scan in self._scans):
             for number, scan in enumerate(self._scans):
                 while scan.has_next or (not scan.is_over and scan.read < reach):
                     name = self._key(scan.next(self._allowance))
@@ -193,10 +214,106 @@ class _Search:
                     if name not in missed or (number, name) in known:
                         continue
                     known.add((number, name))
-                    missed = self._missed()
+                    missed = self._settle()
                     if not missed or self._lies():
                         return
             reach *= 2
+
+    def _settle(self) -> frozenset[str]:
+        """Read through the wanted files that were found, and list the names that would help."""
+        while not self._lies():
+            missed = set(self._missed())
+            waiting: LayerScan | None = None
+            for _name, _of, hit in self._linked():
+                if hit.entry is None:
+                    missed |= hit.missed
+                elif hit.entry.is_elf and hit.entry.elf is None:
+                    scan = self._scans[hit.layer]
+                    waiting = waiting or (None if scan.is_over else scan)
+            if waiting is None:
+                return frozenset(missed)
+            waiting.next(self._allowance)
+        return frozenset()
+
+    def _linked(self) -> Iterator[tuple[str, NameHit | None, NameHit]]:
+        """Find what is started with its loaders and libraries, and what names each of them."""
+        queue: list[tuple[str, NameHit | None, NameHit]] = [
+            (command.words, None, hit)
+            for command, hit in self._hits()
+            if hit.entry is not None and hit.entry.is_elf and self._fits(hit.entry.executable)
+        ]
+        known: set[str] = set()
+        for name, of, hit in queue:
+            if hit.path and hit.path in known:
+                continue
+            known.add(hit.path)
+            yield name, of, hit
+            elf = hit.entry.elf if hit.entry is not None else None
+            if elf is None:
+                continue
+            wanted = {
+                each: library_places(self._config, elf, hit.path, each) for each in elf.needed
+            }
+            if elf.interpreter:
+                wanted = {elf.interpreter: (normal(elf.interpreter),), **wanted}
+            for each, places in wanted.items():
+                if each not in known and len(queue) < MAX_FILES:
+                    known.add(each)
+                    queue.append((each, hit, self._find_in(places)))
+
+    def _needs(self, failures: tuple[tuple[Digest, ResolverError], ...]) -> ImageNeeds:
+        """Return what was found out about the wanted files."""
+        files: dict[str, FileNeeds] = {}
+        unread = [one.words for one in self._started() if one.outcome is not SearchOutcome.FOUND]
+        loaders: list[Loader] = []
+        uncertain = {hit.path for command, hit in self._hits() if not command.is_certain}
+        for name, of, hit in self._linked():
+            entry = hit.entry
+            if entry is not None and entry.elf is not None:
+                digest = self._scans[hit.layer].descriptor.digest
+                files[hit.path] = FileNeeds(hit.path, digest, entry.elf)
+            elif entry is None or entry.is_elf:
+                unread.append(name)
+            own = of.entry.elf if of is not None and of.entry is not None else None
+            if of is not None and own is not None and own.interpreter == name:
+                found = True if entry is not None else None if self._is_unread else False
+                foreign = "" if found is not False else self._other_loader(name)
+                loaders.append(Loader(name, of.path, found, foreign, of.path not in uncertain))
+        for number, scan in enumerate(self._looked_at if self._every else ()):
+            for path, entry in self._names(scan).entries.items():
+                if entry.elf is None or path in files or self._is_gone(path, number):
+                    continue
+                if not _OPTIONAL.fullmatch(path):
+                    files[path] = FileNeeds(path, scan.descriptor.digest, entry.elf)
+        if self._every and self._is_unread:
+            unread.append("parts of the layers")
+        return ImageNeeds(
+            self._part.platform,
+            str(self._part.descriptor.digest),
+            tuple(files.values()),
+            tuple(loaders),
+            tuple(dict.fromkeys(unread)),
+            failures,
+            self._allowance.used,
+        )
+
+    def _other_loader(self, loader: str) -> str:
+        """Return the loader of another libc that the image has; empty if there is none."""
+        own = libc_of(loader)
+        for number, scan in enumerate(self._looked_at):
+            for path in self._names(scan).entries:
+                if _LOADERS.fullmatch(path) and libc_of(path) != own:
+                    return "" if self._is_gone(path, number) else f"/{path}"
+        return ""
+
+    @property
+    def _is_unread(self) -> bool:
+        """Whether a file may be in what was not read."""
+        unread = self._is_cut or len(self._looked_at) < len(self._scans)
+        return unread or any(scan.diff_id is None for scan in self._scans)
+
+    def _fits(self, executable: Executable | None) -> bool:
+        return executable is not None and fits(executable, self._platform, self._table)
 
     def _missed(self) -> frozenset[str]:
         missed: set[str] = set()
@@ -216,7 +333,7 @@ class _Search:
         return any(
             hit.entry is not None
             and hit.entry.executable is not None
-            and not fits(hit.entry.executable, self._platform, self._table)
+            and not self._fits(hit.entry.executable)
             for _command, hit in self._hits()
         )
 
@@ -224,7 +341,7 @@ class _Search:
         """Find what is started, and the interpreters of what is a script."""
         for command in self._commands:
             for _ in range(_MAX_SCRIPTS):
-                hit = self._find(command)
+                hit = self._find_in(command.places)
                 yield command, hit
                 if hit.entry is None or not hit.entry.interpreter:
                     break
@@ -232,11 +349,11 @@ class _Search:
                 places = places_of(self._config, word, windows=self._is_windows)
                 command = Command(word, places, command.is_certain)  # noqa: PLW2901 - its interpreter
 
-    def _find(self, command: Command) -> NameHit:
+    def _find_in(self, places: Sequence[str]) -> NameHit:
         # What another image had read of a layer further down is not looked at before its turn.
         layers = [self._names(scan) for scan in self._looked_at]
         missed: set[str] = set()
-        for place in command.places:
+        for place in places:
             hit = find(layers, place)
             if hit.entry is not None:
                 return hit
@@ -256,9 +373,8 @@ class _Search:
             program = None
             if hit.entry is None:
                 # What was not looked at for this image, another one may have read to its end.
-                unread = self._is_cut or len(self._looked_at) < len(self._scans)
-                unread = unread or any(scan.diff_id is None for scan in self._scans)
-                outcome = SearchOutcome.UNDECIDED if unread else SearchOutcome.NOT_THERE
+                is_unread = self._is_unread
+                outcome = SearchOutcome.UNDECIDED if is_unread else SearchOutcome.NOT_THERE
             elif hit.entry.executable is not None:
                 outcome = SearchOutcome.FOUND
                 scan = self._scans[hit.layer]
@@ -411,6 +527,9 @@ _LINE = 256
 _RUNS = 0o111
 
 
+_ELF = b"\x7fELF"
+
+
 _PLAIN_FILE = NameEntry(TarEntryKind.FILE)
 
 
@@ -468,6 +587,7 @@ class LayerScan:
         self._ahead = 0
         self._allowance = ByteBudget(0)
         self._is_probed = False
+        self._code = CodeBudget()
         self._names = self._run()
 
     def next(self, allowance: ByteBudget) -> str | None:
@@ -525,10 +645,13 @@ class LayerScan:
                     raise SpentError
                 name = normal(entry.name)
                 content = reader.content()
-                self._record(name, entry, reader, content)
+                window = self._record(name, entry, reader, content)
                 yield name
-                for _piece in content:
-                    continue
+                for piece in content:
+                    if window is not None:
+                        window.feed(piece)
+                if window is not None:
+                    self._complete(name, window)
             # Only now all of it was seen.
             for _chunk in chunks:
                 continue
@@ -556,38 +679,54 @@ class LayerScan:
 
     def _record(
         self, name: str, entry: TarEntry, reader: TarReader, content: Iterator[memoryview]
-    ) -> None:
-        start = reader.offset
+    ) -> ElfWindow | None:
+        """Add an entry to the names; return the start of an ELF file, to be completed."""
+        start, window = reader.offset, None
         if entry.kind in {TarEntryKind.SYMLINK, TarEntryKind.HARD_LINK}:
             self.view.add(name, NameEntry(entry.kind, entry.link))
         elif entry.kind is not TarEntryKind.FILE:
             self.view.add(name, NameEntry(entry.kind))
         else:
-            self.view.add(name, _file(entry, _head(content)))
+            head, window = _head(content)
+            file = _file(entry, head)
+            self.view.add(name, file)
+            window = window if file.is_elf else None
         self._ahead = max(0, entry.size - (reader.offset - start))
         self._needed = start + entry.size + 2 * BLOCK
+        return window
+
+    def _complete(self, name: str, window: ElfWindow) -> None:
+        """Add what an ELF file needs to its name, unless that was replaced meanwhile."""
+        entry = self.view.unix.entries.get(name)
+        if entry is not None and entry.is_elf:
+            self.view.add(name, entry._replace(elf=read_elf(window, name, self._code)))
 
 
 def _file(entry: TarEntry, head: bytes) -> NameEntry:
     executable = read_executable(head)
-    if executable is not None and executable.format == "elf" and not entry.mode & _RUNS:
-        # A library adds nothing to the programs that use it.
-        executable = None
+    is_elf = executable is not None and executable.format == "elf"
+    if is_elf and not entry.mode & _RUNS:
+        # A library adds nothing to the machines of the programs that use it.
+        return NameEntry(TarEntryKind.FILE, is_elf=True)
     if executable is not None:
-        return NameEntry(TarEntryKind.FILE, executable=executable)
+        return NameEntry(TarEntryKind.FILE, executable=executable, is_elf=is_elf)
     if head.startswith(b"#!"):
         line = head[2:_LINE].partition(b"\n")[0].decode("utf-8", "replace").strip()
         return NameEntry(TarEntryKind.FILE, interpreter=line)
     return _PLAIN_FILE
 
 
-def _head(content: Iterator[memoryview]) -> bytes:
-    head = b""
+def _head(content: Iterator[memoryview]) -> tuple[bytes, ElfWindow | None]:
+    """Read as much of a file as its header takes; keep all that was read of an ELF file."""
+    head, window = b"", None
     for piece in content:
+        if _ELF.startswith(head[:4] or bytes(piece[:4])):
+            window = window or ElfWindow(head)
+            window.feed(piece)
         head += bytes(piece[: PROBE - len(head)])
         if len(head) >= _wanted(head):
             break
-    return head
+    return head, window
 
 
 def _wanted(head: bytes) -> int:

@@ -40,6 +40,7 @@ from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 from resolver.verbs import lock_files
 from resolver.verbs import resolve as resolving
+from resolver.verbs.batch import each
 from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
@@ -285,7 +286,7 @@ def check_lock(
     look = partial(_checked, requests=requests, path=path)
     found: list[LockDrift | Failure] = []
     pairs = [(targets[image.reference], image) for image in images]
-    for outcome in context.each(look, pairs, lambda pair: pair[0], executor):
+    for outcome in each(context, look, pairs, lambda pair: pair[0], executor):
         if isinstance(outcome.value, ResolverError):
             found.append(Failure(outcome.item[1].reference, None, outcome.value))
         else:

@@ -18,7 +18,7 @@ from resolver.core.lockfile.drift import LockCheck
 from resolver.core.lockfile.lock import Lock, write_lock
 from resolver.core.oci.target import parse_target
 from resolver.core.platforms.platform import BUILTIN
-from resolver.core.results.events import Noted, Warned
+from resolver.core.results.events import Warned, ignore
 from resolver.core.results.merge import Answered, Question, key_of, read_line, write_line
 from resolver.core.results.resolve import Failure
 from resolver.errors import OutputFault, ResolverError, Unavailable, Usage
@@ -29,11 +29,11 @@ from resolver.verbs.threads import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from concurrent.futures import Executor
 
     from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.events import Observer
     from resolver.core.results.resolve import Resolution
-    from resolver.verbs.context import Context
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -113,9 +113,13 @@ class Results:
         path: of the file; it is created if it does not exist.
         fresh: seconds for which an answer is used again. Failures are always asked again.
         shard: part of the references that this run asks; None for all.
+        observe: receives a warning about damaged lines.
     """
 
-    def __init__(self, path: str, fresh: float, shard: Shard | None = None) -> None:
+    def __init__(
+        self, path: str, fresh: float, shard: Shard | None = None, observe: Observer = ignore
+    ) -> None:
+        self._observe = observe
         self._path = path
         self._fresh = fresh
         self._shard = shard
@@ -125,32 +129,31 @@ class Results:
 
     def each(
         self,
-        context: Context,
-        look: Callable[[Context, Item], Found],
+        table: PlatformTable,
+        clean: Callable[[str], str],
+        look: Callable[..., Found],
         items: Sequence[Item],
         where: Callable[[Item], Target],
-        executor: Executor | None,
+        ask: Callable[[Sequence[Item]], Iterator[Outcome[Item, Found]]],
     ) -> Iterator[Outcome[Item, Found]]:
         """Yield one outcome per item, in order: from the file, or asked and written to it."""
         verb, options = _question(look)
         platforms, file = _platforms(options), str(options.get("path", ""))
-        table = () if context.table is BUILTIN else (context.table,)
-        keys = tuple(key_of(verb, str(where(item)), options, _own(item), *table) for item in items)
-        self._append(context, Question(verb, platforms, file, str(self._shard or ""), keys))
-        known = self._read_answers(context)
+        tables = () if table is BUILTIN else (table,)
+        keys = tuple(key_of(verb, str(where(item)), options, _own(item), *tables) for item in items)
+        self._append(clean, Question(verb, platforms, file, str(self._shard or ""), keys))
+        known = self._read_answers()
         asked = [item for item, key in zip(items, keys, strict=True) if key not in known]
-        context.observe(Noted(f"{len(items) - len(asked)} answers are in `{self._path}`"))
-        outcomes = iter(context.ask_each(look, asked, where, executor))
+        outcomes = ask(asked)
         for item, key in zip(items, keys, strict=True):
             if key in known:
                 yield Outcome(item, known[key])
                 continue
             outcome = next(outcomes)
-            line = Answered(key, str(where(item)), time.time(), outcome.value)
-            self._append(context, line)
+            self._append(clean, Answered(key, str(where(item)), time.time(), outcome.value))
             yield outcome
 
-    def _read_answers(self, context: Context) -> dict[str, Any]:
+    def _read_answers(self) -> dict[str, Any]:
         """Return fresh answers by key; later lines replace earlier ones."""
         known: dict[str, Any] = {}
         oldest = time.time() - self._fresh
@@ -164,11 +167,11 @@ class Results:
                     known[line.key] = line.value
         if damaged:
             message = f"{damaged} damaged lines of `{self._path}` were ignored"
-            context.observe(Warned("results-damaged", message))
+            self._observe(Warned("results-damaged", message))
         return known
 
-    def _append(self, context: Context, what: Question | Answered) -> None:
-        line = write_line(what, context.clean)
+    def _append(self, clean: Callable[[str], str], what: Question | Answered) -> None:
+        line = write_line(what, clean)
         with self._lock:
             if self._is_torn:
                 # A run was killed while it wrote.
@@ -335,14 +338,14 @@ def _resolutions(answered: Answered, question: Question) -> Iterator[Resolution 
         yield from answered.value
 
 
-class Document(NamedTuple):
+class MergedDocument(NamedTuple):
     """Merged lock files or reports; `has_errors` if one of them reports an error."""
 
     text: str
     has_errors: bool
 
 
-def merge_documents(paths: Sequence[str]) -> Document | None:
+def merge_documents(paths: Sequence[str]) -> MergedDocument | None:
     """Join lock files, or reports of one form; None for files of results.
 
     Raises:
@@ -358,7 +361,7 @@ def merge_documents(paths: Sequence[str]) -> Document | None:
         stray = next(path for path, form in forms.items() if form != forms[paths[0]])
         raise Usage(f"`{stray}` is of another form than `{paths[0]}`", "merge each form by itself")
     if found == ["lock"]:
-        return Document(_merge_locks(paths), has_errors=False)
+        return MergedDocument(_merge_locks(paths), has_errors=False)
     if found == ["junit"]:
         return _merge_junit(bodies)
     documents = [json.loads(body) for body in bodies.values()]
@@ -367,10 +370,10 @@ def merge_documents(paths: Sequence[str]) -> Document | None:
         failed = any(
             result.get("level") == "error" for run in runs for result in run.get("results", ())
         )
-        return Document(json.dumps(documents[0] | {"runs": runs}, indent=2) + "\n", failed)
+        return MergedDocument(json.dumps(documents[0] | {"runs": runs}, indent=2) + "\n", failed)
     issues = [issue for document in documents for issue in document]
     serious = any(issue.get("severity") in _SERIOUS for issue in issues)
-    return Document(json.dumps(issues, indent=2) + "\n", serious)
+    return MergedDocument(json.dumps(issues, indent=2) + "\n", serious)
 
 
 #: Severities of Code Quality reports that `--report codequality` gives to errors and failures.
@@ -409,7 +412,7 @@ def _merge_locks(paths: Iterable[str]) -> str:
     return write_lock(merged).decode("ascii")
 
 
-def _merge_junit(bodies: Mapping[str, bytes]) -> Document:
+def _merge_junit(bodies: Mapping[str, bytes]) -> MergedDocument:
     """Put the suites of all files into one, and add their counts."""
     from xml.etree.ElementTree import tostring  # noqa: PLC0415 - for these reports alone
 
@@ -426,7 +429,7 @@ def _merge_junit(bodies: Mapping[str, bytes]) -> Document:
                 whole.set(name, str(sum(map(int, counts))))
     text = '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(whole, "unicode") + "\n"
     has_errors = whole.find(".//failure") is not None or whole.find(".//error") is not None
-    return Document(text, has_errors)
+    return MergedDocument(text, has_errors)
 
 
 def _suites(path: str, body: bytes) -> Any:

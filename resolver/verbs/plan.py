@@ -375,10 +375,11 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
         return _planned(context, *one, requests, extent)
 
     selected: list[Selected] = []
-    for outcome in parallel(find, targets, jobs=context.settings.batch_jobs):
-        if isinstance(outcome.value, ResolverError):
-            raise outcome.value
-        selected.append(outcome.value)
+    with context.store.batch():
+        for outcome in parallel(find, targets, jobs=context.settings.batch_jobs):
+            if isinstance(outcome.value, ResolverError):
+                raise outcome.value
+            selected.append(outcome.value)
     return make_plan(selected, context.store, opened, foreign=foreign)
 
 

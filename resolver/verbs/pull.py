@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -128,7 +128,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
         entries.close(_GRACE)
 
     try:
-        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease:
+        with store.lease(purpose=_purpose(plan), needed=_writes(plan)) as lease, store.batch():
             done = work.run(lease, blobs)
     except BaseException as error:
         stop.set()
@@ -208,10 +208,11 @@ class _Work:
                 attached.setdefault((first.reference, first.manifest.digest), []).append(one)
             else:
                 alone.append(one)
+        places = {piece.descriptor.digest: at for at, piece in enumerate(self._plan.pieces)}
         for image in (*self._plan.images, *alone):
             entries = [image, *attached.get((image.reference, image.manifest.digest), ())]
-            wanted = {each.descriptor.digest for entry in entries for each in entry.contents}
-            yield image, tuple(p for p in self._plan.pieces if p.descriptor.digest in wanted)
+            wanted = {places[each.descriptor.digest] for one in entries for each in one.contents}
+            yield image, tuple(self._plan.pieces[at] for at in sorted(wanted))
 
     def progress(self) -> tuple[int, int]:
         """Count the pieces that have come, and those that were to."""
@@ -261,10 +262,8 @@ class _Work:
             for piece in pieces
             if self._is_wanted(piece)
         }
-        while under_way:
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                self._settle(under_way.pop(future), future)
+        for future in as_completed(under_way):
+            self._settle(under_way[future], future)
 
     def _bring(self, piece: Piece) -> bool:
         """Fetch one piece; runs in a thread of its own."""
@@ -311,11 +310,16 @@ class _Work:
         for image in self._plan.entries:
             if image.reference not in self._failed:
                 by_reference.setdefault(image.reference, []).append(image)
+        fetched = {piece.descriptor.digest for piece in self._fetched}
+        foreign = {piece.descriptor.digest: piece for piece in self._plan.foreign}
+        found = self._found()
         for reference, images in by_reference.items():
-            outcomes = [self._outcome(image) for image in images]
+            outcomes = [self._outcome(image, fetched, foreign) for image in images]
             if any(one.status == "downloaded" for one in outcomes):
                 record = record_of(reference, images, int(self._shared.clock.wall()))
-                self._shared.store.name(record, self._found())
+                self._shared.store.name(record, found)
+                # Synced now, and nothing more was found.
+                found = []
             told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
             for one in told:
                 root = one.image.root.digest
@@ -328,14 +332,16 @@ class _Work:
         found = {piece.descriptor.digest.algorithm for piece in self._reused}
         return sorted(found - {piece.descriptor.digest.algorithm for piece in self._fetched})
 
-    def _outcome(self, image: PlannedImage) -> PulledOne:
-        needed = {content.descriptor.digest for content in image.contents}
-        fetched = any(piece.descriptor.digest in needed for piece in self._fetched)
-        skipped = tuple(piece for piece in self._plan.foreign if piece.descriptor.digest in needed)
+    def _outcome(
+        self, image: PlannedImage, fetched: AbstractSet[Digest], foreign: Mapping[Digest, Piece]
+    ) -> PulledOne:
+        needed = dict.fromkeys(content.descriptor.digest for content in image.contents)
+        skipped = tuple(foreign[digest] for digest in needed if digest in foreign)
         found = contradiction(image, self._shared.store)
         for warning in found:
             self._shared.emit(warning)
-        status = "up-to-date" if image.up_to_date and not fetched else "downloaded"
+        is_new = not fetched.isdisjoint(needed)
+        status = "up-to-date" if image.up_to_date and not is_new else "downloaded"
         return PulledOne(image, status, skipped, (*image.warnings, *found))
 
 

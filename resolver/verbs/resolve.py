@@ -10,10 +10,10 @@ from resolver.core.oci.descriptor import CONFIG_TYPES
 from resolver.core.oci.manifest import Index, Manifest, oversize, parse_config
 from resolver.core.platforms.platform import BUILTIN, Grade, percent_encode
 from resolver.core.platforms.select import nearest
-from resolver.core.platforms.windows import read_version
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
+from resolver.verbs.batch import each
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -227,6 +227,8 @@ def _several_versions(
     if wanted.os.lower() != taken.os.lower() or request.entry is not None:
         return []
     if wanted.os_version:
+        from resolver.core.platforms.windows import read_version  # noqa: PLC0415 - rarely needed
+
         if not windows or read_version(wanted.os_version):
             return []
         # A mistyped `ltsc2202` must not pass for the chosen build, see
@@ -321,6 +323,7 @@ def contradiction(image: PlannedImage, store: LocalStore) -> tuple[Warned, ...]:
         return ()
     if any(warning.code == "contradictory-platform" for warning in image.warnings):
         return ()
+
     try:
         what = f"the config of `{image.reference}`"
         said = parse_config(store.read(config), what, None).platform
@@ -342,6 +345,7 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
 ) -> Resolution:
     """Find the manifest that a reference means on one platform."""
     request = context.platform_request(platform, exact=exact, verify=verify, strict=strict)
@@ -349,6 +353,10 @@ def resolve(  # noqa: PLR0913 - one for each option of the verb
     reader, warned = context.reader(target)
     root = context.read_root(reader, target, verify_tag=verify_tag)
     found = resolve_document(reader, root, request, context.table)
+    if verify_cpu:
+        from resolver.verbs.needs import verify_cpu as lacking  # noqa: PLC0415 - where it is set
+
+        found = replace(found, warnings=(*found.warnings, *lacking(context, reference, found)))
     reader.report_warnings()
     return replace(found, warnings=(*warned, *found.warnings))
 
@@ -362,6 +370,7 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     verify: bool = False,
     strict: bool = False,
     verify_tag: bool = False,
+    verify_cpu: bool = False,
     executor: Executor | None = None,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
@@ -374,13 +383,29 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
-    look = partial(_answers, requests=requests, every=every, verify_tag=verify_tag)
-    for outcome in context.each(look, targets, lambda target: target, executor):
+    look = partial(
+        _answers, requests=requests, every=every, verify_tag=verify_tag, verify_cpu=verify_cpu
+    )
+    for outcome in each(context, look, targets, lambda target: target, executor):
         if isinstance(outcome.value, ResolverError):
             for request in requests:
                 yield Failure(str(outcome.item), _words(request), outcome.value)
         else:
             yield from outcome.value
+
+
+def _with_cpu(
+    context: Context, target: Target, found: Resolution | Failure
+) -> Resolution | Failure:
+    """Add what keeps an image from running on this machine."""
+    from resolver.verbs.needs import verify_cpu  # noqa: PLC0415 - where it is set
+
+    if isinstance(found, Failure):
+        return found
+    try:
+        return replace(found, warnings=(*found.warnings, *verify_cpu(context, str(target), found)))
+    except ResolverError as error:
+        return Failure(found.reference, None, error)
 
 
 def _answers(
@@ -390,6 +415,7 @@ def _answers(
     every: PlatformRequest,
     *,
     verify_tag: bool,
+    verify_cpu: bool,
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
     reader, warned = context.reader(target)
@@ -408,7 +434,7 @@ def _answers(
         else:
             found.append(replace(one, warnings=(*warned, *one.warnings)))
     reader.report_warnings()
-    return found
+    return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
 
 
 def _words(request: PlatformRequest | None) -> str | None:

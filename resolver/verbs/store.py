@@ -14,7 +14,7 @@ from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Noted
 from resolver.core.results.store import ImageListing
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 #: What may be an image id: a digest, or the start of one.
-_ID = re.compile(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
+_ID = pattern(r"(?:(?:sha256|sha512):)?[0-9a-f]{1,128}")
 #: Seconds since 1970, the form of `SOURCE_DATE_EPOCH`; at most the last of year 9999.
-_EPOCH = re.compile(r"[0-9]{1,12}")
+_EPOCH = pattern(r"[0-9]{1,12}")
 
 
 def images(context: Context) -> tuple[StoredImage, ...]:
@@ -193,7 +193,7 @@ def _epoch(text: str) -> int:
 #: The keys of `--filter KEY=VALUE`.
 KEYS = ("dangling", "platform", "reference")
 #: A version and features, as `str` of a platform writes them.
-_PARENTHESES = re.compile(r"\([^()]*\)", re.ASCII)
+_PARENTHESES = pattern(r"\([^()]*\)", re.ASCII)
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 

@@ -6,13 +6,16 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from resolver.errors import ResolverError
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from resolver.core.oci.target import Target
+    from resolver.core.platforms.platform import PlatformTable
 
 
 Item = TypeVar("Item")
@@ -29,6 +32,22 @@ class Outcome(Generic[Item, Result]):
 
     item: Item
     value: Result | ResolverError
+
+
+class KeptResults(Protocol):
+    """Answers of earlier runs, and where those of this one are written; see `verbs.merge`."""
+
+    def each(
+        self,
+        table: PlatformTable,
+        clean: Callable[[str], str],
+        look: Callable[..., Result],
+        items: Sequence[Item],
+        where: Callable[[Item], Target],
+        ask: Callable[[Sequence[Item]], Iterator[Outcome[Item, Result]]],
+    ) -> Iterator[Outcome[Item, Result]]:
+        """Yield one outcome per item, in order; `ask` answers those that are not known."""
+        ...
 
 
 def kept(error: ResolverError) -> ResolverError:
@@ -141,6 +160,11 @@ class DaemonPool:
         if alone:
             run()
         return future
+
+    def is_waiting(self) -> bool:
+        """Whether work waits for a thread."""
+        with self._state:
+            return self._length > 0
 
     def resize(self, count: int) -> None:
         """Change the number of threads; surplus ones end when they are done with their work."""

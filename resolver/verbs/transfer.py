@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections import deque
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Distrusting
 from resolver.core.results.events import Noted
-from resolver.core.results.plan import RANGE_SIZE
+from resolver.core.results.plan import CONNECTIONS, LEAST_RANGE, RANGE_SIZE, range_length
 from resolver.core.results.pull_events import Advanced, PieceVerifying, Restarted, Resumed, Waiting
 from resolver.errors import (
     ConnectionFailed,
@@ -52,7 +55,7 @@ class TransferOptions:
 
     Attributes:
         jobs: blobs in parallel.
-        range_size: bytes fetched by one request; longer blobs are fetched in parallel ranges.
+        range_size: most bytes fetched by one request.
         connections: ranges in parallel, over all blobs; the client limits them per host.
         foreign: fetch foreign layers too, from their publishers.
 
@@ -60,8 +63,104 @@ class TransferOptions:
 
     jobs: int = 4
     range_size: int = RANGE_SIZE
-    connections: int = 8
+    connections: int = CONNECTIONS
     foreign: bool = False
+
+
+#: From the first byte to just behind the last one.
+Span = tuple[int, int]
+
+
+#: A range is divided if at least this many bytes are left, and this many seconds, and as many
+#: times as long as its request waited for an answer: less is not worth a request.
+_DIVIDED_BYTES, _DIVIDED_SECONDS, _DIVIDED_WAITS = 4 << 20, 0.1, 3
+#: Bytes after which a rate is believed. A connection that answers and brings them within these
+#: times fills a gigabit link alone, and bytes in order are hashed as they come.
+_MEASURED_BYTES, _NEAR_SECONDS, _FAST_SECONDS = 1 << 20, 0.015, 0.008
+
+
+class _Cursor:
+    """Progress of a range: the next byte to write, and the one after its last.
+
+    Its rate is measured from `since`, when `position` was `first`.
+    """
+
+    __slots__ = ("_lock", "end", "first", "is_divisible", "position", "since", "waited")
+
+    def __init__(self, span: Span) -> None:
+        self._lock = threading.Lock()
+        self.position, self.end = span
+        self.first, self.since, self.waited = self.position, 0.0, 0.0
+        self.is_divisible = False
+
+    def begin(self, since: float, waited: float, *, is_divisible: bool) -> None:
+        """Note when the response began, and how many seconds it was waited for."""
+        self.first, self.since, self.waited = self.position, since, waited
+        self.is_divisible = is_divisible
+
+    def take(self, size: int) -> tuple[int, int]:
+        """Claim up to `size` bytes to write; return their start and end."""
+        with self._lock:
+            start, self.position = self.position, min(self.position + size, self.end)
+            return start, self.position
+
+    def seconds_left(self, now: float) -> float:
+        """Estimate the time to the end; 0 if it is unknown or not worth dividing."""
+        done, left, passed = self.position - self.first, self.end - self.position, now - self.since
+        if not self.is_divisible or done < _MEASURED_BYTES or left < _DIVIDED_BYTES:
+            return 0.0
+        seconds = left * passed / done
+        return seconds if seconds > max(_DIVIDED_SECONDS, _DIVIDED_WAITS * self.waited) else 0.0
+
+    def is_fast(self, now: float) -> bool | None:
+        """Whether one connection is enough; None as long as this is unknown."""
+        if self.end - self.first < 4 * _MEASURED_BYTES or self.waited > _NEAR_SECONDS:
+            return False
+        if now - self.since > _FAST_SECONDS:
+            return False
+        return None if self.position - self.first < _MEASURED_BYTES else True
+
+    def divide(self) -> Span | None:
+        """Give up the second half of what is left; None if that is too little."""
+        with self._lock:
+            if self.end - self.position < _DIVIDED_BYTES:
+                return None
+            middle, end = self.position + (self.end - self.position) // 2, self.end
+            self.end = middle
+            return middle, end
+
+
+class ActiveRanges:
+    """The ranges being fetched, over all blobs; safe to share between threads.
+
+    When a connection becomes free and no range waits, the slowest one is divided, so that a pull
+    does not end with one slow range and idle connections.
+    """
+
+    def __init__(self) -> None:
+        # A pool without threads does the work of `divide` at once, and comes back here.
+        self._lock = threading.RLock()
+        self._active: dict[_Cursor, Callable[[_Cursor], None]] = {}
+
+    @contextmanager
+    def fetching(self, cursor: _Cursor, divide: Callable[[_Cursor], None]) -> Iterator[None]:
+        """Count a range while it is fetched; `divide` is called to share it with others."""
+        with self._lock:
+            self._active[cursor] = divide
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._active[cursor]
+
+    def balance(self, connections: int, now: float) -> None:
+        """Divide the slowest range if a connection is free."""
+        with self._lock:
+            if not 0 < len(self._active) < connections:
+                return
+            slowest = max(self._active, key=lambda cursor: cursor.seconds_left(now))
+            if slowest.seconds_left(now):
+                self._active[slowest](slowest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +179,7 @@ class TransferContext:
     clock: Clock
     parts: DaemonPool
     stop: threading.Event
+    ranges: ActiveRanges = field(default_factory=ActiveRanges)
 
 
 def one_at_a_time(observe: Observer) -> Observer:
@@ -91,10 +191,6 @@ def one_at_a_time(observe: Observer) -> Observer:
             observe(event)
 
     return tell
-
-
-#: From the first byte to just behind the last one.
-Span = tuple[int, int]
 
 
 def gaps(size: int, have: Iterable[Span]) -> list[Span]:
@@ -229,15 +325,6 @@ _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_BITS = 16 + zlib.MAX_WBITS
 
 
-class _Cursor:
-    """Progress of a range: the next byte to write, and the one after its last."""
-
-    __slots__ = ("end", "position")
-
-    def __init__(self, span: Span) -> None:
-        self.position, self.end = span
-
-
 class Transfer:
     """Fetches one blob into the store.
 
@@ -270,6 +357,10 @@ class Transfer:
         self._is_wanted = is_wanted
         self._is_afresh = False
         self._is_split = False
+        self._others: list[Future[None]] = []
+        #: What is not cut into ranges yet, and the ranges that no thread fetches yet.
+        self._rest: list[Span] = []
+        self._waiting: deque[Span] = deque()
         self._broken = threading.Event()
         self._progress = Progress(shared.emit, shared.clock, descriptor, 0)
 
@@ -317,74 +408,120 @@ class Transfer:
         if done:
             self._shared.emit(Resumed(self._descriptor.digest, done))
         missing = gaps(receiving.size, have)
-        # Once something was wrong, in the plainest way there is.
-        spans = missing if self._is_afresh else cut(missing, self._shared.options.range_size)
-        if not spans:
+        if not missing:
             if receiving.size:
                 return
             # An empty blob needs no bytes, but only its place knows whether it exists.
-            spans = [(0, 0)]
+            missing = [(0, 0)]
         try:
-            self._fill_spans(receiving, spans)
+            self._fill_spans(receiving, missing)
         except RangeRefused as error:
             if not self._is_split:
                 raise
             self._is_split = False
             self._broken.clear()
             self._start_over(str(error))
-            self._stretch(receiving, _Cursor((0, receiving.size)), None)
+            self._stretch(receiving, _Cursor((0, receiving.size)))
 
-    def _fill_spans(self, receiving: BlobWriter, spans: list[Span]) -> None:
-        """Fetch the first stretch here, and the others beside it once ranges are seen to work."""
-        others: list[Future[None]] = []
-
-        def split() -> None:
-            self._is_split = True
-            others.extend(
-                self._shared.parts.submit(lambda span=span: self._part(receiving, span))  # type: ignore[misc]  # a default binds the loop's value
-                for span in spans[1:]
-            )
-
+    def _fill_spans(self, receiving: BlobWriter, missing: list[Span]) -> None:
+        """Fetch stretches in order here, and those left beside it once that is seen to help."""
+        self._others = []
+        self._waiting.clear()
+        first, self._rest = missing[0], missing[1:]
+        # Once something was wrong, in the plainest way there is.
+        if receiving.size and not self._is_afresh:
+            most = min(self._shared.options.range_size, LEAST_RANGE)
+            whole, first = first, cut([first], most)[0]
+            self._rest = gaps(whole[1], [(0, first[1])]) + self._rest
         failure: BaseException | None = None
         try:
-            self._stretch(receiving, _Cursor(spans[0]), split if len(spans) > 1 else None)
+            self._range(receiving, first)
+            while (span := self._next()) is not None:
+                self._range(receiving, span)
         except BaseException as error:  # noqa: BLE001 - raised below, when no thread writes any more
             failure = error
             self._broken.set()
-        for future in others:
+        # More may be added while these are awaited, as ranges are divided.
+        for future in self._others:
             failure = _worse(failure, _outcome(future))
         if failure is not None:
             raise failure
 
-    def _part(self, receiving: BlobWriter, span: Span) -> None:
-        """Fetch one of several stretches; its failure is the end of the others."""
-        try:
-            self._stretch(receiving, _Cursor(span), None)
-        except BaseException:
-            self._broken.set()
-            raise
+    def _cut_rest(self, waited: float) -> None:
+        """Cut what is left into ranges, once they are known to work.
 
-    def _stretch(
-        self, receiving: BlobWriter, cursor: _Cursor, split: Callable[[], None] | None
-    ) -> None:
-        """Fetch one range, with retries; `split` is called once ranges are known to work."""
+        One for each connection, so that round trips do not add up; short ones where requests are
+        cheap, so that bytes come in order and hashing does not fall behind.
+        """
+        options = self._shared.options
+        total = sum(end - start for start, end in self._rest)
+        most = options.range_size
+        if waited <= _NEAR_SECONDS:
+            most = min(most, LEAST_RANGE)
+        length = range_length(total, options.connections, most)
+        self._waiting.extend(cut(self._rest, length))
+        self._rest = []
+
+    def _share(self, receiving: BlobWriter) -> None:
+        """Fetch the waiting stretches in other threads."""
+        while (span := self._next()) is not None:
+            self._submit(receiving, span)
+
+    def _next(self) -> Span | None:
+        """Take the next stretch that no thread fetches yet."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def _submit(self, receiving: BlobWriter, span: Span) -> None:
+        """Fetch one of several stretches in another thread; its failure ends the others."""
+
+        def fetch() -> None:
+            try:
+                self._range(receiving, span)
+            except BaseException:
+                self._broken.set()
+                raise
+
+        self._others.append(self._shared.parts.submit(fetch))
+
+    def _range(self, receiving: BlobWriter, span: Span) -> None:
+        """Fetch one stretch, and let others help with the end of it."""
+        cursor, shared = _Cursor(span), self._shared
+
+        def divide(slow: _Cursor) -> None:
+            part = slow.divide()
+            if part is not None:
+                self._submit(receiving, part)
+
+        with shared.ranges.fetching(cursor, divide):
+            self._stretch(receiving, cursor)
+        if not shared.parts.is_waiting():
+            shared.ranges.balance(shared.options.connections, shared.clock.monotonic())
+
+    def _stretch(self, receiving: BlobWriter, cursor: _Cursor) -> None:
+        """Fetch one range, with retries."""
         tries = RetryState(self._shared.clock, self._shared.stop, cursor.position)
         while True:
             self._check()
             opened = False
+            begun = self._shared.clock.monotonic()
             try:
                 with self._source.open_range(
                     self._descriptor, cursor.position, cursor.end
                 ) as answer:
                     opened = True
+                    now = self._shared.clock.monotonic()
                     if answer.whole:
                         self._take_whole(cursor)
-                    elif split is not None:
-                        split()
-                        split = None
+                    elif self._rest:
+                        self._is_split = True
+                        self._cut_rest(now - begun)
+                    cursor.begin(now, now - begun, is_divisible=self._is_split)
                     self._copy(answer, receiving, cursor)
             except RangeRefused as error:
-                if self._is_split or (cursor.position, cursor.end) == (0, receiving.size):
+                if self._is_split or self._is_whole(cursor):
                     raise
                 tries.wait_after(error, cursor.position)
                 # From now on the whole blob is requested, which needs no range.
@@ -404,14 +541,17 @@ class Transfer:
 
     def _take_whole(self, cursor: _Cursor) -> None:
         """Adapt to a response that begins at the first byte, whatever was requested."""
-        size = self._descriptor.size
-        if (cursor.position, cursor.end) == (0, size):
+        if self._is_whole(cursor):
             return
         if self._is_split:
             raise RangeRefused(f"`{self._descriptor.digest}` comes in parts only at times")
         if cursor.position or self._progress.done:
             self._start_over("its registry sends all of it, and not the part that is missing")
-        cursor.position, cursor.end = 0, size
+        cursor.position, cursor.end = 0, self._descriptor.size
+
+    def _is_whole(self, cursor: _Cursor) -> bool:
+        """Whether the whole blob is requested, without a range."""
+        return (cursor.position, cursor.end) == (0, self._descriptor.size)
 
     def _copy(self, answer: RangeAnswer, receiving: BlobWriter, cursor: _Cursor) -> None:
         """Write chunks, the last one only at the end of the body: a surplus completes no blob.
@@ -419,10 +559,16 @@ class Transfer:
         See docs/wire-protocol.md, "Blob size checks".
         """
         held = b""
+        reached = cursor.position
+        is_fast: bool | None = None
         try:
             for chunk in self._decoded(answer):
                 self._check()
-                reached = cursor.position + len(held) + len(chunk)
+                if is_fast is None:
+                    is_fast = cursor.is_fast(self._shared.clock.monotonic())
+                    if is_fast is False:
+                        self._share(receiving)
+                reached += len(chunk)
                 if reached > answer.end:
                     held = b""
                     size = self._descriptor.size
@@ -431,6 +577,9 @@ class Transfer:
                     self._put(receiving, cursor, chunk)
                 else:
                     held += chunk
+                if cursor.position >= cursor.end < answer.end:
+                    # Another connection fetches the rest.
+                    return
         except (Unavailable, Stopped):
             self._put(receiving, cursor, held)
             raise
@@ -439,11 +588,10 @@ class Transfer:
             raise ConnectionFailed(f"`{self._descriptor.digest}` ended before its last byte")
 
     def _put(self, receiving: BlobWriter, cursor: _Cursor, chunk: bytes) -> None:
-        if not chunk:
-            return
-        receiving.write(cursor.position, chunk)
-        cursor.position += len(chunk)
-        self._progress.add(len(chunk))
+        start, end = cursor.take(len(chunk))
+        if start < end:
+            receiving.write(start, chunk if end - start == len(chunk) else chunk[: end - start])
+            self._progress.add(end - start)
 
     def _decoded(self, answer: RangeAnswer) -> Iterator[bytes]:
         """Undo an unrequested compression, once the bytes as received were wrong.

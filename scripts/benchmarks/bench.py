@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from compare import compare
+from copying import COPIES, copy
 from fleet import fleet
 from pull import PARTS, Distance, pull
 from resolve import batches, resolve
@@ -16,7 +17,9 @@ def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|batch|pull|compare|store|fleet"
+        dest="verb",
+        required=True,
+        metavar="startup|resolve|batch|pull|copy|compare|store|fleet",
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -26,24 +29,26 @@ def main() -> None:
         "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
     )
     third = verbs.add_parser("pull", help="images with layers: far away, here, again, in part")
-    third.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
-    third.add_argument(
-        "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
-    )
-    third.add_argument(
-        "--rate", type=float, default=40, metavar="MB", help="MB/s of a connection (default 40)"
-    )
-    third.add_argument(
-        "--only",
-        choices=list(PARTS),
-        action="append",
-        help="one part; repeat it (default: all but `many`)",
-    )
-    third.add_argument(
-        "--huge",
-        action="store_true",
-        help="also the memory for a layer of 2 GB; needs 5 GB of free space",
-    )
+    copies = verbs.add_parser("copy", help="images between registries, beside other tools")
+    for verb, known in ((third, PARTS), (copies, COPIES)):
+        verb.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
+        verb.add_argument(
+            "--round-trip", type=float, default=50, metavar="MS", help="milliseconds (default 50)"
+        )
+        verb.add_argument(
+            "--rate", type=float, default=40, metavar="MB", help="MB/s of a connection (default 40)"
+        )
+        verb.add_argument(
+            "--only",
+            choices=list(known),
+            action="append",
+            help="one part; repeat it (default: all; of pull, all but `many`)",
+        )
+        verb.add_argument(
+            "--huge",
+            action="store_true",
+            help="also the memory for a layer of 2 GB; needs 5 GB of free space",
+        )
     fourth = verbs.add_parser("compare", help="the files of two platforms, against gzip and tar")
     fourth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
     fifth = verbs.add_parser("batch", help="100 and 1,000 references in one process")
@@ -82,6 +87,9 @@ def main() -> None:
         fleet(chosen.references, write=chosen.write)
     elif chosen.verb == "store":
         store(chosen.runs, chosen.images or list(SIZES))
+    elif chosen.verb == "copy":
+        distance = Distance(chosen.round_trip, chosen.rate)
+        copy(chosen.runs, distance, chosen.only or list(COPIES), huge=chosen.huge)
     else:
         distance = Distance(chosen.round_trip, chosen.rate)
         parts = chosen.only or [part for part in PARTS if part != "many"]

@@ -149,22 +149,24 @@ def seconds(known: Constants, workers: int, registries: int, count: int = MILLIO
     Workers wait for round trips, registries take `CAP` requests at once, the scheduler handles
     batches and one renewal of each lease a second, and one client reads all answers.
     """
-    in_flight = min(workers * JOBS, registries * CAP)
+    in_flight = min(workers * JOBS, registries * CAP, 1 / known.lease)
     by_workers = count * max(TRIP / in_flight, known.reference / workers)
-    left = 1 - in_flight * known.lease
-    if left <= 0:
-        return math.inf
-    by_scheduler = count / BATCH * known.batch / left
-    return max(by_workers, by_scheduler, count * known.answer)
+    return max(by_workers, count / BATCH * known.batch, count * known.answer)
 
 
 def limit(known: Constants, workers: int, registries: int) -> str:
     """Name what the time depends on."""
-    in_flight = min(workers * JOBS, registries * CAP)
     whole = seconds(known, workers, registries)
-    if whole > MILLION * TRIP / in_flight * 1.001:
-        return "client" if whole == MILLION * known.answer else "scheduler"
-    return "registry" if in_flight < workers * JOBS else "workers"
+    if whole == MILLION * known.answer:
+        return "client"
+    if whole == MILLION / BATCH * known.batch:
+        return "scheduler: batches"
+    places = {
+        "workers": workers * JOBS,
+        "registry": registries * CAP,
+        "scheduler: leases": 1 / known.lease,
+    }
+    return min(places, key=lambda name: places[name])
 
 
 def model(known: Constants) -> list[str]:
@@ -186,8 +188,6 @@ def model(known: Constants) -> list[str]:
 
 def duration(value: float) -> str:
     """Write seconds for a table."""
-    if math.isinf(value):
-        return "never"
     if value >= 7_200:  # noqa: PLR2004 - two hours
         return f"{value / 3600:.1f} h"
     return f"{value / 60:.0f} min" if value >= 600 else f"{value:.0f} s"  # noqa: PLR2004 - ten minutes
@@ -225,10 +225,7 @@ def picture(known: Constants) -> str:
     steps = [10 ** (step / 20) for step in range(61)]
     for registries, colour in ((1, "#c2410c"), (100, "#1d4ed8")):
         known_times = [(at, seconds(known, round(at), registries)) for at in steps]
-        points = " ".join(
-            f"{x:.1f},{y:.1f}"
-            for x, y in (place(*pair) for pair in known_times if pair[1] < math.inf)
-        )
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*pair) for pair in known_times))
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )

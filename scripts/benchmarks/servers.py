@@ -42,19 +42,19 @@ class Server:
 
 
 @contextmanager
-def _process(script: str, *arguments: str) -> Iterator[list[int]]:
+def process(script: str, *arguments: str) -> Iterator[list[int]]:
     """Run a script of this folder that prints its ports; end it with the block."""
     words = [sys.executable, str(HERE / script), *arguments]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
         try:
-            if process.stdout is None:
+            if running.stdout is None:
                 raise SystemExit(f"error: {script} has no output")
-            line = process.stdout.readline()
+            line = running.stdout.readline()
             if not line:
                 raise SystemExit(f"error: {script} did not start")
             yield [int(port) for port in line.split()]
         finally:
-            process.kill()
+            running.kill()
 
 
 @contextmanager
@@ -80,12 +80,12 @@ def registry(
     words = ["--bearer"] if bearer else []
     words += ["--busy", str(busy), "--delay", str(delay_ms)]
     words += ["--tls", str(authority)] if authority else []
-    with _process("registry_process.py", *words) as (direct, *guarded):
+    with process("registry_process.py", *words) as (direct, *guarded):
         if not round_trip_ms:
             near = f"127.0.0.1:{guarded[0]}" if guarded else ""
             yield Server(f"127.0.0.1:{direct}", direct, near)
             return
-        with _process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
+        with process("delay_proxy.py", str(direct), str(round_trip_ms)) as (port,):
             yield Server(f"127.0.0.1:{port}", direct)
 
 
@@ -102,8 +102,8 @@ def layers(
         rate: megabytes per second that a connection to the far one carries; 0 = any.
 
     """
-    with _process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
+    with process("layers_process.py", str(folder), str(authority)) as (direct, guarded):
         near = Server(f"127.0.0.1:{direct}", direct, f"127.0.0.1:{guarded}")
         words = ["delay_proxy.py", str(direct), str(round_trip_ms), str(rate)]
-        with _process(*words) as (port,):
+        with process(*words) as (port,):
             yield near, Server(f"127.0.0.1:{port}", direct)

@@ -86,12 +86,12 @@ def test_man_004_document_that_is_manifest_and_index_is_refused(
 def test_man_006_manifest_above_the_size_limit_is_not_read(
     act: Actor, registry: FakeRegistry
 ) -> None:
-    body = padded(LIMIT + 1)
+    body = padded(4 * LIMIT)
     registry.on("GET", "/v2/app/manifests/big", Reply(200, {"Content-Type": OCI_MANIFEST}, body))
     refused(act("RESOLVE", f"{registry.host}/app:big"), "LIMIT", str(LIMIT))
-    # The kernel buffers some bytes that are never read.
+    # The kernel buffers some bytes that are never read, more of them under load.
     assert registry.wait_for(lambda: all(seen.done for seen in registry.log))
-    assert all(seen.sent < 1_048_576 for seen in registry.log)
+    assert all(seen.sent < 2 * LIMIT for seen in registry.log)
 
 
 def test_man_007_manifest_at_the_size_limit_is_accepted(act: Actor, registry: FakeRegistry) -> None:

@@ -32,7 +32,7 @@ ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: Commands without an answer that a pipeline could want.
 SILENT = {"serve", "demo", "options", "help"}
 #: Those that a registry or files of their own answer; each hands over in its own tests.
-APART = {"login", "search", "quota", "merge"}
+APART = {"login", "search", "quota", "repositories", "merge"}
 #: Every other command, with what makes it answer.
 ASKED = {
     "resolve": ("{app}", "-p", "linux/arm64"),
@@ -42,6 +42,8 @@ ASKED = {
     "plan": ("{app}", "-p", "linux/arm64"),
     "pull": ("{app}", "-p", "linux/arm64"),
     "export": ("{app}", "--to", "out"),
+    "copy": ("{app}", "oci:copied:1"),
+    "index": ("create", "oci:made:1", "{app}"),
     "ls": (),
     "rm": ("{app}",),
     "gc": (),
@@ -50,6 +52,7 @@ ASKED = {
     "compare": ("{app}",),
     "check": ("{app}", "--require", "linux/arm64"),
     "lint": ("{app}",),
+    "needs": ("{app}",),
     "matrix": ("{app}", "-p", "linux/amd64"),
     "logout": ("reg.test",),
     "pin": ("Dockerfile",),
@@ -93,7 +96,7 @@ def test_every_command_writes_its_ci_output_and_the_same_stdout(
         run(*words("pull", registry), "-q")
     Path("Dockerfile").write_text(f"FROM {registry}/demo/app:1.0\n")
     # These change something, or tell of what others change meanwhile: the room on the disk.
-    once = {"rm", "pull", "export", "pin", "lock", "doctor"}
+    once = {"rm", "pull", "export", "pin", "lock", "doctor", "copy", "index"}
     alone = None if name in once else run(*words(name, registry))
     seen = run(*words(name, registry), "--emit", "github", "--report", "sarif=r.sarif")
     found = outputs(github)

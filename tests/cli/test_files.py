@@ -49,6 +49,7 @@ PLACES: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
     "--platforms-file": ("own.yaml", {}, (*RESOLVE, "--platforms-file", "{file}")),
     "--file": ("images.txt", {}, ("resolve", "-f", "{file}")),
     "--policy": ("policy.yaml", {}, ("check", "--policy", "{file}")),
+    "--nodes": ("nodes.json", {}, ("check", "{image}", "--nodes", "{file}")),
     "--ignore-file": ("rules", {}, ("compare", "{image}", "--ignore-file", "{file}")),
     "lock": ("own.lock", {}, ("lock", "{image}", "--lock-file", "{file}")),
     "lock --check": ("own.lock", {}, ("lock", "--check", "--lock-file", "{file}")),

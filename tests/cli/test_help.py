@@ -94,7 +94,7 @@ hint: did you mean `resolver help platforms`?
 
 
 def test_help_completes_topics_and_commands() -> None:
-    assert offer_topics("re") == ["references", "resolve"]
+    assert offer_topics("re") == ["references", "resolve", "repositories"]
     assert set(offer_topics("")) == {*TOPICS, *NAMES}
 
 

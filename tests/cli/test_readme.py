@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +19,21 @@ import pytest
 import yaml
 
 from resolver.cli.app import COMMANDS, DEFECT, run
+from resolver.demo import samples
+from resolver.demo.images import Sample
 from resolver.errors import ErrorKind
+from resolver.files.yaml import read as read_yaml
+from resolver.session import Session
 from resolver.sources.mirrors.formats import parse_config
+from resolver.verbs.serve.api import MemoryShelf
+from resolver.verbs.serve.server import serve
+from resolver.verbs.sync import read_rules
 from tests import ROOT
+from tests.kit.ci_systems import read_github_file
+from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
+from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.pushing import PushRegistry
+from tests.kit.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +52,31 @@ SAMPLES = {
     "nginx:1.27": "demo/app:2.0",
     "redis:7": "demo/app:2.0",
 }
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The sample registry, with the image that `docs/needs.md` describes."""
+    loader, libc = "lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6"
+    base = {
+        loader: linked("amd64"),
+        libc: linked("amd64", notes=isa_needed(5), needed=["ld-linux-x86-64.so.2"]),
+    }
+    app = linked("amd64", interpreter=f"/{loader}", needed=["libc.so.6"], notes=isa_needed(1))
+    go = go_build_info("go1.24.1", CGO_ENABLED="0", GOARM64="v8.1,lse")
+    arm = linked("arm64", sections={".go.buildinfo": (PROGBITS, 3, go)})
+    config = {"config": {"Entrypoint": ["/app"]}}
+    image = build_index(
+        [
+            build_image(
+                "linux/amd64", [build_layer(base), build_layer({"app": app})], config=config
+            ),
+            build_image("linux/arm64", [build_layer({"app": arm})], config=config),
+        ]
+    ).built()
+    sample = Sample("team/service", "2", image.root, image.documents, image.blobs)
+    with serve(MemoryShelf((*samples(), sample))) as server:
+        yield server.address
 
 
 def console_blocks() -> Iterator[Any]:
@@ -106,6 +146,119 @@ def test_readme_commands_run_on_sample_images(
 
         assert run(words[1:]) == 0, command
         assert capsys.readouterr().out, command
+
+
+#: Stands for `docker buildx build`: pushes the build for one platform by digest, and says so.
+DOCKER = """#!{python}
+import json, os, subprocess, sys
+words = sys.argv[1:]
+platform = words[words.index("--platform") + 1]
+output = dict(part.split("=", 1) for part in words[words.index("--output") + 1].split(","))
+assert output["push-by-digest"] == output["push"] == "true"
+layout = "oci:{layouts}/" + platform.replace("/", "-")
+digest = subprocess.check_output(["resolver", "resolve", layout, "--format", "digest"], text=True)
+place = output["name"] + "@" + digest.strip()
+subprocess.run(["resolver", "copy", layout, place], check=True)
+with open(words[words.index("--metadata-file") + 1], "w") as file:
+    json.dump({{"containerimage.digest": digest.strip(), "image.name": output["name"]}}, file, indent=2)
+"""
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a CI runner whose `docker` builds from layouts."""
+    layouts, programs = tmp_path / "layouts", tmp_path / "bin"
+    programs.mkdir()
+    with Session(tmp_path / "builds") as session, FakeRegistry(strict=False) as fake:
+        for platform in ("linux/amd64", "linux/arm64"):
+            fake.serve("app", "1", build_image(platform))
+            place = f"oci:{layouts / platform.replace('/', '-')}"
+            session.copy(session.plan_copy(f"{fake.host}/app:1", place))
+    docker = programs / "docker"
+    docker.write_text(DOCKER.format(python=sys.executable, layouts=layouts))
+    docker.chmod(0o755)
+    pipx = programs / "pipx"
+    pipx.write_text("#!/bin/sh\n")
+    pipx.chmod(0o755)
+    own = Path(sys.executable).parent
+    return {
+        "PATH": f"{programs}:{own}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "RESOLVER_STORE": str(tmp_path / "store"),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+
+
+def bash(script: str, folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def assert_built(registry: PushRegistry, tag: str, folder: Path) -> None:
+    """Check that the index lists both builds, and is what the lock file has."""
+    shelf = registry.shelf("owner/app")
+    listed = json.loads(shelf.documents[shelf.tags[tag]][1])["manifests"]
+    assert [each["platform"]["architecture"] for each in listed] == ["amd64", "arm64"]
+    assert registry.complete("owner/app", shelf.tags[tag])
+    assert shelf.tags[tag] in (folder / "resolver.lock").read_text()
+
+
+def test_github_pipeline_builds_an_index_checks_and_locks_it(
+    builder: dict[str, str], tmp_path: Path
+) -> None:
+    workflow = yaml.safe_load(fenced("pipelines.md", "yaml", "workflows/image.yml"))
+    build, index = workflow["jobs"]["build"], workflow["jobs"]["index"]
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with PushRegistry() as registry:
+        image = workflow["env"]["IMAGE"].replace("ghcr.io", registry.host)
+        known = {**builder, "IMAGE": image, "TAG": "abc"}
+        for row in build["strategy"]["matrix"]["include"]:
+            [step] = [step for step in build["steps"] if "run" in step]
+            assert step["env"] == {"PLATFORM": "${{ matrix.platform }}"}
+            bash(step["run"], folder, {**known, "PLATFORM": row["platform"]})
+        [step] = [step for step in index["steps"] if "run" in step]
+        bash(step["run"], folder, known)
+        assert_built(registry, "abc", folder)
+        digest = registry.shelf("owner/app").tags["abc"]
+    assert read_github_file((tmp_path / "output").read_text())["digest"] == digest
+
+
+def test_gitlab_pipeline_builds_an_index_checks_and_locks_it(
+    builder: dict[str, str], tmp_path: Path
+) -> None:
+    jobs = yaml.safe_load(fenced("pipelines.md", "yaml", ".gitlab-ci.yml"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with PushRegistry() as registry:
+        known = {**builder, "IMAGE": f"{registry.host}/owner/app", "CI_COMMIT_SHA": "abc"}
+        for row in jobs["build-image"]["parallel"]["matrix"]:
+            bash("\n".join(jobs["build-image"]["script"]), folder, {**known, **row})
+        bash("\n".join(jobs["index-image"]["script"]), folder, known)
+        assert_built(registry, "abc", folder)
+        digest = registry.shelf("owner/app").tags["abc"]
+    assert digest in (folder / "index.env").read_text()
+
+
+def test_sync_example_is_read_as_described(tmp_path: Path) -> None:
+    path = tmp_path / "mirror.yaml"
+    path.write_text(fenced("pipelines.md", "yaml", "copies:"))
+
+    first, second = read_rules(read_yaml(path))
+
+    assert first.source == "docker.io/library/alpine"
+    assert len(first.options.platforms) == 2
+    assert first.chosen is not None
+    assert [tag for tag in ("3.18", "3.20") if first.chosen(tag)] == ["3.20"]
+    assert second.destinations == ("registry.example.com/app", "oci:./mirror")
+    assert not second.options.referrers
 
 
 def test_readme_fits_on_one_screen() -> None:

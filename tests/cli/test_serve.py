@@ -13,7 +13,9 @@ from inline_snapshot import snapshot
 
 from resolver.cli.serve import address, mirrored
 from resolver.errors import Usage
+from tests.kit.images import build_image
 from tests.kit.processes import ROOT
+from tests.kit.pushes import Pusher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,6 +184,67 @@ def test_serve_rejects_an_invalid_mirror(run: Run, words: list[str], message: st
     seen = run("serve", *words, "--listen", ":0")
     assert (seen.status, seen.stdout) == (2, "")
     assert message in seen.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--htpasswd", "users"], "`--htpasswd` requires `--writable`"),
+        (["--keep-untagged", "1h"], "`--keep-untagged` requires `--writable`"),
+        (["--allow-sparse"], "`--allow-sparse` requires `--writable`"),
+        (["--writable", "--mirror"], "`--writable` and `--mirror` exclude each other"),
+        (["--writable", "oci:x"], "`--writable` serves the store, not a layout"),
+        (["--writable", "--keep-untagged", "soon"], "`--keep-untagged soon` is not a duration"),
+    ],
+)
+def test_serve_rejects_invalid_writable_options(run: Run, words: list[str], message: str) -> None:
+    seen = run("serve", *words, "--listen", ":0")
+    assert (seen.status, seen.stdout) == (2, "")
+    assert message in seen.stderr
+
+
+def test_serve_writable_beyond_this_machine_requires_a_password(run: Run, tmp_path: Path) -> None:
+    assert str(run("serve", "--writable", "--listen", "0.0.0.0:0")) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: `--writable` on `0.0.0.0` would let other machines push without a password
+hint: add `--htpasswd FILE`, or listen on `127.0.0.1`
+""")
+    (tmp_path / "users").write_text("ann:plain")
+    seen = run("serve", "--writable", "--listen", "0.0.0.0:0", "--htpasswd", "users")
+    assert str(seen) == snapshot("""\
+status: 2
+--- stdout
+--- stderr
+error: cannot use `users` at `line 1`: it must be `USER:HASH` with a bcrypt hash, as `htpasswd -B` writes it
+hint: fix or remove `users`, then try again
+""")
+
+
+def test_serve_writable_takes_pushes_until_it_is_stopped(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["serve", "--writable", "--listen", "127.0.0.1:0", "--keep-untagged", "1h"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resolver", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        image = build_image("linux/arm64")
+        Pusher(listening(process)).image("team/app", "1.0", image)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=10)
+
+    assert told == "note: serving, and taking pushes; interrupt to stop\n"
+    seen = run("inspect", "store:localhost/team/app:1.0", "--format", "digest")
+    assert (seen.status, seen.stdout) == (0, f"{image.digest}\n")
+    assert "localhost/team/app" in run("ls").stdout
 
 
 def test_serve_allow_accepts_commas() -> None:

@@ -32,12 +32,13 @@ Options:
   -h, --help            Show this message and exit.
 
 Ask:
-  resolve    Resolve an image to a manifest digest.
-  platforms  List the platforms of an image.
-  inspect    Show an index or an image.
-  tags       List the tags of a repository.
-  search     Search Docker Hub or another registry.
-  quota      Show how many pulls are left.
+  resolve       Resolve an image to a manifest digest.
+  platforms     List the platforms of an image.
+  inspect       Show an index or an image.
+  tags          List the tags of a repository.
+  search        Search Docker Hub or another registry.
+  repositories  List the repositories of a registry.
+  quota         Show how many pulls are left.
 
 Compare:
   compare  Compare the platforms of an image, or two images.
@@ -46,6 +47,10 @@ Pull:
   plan    Show what a pull would fetch.
   pull    Pull images into the store.
   export  Export images from the store.
+
+Push:
+  copy   Copy an image to registries or layouts.
+  index  Make an index of images, or edit one.
 
 Store:
   ls      List the images in the store.
@@ -57,6 +62,7 @@ Store:
 CI:
   check   Check that an image meets requirements.
   lint    Find problems in multi-platform images.
+  needs   Show what the programs of an image need of the machine.
   matrix  Print a CI job matrix for the platforms of an image.
   pin     Write digests into files that name images.
   lock    Record the digests of images in a lock file.
@@ -120,6 +126,7 @@ Options:
   --strict                 Fail if the index and the image config disagree;
                            reads both.
   --verify-tag             Fail if the tag of name:tag@digest has moved.
+  --verify-cpu             Warn if the programs need a newer processor.
   --locked                 Resolve REF from the lock file, not from a
                            registry.
   --lock-file FILE         Path of the lock file; by default resolver.lock.
@@ -261,6 +268,7 @@ def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
     # the others are how somebody came here.
     apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
+    apart |= {"repositories"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout

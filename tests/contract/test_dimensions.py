@@ -22,6 +22,7 @@ TALKATIVE = build(
     [layer("base", 1_000)],
     history=[step("ADD base")],
     annotations={"org.example.note": "hello"},
+    needs=[("cpu", "Armv8.1 (seen)")],
     created="2024-05-01T12:00:00Z",
     author="somebody",
     os_version="10.0.1",

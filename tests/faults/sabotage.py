@@ -39,7 +39,7 @@ def no_sync() -> None:
 
 
 def sync_behind_the_name() -> None:
-    """Sync after the rename, when it is too late."""
+    """Sync after the rename and its folder, when it is too late."""
 
     def make_lasting(self: Any) -> None:
         os.fchmod(self._data, 0o444)
@@ -48,6 +48,8 @@ def sync_behind_the_name() -> None:
 
     def publish_first(self: Any) -> None:
         publish(self)
+        with self._home.writing() as root, root.need("blobs", self._digest.algorithm) as blobs:
+            blobs.sync()
         os.fsync(self._data)
         self._is_open = False
         os.close(self._data)
@@ -136,8 +138,7 @@ def nothing_is_litter() -> None:
 def in_place() -> None:
     """Write small files in place, without a temporary file."""
 
-    def publish(self: Any, folder: StoreFolder, name: str, *, mode: int) -> None:
-        del mode
+    def publish(self: Any, folder: StoreFolder, name: str, **_how: object) -> None:
         body = Path(self._path).read_bytes()
         target = folder.where(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

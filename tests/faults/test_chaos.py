@@ -32,11 +32,13 @@ BLOBS = img_a().child(AMD64).blobs
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Fetch L2 in nine ranges, as a pull fetches a blob of 144 MiB."""
+    """Fetch L2 in nine ranges, as a pull fetches a blob of hundreds of megabytes."""
     options = transfer.TransferOptions
+    # The first instance generates `__init__`.
+    whole = options().range_size
     defaults = options.__init__.__defaults__
     assert defaults is not None
-    smaller = tuple(256 * KIB if value == 16 << 20 else value for value in defaults)
+    smaller = tuple(256 * KIB if value == whole else value for value in defaults)
     assert smaller != defaults
     monkeypatch.setattr(options.__init__, "__defaults__", smaller)
     return 9

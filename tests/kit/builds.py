@@ -56,6 +56,7 @@ def build(
     history: Sequence[HistoryEntry] = (),
     annotations: Mapping[str, str] | None = None,
     salt: str = "",
+    needs: Sequence[tuple[str, str]] = (),
     **fields: Any,
 ) -> Build:
     """Make a build; `fields` are those of its config, `salt` makes another manifest of it."""
@@ -75,7 +76,7 @@ def build(
         annotations=tuple(sorted((annotations or {}).items())),
     )
     normal = parsed.normalized() if parsed is not None else None
-    return Build(platform or "no platform", parsed, normal, entry, manifest, config)
+    return Build(platform or "no platform", parsed, normal, entry, manifest, config, tuple(needs))
 
 
 def gathered(*builds: Build, reference: str = "example.com/app:1") -> ImageDocuments:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
 from resolver.core.oci.digest import Digest
 from resolver.demo.builders import describe, descriptor_fields
-from tests.kit.executables import elf, pe
+from tests.kit.executables import CODE, PROGBITS, elf, isa_needed, linked, pe
 from tests.kit.images import (
     Image,
     build_image,
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 AMD64, ARM64, ARM7 = "linux/amd64", "linux/arm64/v8", "linux/arm/v7"
 WINDOWS = "windows/amd64:10.0.20348.2700"
+
+_GLIBC, _MUSL = "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"
+#: `ldadd` between instructions that do nothing. Source: Arm ARM, "A64".
+_LSE = {".text": (PROGBITS, CODE, bytes.fromhex("1f2003d5" * 8 + "000020b8" + "1f2003d5" * 8))}
 
 #: Puts an image into a registry, in the repository `app`; gives what follows its name.
 Prepare = Callable[["FakeRegistry"], str]
@@ -191,6 +195,32 @@ SAMPLES: dict[str, Samples] = {
     "undecided-entrypoint": Samples(
         programs(ARM64, large({"app": elf("arm64")}, 1 << 20), "/app"),
         programs(ARM64, large({"app": elf("arm64")}, 1 << 16), "/app"),
+    ),
+    "needs-newer-cpu": Samples(
+        programs(AMD64, {"app": linked("amd64", notes=isa_needed(5))}, "/app"),
+        programs("linux/amd64/v3", {"app": linked("amd64", notes=isa_needed(5))}, "/app"),
+    ),
+    "missing-interpreter": Samples(
+        programs(AMD64, {"app": linked("amd64", interpreter=_GLIBC)}, "/app"),
+        programs(
+            AMD64, {"app": linked("amd64", interpreter=_GLIBC), _GLIBC[1:]: elf("amd64")}, "/app"
+        ),
+    ),
+    "foreign-libc": Samples(
+        programs(
+            AMD64, {"app": linked("amd64", interpreter=_GLIBC), _MUSL[1:]: elf("amd64")}, "/app"
+        ),
+        programs(
+            AMD64, {"app": linked("amd64", interpreter=_MUSL), _MUSL[1:]: elf("amd64")}, "/app"
+        ),
+    ),
+    "needs-larger-pages": Samples(
+        programs(ARM64, {"app": linked("arm64", page=4_096)}, "/app"),
+        programs(AMD64, {"app": linked("amd64", page=4_096)}, "/app"),
+    ),
+    "possible-newer-cpu": Samples(
+        programs(ARM64, {"app": linked("arm64", sections=_LSE)}, "/app"),
+        programs("linux/arm64/v8.1", {"app": linked("arm64", sections=_LSE)}, "/app"),
     ),
     "unreadable-layer": Samples(
         without_layer(starting(ARM64, {"app": elf("arm64")}, "/app")),

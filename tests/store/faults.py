@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from resolver.store import files, folder, leases, partials, receive, store
+from resolver.store import files, folder, leases, partials, receive, store, uploads
 from resolver.store import files as temporary
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ WATCHED = frozenset(
         "mkdir",
         "open",
         "posix_fallocate",
+        "pread",
         "preadv",
         "pwrite",
         "read",
@@ -45,7 +46,7 @@ WATCHED = frozenset(
         "write",
     ]
 )
-_MODULES = (store, files, folder, leases, partials, receive, temporary)
+_MODULES = (store, files, folder, leases, partials, receive, temporary, uploads)
 
 
 class Stopped(BaseException):

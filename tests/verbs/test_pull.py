@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,8 @@ from resolver.core.results.pull_events import (
 )
 from resolver.errors import BlobNotFound, ManifestNotFound, StoreFault
 from resolver.store import LocalStore
+from resolver.store.files import StoreFolder
+from resolver.verbs.plan import make_plan
 from resolver.verbs.transfer import TransferOptions
 from tests.kit.images import Image, build_image, build_index, from_dict, listed_as
 from tests.kit.pulls import (
@@ -36,6 +39,9 @@ from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
     from resolver.core.results.events import Event
 
@@ -504,3 +510,60 @@ def test_pull_lease_keeps_all_content_meanwhile(registry: FakeRegistry, tmp_path
     wanted = {Digest.parse(key) for key in (*image.blobs, *image.documents)}
     assert seen
     assert all(wanted <= leased for leased in seen)
+
+
+def steps_of_a_pull(registry: FakeRegistry, folder: Path, count: int) -> int:
+    """Pull some images together; return the lines executed to decide about them."""
+    tags = [f"{count}-{number}" for number in range(count)]
+    for number, tag in enumerate(tags):
+        layer = noise(500 + number, count)
+        registry.serve(REPOSITORY, tag, build_index([build_image(AMD, [layer])]))
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        nonlocal steps
+        if not frame.f_code.co_filename.endswith(("verbs/pull.py", "core/results/plan.py")):
+            return None
+        # A comprehension of one line has an event for each of its rounds.
+        steps += event == "line"
+        return trace
+
+    with puller(registry, folder) as one:
+        selected = [one.selected(tag=tag) for tag in tags]
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            done = one.carry_out(make_plan(selected, one.store))
+        finally:
+            sys.settrace(before)
+    assert [each.status for each in done.images] == ["downloaded"] * count
+    return steps
+
+
+def test_work_for_a_list_of_images_grows_with_its_length(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    few = steps_of_a_pull(registry, tmp_path / "few", 6)
+    many = steps_of_a_pull(registry, tmp_path / "many", 48)
+
+    assert many < 8 * few * 1.5
+
+
+def test_list_of_images_syncs_the_folder_of_content_once_for_many_blobs(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = [str(number) for number in range(8)]
+    for number, tag in enumerate(tags):
+        layer = noise(500 + number)
+        registry.serve(REPOSITORY, tag, build_index([build_image(AMD, [layer])]))
+    synced: list[str] = []
+    monkeypatch.setattr(StoreFolder, "sync", lambda self: synced.append(self.path))
+    store = LocalStore(tmp_path / "store")
+    with puller(registry, tmp_path, store=store) as one:
+        plan = make_plan([one.selected(tag=tag) for tag in tags], store)
+        synced.clear()
+        one.carry_out(plan)
+
+    root = tmp_path / "store"
+    assert synced == [str(root / "blobs" / "sha256"), str(root / "names")]
+    assert len(list(store.pulled_names())) == len(tags)

@@ -10,21 +10,24 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolver.core.layers.elf_needs import Sureness
 from resolver.core.lint.findings import Finding, ImageResults, Rule, Severity
 from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
+from resolver.core.results.needs import Machine, obstacles
 from resolver.errors import Usage
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.events import Warned
+    from resolver.core.results.needs import ImageNeeds
     from resolver.core.results.resolve import Failure
 
 
@@ -179,6 +182,21 @@ TOO_OLD = Rule(
     "Its config says that it was made too long ago, so that fixes of its base image are missing. "
     "Build it again, from a fresh base image.",
 )
+CANNOT_RUN = Rule(
+    "cannot-run",
+    Severity.ERROR,
+    "a machine cannot run the image",
+    "The image has no build for a machine that it is deployed to, or the programs of that build "
+    "state a processor level or a page size that the machine does not have: the container ends at "
+    "once. `resolver needs` shows which file states it.",
+)
+MAY_NOT_RUN = Rule(
+    "may-not-run",
+    Severity.NOTE,
+    "a machine may not run the image",
+    "The programs of the build may need what the machine lacks, or their needs are unknown, since "
+    "headers do not show everything. Findings of this rule fail only with `--strict`.",
+)
 AGEUNKNOWN = Rule(
     "age-unknown",
     Severity.ERROR,
@@ -207,7 +225,11 @@ class CheckedBuild:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkable:
-    """One image, and what is required of it; `wanted`: with `same_as` already expanded."""
+    """One image, and what is required of it; `wanted`: with `same_as` already expanded.
+
+    `runs`: every machine that the image should run on, and the needs of the build that is selected
+    there; None if there is no such build.
+    """
 
     reference: str
     digest: str
@@ -216,6 +238,7 @@ class Checkable:
     table: PlatformTable
     now: datetime
     more: tuple[Finding, ...] = ()
+    runs: tuple[tuple[Machine, ImageNeeds | None], ...] = ()
 
     @property
     def offered(self) -> tuple[Platform, ...]:
@@ -233,12 +256,19 @@ class Checkable:
         return tuple(self.builds[position] for position in chosen)
 
     def finding(
-        self, rule: Rule, message: str, platform: object = "", digest: str = "", hint: str = ""
+        self,
+        rule: Rule,
+        message: str,
+        platform: object = "",
+        digest: str = "",
+        hint: str = "",
+        *,
+        severity: Severity | None = None,
     ) -> Finding:
-        """Create a finding of a rule."""
+        """Create a finding of a rule, by default with its severity."""
         return Finding(
             rule=rule.id,
-            severity=rule.severity,
+            severity=severity or rule.severity,
             message=message,
             subject=self.reference,
             platform=str(platform or ""),
@@ -370,6 +400,32 @@ def _aged(image: Checkable) -> Iterator[Finding]:
             yield image.finding(TOO_OLD, message, build.platform, build.digest)
 
 
+def _cannot_run(image: Checkable) -> Iterator[Finding]:
+    for machine, needs in image.runs:
+        if needs is None:
+            message = f"nothing is offered that runs on {machine}{_others(image.offered)}"
+            yield image.finding(CANNOT_RUN, message, machine.platform)
+            continue
+        for one in obstacles(needs, machine, image.table):
+            if one.sure.is_certain:
+                message = f"{machine} cannot run it: {one.message}"
+                yield image.finding(CANNOT_RUN, message, machine.platform, needs.digest)
+
+
+def _may_not_run(image: Checkable) -> Iterator[Finding]:
+    strict = image.wanted.strict
+    for machine, needs in image.runs:
+        if needs is None:
+            continue
+        for one in obstacles(needs, machine, image.table):
+            if one.sure is Sureness.POSSIBLE or (strict and one.sure is Sureness.UNKNOWN):
+                message = f"{machine} may not run it: {one.message}"
+                severity = Severity.ERROR if strict else Severity.NOTE
+                yield image.finding(
+                    MAY_NOT_RUN, message, machine.platform, needs.digest, severity=severity
+                )
+
+
 def _called(build: CheckedBuild) -> str:
     return f"`{build.platform}`" if build.platform is not None else "the build without a platform"
 
@@ -382,6 +438,8 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(ATTESTATION_MISSING, _not_attested),
     CheckRow(TOO_OLD, _aged),
     CheckRow(AGEUNKNOWN, _aged),
+    CheckRow(CANNOT_RUN, _cannot_run),
+    CheckRow(MAY_NOT_RUN, _may_not_run),
 )
 
 #: The rules alone, for reports.
@@ -438,6 +496,12 @@ class Requirements:
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
+        runs_on: platforms of machines that must be able to run the image.
+        page_size: of their kernels, in bytes; 0 for any. Without `runs_on`, of all that the image
+            is offered for.
+        kernel: their version; empty for any. Likewise.
+        strict: fail as well where it is unknown whether they can run it.
+        nodes: further machines, of a cluster.
 
     The counted builds are those that satisfy `require`; without it, all builds.
     """
@@ -451,12 +515,35 @@ class Requirements:
     max_age: int = 0
     lint: Severity | None = None
     ignore: tuple[str, ...] = ()
+    runs_on: tuple[Platform, ...] = ()
+    page_size: int = 0
+    kernel: str = ""
+    strict: bool = False
+    nodes: tuple[Machine, ...] = ()
+
+    @property
+    def needs_layers(self) -> bool:
+        """Whether programs have to be read from the layers."""
+        return bool(self.runs_on or self.nodes or self.page_size or self.kernel)
+
+    def machines(self, offered: Iterable[Platform]) -> tuple[Machine, ...]:
+        """Return the machines that must run an image, which is offered for some platforms."""
+        platforms, is_known = self.runs_on, True
+        if not platforms and (self.page_size or self.kernel):
+            # The levels of these machines are not a requirement.
+            platforms, is_known = tuple(dict.fromkeys(offered)), False
+        own = (
+            Machine(platform, self.page_size, self.kernel, is_level_known=is_known)
+            for platform in platforms
+        )
+        return (*own, *self.nodes)
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no requirements, so every image would pass."""
         platforms = self.require or self.forbid or self.only or self.same_as
-        return not (platforms or self.attestations or self.max_age or self.lint)
+        others = self.attestations or self.max_age or self.lint or self.needs_layers
+        return not (platforms or others)
 
 
 def parse_age(text: str) -> int:

@@ -24,6 +24,7 @@ from resolver.core.check.check import Requirements, parse_age, parse_attestation
 from resolver.core.lint.findings import FindingPlace, Severity
 from resolver.core.oci.target import parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.needs import parse_kernel, parse_page_size
 from resolver.errors import InvalidPlatform, ResolverError
 from resolver.values import dataclass
 
@@ -199,5 +200,15 @@ FIELDS: dict[str, tuple[str, Callable[[FieldReader, _Context], Any]]] = {
     "require-attestation": ("attestations", _attestations),
     "max-age": ("max_age", _max_age),
     "lint": ("lint", _lint),
+    "runs-on": ("runs_on", _platforms),
+    "page-size": (
+        "page_size",
+        lambda spot, _context: _read(spot, parse_page_size, "this is not a page size"),
+    ),
+    "kernel": (
+        "kernel",
+        lambda spot, _context: _read(spot, parse_kernel, "this is not a kernel version"),
+    ),
+    "strict": ("strict", lambda spot, _context: spot.truth()),
     "ignore": ("ignore", _ignore),
 }

@@ -32,6 +32,7 @@ class Build:
         name: the platform as written; with a number for further builds of the same name.
         platform: from the index, else from the config; None if neither states one.
         normalized: the same in normal form, by which builds of two images are paired.
+        needs: what its programs need, by kind; empty if they were not read.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Build:
     descriptor: Descriptor
     manifest: Manifest
     config: ImageConfig
+    needs: tuple[tuple[str, str], ...] = ()
 
     @property
     def config_descriptor(self) -> Descriptor:

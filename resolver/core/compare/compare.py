@@ -316,6 +316,8 @@ def _missing(gathered: ImageDocuments, terms: Terms) -> tuple[Platform, ...]:
 
 #: Decimals that distinguish any two ratios of sizes.
 _DIGITS = 9
+#: Aspects whose differences are drift.
+_DRIFT_ASPECTS: tuple[Aspect, ...] = ("config", "needs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,12 +371,13 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
         reasons += _sizes(found, thresholds)
     if "layers" in thresholds.fail_on:
         reasons += _layer_counts(found)
-    if "config" in thresholds.fail_on and found.drift:
-        names = ", ".join(f"`{drift.name}`" for drift in found.drift[:5])
-        more = f" and {len(found.drift) - 5} more" if len(found.drift) > 5 else ""  # noqa: PLR2004 - as cut above
-        reasons.append(
-            CompareReason("config", "", f"the platforms of `{name}` do not agree on {names}{more}")
-        )
+    for aspect in _DRIFT_ASPECTS:
+        drifts = _drifts(found.drift, aspect, thresholds)
+        if drifts:
+            names = ", ".join(f"`{drift.name}`" for drift in drifts[:5])
+            more = f" and {len(drifts) - 5} more" if len(drifts) > 5 else ""  # noqa: PLR2004 - as cut above
+            message = f"the platforms of `{name}` do not agree on {names}{more}"
+            reasons.append(CompareReason(aspect, "", message))
     if "history" in thresholds.fail_on and found.history.differs:
         count = sum(not row.is_same for row in found.history.rows)
         words = "1 step differs" if count == 1 else f"{count} steps differ"
@@ -447,12 +450,19 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Co
             yield CompareReason("size", change.name, f"`{change.name}`: {over}")
     if "layers" in thresholds.fail_on and change.layers_differ:
         yield CompareReason("layers", change.name, f"`{change.name}` has different layers")
-    if "config" in thresholds.fail_on and change.drift:
-        names = ", ".join(f"`{drift.name}`" for drift in change.drift[:5])
-        yield CompareReason("config", change.name, f"`{change.name}` differs in {names}")
+    for aspect in _DRIFT_ASPECTS:
+        drifts = _drifts(change.drift, aspect, thresholds)
+        if drifts:
+            names = ", ".join(f"`{drift.name}`" for drift in drifts[:5])
+            yield CompareReason(aspect, change.name, f"`{change.name}` differs in {names}")
     if "history" in thresholds.fail_on and change.history is not None and change.history.differs:
         yield CompareReason("history", change.name, f"`{change.name}` has a different history")
     yield from _files(change.files, change.name, thresholds)
+
+
+def _drifts(found: Sequence[Drift], aspect: Aspect, thresholds: Thresholds) -> list[Drift]:
+    """Return the drift of an aspect; none unless that aspect fails."""
+    return [one for one in found if one.aspect == aspect] if aspect in thresholds.fail_on else []
 
 
 def _bytes(count: int) -> str:

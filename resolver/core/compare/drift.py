@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
 
-#: The aspects of `--fail-on`. `files` and `packages` need `--files`.
-Aspect = Literal["size", "layers", "config", "history", "platforms", "files", "packages"]
+#: The aspects of `--fail-on`. `files` and `packages` need `--files`, `needs` needs `--needs`.
+Aspect = Literal["size", "layers", "config", "history", "platforms", "files", "packages", "needs"]
 ASPECTS: tuple[Aspect, ...] = (
-    "size", "layers", "config", "history", "platforms", "files", "packages",
+    "size", "layers", "config", "history", "platforms", "files", "packages", "needs",
 )  # fmt: skip
 
 #: Bytes or a count; text; a list of words; a set of names, or a mapping as sorted pairs.
@@ -78,6 +78,7 @@ DIMENSIONS = (
     Dimension("author", "author", Unit.TEXT, "config", lambda b: b.config.author),
     Dimension("os.version", "os.version", Unit.TEXT, "config", lambda b: b.config.os_version),
     Dimension("annotations", "annotations", Unit.PAIRS, "config", lambda b: b.annotations),
+    Dimension("needs", "needs of programs", Unit.PAIRS, "needs", lambda b: b.needs),
 )
 
 NAMES = frozenset(dimension.name for dimension in DIMENSIONS)
@@ -99,6 +100,11 @@ class Drift:
     def name(self) -> str:
         """The name for `--ignore`: `env.PATH`."""
         return f"{self.dimension}.{self.key}" if self.key else self.dimension
+
+    @property
+    def aspect(self) -> Aspect:
+        """The aspect of `--fail-on` that this difference belongs to."""
+        return _DRIFTING[self.dimension].aspect
 
     @property
     def groups(self) -> tuple[tuple[str | tuple[str, ...] | None, tuple[int, ...]], ...]:

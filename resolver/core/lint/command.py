@@ -17,6 +17,7 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from resolver.core.layers.elf_needs import ElfFile
     from resolver.core.layers.executable import Executable
     from resolver.core.oci.manifest import ImageConfig
 
@@ -91,6 +92,38 @@ def places_of(config: ImageConfig, word: str, *, windows: bool) -> tuple[str, ..
     else:
         folders = _variable(config, "PATH", _PATH).split(":")
         places = (_joined(config.working_dir, f"{folder}/{word}") for folder in folders)
+    return tuple(islice((place for place in places if len(place) <= _LONGEST), _MAX_PLACES))
+
+
+#: Folders of libraries by architecture. Source: Debian, "Multiarch/Tuples"; FHS 3.0, "/lib<qual>".
+_TUPLES = {
+    "386": "i386-linux-gnu", "amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu",
+    "loong64": "loongarch64-linux-gnu", "mips64le": "mips64el-linux-gnuabi64",
+    "mipsle": "mipsel-linux-gnu", "ppc64le": "powerpc64le-linux-gnu",
+    "riscv64": "riscv64-linux-gnu", "s390x": "s390x-linux-gnu",
+}  # fmt: skip
+_ARM_TUPLES = ("arm-linux-gnueabihf", "arm-linux-gnueabi")
+
+
+def library_places(config: ImageConfig, elf: ElfFile, path: str, name: str) -> tuple[str, ...]:
+    """List the paths where a library that a file at `path` names is searched; see ld.so(8)."""
+    if "/" in name:
+        return (_joined(config.working_dir, name),)
+    origin = path.rpartition("/")[0]
+    stated = [
+        folder.replace("${ORIGIN}", f"/{origin}").replace("$ORIGIN", f"/{origin}")
+        for folder in elf.search
+    ]
+    own = [_TUPLES[elf.architecture]] if elf.architecture in _TUPLES else []
+    tuples = list(_ARM_TUPLES) if elf.architecture == "arm" else own
+    usual = [f"{root}/{name}" for name in tuples for root in ("/lib", "/usr/lib")]
+    usual += ["/lib64", "/usr/lib64"] if elf.architecture not in {"386", "arm"} else []
+    usual += ["/lib", "/usr/lib", "/usr/local/lib", *(f"/usr/local/lib/{each}" for each in tuples)]
+    variable = _variable(config, "LD_LIBRARY_PATH", "").split(":")
+    folders = dict.fromkeys(
+        each for each in (*stated, *variable, *usual) if each and "$" not in each
+    )
+    places = (normal(_joined(config.working_dir, f"{folder}/{name}")) for folder in folders)
     return tuple(islice((place for place in places if len(place) <= _LONGEST), _MAX_PLACES))
 
 
@@ -181,13 +214,20 @@ _MAX_STEPS = 1_024
 class NameEntry(NamedTuple):
     """A layer's entry of a name.
 
-    `interpreter`: the rest of a script's `#!` line; empty for other files.
+    Attributes:
+        target: of a link, as written.
+        executable: None unless it is a program.
+        interpreter: the rest of a script's `#!` line; empty for other files.
+        is_elf: whether it is an ELF program or library.
+        elf: what it needs; None until the layer was read past it.
     """
 
     kind: TarEntryKind
     target: str = ""
     executable: Executable | None = None
     interpreter: str = ""
+    is_elf: bool = False
+    elf: ElfFile | None = None
 
 
 @dataclass(slots=True)

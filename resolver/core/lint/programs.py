@@ -1,12 +1,14 @@
-"""Rules about the machine of programs in an image (`--deep`)."""
+"""Rules about what programs in an image are made for and need (`--deep`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from resolver.core.layers.elf_needs import Sureness
 from resolver.core.layers.executable import runs_on
 from resolver.core.lint.findings import Rule, Severity
 from resolver.core.lint.subject import LintRow, SearchOutcome
+from resolver.core.results.needs import LARGER_PAGES, Machine, NeedKind, kib, libc_of, obstacles
 from resolver.errors import UnsupportedDocument
 
 if TYPE_CHECKING:
@@ -72,6 +74,49 @@ UNREADABLE_LAYER = Rule(
     "Clients cannot unpack the image, or get other files than were published. Push it again; if "
     "that does not help, build it again with a current tool. A compression that resolver cannot "
     "read is a note, because the layer may be valid.",
+)
+
+NEEDS_NEWER_CPU = Rule(
+    "needs-newer-cpu",
+    Severity.ERROR,
+    "what is started needs a newer processor",
+    "A program, its loader or a library states a processor level above the platform of the entry: "
+    "on a machine of that platform it ends with `Illegal instruction`, or glibc refuses to start. "
+    "Build for the level of the entry (`-march`, `GOAMD64`, an older base image), or list the "
+    "image with its level as variant: `linux/amd64/v3`. `resolver needs` shows what each file "
+    "states.",
+)
+NEEDS_LARGER_PAGES = Rule(
+    "needs-larger-pages",
+    Severity.WARNING,
+    "what is started needs small pages",
+    "The segments of a program or library are aligned for small pages only, and some kernels of "
+    "this architecture have larger ones: there it does not load. Link with "
+    "`-z max-page-size=65536`. What an allocator was built for is not checked.",
+)
+MISSING_INTERPRETER = Rule(
+    "missing-interpreter",
+    Severity.ERROR,
+    "the loader of what is started is in no layer",
+    "A dynamic program names the loader that starts it. Without it the container ends with "
+    "`no such file or directory`, although the program is there. Copy the loader and the libraries "
+    "too, or link statically.",
+)
+FOREIGN_LIBC = Rule(
+    "foreign-libc",
+    Severity.ERROR,
+    "what is started is made for another libc",
+    "A program made for glibc does not start in an image with musl, such as Alpine, and the other "
+    "way round: the loader that it names is missing. Build it in a stage of the same distribution, "
+    "or link statically.",
+)
+POSSIBLE_NEWER_CPU = Rule(
+    "possible-newer-cpu",
+    Severity.NOTE,
+    "what is started may need a newer processor",
+    "The code has instructions above the level of the entry, such as LSE atomics on arm64 without "
+    "the run-time check of compilers (`-moutline-atomics`), or a library states a higher level and "
+    "may choose its code at run time. Try it on a processor of that level.",
 )
 
 
@@ -161,6 +206,61 @@ def unreadable_layers(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(UNREADABLE_LAYER, str(error), look.part, severity=severity)
 
 
+def newer_cpus(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program whose stated level is above their platform."""
+    yield from _cpu_findings(subject, NEEDS_NEWER_CPU, frozenset({Sureness.STATED}))
+
+
+def possibly_newer_cpus(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program whose code may need a level above their platform."""
+    sure = frozenset({Sureness.SEEN, Sureness.POSSIBLE})
+    yield from _cpu_findings(subject, POSSIBLE_NEWER_CPU, sure)
+
+
+def _cpu_findings(subject: Subject, rule: Rule, sure: frozenset[Sureness]) -> Iterator[Finding]:
+    for look in subject.looks:
+        machine = Machine(_platform(look, subject.table))
+        for one in obstacles(look.needs, machine, subject.table):
+            if one.kind is NeedKind.CPU and one.sure in sure:
+                yield subject.finding(rule, one.message, look.part)
+
+
+def larger_pages(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program which larger pages of their architecture refuse."""
+    for look in subject.looks:
+        known = LARGER_PAGES.get(_platform(look, subject.table).architecture, ())
+        for file in look.needs.files:
+            own = file.elf.page_size
+            fails = [f"{kib(size)} ({where})" for size, where in known if 0 < own < size]
+            if fails:
+                message = (
+                    f"`{file.path}` loads with pages of up to {kib(own)}, not {' or '.join(fails)}"
+                )
+                yield subject.finding(NEEDS_LARGER_PAGES, message, look.part)
+
+
+def missing_interpreters(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program whose loader they lack."""
+    yield from _loader_findings(subject, MISSING_INTERPRETER)
+
+
+def foreign_libcs(subject: Subject) -> Iterator[Finding]:
+    """Find images that start a program for another libc than theirs."""
+    yield from _loader_findings(subject, FOREIGN_LIBC)
+
+
+def _loader_findings(subject: Subject, rule: Rule) -> Iterator[Finding]:
+    for look in subject.looks:
+        for loader in look.needs.loaders:
+            if loader.found is not False or bool(loader.foreign) != (rule is FOREIGN_LIBC):
+                continue
+            message = f"`{loader.program}` needs the loader `{loader.path}`, which is in no layer"
+            if loader.foreign:
+                message += f"; the image has that of {libc_of(loader.foreign)}, `{loader.foreign}`"
+            severity = Severity.ERROR if loader.is_certain else Severity.WARNING
+            yield subject.finding(rule, message, look.part, severity=severity)
+
+
 def _started(subject: Subject) -> Iterator[tuple[Look, Platform, Program]]:
     for look in subject.looks:
         platform = _platform(look, subject.table)
@@ -193,5 +293,10 @@ ROWS = (
     LintRow(FALLBACK_MACHINE, fallback_machines),
     LintRow(MISSING_ENTRYPOINT, missing_entrypoints),
     LintRow(UNDECIDED_ENTRYPOINT, undecided_entrypoints),
+    LintRow(NEEDS_NEWER_CPU, newer_cpus),
+    LintRow(MISSING_INTERPRETER, missing_interpreters),
+    LintRow(FOREIGN_LIBC, foreign_libcs),
+    LintRow(NEEDS_LARGER_PAGES, larger_pages),
+    LintRow(POSSIBLE_NEWER_CPU, possibly_newer_cpus),
     LintRow(UNREADABLE_LAYER, unreadable_layers),
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.oci.manifest import Index
     from resolver.core.platforms.platform import PlatformTable
+    from resolver.core.results.needs import ImageNeeds
     from resolver.errors import ResolverError
 
 
@@ -141,6 +142,7 @@ class Look:
         started: the programs it starts, then their interpreters; empty if the config names none.
         sample: some other executables, from the start of the layers.
         bytes_read: compressed bytes of layers read for this image; shared layers count once.
+        needs: what the programs it starts need, with their loaders and libraries.
     """
 
     part: ImageEntry
@@ -148,3 +150,4 @@ class Look:
     sample: tuple[Program, ...]
     failures: tuple[tuple[Digest, ResolverError], ...]
     bytes_read: int
+    needs: ImageNeeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ class Refers(Protocol):
 
 
 #: Source: RFC 9110, 14.4. A position has 19 digits at most: it is below 2^63.
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+_CONTENT_RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Self
 
 from resolver.errors import (
@@ -13,14 +12,14 @@ from resolver.errors import (
     UnsupportedAlgorithm,
     UnsupportedDocument,
 )
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 #: Hex digits per algorithm. Source: OCI image-spec v1.1.1, descriptor.md, "Registered algorithms".
 HEX_DIGITS = {"sha256": 64, "sha512": 128}
 
-_HEX = re.compile(r"[0-9a-f]+")
+_HEX = pattern(r"[0-9a-f]+")
 #: Any digest, known or not. Source: OCI image-spec v1.1.1, descriptor.md, "Digests".
-_GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+_GRAMMAR = pattern(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 #: Characters of a digest with an unknown algorithm. Ours.
 _MAX_UNKNOWN = 200
 

@@ -37,7 +37,7 @@ from resolver.core.oci.descriptor import (
 from resolver.core.oci.digest import Digest
 from resolver.core.parse.json import Fields, digest, read_object
 from resolver.errors import BadDocument, InvalidDigest, LimitExceeded, UnsupportedDocument
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -526,7 +526,7 @@ def _read_healthcheck(run: Fields) -> str:
 
 
 # Source: RFC 3339 section 5.6; OCI image-spec v1.1.1, config.md, `created`.
-_WRITTEN = re.compile(
+_WRITTEN = pattern(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]{1,18})?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,

@@ -6,14 +6,13 @@ The rules are those of Docker's own parser (github.com/distribution/reference v0
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from ipaddress import AddressValueError, IPv6Address
 from typing import NoReturn, Protocol, Self
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.errors import InvalidDigest, InvalidReference, UnsupportedAlgorithm
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 HUB = "docker.io"
 HUB_NAMESPACE = "library"
@@ -29,20 +28,20 @@ _IMAGE_ID_DIGITS = 64
 
 # ASCII classes only, and possessive where a part repeats: linear time.
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
-_COMPONENT = re.compile(r"[a-z0-9]++(?:(?:\.|__?|-++)[a-z0-9]++)*+")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_IMAGE_ID = re.compile(r"[0-9a-f]+")
-_BLANK = re.compile(r"[\x00-\x20\x7f]")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_UPPER = re.compile(r"[A-Z]")
-_DIGITS = re.compile(r"[0-9]+")
-_LIKE_DIGEST = re.compile(r"[A-Za-z0-9+._-]+:[^/@]*")
+_HOST = pattern(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_COMPONENT = pattern(r"[a-z0-9]++(?:(?:\.|__?|-++)[a-z0-9]++)*+")
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_IMAGE_ID = pattern(r"[0-9a-f]+")
+_BLANK = pattern(r"[\x00-\x20\x7f]")
+_SCHEME = pattern(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_UPPER = pattern(r"[A-Z]")
+_DIGITS = pattern(r"[0-9]+")
+_LIKE_DIGEST = pattern(r"[A-Za-z0-9+._-]+:[^/@]*")
 #: A version, a word that is only ever a tag, or hex digits: what people write after `@` for `:`.
-_LIKE_TAG = re.compile(
+_LIKE_TAG = pattern(
     r"v?[0-9][A-Za-z0-9._+-]*|latest|stable|edge|main|master|nightly|lts|[0-9a-f]{7,128}"
 )
-_ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_ADDRESS = pattern(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
 class Refuse(Protocol):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from resolver.core.oci.digest import HEX_DIGITS, Digest
 from resolver.core.oci.reference import Reference, is_tag
 from resolver.errors import InvalidDigest, InvalidReference
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +45,12 @@ _SUPPORTED = (
     "`docker-archive:` and `store:`"
 )
 #: `dir:5000/app` is a host and a port.
-_PORT = re.compile(r"[0-9]{1,5}/.")
+_PORT = pattern(r"[0-9]{1,5}/.")
 
 #: Source: Linux PATH_MAX, and room for a name.
 _MAX_TARGET = 4096 + 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_CONTROL = pattern(r"[\x00-\x1f\x7f]")
+_DRIVE = pattern(r"[A-Za-z]:[\\/]")
 _LAYOUT_HINT = "write `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@sha256:…`"
 
 

@@ -25,7 +25,7 @@ from resolver.errors import (
     UnsupportedAlgorithm,
     UnsupportedDocument,
 )
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,13 +45,13 @@ MAX_NAME = 64
 
 # The closing quote is optional, so that an open string is taken whole and once: linear time.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'
-_STRINGS = re.compile(_STRING, re.DOTALL)
-_MARKS = re.compile(_STRING + rb"|[\[\]{},]", re.DOTALL)
+_STRINGS = pattern(_STRING, re.DOTALL)
+_MARKS = pattern(_STRING + rb"|[\[\]{},]", re.DOTALL)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(set(range(256)) - set(_STEPS))
 #: Lone surrogates come only from escapes: UTF-8 cannot spell them.
-_HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_HALF_ESCAPE = pattern(r"\\u[dD][89a-fA-F]")
+_SURROGATE = pattern("[\ud800-\udfff]")
 
 
 def read_object(body: bytes, what: str, *, any_number: bool = False) -> dict[str, object]:
@@ -113,12 +113,12 @@ def read_array(body: bytes, name: str, what: str) -> Iterator[object]:
 class _Scanner:
     """Walks through a document from left to right without keeping it."""
 
-    _BLANK = re.compile(rb"[ \t\r\n]*+")
-    _SCALAR = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^ \t\r\n\[\]{},:"]++', re.DOTALL)
+    _BLANK = pattern(rb"[ \t\r\n]*+")
+    _SCALAR = pattern(rb'"(?:[^"\\]++|\\.)*+"|[^ \t\r\n\[\]{},:"]++', re.DOTALL)
     #: Nearly every element; needs no further check.
-    _PLAIN = re.compile(rb'"([ !#-\[\]-~]*+)"|null(?![^ \t\r\n\]},])')
+    _PLAIN = pattern(rb'"([ !#-\[\]-~]*+)"|null(?![^ \t\r\n\]},])')
     #: Everything up to the next bracket; strings whole.
-    _BETWEEN = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+    _BETWEEN = pattern(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
     def __init__(self, body: bytes, what: str) -> None:
         self._body = body
@@ -360,7 +360,7 @@ def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
 MAX_INTEGER = 2**63 - 1
 
 #: Characters that end a header line or a C string; other controls are escaped when printed.
-_LINE_ENDS = re.compile("[\0\r\n]")
+_LINE_ENDS = pattern("[\0\r\n]")
 _HASH_HINT = "push the image again with a tool that writes sha256 digests"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from resolver.core.platforms.fact_types import Family
 from resolver.core.platforms.facts import FACTS
 from resolver.errors import InvalidPlatform
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from resolver.core.platforms.fact_types import Facts
@@ -219,19 +219,19 @@ BUILTIN = PlatformTable(FACTS)
 _LONGEST = 1024
 # Source: containerd/platforms v1.0.0-rc.5, platforms.go, `specifierRe` and `osRe`.
 # The `%` in names is ours: containerd escapes only the text in parentheses.
-_SYSTEM = re.compile(
+_SYSTEM = pattern(
     r"([A-Za-z0-9_%-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?", re.ASCII
 )
-_COMPONENT = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
-_VERSION = re.compile(r"[A-Za-z0-9_.%-]+", re.ASCII)
+_COMPONENT = pattern(r"[A-Za-z0-9_.%-]+", re.ASCII)
+_VERSION = pattern(r"[A-Za-z0-9_.%-]+", re.ASCII)
 #: A version that needs no escaping after a colon.
-_PLAIN_VERSION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_PLAIN_VERSION = pattern(r"[A-Za-z0-9_.-]+", re.ASCII)
 #: The same for Windows, where a word after a colon is the name of a release.
-_WINDOWS_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
+_WINDOWS_VERSION = pattern(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
 #: Characters of an operating system's name; the other parts may contain dots too.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]", re.ASCII)
-_PLAIN_PART = re.compile(r"[A-Za-z0-9_.-]", re.ASCII)
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?", re.ASCII)
+_PLAIN_NAME = pattern(r"[A-Za-z0-9_-]", re.ASCII)
+_PLAIN_PART = pattern(r"[A-Za-z0-9_.-]", re.ASCII)
+_ESCAPE = pattern(r"%([0-9A-Fa-f]{2})?", re.ASCII)
 #: The architecture of entries that state none.
 UNKNOWN = "unknown"
 #: Escaped in versions and features, `%` first. Source: containerd/platforms, `FormatAll`.
@@ -499,7 +499,7 @@ def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
     host = host_of(machine, table)
     if host.architecture != "amd64":
         return host
-    flags = set(_cpuinfo(machine.cpuinfo, "flags").split())
+    flags = set(cpuinfo_value(machine.cpuinfo, "flags").split())
     level = ""
     for name, needed in table.facts.hosts.amd64_levels:
         if not flags.issuperset(needed):
@@ -511,16 +511,16 @@ def local_of(machine: HostMachine, table: PlatformTable = BUILTIN) -> Platform:
 def _arm_variant(machine: HostMachine, architecture: str, table: PlatformTable) -> str:
     """Read the variant of an ARM processor; empty if /proc/cpuinfo has none."""
     hosts = table.facts.hosts
-    cpu = lower(_cpuinfo(machine.cpuinfo, "cpu architecture"))
+    cpu = lower(cpuinfo_value(machine.cpuinfo, "cpu architecture"))
     variant = dict(hosts.arm_cpus).get(cpu, "")
     if architecture == "arm" and cpu == "7":
-        model = lower(_cpuinfo(machine.cpuinfo, "model name"))
+        model = lower(cpuinfo_value(machine.cpuinfo, "model name"))
         known = (name for start, name in hosts.arm_models if model.startswith(start))
         variant = next(known, variant)
     return variant
 
 
-def _cpuinfo(text: str, key: str) -> str:
+def cpuinfo_value(text: str, key: str) -> str:
     """Return the first value of a key in /proc/cpuinfo; all processors have the same."""
     for line in text.splitlines():
         name, colon, value = line.partition(":")

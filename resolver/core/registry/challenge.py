@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Self
 
 from resolver.errors import UnsupportedChallenge
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,15 +19,15 @@ MAX_CHALLENGES = 16
 _MAX_SCHEME = 32
 
 # Source: RFC 9110, 5.6.2 (token), 11.2 (token68), 5.6.4 (quoted-string). Possessive: linear time.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
-_TOKEN68 = re.compile(r"([A-Za-z0-9._~+/-]++=*+)[ \t]*+(?=,|\Z)")
-_EQUALS = re.compile(r"[ \t]*+=[ \t]*+")
-_QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_TOKEN = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
+_TOKEN68 = pattern(r"([A-Za-z0-9._~+/-]++=*+)[ \t]*+(?=,|\Z)")
+_EQUALS = pattern(r"[ \t]*+=[ \t]*+")
+_QUOTED = pattern(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_ESCAPE = pattern(r"\\(.)", re.DOTALL)
 #: RFC 9110 requires a token here; registries send paths and URLs (regclient#265).
-_UNQUOTED = re.compile(r'[^\s,"]++')
-_BLANKS = re.compile(r"[ \t]*+")
-_SEPARATORS = re.compile(r"[ \t,]*+")
+_UNQUOTED = pattern(r'[^\s,"]++')
+_BLANKS = pattern(r"[ \t]*+")
+_SEPARATORS = pattern(r"[ \t,]*+")
 
 
 class Challenge(tuple[str, dict[str, str]]):  # noqa: SLOT001 - a tuple takes no slots beside it

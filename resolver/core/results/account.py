@@ -1,4 +1,4 @@
-"""Results of `search`, `quota`, `login` and `logout`."""
+"""Results of `search`, `repositories`, `quota`, `login` and `logout`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ class Hits:
     registry: str
     by: str
     hits: tuple[SearchHit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repositories:
+    """The repositories that a registry lists, sorted."""
+
+    registry: str
+    prefix: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,24 @@ Role = Literal["layer", "config", "manifest", "index"]
 #: Children before parents.
 _ORDER: dict[Role, int] = {"layer": 0, "config": 1, "manifest": 2, "index": 3}
 
-#: Bytes per request; larger blobs are fetched with several requests in parallel.
+#: Least and most bytes of a range; larger blobs are fetched with several requests in parallel.
 #: Source: docs/wire-protocol.md, "Parallel ranges" (measured).
-RANGE_SIZE = 16 * 1024 * 1024
+LEAST_RANGE, RANGE_SIZE = 8 * 1024 * 1024, 48 * 1024 * 1024
+#: Ranges fetched at the same time.
+CONNECTIONS = 8
+
+
+def range_length(missing: int, connections: int = CONNECTIONS, most: int = RANGE_SIZE) -> int:
+    """Return the most bytes of a range: a blob is one for each connection, within the limits."""
+    return min(most, max(-(-missing // connections), LEAST_RANGE))
+
+
+def range_count(missing: int) -> int:
+    """Count the requests for a blob far away: a short range first, then the rest in parallel."""
+    if missing <= LEAST_RANGE:
+        return 1
+    rest = missing - -(-missing // -(-missing // LEAST_RANGE))
+    return 1 + -(-rest // range_length(rest))
 
 
 class ContentState(Enum):
@@ -167,11 +182,9 @@ class Plan:
 
     @property
     def requests(self) -> int:
-        """Requests needed without retries; embedded content needs none."""
+        """Requests needed, about; embedded content needs none."""
         return sum(
-            max(1, -(-piece.missing // RANGE_SIZE))
-            for piece in self.missing
-            if piece.descriptor.data is None
+            range_count(piece.missing) for piece in self.missing if piece.descriptor.data is None
         )
 
     @property
@@ -265,11 +278,14 @@ def _heights(images: Sequence[tuple[ImageContent, ...]]) -> dict[Digest, int]:
     heights: dict[Digest, int] = {}
     # Each round raises the parents of raised documents; no height exceeds the number of indexes.
     for _ in {digest for chain in chains for digest in chain}:
+        before = dict(heights)
         for chain in chains:
             below = -1
             for digest in chain:
                 below = max(heights.get(digest, 0), below + 1)
                 heights[digest] = below
+        if heights == before:
+            break
     for contents in images:
         for content in contents:
             heights.setdefault(content.descriptor.digest, 0)

@@ -68,6 +68,7 @@ class PulledName:
         images: below `root`, or `root` itself; sorted by platform, each manifest once.
         pulled_at: time of the last pull, in seconds since 1970.
         attached: content pulled with them; sorted by digest, each manifest once.
+        expires: when `gc` may remove the name, in seconds since 1970; 0 for never.
     """
 
     reference: str
@@ -75,3 +76,4 @@ class PulledName:
     images: tuple[PulledImage, ...]
     pulled_at: int = 0
     attached: tuple[Attached, ...] = ()
+    expires: int = 0

@@ -72,7 +72,8 @@ class Item:
     """One file or name of the store.
 
     `name`: the digest as text, the reference, or the path below the store. `kind`: `manifest`,
-    `index`, `config`, `layer`, `blob` (of unknown use), `partial`, `temporary`, `lease` or `name`.
+    `index`, `config`, `layer`, `blob` (of unknown use), `partial`, `temporary`, `lease`,
+    `upload` or `name`.
     """
 
     name: str

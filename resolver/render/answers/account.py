@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.registry.tags import Tags
-from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota
+from resolver.core.results.account import Hits, LoggedIn, LoggedOut, Quota, Repositories
 from resolver.render.report import Report, ReportTable
 from resolver.render.text import escape
 
@@ -26,6 +26,9 @@ def report(answer: object, *, explain: bool, full: bool) -> Report:
             return Report(answer.registry, (), lines=_logged_out(answer))
         case Hits():
             return Report(answer.term, (), (_hits(answer),))
+        case Repositories():
+            rows = tuple((name,) for name in answer.names)
+            return Report(answer.registry, (), (ReportTable("repositories", ("name",), rows),))
         case Quota():
             return Report(answer.registry, _quota(answer))
         case Tags():
@@ -98,6 +101,12 @@ def plain(answer: object) -> Plain:
                     }
                     for hit in answer.hits
                 ],
+            }
+        case Repositories():
+            return {
+                "registry": answer.registry,
+                "prefix": answer.prefix or None,
+                "repositories": list(answer.names),
             }
         case Quota():
             return {

@@ -94,6 +94,22 @@ def _resolution(answer: Any) -> Pairs:
     yield "grade", answer.grade.value if answer.grade is not None else None
 
 
+def _copied(answer: Any) -> Pairs:
+    """Name each destination by tag and by digest: the next job wants one or the other."""
+    roots = [
+        one.target.before if one.target.done and one.target.before else answer.plan.root
+        for one in answer.targets
+    ]
+    yield "reference", [one.target.name for one in answer.targets]
+    yield "digest", [root.digest for root in roots]
+    yield "bytes", sum(one.bytes_sent for one in answer.targets)
+
+
+def _index_written(answer: Any) -> Pairs:
+    yield "reference", answer.name
+    yield "digest", answer.root.digest
+
+
 def _failure(answer: Failure) -> Pairs:
     yield "reference", answer.reference
 
@@ -225,4 +241,6 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Pinned": _pinned,
     "Quota": _quota,
     "Pulled": _pulled,
+    "Copied": _copied,
+    "IndexWritten": _index_written,
 }

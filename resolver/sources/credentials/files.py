@@ -17,7 +17,7 @@ from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded
 from resolver.files.read import NotRegular, read_regular
 from resolver.sources.credentials.helpers import valid_name
 from resolver.sources.credentials.secrets import Credential, Secret, octets
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ HUB_HOSTS: Final = ("index.docker.io", "docker.io", "registry-1.docker.io")
 """Names of Docker Hub that share its credentials."""
 
 # Python's own check accepts different padding in different versions.
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
+_BASE64: Final = pattern(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
 _HUB_KEYS: Final = (HUB_KEY, HUB_KEY.rstrip("/"))
 _URL_SCHEMES: Final = ("https://", "http://")
 # Docker Desktop stores its own OAuth tokens under such keys; they are not passwords.

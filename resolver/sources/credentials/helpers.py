@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from resolver.core.parse.json import read_object
 from resolver.errors import BadDocument, HelperFailed, LimitExceeded
 from resolver.sources.credentials.secrets import Credential, Secret, octets
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -39,7 +39,7 @@ NOT_FOUND: Final = "credentials not found in native keychain"
 TOKEN_USER: Final = "<token>"  # noqa: S105 the protocol's user name for a token
 
 _MEMBERS: Final = frozenset({"Username", "Secret"})
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_NAME: Final = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 #: Seconds between checks of a helper that has closed its stdout and not ended.
 _LOOK: Final = 0.02
 #: How to run each verb by hand, since a helper's output is never shown.

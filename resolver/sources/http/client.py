@@ -300,7 +300,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host, request.settings)
+            base = self.base(request.host, request.settings)
             with self._authenticate(request, base, budget, budget.remaining()) as answer:
                 if answer.status >= _FIRST_ERROR:
                     self._refuse_busy(answer)
@@ -322,7 +322,7 @@ class Transport:
         """
 
         def attempt(budget: Budget) -> Response:
-            base = self._base(request.host, request.settings)
+            base = self.base(request.host, request.settings)
             call = Call(
                 Purpose.RESOURCE,
                 request.method,
@@ -355,7 +355,7 @@ class Transport:
 
         def ask(budget: Budget) -> StreamedResponse:
             return self._authenticate(
-                request, self._base(request.host, request.settings), budget, None
+                request, self.base(request.host, request.settings), budget, None
             )
 
         with self._streamed(ask, request.attempts) as answer:
@@ -373,7 +373,7 @@ class Transport:
             Unavailable: as `stream`.
 
         """
-        base = self._base(request.host, request.settings)
+        base = self.base(request.host, request.settings)
         try:
             target = Url.parse(url)
         except BadUrl as error:
@@ -470,7 +470,7 @@ class Transport:
 
     # --- https or http ---------------------------------------------------------------------
 
-    def _base(self, host: str, settings: HostSettings = USUAL) -> Url:
+    def base(self, host: str, settings: HostSettings = USUAL) -> Url:
         """Return the origin of a registry; a local registry is probed for TLS once."""
         try:
             secure, plain = Url.parse(f"https://{host}/"), Url.parse(f"http://{host}/")
@@ -545,16 +545,25 @@ class Transport:
         self, request: Request, base: Url, budget: Budget, patience: float | None
     ) -> StreamedResponse:
         """Run the authentication flow for a request."""
-        headers, url = self._headers(request), base.at(request.target)
+        headers, url = self._headers(request), request.location or base.at(request.target)
+        if request.stream is not None:
+            headers = (*headers, ("Content-Length", str(request.length)))
+            patience = None
         call = Call(
             Purpose.RESOURCE,
             request.method,
             url,
             base,
             headers,
+            body=request.body,
+            stream=request.stream,
             patience=patience,
             stays=request.stays,
         )
+        if url.origin != base.origin:
+            # Storage that takes uploads for a registry: its address is checked like that of a
+            # redirect, and it never gets the registry's credentials.
+            return self._follow(call, budget)
         options = self._connection.host_options(request.settings)
         flow = self._auth.flow(request.scope, call)
         try:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
@@ -223,6 +224,9 @@ class Connection:
         begun = self._clock.monotonic()
         # `--plain-http` applies to registries, not to redirect targets.
         answered = call.url.origin in self._answered or call.url.origin != call.registry.origin
+        if call.stream is not None:
+            body = call.stream
+            call = replace(call, stream=lambda: _noted(body(), slot))
         try:
             answer = engine.open(call, route, answered=answered)
         except BaseException as error:

@@ -32,6 +32,8 @@ _CHATTY: Final = (
     "httpcore.http2",
     "httpcore.proxy",
 )
+#: Seconds that a registry may take to store an upload.
+STORING: Final = 300.0
 #: The connection was closed by another thread: OSError, RuntimeError.
 _ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, RuntimeError)
 #: httpx's message about a `Location` that it cannot parse.
@@ -165,10 +167,14 @@ def _request(call: Call, route: Route) -> httpx.Request:
     headers = call.header_lines()
     settings = route.settings
     read = settings.read_timeout
+    write = read
     if call.patience is not None:
         read = min(read, call.patience)
+    if call.stream is not None:
+        # The time to store what was sent; sending itself is limited by `write`.
+        read = max(read, STORING)
     connect = settings.connect_timeout
-    timeouts = {"connect": connect, "read": read, "write": read, "pool": connect}
+    timeouts = {"connect": connect, "read": read, "write": write, "pool": connect}
     extensions: dict[str, object] = {"timeout": timeouts}
     url = call.url.wire
     if route.pin is not None:
@@ -178,9 +184,8 @@ def _request(call: Call, route: Route) -> httpx.Request:
         extensions["sni_hostname"] = call.url.host
         address = f"[{address}]" if ":" in address else address
         url = f"{call.url.scheme}://{address}:{port}{call.url.target}"
-    return httpx.Request(
-        call.method, url, headers=headers, content=call.body, extensions=extensions
-    )
+    body = call.body if call.stream is None else call.stream()
+    return httpx.Request(call.method, url, headers=headers, content=body, extensions=extensions)
 
 
 def _build(route: Route) -> httpx.BaseTransport:

@@ -82,7 +82,8 @@ class Call:
     Attributes:
         registry: origin of the registry that this is sent for.
         authorization: header value; sent to the origin of `url` only.
-        body: a form; may contain a token.
+        body: a form, which may contain a token, or a document to upload.
+        stream: opens the body of an upload; each attempt calls it again.
         patience: timeout of the whole response in seconds; None for a stream.
         options: of the registry's host; apply to its own origin only.
         stays: return a redirect to another origin instead of following it.
@@ -96,6 +97,7 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
     authorization: Secret | None = None
     body: bytes | None = field(default=None, repr=False)
+    stream: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
     patience: float | None = None
     options: HostOptions | None = None
     stays: bool = False
@@ -260,19 +262,26 @@ class Scope:
         registry: identity of the registry, `host[:port]`; key of its credentials.
         repository: without the registry; empty for requests to the registry itself.
         catalog: whether the request lists all repositories.
+        push: whether the request writes to the repository.
+        mount: the repository that a blob is mounted from; empty for none.
 
     """
 
     registry: str
     repository: str
     catalog: bool = False
+    push: bool = False
+    mount: str = ""
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of a token request: only those that the request needs."""
         if self.catalog:
             return (CATALOG_SCOPE,)
-        return (f"repository:{self.repository}:pull",) if self.repository else ()
+        if not self.repository:
+            return ()
+        own = f"repository:{self.repository}:pull{',push' if self.push else ''}"
+        return (own, f"repository:{self.mount}:pull") if self.mount else (own,)
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.repository}"
@@ -360,6 +369,9 @@ class Request:
         settings: of the host.
         attempts: in total; None for the default.
         stays: return a redirect to another origin instead of following it.
+        body: a document to upload.
+        stream: opens the body of an upload of `length` bytes; each attempt calls it again.
+        location: where to send it, if not to `target`: the URL of an upload session.
 
     """
 
@@ -373,6 +385,10 @@ class Request:
     settings: HostSettings = USUAL
     attempts: int | None = None
     stays: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    stream: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
+    length: int = 0
+    location: Url | None = None
 
 
 @dataclass(frozen=True, slots=True)

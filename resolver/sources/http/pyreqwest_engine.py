@@ -114,6 +114,13 @@ class PyreqwestEngine:
 
     def open(self, call: Call, route: Route, *, answered: bool) -> StreamedResponse:
         """Send one request; see `Engine.open`."""
+        # pyreqwest reads a body in the thread of its event loop, where the source of an upload
+        # cannot be read: it would wait for itself.
+        answer = self._send(call, route, answered=answered) if call.stream is None else None
+        return answer or self._httpx().open(call, route, answered=answered)
+
+    def _send(self, call: Call, route: Route, *, answered: bool) -> StreamedResponse | None:
+        """Send one request; return None if httpx has to serve it."""
         origin = call.url.origin
         is_stream = call.patience is None and call.url.scheme == "https"
         pool = _Pool(route, http2=not is_stream or origin in self._http1)
@@ -124,7 +131,7 @@ class PyreqwestEngine:
             # useful error when the process is out of file descriptors; httpx starts and fails with
             # a reason.
             _LOG.debug("pyreqwest cannot start: %s", type(error).__name__)
-            return self._httpx().open(call, route, answered=answered)
+            return None
         begun = time.monotonic()
         builder = client.request(call.method, call.url.wire).headers(call.header_lines())
         if call.body is not None:
@@ -141,14 +148,14 @@ class PyreqwestEngine:
             response = request.__enter__()
         except (PyreqwestError, OSError, RuntimeError) as error:
             if _UNREADABLE in str(error):
-                return self._httpx().open(call, route, answered=answered)
+                return None
             raise _failure(error, call, route, begun, answered=answered) from error
         try:
             lines = tuple(response.headers.items())
         except ValueError:
             # A header that is not UTF-8: httpx returns it, and it is cleaned for display.
             request.__exit__(None, None, None)
-            return self._httpx().open(call, route, answered=answered)
+            return None
         if pool.http2 and response.version != "HTTP/2.0" and len(self._http1) < _MAX_ORIGINS:
             self._http1.add(origin)
         answer = StreamedResponse(

@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING
 
 from resolver.core.layers.decompress import GZIP_MAGIC
 from resolver.core.oci.content import Document
-from resolver.core.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, Descriptor
+from resolver.core.oci.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    DOCUMENT_TYPES,
+    OCI_INDEX,
+    Descriptor,
+)
 from resolver.core.oci.digest import HEX_DIGITS, Digest, verify
-from resolver.core.oci.manifest import MAX_DOCUMENT, Index, decide_type, parse_document
+from resolver.core.oci.manifest import (
+    MAX_DOCUMENT,
+    Index,
+    Manifest,
+    decide_type,
+    parse_document,
+)
 from resolver.core.oci.reference import Reference
 from resolver.core.parse.json import Fields, digest, read_object
 from resolver.errors import (
@@ -141,6 +153,29 @@ class LayoutSource:
         for entry in self._entries:
             if self._tree.size(_blob(entry.digest)) is None:
                 refuse_link(self._tree, _blob(entry.digest))
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """List the entries of `index.json` that refer to a manifest, by digest.
+
+        Raises:
+            Untrusted: an entry is malformed.
+
+        """
+        found: dict[str, Descriptor] = {}
+        for entry in self._entries:
+            if entry.media_type not in DOCUMENT_TYPES or not self.has(entry):
+                continue
+            what = f"`{entry.digest}` in `{self._tree.path}`"
+            document = parse_document(self.read(entry), None, what, entry.media_type)
+            if document.subject is None or document.subject.digest != digest:
+                continue
+            kind = entry.artifact_type or document.artifact_type
+            if kind is None and isinstance(document, Manifest) and document.config is not None:
+                kind = document.config.media_type
+            if artifact_type in (None, kind):
+                one = Descriptor(entry.media_type, entry.digest, entry.size, None, kind)
+                found[str(entry.digest)] = one
+        return tuple(found[key] for key in sorted(found))
 
     def tags(self) -> Iterator[str]:
         """List the names in the order of the index, each once."""

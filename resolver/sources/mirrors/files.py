@@ -25,6 +25,7 @@ from resolver.core.registry.endpoints import (
 from resolver.errors import InvalidConfiguration
 from resolver.files.read import read_regular
 from resolver.sources.http.urls import BadUrl, Url
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -36,11 +37,11 @@ MAX_FILE: Final = 1 << 20
 SYSTEM: Final = Path("/etc")
 _NAME: Final = "registries.conf"
 #: A table or key `registry` or `registries`; files with only aliases have none.
-_SPEAKS = re.compile(
+_SPEAKS = pattern(
     rb"""^[ \t]*(?:\[{1,2}[ \t]*)?(["']?)registr(?:y|ies)\1[ \t]*(?:\]|\.|=[ \t]*[\[{])""",
     re.MULTILINE,
 )
-_BLOCKS = re.compile(rb"^[^#\n]*\bblocked\b", re.MULTILINE)
+_BLOCKS = pattern(rb"^[^#\n]*\bblocked\b", re.MULTILINE)
 
 
 def configuration_files(

@@ -8,7 +8,6 @@ Files are read once, before the first network request. See docs/wire-protocol.md
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from dataclasses import replace
@@ -37,6 +36,7 @@ from resolver.sources.mirrors.files import (
     mentions_registries,
     read_file,
 )
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ REGISTRIES_CONF: Final = "registries.conf"
 #: Suffix of the URL of a mirror that may resolve tags.
 _TAGS = "#tags"
 #: A mirror URL with `/v2`: the rest is the start of the repository (Harbor's projects).
-_WHOLE_PATH = re.compile(r"(?:https?://)?[^/]+/v2(?:/.*)?")
+_WHOLE_PATH = pattern(r"(?:https?://)?[^/]+/v2(?:/.*)?")
 
 
 class Hosts:

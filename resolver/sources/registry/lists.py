@@ -21,7 +21,7 @@ from resolver.errors import (
 )
 from resolver.sources.http.client import is_redirect
 from resolver.sources.http.urls import BadUrl
-from resolver.values import dataclass
+from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,9 +47,9 @@ MAX_PAGE = 32 * 1024 * 1024
 #: Largest page parsed as a whole, in bytes: a parsed document takes up to forty times its size.
 MAX_WHOLE = 1024 * 1024
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_TARGET = re.compile(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
-_PARAMETER = re.compile(
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TARGET = pattern(r"[ \t,]*+(?:<([^<>]*+)>|([^<>;, \t]++))")
+_PARAMETER = pattern(
     r'[ \t]*+;[ \t]*+([A-Za-z0-9*_-]*+)(?:[ \t]*+=[ \t]*+(?:"((?:[^"\\]|\\.)*+)"|([^;,"]*+)))?'
 )
 _MAX_LINK = 16_384
@@ -210,7 +210,7 @@ _NOT_FOUND = 404
 _UNSUPPORTED = frozenset({400, 404, 405, 406})
 #: Of a tag. Source: distribution-spec, "Referrers Tag Schema".
 _ALGORITHM, _ENCODED = 32, 64
-_NO_TAG = re.compile(r"[^A-Za-z0-9_.-]", re.ASCII)
+_NO_TAG = pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ from resolver.sources.http.responses import (
     undo_gzip,
 )
 from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
+from resolver.values import pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,9 +93,9 @@ def read_part(
     return RangeAnswer(whole=False, end=end, chunks=answer.chunks(), coding=coding)
 
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Source: RFC 7234 5.5 and distribution-spec "Warnings": code 299, agent `-`.
-_WARNING = re.compile(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_WARNING = pattern(r'[ \t]*299[ \t]+-[ \t]+"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _MAX_WARNING, _MAX_WARNINGS = 4_096, 100
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 

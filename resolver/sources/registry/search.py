@@ -75,6 +75,16 @@ def quota(transport: Transport, registry: str, repository: str, tag: str) -> Quo
     return Quota(registry, limit, remaining, window, source)
 
 
+def catalog(transport: Transport, registry: str) -> Iterator[str]:
+    """List the repositories of a registry, by its catalog.
+
+    Raises:
+        NotFound: it does not list them.
+        Unavailable: there is no response.
+    """
+    return _catalog(transport, Scope(registry, "", catalog=True))
+
+
 def _hits(body: bytes, what: str) -> tuple[SearchHit, ...]:
     """Read what `/v1/search` answers. Source: moby api/types/registry, SearchResults."""
     fields = Fields.of(read_object(body, what), what, "", frozenset({"results"}))

@@ -598,7 +598,7 @@ def entry(image: ExportedImage) -> dict[str, object]:
         annotations[REF_NAME] = image.short
     written: dict[str, object] = {**described(image.root), "annotations": annotations}
     if image.root.platform is not None and not image.root.is_index:
-        written["platform"] = _platform(image.root.platform)
+        written["platform"] = written_platform(image.root.platform)
     return written
 
 
@@ -634,7 +634,7 @@ def described(descriptor: Descriptor) -> dict[str, object]:
     }
 
 
-def _platform(platform: Platform) -> dict[str, object]:
+def written_platform(platform: Platform) -> dict[str, object]:
     """Serialize an index without empty members. Source: OCI image-spec v1.1.1, image-index.md."""
     said: dict[str, object] = {
         "architecture": platform.architecture,

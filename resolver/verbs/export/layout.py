@@ -28,11 +28,11 @@ from resolver.errors import (
     LimitExceeded,
     UnsupportedDocument,
 )
-from resolver.sources.local.layout import IMAGE_NAME, REF_NAME
+from resolver.sources.local.layout import IMAGE_NAME, REF_NAME, names_of
 from resolver.store import Patience
 from resolver.store.files import File, StoreFolder
 from resolver.values import dataclass
-from resolver.verbs.export.bundle import MARKER, entry, index, named, referrers
+from resolver.verbs.export.bundle import MARKER, described, entry, index, named, referrers
 from resolver.verbs.output_files import fresh, rename, sweep, writing
 
 if TYPE_CHECKING:
@@ -101,13 +101,18 @@ class Placer:
                     return
                 self._copy(source.chunks(_CHUNK), folder, piece)
 
-    def write(self, piece: Descriptor, body: bytes) -> None:
-        """Put a document into the layout that no store holds."""
+    def has(self, piece: Descriptor) -> bool:
+        """Whether the layout has a blob; its bytes are read and hashed."""
+        with self._folder(piece) as folder:
+            return self._is_there(folder, piece)
+
+    def write(self, piece: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Put content into the layout that no store holds."""
         with self._folder(piece) as folder:
             if self._is_there(folder, piece):
                 self.tally.present += piece.size
             else:
-                self._copy((body,), folder, piece)
+                self._copy(chunks, folder, piece)
 
     def _folder(self, piece: Descriptor) -> StoreFolder:
         """Open the folder it belongs into, making it as needed."""
@@ -232,6 +237,82 @@ _STEP = 0.05
 _NOT_FOREIGN = frozenset({"lost+found", ".DS_Store", ".gitignore", ".gitkeep"})
 
 
+class LayoutWriter:
+    """A layout in a folder that images are copied into; `index.json` is replaced last.
+
+    Args:
+        path: of the folder; created by the first write.
+        sync: make it outlive a power cut.
+        patience: how long to wait for another process that is changing `index.json`.
+    """
+
+    def __init__(self, path: str, *, sync: bool, patience: Patience | None = None) -> None:
+        self._path = path
+        self._sync = sync
+        self._patience = patience or Patience()
+
+    def current(self, name: str) -> Descriptor | None:
+        """Return what a name means in the layout; None if there is no such name, or no layout."""
+        if not Path(self._path, "oci-layout").exists():
+            return None
+        with _opened(self._path) as folder:
+            body = _small(folder, "index.json")
+            if body is None:
+                return None
+            what = f"`{folder.where('index.json')}`"
+            index = parse_document(body, OCI_INDEX, what)
+        found = [each for each in getattr(index, "manifests", ()) if name in names_of(each)]
+        return found[0] if len(found) == 1 else None
+
+    def has(self, piece: Descriptor) -> bool:
+        """Whether the layout has all of a blob."""
+        path = Path(self._path, "blobs", piece.digest.algorithm, piece.digest.hex)
+        if not path.exists():
+            return False
+        with _opened(self._path) as folder:
+            return Placer(Path(), folder, sync=self._sync).has(piece)
+
+    def add(self, piece: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Write a blob or a document, verified; one that is there stays.
+
+        Raises:
+            ExportFault: the folder cannot be written, or has other content.
+            Untrusted: the bytes are wrong.
+        """
+        with _opened(self._path) as folder:
+            with _locked(folder, self._patience):
+                _adopt(folder, sync=self._sync)
+            Placer(Path(), folder, sync=self._sync).write(piece, chunks)
+
+    def name(
+        self, tag: str, root: Descriptor, others: Iterable[tuple[str, Descriptor]] = ()
+    ) -> None:
+        """Add a root and what refers to it to `index.json`, replacing entries of the same name."""
+        new = [(tag, root), *others]
+        with _opened(self._path) as folder:
+            if self._sync:
+                _sync_blobs(folder, {each.digest.algorithm for _, each in new})
+            with _locked(folder, self._patience):
+                _adopt(folder, sync=self._sync)
+                old, entries = _entries(folder)
+                names = {name for name, _ in new if name}
+                bare = {str(each.digest) for name, each in new if not name}
+                listed = [
+                    each
+                    for each in entries
+                    if not names.intersection(_annotation(each, REF_NAME).split(","))
+                    and not (each.get("digest") in bare and not _full_name(each))
+                ]
+                for name, each in new:
+                    written = described(each)
+                    if each.artifact_type:
+                        written["artifactType"] = each.artifact_type
+                    if name:
+                        written["annotations"] = {REF_NAME: name}
+                    listed.append(written)
+                _put(folder, "index.json", _index_body(folder, old, listed), sync=self._sync)
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutOptions:
     """How a layout is written.
@@ -268,9 +349,9 @@ def write_layout(
             if made is None:
                 placer.place(piece)
             else:
-                placer.write(piece, made)
+                placer.write(piece, (made,))
         if options.sync:
-            _sync_blobs(folder, bundle)
+            _sync_blobs(folder, {piece.digest.algorithm for piece in bundle.pieces})
         with _locked(folder, options.patience):
             images, body = _merged(folder, bundle)
             _put(folder, "index.json", body, sync=options.sync)
@@ -344,16 +425,7 @@ def _adopt(folder: StoreFolder, *, sync: bool) -> None:
 
 def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedImage, ...], bytes]:
     """Merge a bundle into `index.json`; return its names there and the new body."""
-    body = _small(folder, "index.json")
-    old: dict[str, object] = {}
-    entries: list[dict[str, object]] = []
-    if body is not None:
-        what = f"`{folder.where('index.json')}`"
-        parse_document(body, OCI_INDEX, what)
-        old = read_object(body, what)
-        written = old["manifests"]
-        if isinstance(written, list):
-            entries = [each for each in written if isinstance(each, dict)]
+    old, entries = _entries(folder)
     beside = referrers(bundle.packed)
     names = {*beside, *(each.name for each in bundle.packed)}
     staying = [each for each in entries if _full_name(each) not in names]
@@ -368,10 +440,30 @@ def _merged(folder: StoreFolder, bundle: ExportBundle) -> tuple[tuple[ExportedIm
         elif ours in new:
             listed.append(new.pop(ours))
     listed += new.values()
+    return images, _index_body(folder, old, listed)
+
+
+def _entries(folder: StoreFolder) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """Read the members of `index.json` and its entries; both empty if there is none."""
+    body = _small(folder, "index.json")
+    if body is None:
+        return {}, []
+    what = f"`{folder.where('index.json')}`"
+    parse_document(body, OCI_INDEX, what)
+    old = read_object(body, what)
+    written = old["manifests"]
+    entries = written if isinstance(written, list) else []
+    return old, [each for each in entries if isinstance(each, dict)]
+
+
+def _index_body(
+    folder: StoreFolder, old: dict[str, object], listed: list[dict[str, object]]
+) -> bytes:
+    """Write `index.json`, with the other members that it had."""
     text = json.dumps({**index(()), **old, "manifests": listed}, separators=(",", ":"))
     if len(text) > MAX_DOCUMENT:
         raise LimitExceeded(f"`{folder.where('index.json')}`", MAX_DOCUMENT, len(text))
-    return images, text.encode()
+    return text.encode()
 
 
 def _full_name(raw: dict[str, object]) -> str:
@@ -407,13 +499,13 @@ def _put(folder: StoreFolder, name: str, body: bytes, *, sync: bool) -> None:
         file.settle(folder, name, sync=sync)
 
 
-def _sync_blobs(folder: StoreFolder, bundle: ExportBundle) -> None:
+def _sync_blobs(folder: StoreFolder, algorithms: Iterable[str]) -> None:
     """Sync the folders of blobs before `index.json` refers to them."""
     blobs = folder.enter("blobs")
     if blobs is None:
         return
     with blobs:
-        for algorithm in sorted({piece.digest.algorithm for piece in bundle.pieces}):
+        for algorithm in sorted(algorithms):
             inner = blobs.enter(algorithm)
             if inner is not None:
                 with inner:

@@ -228,9 +228,11 @@ def cut(given: ServerResponse, request: Conditions, size: int) -> ServerResponse
     Source: RFC 9110, 13.2.2 (order of evaluation), 14.1.2, 14.2, 15.5.17.
     """
     if given.tag and given.status == _OK:
-        if request.if_match is not None and not _lists(request.if_match, given.tag, weakly=False):
+        if request.if_match is not None and not lists_tag(
+            request.if_match, given.tag, weakly=False
+        ):
             return problem(412, "PRECONDITION_FAILED", "the content has another entity tag")
-        if request.if_none_match is not None and _lists(
+        if request.if_none_match is not None and lists_tag(
             request.if_none_match, given.tag, weakly=True
         ):
             return ServerResponse(304, given.headers)
@@ -278,7 +280,7 @@ def _spans(request: str, size: int) -> list[tuple[int, int]] | None:
     return spans if specs else None
 
 
-def _lists(header: str, tag: str, *, weakly: bool) -> bool:
+def lists_tag(header: str, tag: str, *, weakly: bool) -> bool:
     """Whether a list of entity tags, or `*`, matches this one. Source: RFC 9110, 8.8.3.2."""
     if header.strip(" \t") == "*":
         return True
@@ -291,7 +293,8 @@ def _of_repository(shelf: Shelf, endpoint: str, request: _Question) -> ServerRes
     """Answer a request about one repository, if it exists."""
     if not is_repository(request.repository):
         return problem(400, "NAME_INVALID", "this is not a repository name")
-    if shelf.tags(request.repository) is None:
+    # Source: distribution-spec, "Listing Referrers": never 404 where the endpoint is supported.
+    if endpoint != "referrers" and shelf.tags(request.repository) is None:
         return problem(404, "NAME_UNKNOWN", "there is no such repository")
     try:
         return _ENDPOINTS[endpoint](shelf, request)

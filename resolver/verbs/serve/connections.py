@@ -61,6 +61,14 @@ _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)[\s\S]")
 #: What is missing when no connection can be taken although one waits.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LENGTH = re.compile(r"[0-9]{1,19}")
+# Source: RFC 9112, 7.1 and 7.1.1: a size in hex, and extensions, which are ignored.
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
+#: Bytes between the end of a chunk and CR LF.
+_MAX_CHUNK_END = 0
+#: Bytes of a body that are read at once, and after which other connections have their turn.
+_PIECE, _BODY_TURN = 1 << 18, 4 << 20
+#: The only expectation there is. Source: RFC 9110, 10.1.1.
+_CONTINUE = "100-continue"
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
 
 
@@ -158,6 +166,7 @@ class Waits(Enum):
     """What an answer waits for, besides a number of seconds."""
 
     WRITABLE = "until the client takes more"
+    READABLE = "until more of the request body comes"
     TURN = "until the others had their turn"
 
 
@@ -170,6 +179,7 @@ class _State(Enum):
     HEAD = "a part of a head has come"
     BUSY = "a worker has it"
     SENDING = "the client does not take more"
+    RECEIVING = "a part of the request body has come"
     WAITING = "more is coming"
     LEAVING = "everything is sent, and the client may still be sending"
 
@@ -215,12 +225,134 @@ class Link:
         self.sock.close()
 
 
+class RequestBody:
+    """The body of a request, read as it comes; a GET or HEAD has none.
+
+    Attributes:
+        received: bytes so far.
+        is_over: whether all of it was read.
+
+    """
+
+    def __init__(self, link: Link, head: Head) -> None:
+        self._link = link
+        lengths = head.all("content-length")
+        self._is_chunked = bool(head.all("transfer-encoding"))
+        #: Bytes left, of the body or of its current chunk.
+        self._rest = int(lengths[0]) if lengths else 0
+        self._expects = not head.is_old and (head.joined("expect") or "").lower() == _CONTINUE
+        self._unyielded = 0
+        self.length = int(lengths[0]) if lengths else None if self._is_chunked else 0
+        self.received = 0
+        self.is_over = not self._is_chunked and not self._rest
+
+    def read(self) -> Generator[Waits, None, bytes]:
+        """Return the next bytes; none at the end.
+
+        Raises:
+            BadHead: a chunk is malformed.
+            ConnectionResetError: the client has disconnected before the end.
+
+        """
+        if self.is_over:
+            return b""
+        if self._expects:
+            # Source: RFC 9110, 10.1.1: the client waits for it before it sends the body.
+            self._expects = False
+            yield from self._invite()
+        if self._unyielded >= _BODY_TURN:
+            self._unyielded = 0
+            yield Waits.TURN
+        if self._is_chunked and not self._rest:
+            yield from self._next_chunk()
+            if self.is_over:
+                return b""
+        piece = self._buffered(self._rest) or (yield from self._receive(min(self._rest, _PIECE)))
+        self._rest -= len(piece)
+        self.received += len(piece)
+        self._unyielded += len(piece)
+        if not self._is_chunked:
+            self.is_over = not self._rest
+        elif not self._rest:
+            yield from self._line(_MAX_CHUNK_END)
+        return piece
+
+    def read_all(self, limit: int) -> Generator[Waits, None, bytes | None]:
+        """Return the whole body; None, with the rest unread, if it has more than `limit` bytes."""
+        found = bytearray()
+        if (self.length or 0) > limit:
+            return None
+        while piece := (yield from self.read()):
+            found += piece
+            if len(found) > limit:
+                return None
+        return bytes(found)
+
+    def drain(self, limit: int) -> Generator[Waits, None, None]:
+        """Read and drop a body of at most `limit` bytes, so that the connection can go on."""
+        if self._expects or (self.length or 0) > limit:
+            return
+        while not self.is_over and self.received <= limit:
+            yield from self.read()
+
+    def _invite(self) -> Generator[Waits, None, None]:
+        rest = memoryview(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while rest:
+            try:
+                rest = rest[self._link.sock.send(rest) :]
+            except BlockingIOError:
+                yield Waits.WRITABLE
+
+    def _buffered(self, most: int) -> bytes:
+        """Take bytes that came behind the head."""
+        piece = bytes(self._link.buffer[:most])
+        del self._link.buffer[:most]
+        return piece
+
+    def _receive(self, most: int) -> Generator[Waits, None, bytes]:
+        while True:
+            try:
+                piece = self._link.sock.recv(most)
+            except BlockingIOError:
+                yield Waits.READABLE
+                continue
+            if not piece:
+                raise ConnectionResetError("the request body is incomplete")
+            return piece
+
+    def _next_chunk(self) -> Generator[Waits, None, None]:
+        """Read the size of the next chunk; after the last one, the trailer. RFC 9112, 7.1."""
+        line = yield from self._line(_MAX_LINE)
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise BadHead(400, "a chunk of the request has no valid size")
+        self._rest = int(size[1], 16)
+        if self._rest:
+            return
+        for _ in range(_MAX_HEADERS):
+            if not (yield from self._line(_MAX_LINE)):
+                self.is_over = True
+                return
+        raise BadHead(431, "the request has too many trailers")
+
+    def _line(self, limit: int) -> Generator[Waits, None, bytes]:
+        buffer = self._link.buffer
+        while (end := buffer.find(b"\n", 0, limit + 2)) < 0 and len(buffer) <= limit + 1:
+            buffer += yield from self._receive(_MAX_LINE)
+        line = bytes(buffer[: end + 1])
+        if not line.endswith(b"\r\n"):
+            raise BadHead(400, "a chunk of the request is malformed")
+        del buffer[: end + 1]
+        return line[:-2]
+
+
 #: What can be closed in favour of a client that waits, dearest last, and from which age on.
 _DISPENSABLE: Final[tuple[tuple[_State, Callable[[], float]], ...]] = (
     (_State.LEAVING, lambda: 0.0),
     (_State.IDLE, lambda: _IDLE),
     (_State.SENDING, lambda: _STALLED),
     (_State.HEAD, lambda: _SLOW),
+    (_State.RECEIVING, lambda: _STALLED),
     (_State.WAITING, lambda: _STALLED),
 )
 
@@ -366,7 +498,7 @@ class Connections:
 
     def _ready(self, link: Link) -> None:
         """Go on with a connection that can be read from, or written to."""
-        if link.state is _State.SENDING:
+        if link.state in (_State.SENDING, _State.RECEIVING):
             self._resume(link)
             return
         try:
@@ -463,6 +595,9 @@ class Connections:
             elif waits is Waits.WRITABLE:
                 link.enter(_State.SENDING, PATIENCE)
                 self._watch(link, selectors.EVENT_WRITE)
+            elif waits is Waits.READABLE:
+                link.enter(_State.RECEIVING, PATIENCE)
+                self._watch(link, selectors.EVENT_READ)
             elif waits is not None:
                 self._delayed += 1
                 link.enter(_State.WAITING, waits)

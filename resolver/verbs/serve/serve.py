@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.verbs.serve.catalog import ContentShelf
     from resolver.verbs.serve.mirror import Asking, Upstreams
     from resolver.verbs.serve.server import Server
+    from resolver.verbs.serve.write import WriteOptions
 
 
 #: Tags that are named at the start; a large store may have thousands.
@@ -96,6 +97,48 @@ def start_mirror(  # noqa: PLR0913 - each is one thing that a caller decides
             closing(mirror),
             serve(mirror, host, port, names=names, refuse=mirror.refuse) as server,
         ):
+            yield server
+
+
+@contextmanager
+def serve_writable(
+    store: LocalStore,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    options: WriteOptions | None = None,
+    names: Iterable[str] = (),
+    clock: Clock | None = None,
+) -> Iterator[Server]:
+    """Serve the store and take pushes into it; see `serve.write`.
+
+    Args:
+        store: receives the content, which a lease protects meanwhile.
+        host: an address or a name of this machine.
+        port: 0 for any free one.
+        options: what is allowed.
+        names: further names that clients use for this machine, besides `host`, `localhost` and
+            addresses.
+        clock: for the time of a push.
+
+    Raises:
+        Usage: the address cannot be listened on, or not without passwords.
+        InvalidConfiguration: the file of users cannot be used.
+        StoreFault: the store cannot be written.
+
+    """
+    from resolver.clock import SystemClock  # noqa: PLC0415
+    from resolver.verbs.serve.write import (  # noqa: PLC0415 - for this kind alone
+        WriteOptions,
+        Writer,
+        refuse_open,
+    )
+
+    options = options or WriteOptions()
+    refuse_open(host, options)
+    with store.lease((), "serve --writable") as lease:
+        writer = Writer(store, lease, options, clock or SystemClock())
+        with serve(writer.shelf, host, port, names=names, respond=writer.respond) as server:
             yield server
 
 

@@ -1,6 +1,6 @@
-"""Serve content to other clients as a read-only registry.
+"""Serve content to other clients as a registry, read-only unless a `Responder` takes writes.
 
-Plain HTTP without credentials, so that the default is to listen on this machine only.
+Plain HTTP, by default on this machine only.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from resolver.verbs.serve.connections import (
     Head,
     Link,
     Peer,
+    RequestBody,
     Waits,
 )
 from resolver.verbs.serve.shared_fetch import PartialBlobReader, RegularFile
@@ -70,6 +71,8 @@ logger = logging.getLogger(__name__)
 #: Answers method, target (path and query), the values of `Via`, and the peer; GET and HEAD only.
 #: May raise `Later` when the answer would block its thread.
 Answerer = Callable[[str, str, str, Peer], ServerResponse]
+#: Answers every request of a registry that can be written to; may read the body.
+Responder = Callable[[Head, RequestBody], "Generator[Waits | float, None, ServerResponse]"]
 #: Builds the error response for a target whose content cannot be sent.
 Refuser = Callable[[str, ResolverError], ServerResponse]
 #: Bytes that are read at once of what is still coming, and bytes that are sent of one answer
@@ -80,7 +83,7 @@ _SOON, _LATER = 0.02, 0.32
 #: Bytes of an answer that may stay in memory for a client that does not take them.
 _SMALL = 1 << 16
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_NOT_MODIFIED = 304
+_NO_CONTENT, _NOT_MODIFIED = 204, 304
 
 
 class Server:
@@ -120,7 +123,7 @@ class Server:
         self._thread.join()
 
 
-def serve(
+def serve(  # noqa: PLR0913 - each is one thing that a caller decides
     shelf: Shelf | Answerer,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -128,6 +131,7 @@ def serve(
     names: Iterable[str] = (),
     connections: int = MAX_CONNECTIONS,
     refuse: Refuser | None = None,
+    respond: Responder | None = None,
 ) -> Server:
     """Serve a shelf until the returned server is closed.
 
@@ -139,6 +143,7 @@ def serve(
             addresses.
         connections: the limit; further clients wait until one closes or is idle.
         refuse: builds the response when promised content cannot be sent; by default with 500.
+        respond: answers all requests instead of `shelf`, and makes the registry writable.
 
     Raises:
         Usage: the address cannot be listened on.
@@ -148,7 +153,9 @@ def serve(
     known = frozenset(name.lower() for name in (host, *names))
     try:
         opened = Connections(
-            lambda link, head: _exchange(link, head, answerer, known, refuse or _broken),
+            lambda link, head: _exchange(
+                link, head, respond or _reader(link, answerer), known, refuse or _broken
+            ),
             host,
             port,
             connections,
@@ -166,37 +173,63 @@ def serve(
 def _exchange(
     link: Link,
     head: Head | BadHead,
-    answerer: Answerer,
+    respond: Responder,
     names: frozenset[str],
     refuse: Refuser,
 ) -> Exchange:
     """Answer one request; return whether the connection stays open."""
     if isinstance(head, BadHead):
-        logger.debug("a request of %s is refused: %s", link.address, head)
-        return (yield from _send(link, None, problem(head.status, "UNSUPPORTED", str(head))))
+        return (yield from _send(link, None, _malformed(link, head)))
     refused = _refusal(head, names)
     if refused is not None:
         return (yield from _send(link, None, refused))
+    body = RequestBody(link, head)
     try:
-        given = yield from _asked(link, head, answerer)
+        given = yield from respond(head, body)
+        # What is left of a body would be taken for the next request.
+        seen = head if body.is_over else _closing(head)
         if isinstance(given.content, PartialBlobReader):
             with contextlib.closing(given.content) as growing:
                 if head.method == "GET":
                     # Until there is something to send a refusal still has a status.
                     yield from _patiently(growing.has_begun)
-                return (yield from _send(link, head, cut(given, _conditions(head), growing.size)))
+                return (yield from _send(link, seen, cut(given, _conditions(head), growing.size)))
         if isinstance(given.content, RegularFile):
-            return (yield from _from_file(link, head, given, given.content))
+            return (yield from _from_file(link, seen, given, given.content))
+    except BadHead as error:
+        given, seen = _malformed(link, error), _closing(head)
     except ResolverError as error:
-        given = refuse(head.target, error)
+        given, seen = refuse(head.target, error), head if body.is_over else _closing(head)
     given = cut(given, _conditions(head), len(cast("bytes", given.content)))
     if len(cast("bytes", given.content)) <= _SMALL:
-        return (yield from _send(link, head, given))
+        return (yield from _send(link, seen, given))
     # A client that does not read must not keep it in memory: it goes into a file without a name.
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(cast("bytes", given.content))
         given = replace(given, content=RegularFile("", ()))
-        return (yield from _send(link, head, given, file))
+        return (yield from _send(link, seen, given, file))
+
+
+def _malformed(link: Link, error: BadHead) -> ServerResponse:
+    logger.debug("a request of %s is refused: %s", link.address, error)
+    return problem(error.status, "UNSUPPORTED", str(error))
+
+
+def _closing(head: Head) -> Head:
+    """Return a head after whose answer the connection closes."""
+    return replace(head, headers=(*head.headers, ("connection", "close")))
+
+
+def _reader(link: Link, answerer: Answerer) -> Responder:
+    """Answer from an answerer, and refuse everything that would change something."""
+
+    def respond(head: Head, _body: RequestBody) -> Generator[Waits | float, None, ServerResponse]:
+        if head.method in _WRITING:
+            allowed = ("Allow", "GET, HEAD")
+            return problem(405, "UNSUPPORTED", "this registry is read-only", allowed)
+        return (yield from _asked(link, head, answerer))
+
+    return respond
 
 
 def _asked(
@@ -226,17 +259,17 @@ def _broken(target: str, error: ResolverError) -> ServerResponse:
 
 
 def _refusal(head: Head, names: frozenset[str]) -> ServerResponse | None:
-    """Refuse what is not meant for this server, or would change something; None for the rest."""
-    if head.method in _WRITING:
-        # Its body is not read, so the connection ends.
-        return problem(405, "UNSUPPORTED", "this registry is read-only", ("Allow", "GET, HEAD"))
-    if head.method not in ("GET", "HEAD"):
+    """Refuse what is not meant for this server; None for the rest."""
+    if head.method not in ("GET", "HEAD", *_WRITING):
         return problem(501, "UNSUPPORTED", "this method is not supported")
     # HTTP/1.0 has no `Host`, and browsers do not use it.
     is_ours = head.is_old and not head.hosts
-    if is_ours or (len(head.hosts) == 1 and is_meant(head.hosts[0], names)):
-        return None
-    return problem(421, "DENIED", "this registry is not known by this name")
+    if not is_ours and not (len(head.hosts) == 1 and is_meant(head.hosts[0], names)):
+        return problem(421, "DENIED", "this registry is not known by this name")
+    if head.method in _WRITING and head.all("origin"):
+        # Browsers send it with every request of a page that may change something.
+        return problem(403, "DENIED", "web pages cannot write to this registry")
+    return None
 
 
 def _conditions(head: Head) -> Conditions:
@@ -304,7 +337,7 @@ def _head(given: ServerResponse, count: int, *, keeps: bool) -> bytes:
     except ValueError:
         phrase = ""
     headers = [("Server", "resolver"), ("Date", formatdate(usegmt=True)), *given.headers]
-    if given.status != _NOT_MODIFIED:
+    if given.status not in (_NO_CONTENT, _NOT_MODIFIED):
         headers.append(("Content-Length", str(count)))
     if not keeps:
         headers.append(("Connection", "close"))

@@ -123,13 +123,14 @@ def test_request_target_is_sent_unchanged(engine: str) -> None:
 
 def test_body_announced_too_long_is_refused_before_reading(engine: str) -> None:
     with FakeRegistry() as registry:
-        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 64, content_length=4_194_304))
+        registry.on("GET", "/v2/x", Reply(chunks=[b" " * 65_536] * 256, content_length=16_777_216))
         with transport(engine) as wire, pytest.raises(LimitExceeded) as caught:
             wire.fetch(question(registry.host))
         assert caught.value.limit == 1_000
-        assert "4194304" in str(caught.value)
+        assert "16777216" in str(caught.value)
         registry.wait_for(lambda: registry.log[0].done)
-        assert registry.log[0].sent < 1_048_576
+        # What the kernel takes of a body that nobody reads varies with its load.
+        assert registry.log[0].sent < 8_388_608
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -478,10 +479,10 @@ def test_scheme_is_recalled_for_loopback_hosts_only(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, _port: True)
     with transport(options={"plain_http": False, "schemes": Memory()}) as wire:
         for host in ("10.0.0.5:5000", "registry.test", "registry.localhost:5000"):
-            assert wire._base(host).scheme == "https"
-            assert wire._base(host, HostSettings(plain_too=True)).scheme == "https"
+            assert wire.base(host).scheme == "https"
+            assert wire.base(host, HostSettings(plain_too=True)).scheme == "https"
         assert Memory.asked == []
-        assert wire._base("localhost:5000").scheme == "http"
+        assert wire.base("localhost:5000").scheme == "http"
         assert Memory.asked == ["localhost:5000"]
 
 
@@ -634,7 +635,7 @@ def test_only_loopback_uses_plain_http_by_default(
 ) -> None:
     monkeypatch.setattr("resolver.sources.http.client.has_tls", lambda _host, port: tls[port])
     with transport(options={"plain_http": False}) as wire:
-        assert wire._base(host).scheme == scheme
+        assert wire.base(host).scheme == scheme
 
 
 @pytest.mark.parametrize(("jobs", "at_once"), [(None, 64), (4, 4), (16, 16), (100, 100)])

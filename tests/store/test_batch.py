@@ -1,0 +1,161 @@
+"""In a batch each folder is synced once for many files, and before a name needs it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.errors import StoreFault
+from resolver.store import LocalStore, NameRecord
+from resolver.store.files import StoreFolder
+from tests.store.faults import watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def document(number: int) -> Document:
+    body = b'{"number":%d}' % number
+    return Document(Descriptor(OCI_INDEX, Digest.of(body), len(body)), body)
+
+
+def record(number: int) -> NameRecord:
+    return NameRecord(f"docker.io/library/app:{number}", document(number).descriptor)
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the folders that are synced, by their last two names, and the files renamed."""
+    calls: list[str] = []
+    sync, move = StoreFolder.sync, StoreFolder.move
+
+    def noted_sync(self: StoreFolder) -> None:
+        calls.append(f"sync {self.path.rsplit('/', 1)[1]}")
+        sync(self)
+
+    def noted_move(self: StoreFolder, name: str, folder: StoreFolder, target: str) -> None:
+        calls.append(f"into {folder.path.rsplit('/', 1)[1]}")
+        move(self, name, folder, target)
+
+    monkeypatch.setattr(StoreFolder, "sync", noted_sync)
+    monkeypatch.setattr(StoreFolder, "move", noted_move)
+    return calls
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path / "store")
+    store.add_document(document(0))
+    return store
+
+
+def test_batch_syncs_the_folder_of_content_once_before_the_name(
+    store: LocalStore, syncs: list[str]
+) -> None:
+    syncs.clear()
+    with store.batch():
+        for number in range(1, 4):
+            store.add_document(document(number))
+        store.remember(record(3))
+        store.remember(record(2))
+
+    content = ["into sha256"] * 3 + ["sync sha256"]
+    assert syncs == [*content, "into seen", "into seen", "sync seen"]
+
+
+def test_batch_without_a_name_syncs_at_its_end(store: LocalStore, syncs: list[str]) -> None:
+    syncs.clear()
+    with store.batch():
+        store.add_document(document(1))
+        assert syncs == ["into sha256"]
+    assert syncs == ["into sha256", "sync sha256"]
+
+
+def test_batch_that_fails_syncs_what_it_has_added(store: LocalStore, syncs: list[str]) -> None:
+    def fail() -> None:
+        with store.batch():
+            store.add_document(document(1))
+            raise ZeroDivisionError
+
+    syncs.clear()
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert syncs == ["into sha256", "sync sha256"]
+
+
+def test_received_blob_waits_for_the_sync_of_its_batch(store: LocalStore, syncs: list[str]) -> None:
+    one = document(1)
+    syncs.clear()
+    with store.batch():
+        with store.receive(one.descriptor) as writer:
+            assert writer is not None
+            writer.write(0, one.body)
+            writer.finish()
+        assert "sync sha256" not in syncs
+    assert syncs[-1] == "sync sha256"
+
+
+def test_failed_sync_of_a_batch_writes_no_name(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: StoreFolder) -> None:
+        raise StoreFault(self.path, "input/output error")
+
+    with store.batch():
+        store.add_document(document(1))
+        for _ in range(2):
+            # The second time too: what is not synced yet stays known.
+            with monkeypatch.context() as patch:
+                patch.setattr(StoreFolder, "sync", fail)
+                with pytest.raises(StoreFault, match="input/output error"):
+                    store.remember(record(1))
+            assert store.recall(record(1).reference) is None
+        store.remember(record(1))
+
+
+def test_name_waits_for_the_sync_that_another_thread_has_begun(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    finished: list[str] = []
+    sync = StoreFolder.sync
+
+    def slow(self: StoreFolder) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        sync(self)
+        finished.append(self.path.rsplit("/", 1)[1])
+
+    with ThreadPoolExecutor(2) as pool, store.batch():
+        store.add_document(document(1))
+        monkeypatch.setattr(StoreFolder, "sync", slow)
+        one = pool.submit(store.remember, record(1))
+        assert begun.wait(10)
+        # Renamed after that sync began, so another one is due before its name.
+        store.add_document(document(2))
+        two = pool.submit(store.remember, record(2))
+        assert not two.done()
+        go_on.set()
+        one.result(10)
+        two.result(10)
+        assert finished == ["sha256", "sha256"]
+
+
+def test_batch_checks_the_folder_of_the_store_once(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        watched = watch(patch)
+        with store.batch():
+            for number in range(1, 6):
+                store.add_document(document(number))
+
+    marks = [call for call in watched.calls if call[0] == "open" and call[1][0] == "CACHEDIR.TAG"]
+    assert len(marks) == 1
