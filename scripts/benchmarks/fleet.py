@@ -186,6 +186,17 @@ def model(known: Constants) -> list[str]:
     return lines
 
 
+def bounds(known: Constants) -> str:
+    """Say where the scheduler and the client become the limit."""
+    leases = 1 / known.lease
+    return (
+        f"The scheduler becomes the limit at {leases:,.0f} requests in flight, which "
+        f"{leases / JOBS:,.0f} workers of {JOBS} have (renewals of leases), or at "
+        f"{BATCH / known.batch:,.0f} references a second (batches); one client reads "
+        f"{1 / known.answer:,.0f} answers a second."
+    )
+
+
 def duration(value: float) -> str:
     """Write seconds for a table."""
     if value >= 7_200:  # noqa: PLR2004 - two hours
@@ -275,6 +286,8 @@ def fleet(count: int, *, write: bool) -> None:
         "Constants of the model, measured in the same run, in milliseconds: "
         + ", ".join(f"{name} {value * 1000:.3f}" for name, value in asdict(known).items())
         + ".",
+        "",
+        bounds(known),
         "",
         *model(known),
     ]
