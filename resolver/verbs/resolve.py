@@ -13,7 +13,6 @@ from resolver.core.platforms.select import nearest
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Considered, Failure, Resolution
 from resolver.errors import NotFound, PlatformNotOffered, PlatformUnknown, ResolverError
-from resolver.verbs.batch import each
 from resolver.verbs.documents import (
     DocumentReader,
     IndexSearch,
@@ -374,6 +373,8 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     executor: Executor | None = None,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
+    from resolver.verbs.batch import each  # noqa: PLC0415 - not for one reference
+
     targets = [context.target(reference) for reference in references]
     requests = [
         None
