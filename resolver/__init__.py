@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.platforms.select import Rejection, Selection, select
     from resolver.core.registry.challenge import Challenge, parse_challenge
     from resolver.core.results.account import Repositories
+    from resolver.core.results.attestations import Attestations, TrustOptions
     from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.export import Exported
     from resolver.core.results.matrix import Matrix
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Attestations": "resolver.core.results.attestations",
     "Challenge": "resolver.core.registry.challenge",
     "Checked": "resolver.core.check.check",
     "Collected": "resolver.core.results.store",
@@ -96,12 +98,14 @@ _HOMES = {
     "StoredImage": "resolver.core.results.store",
     "Synced": "resolver.core.results.copy",
     "Thresholds": "resolver.core.compare.compare",
+    "TrustOptions": "resolver.core.results.attestations",
     "Verified": "resolver.core.results.store",
     "parse_challenge": "resolver.core.registry.challenge",
     "select": "resolver.core.platforms.select",
 }
 
 __all__ = [
+    "Attestations",
     "Challenge",
     "Checked",
     "Collected",
@@ -148,6 +152,7 @@ __all__ = [
     "StoredImage",
     "Synced",
     "Thresholds",
+    "TrustOptions",
     "Verified",
     "__version__",
     "parse_challenge",

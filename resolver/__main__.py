@@ -10,7 +10,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Answer `--version` without loading anything; leave all else to the command line."""
-    if sys.argv[1:] == ["--version"] and _tell_version():
+    if sys.argv[1:] in (["--version"], ["-V"], ["version"]) and _tell_version():
         return
     import gc  # noqa: PLC0415 - after the short way out
 

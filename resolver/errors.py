@@ -17,6 +17,7 @@ message unchanged: the printer escapes it (`render.text.escape`).
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,6 +41,42 @@ class ErrorKind(Enum):
     def status(self) -> int:
         """The exit status of a command that fails with this kind."""
         return self.value
+
+
+_STEP = 1000.0
+
+
+def megabytes(count: int) -> str:
+    """Format a number of bytes as Docker does: decimal units, three digits.
+
+    Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
+    """
+    if count < _STEP:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB", "PB"):
+        value /= _STEP
+        if value < 9.995:  # noqa: PLR2004 - where rounding to two decimals leaves one digit
+            return f"{value:.2f} {unit}"
+        if value < 99.95:  # noqa: PLR2004 - the same for one decimal
+            return f"{value:.1f} {unit}"
+        if value < 999.5:  # noqa: PLR2004 - the same for none
+            return f"{value:.0f} {unit}"
+    return f"{value:.0f} PB"
+
+
+def limit_words(limit: int) -> str:
+    """Format a limit: `4 MiB` if it is a round number of binary units, else as a size."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if limit and limit % size == 0:
+            return f"{limit // size} {unit}"
+    return megabytes(limit)
+
+
+def size_pair(first: int, second: int) -> tuple[str, str]:
+    """Format two sizes that differ; in bytes if they would look the same."""
+    words = megabytes(first), megabytes(second)
+    return words if words[0] != words[1] else (f"{first} bytes", f"{second} bytes")
 
 
 class ResolverError(Exception):
@@ -456,7 +493,8 @@ class SizeMismatch(Untrusted):
     code = "size-mismatch"
 
     def __init__(self, what: str, expected: int, actual: int) -> None:
-        super().__init__(f"{what} should have {expected} bytes, but has {actual}")
+        should, has = size_pair(expected, actual)
+        super().__init__(f"{what} should have {should}, but has {has}")
         self.what = what
         self.expected = expected
         self.actual = actual
@@ -513,7 +551,11 @@ class LimitExceeded(Untrusted):
     def __init__(
         self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
     ) -> None:
-        super().__init__(f"{what} exceeds the limit of {limit} {unit}: {value}", *hints)
+        most, found = f"{limit} {unit}", str(value)
+        if unit == "bytes":
+            most = limit_words(limit)
+            found = re.sub("[0-9]+", lambda digits: megabytes(int(digits[0])), found)
+        super().__init__(f"{what} exceeds the limit of {most}: {found}", *hints)
         self.what = what
         self.limit = limit
         self.value = value
@@ -550,8 +592,9 @@ class StoreFault(ResolverError):
     code = "store-fault"
     word = "STORE"
 
-    def __init__(self, path: str, reason: str, *hints: str) -> None:
+    def __init__(self, path: str, reason: str, *hints: str, **facts: object) -> None:
         super().__init__(f"the store cannot be used at `{path}`: {reason}", *hints)
+        vars(self).update(facts)
         self.path = path
         self.reason = reason
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Repositories,
         SearchFilters,
     )
+    from resolver.core.results.attestations import Attestations, ShownDocument, TrustOptions
     from resolver.core.results.copy import Copied, CopyPlan, IndexWritten, Synced
     from resolver.core.results.doctor import Checkup, CheckupRow, Console
     from resolver.core.results.export import Exported
@@ -297,6 +298,52 @@ class Session:
             max_requests=max_requests,
         )
 
+    def attestations(
+        self,
+        reference: str | Reference,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> Attestations:
+        """List the signatures, SBOMs and provenance of an index and of each of its images.
+
+        Args:
+            reference: of a registry or a local place.
+            platform: look at the image for this platform alone.
+            trust: who is trusted to sign; nothing is verified without it.
+
+        Raises:
+            Usage: a key or a trusted root is invalid; no request was sent.
+            ResolverError: the index or a list of referrers cannot be read.
+        """
+        from resolver.verbs.attestations import attestations  # noqa: PLC0415
+
+        return attestations(self._context, reference, platform, trust=trust)
+
+    def show_attestation(
+        self,
+        reference: str | Reference,
+        kind: str,
+        platform: PlatformLike = None,
+        *,
+        trust: TrustOptions | None = None,
+    ) -> ShownDocument:
+        """Read one attestation: the statement or document exactly as stored.
+
+        Args:
+            reference: of a registry or a local place.
+            kind: `signature`, `sbom`, `provenance` or `other`.
+            platform: of the image it is about; by default it is that of the index.
+            trust: with it, the attestation must be verified.
+
+        Raises:
+            NotFound: there is none.
+            Negative: it is not about the image, or not verified.
+        """
+        from resolver.verbs.attestations import show_attestation  # noqa: PLC0415
+
+        return show_attestation(self._context, reference, kind, platform, trust=trust)
+
     def check(
         self,
         references: str | Reference | Iterable[str | Reference],
@@ -491,6 +538,7 @@ class Session:
         thresholds: Thresholds | None = None,
         files: bool = False,
         needs: bool = False,
+        attestations: bool = False,
     ) -> ImageComparison:
         """Find out, platform by platform, what a second image is to the holder of a first.
 
@@ -506,6 +554,7 @@ class Session:
             thresholds: what turns the answer into no; by default that anything differs.
             files: as for `compare`, of the platforms that changed.
             needs: as for `compare`.
+            attestations: compare what is attached to both, also if they are the same.
 
         Raises:
             PlatformNotOffered: neither offers one of `platforms`.
@@ -524,6 +573,7 @@ class Session:
             thresholds=thresholds,
             files=files,
             needs=needs,
+            attestations=attestations,
         )
 
     def login(self, registry: str = "docker.io") -> LoggedIn:

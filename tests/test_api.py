@@ -10,6 +10,7 @@ import pytest
 import resolver
 
 PUBLIC = {
+    "Attestations", "TrustOptions",
     "Challenge", "Checked", "Collected", "Comparison", "Copied", "CopyPlan", "IndexWritten",
     "Repositories", "Synced", "Descriptor", "Digest", "DiskUsage",
     "Exported", "Failure", "Finding", "Flags", "Grade", "ImageComparison", "Inspection", "Linted",

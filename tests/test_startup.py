@@ -99,8 +99,22 @@ def test_pull_without_a_terminal_does_not_load_rich(tmp_path: Path) -> None:
     assert modules & {"rich", "httpx"} == set()
 
 
+@pytest.mark.skipif(find_spec("pyreqwest") is None, reason="httpx does the same with either")
+def test_plain_http_reads_no_certificate(tmp_path: Path) -> None:
+    """Without any certificate authority pyreqwest cannot start, and httpx is loaded instead."""
+    nowhere = str(tmp_path / "none")
+    with FakeRegistry() as registry:
+        registry.serve("team/app", "1", build_image("linux/amd64"))
+        words = ("resolve", f"{registry.host}/team/app:1", "--plain-http", "--store", str(tmp_path))
+        status, modules, _ = loaded(*words, SSL_CERT_FILE=nowhere, SSL_CERT_DIR=nowhere)
+
+    assert status == 0
+    assert "pyreqwest" in modules
+    assert "httpx" not in modules
+
+
 #: Modules of our own that a command may load. Lower one when a command needs fewer.
-MODULES = {"resolve": 79, "pull": 96, "ls": 53}
+MODULES = {"resolve": 68, "pull": 88, "ls": 51}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +128,8 @@ def own_modules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]
         name = f"{registry.host}/team/app:1"
         for command_name in MODULES:
             words = () if command_name == "ls" else (name, "-p", "linux/arm64")
-            status, modules, _ = loaded(command_name, *words, "--store", store)
+            plain = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}
+            status, modules, _ = loaded(command_name, *words, "--store", store, **plain)
             assert status == 0, command_name
             found[command_name] = {each for each in modules if each.startswith("resolver.")}
     return found

@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from resolver.cli.options import EPILOG, is_completing
+from resolver.cli.options import EPILOG, HelpCommand, arrange, is_completing
 from resolver.cli.output import (
     Output,
     ReaderGone,
-    check_stdout,
     exit_now,
+    finish_answer,
     guard_streams,
     presentable,
+    remember_words,
 )
 from resolver.errors import OutputFault, ResolverError, Usage
 from resolver.render import RENDERERS
@@ -40,6 +42,7 @@ COMMANDS = (
     ("Ask", "resolve", "resolver.cli.resolve"),
     ("Ask", "platforms", "resolver.cli.inspect"),
     ("Ask", "inspect", "resolver.cli.inspect"),
+    ("Ask", "attestations", "resolver.cli.attestations"),
     ("Ask", "tags", "resolver.cli.tags"),
     ("Ask", "search", "resolver.cli.search"),
     ("Ask", "repositories", "resolver.cli.search"),
@@ -70,6 +73,7 @@ COMMANDS = (
     ("Run", "doctor", "resolver.cli.doctor"),
     ("Help", "help", "resolver.cli.help"),
     ("Help", "options", "resolver.cli.help"),
+    ("Help", "version", "resolver.cli.help"),
 )
 
 #: `ClickException`; Typer vendors it since 0.26, before that it is in click.
@@ -100,9 +104,9 @@ class GroupedCommands(TyperGroup):
 
 def _version(request: bool) -> None:
     if request:
-        from resolver._version import __version__
+        from resolver.cli.help import version
 
-        Output().answer(f"resolver {__version__}\n")
+        version()
         raise typer.Exit
 
 
@@ -126,7 +130,11 @@ def build(names: Sequence[str]) -> Any:
         version: Annotated[
             bool,
             typer.Option(
-                "--version", callback=_version, is_eager=True, help="Print the version and exit."
+                "--version",
+                "-V",
+                callback=_version,
+                is_eager=True,
+                help="Print the version and exit.",
             ),
         ] = False,
     ) -> None:
@@ -135,17 +143,28 @@ def build(names: Sequence[str]) -> Any:
     for _group, name, module in COMMANDS:
         if name in names:
             function = getattr(import_module(module), name.replace("-", "_"))
-            app.command(name, epilog=EPILOG)(function)
+            app.command(name, cls=HelpCommand, epilog=EPILOG)(function)
     return typer.main.get_command(app)
 
 
-def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to end
+def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; no exception escapes."""
-    arguments = arguments or ["--help"]
+    try:
+        return _run(arguments)
+    finally:
+        finish_answer(keep=False)
+
+
+def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to end
+    output = Output()
+    try:
+        arguments = arrange(arguments) or ["--help"]
+    except Usage as error:
+        return _fail(arguments, output, error)
+    remember_words(arguments)
     known = [name for _group, name, _module in COMMANDS]
     first = next((word for word in arguments if not word.startswith("-")), "")
     names = [first] if first in known and arguments[0] == first else known
-    output = Output()
     try:
         guard_streams()
         if is_completing():
@@ -153,7 +172,7 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to e
 
             disable_help_markup()
         result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
-        check_stdout()
+        finish_answer(keep=True)
     except _ClickError as refusal:
         return _fail(arguments, output, _usage(refusal, arguments))
     except ResolverError as error:
@@ -241,14 +260,13 @@ def _fail(arguments: list[str], output: Output, error: ResolverError) -> int:
     output.failed(error)
     form = _form(arguments)
     row = RENDERERS.get(form)
-    if row is not None and row.draws == "plain":
-        from resolver.render import render_values
-        from resolver.render.to_dict import cleaned, to_dict
+    with suppress(ResolverError, ReaderGone):
+        if row is not None and row.draws == "plain":
+            from resolver.render import render_values
+            from resolver.render.to_dict import cleaned, to_dict
 
-        try:
             output.answer(render_values(cleaned(to_dict(error), presentable), form))
-        except (ResolverError, ReaderGone):
-            return error.kind.status
+        finish_answer()
     return error.kind.status
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
-from resolver.cli.run import open_executor, open_session, select, shard_of
+from resolver.cli.inputs import References, gather, split_platforms
+from resolver.cli.run import open_executor, open_session, select, shard_of, show_progress
+from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
 
@@ -49,10 +50,16 @@ def check(
     ] = False,
     attestation: Annotated[
         options.Texts,
-        options.option(
-            "--require-attestation", "Require for each build: sbom, provenance.", "KINDS"
-        ),
+        options.option("--require-attestation", "Require sbom, provenance, signature.", "KINDS"),
     ] = None,
+    cover: Annotated[
+        options.Text,
+        options.option("--cover", "Of `each-platform` (default) or the `index`.", "WHAT"),
+    ] = None,
+    key: options.SigningKey = None,
+    identity: options.Identity = None,
+    issuer: options.Issuer = None,
+    trusted_root: options.TrustedRoot = None,
     max_age: Annotated[
         options.Text, options.option("--max-age", "Forbid older builds: 12h, 90d, 8w, 1y.", "AGE")
     ] = None,
@@ -106,6 +113,8 @@ def check(
         same_as=same_as,
         compatible=compatible,
         attestations=attestation or (),
+        cover=cover,
+        trust=options.trust(key, identity, issuer, trusted_root),
         max_age=max_age,
         lint=lint,
         fail_on=fail_on,
@@ -115,32 +124,34 @@ def check(
         kernel=kernel,
         strict=strict,
     )
-    named: list[str] = []
+    given = References(())
     if not references and file is None and policy is None:
         raise Usage(
             "no reference to check",
             "name one: `resolver check ubuntu:24.04 --require linux/amd64,linux/arm64`",
         )
     if references or file is not None:
-        named = list(dict.fromkeys(gather(references or [], file, "check")))
-        named = select(common, named)
+        given = gather(references or [], file, "check")
+    named = select(common, list(dict.fromkeys(given))) if given else []
     with open_session(common) as (session, output), open_executor(common) as executor:
+        output.places = given.places
         machines = session.read_nodes(nodes) if nodes is not None else ()
 
         def over(base: Requirements) -> Requirements:
             return replace(request.over(base, session.table), nodes=machines)
 
-        if policy is None:
-            wanted = over(Requirements())
-            found = session.check(named, wanted, index_only=index_only, executor=executor)
-        else:
-            rules = session.read_policy(policy, over)
-            shard = shard_of(common)
-            if shard is not None:
-                chosen = set(select(common, [image.reference for image in rules.images]))
-                images = tuple(image for image in rules.images if image.reference in chosen)
-                rules = replace(rules, images=images)
-            found = session.check_policy(rules, named, index_only=index_only, executor=executor)
+        with show_progress(output, common):
+            if policy is None:
+                wanted = over(Requirements())
+                found = session.check(named, wanted, index_only=index_only, executor=executor)
+            else:
+                rules = session.read_policy(policy, over)
+                shard = shard_of(common)
+                if shard is not None:
+                    chosen = set(select(common, [image.reference for image in rules.images]))
+                    images = tuple(image for image in rules.images if image.reference in chosen)
+                    rules = replace(rules, images=images)
+                found = session.check_policy(rules, named, index_only=index_only, executor=executor)
         show_checked(output, common.form, found)
 
 
@@ -165,6 +176,8 @@ class CheckOptions:
     same_as: str | None = None
     compatible: bool = False
     attestations: Sequence[str] = ()
+    cover: str | None = None
+    trust: TrustOptions = TrustOptions()
     max_age: str | None = None
     lint: bool = False
     fail_on: str | None = None
@@ -176,7 +189,7 @@ class CheckOptions:
 
     def over(self, base: Requirements, table: PlatformTable) -> Requirements:
         """Return the requirements with the options applied."""
-        from resolver.core.check.check import parse_age, parse_attestation
+        from resolver.core.check.check import parse_age, parse_attestation, parse_cover
         from resolver.core.results.needs import parse_kernel, parse_page_size
 
         kinds = [kind for value in self.attestations for kind in value.split(",")]
@@ -188,6 +201,8 @@ class CheckOptions:
             same_as=self.same_as or base.same_as,
             compatible=self.compatible or base.compatible,
             attestations=tuple(map(parse_attestation, kinds)) or base.attestations,
+            cover=base.cover if self.cover is None else parse_cover(self.cover),
+            trust=base.trust if self.trust.is_empty else self.trust,
             max_age=base.max_age if self.max_age is None else parse_age(self.max_age),
             lint=self._severity() or base.lint,
             ignore=tuple(map(_rule, self.ignored)) or base.ignore,

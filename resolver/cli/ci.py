@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 import typer
 
 from resolver._version import __version__
-from resolver.cli.output import Output, ReaderGone, presentable
+from resolver.cli.output import Output, ReaderGone, open_without_waiting, presentable
 from resolver.core.results.resolve import Failure
 from resolver.core.results.run import Fault, RunResult
 from resolver.errors import OutputFault, ResolverError, ToolFailed, ToolMissing, Usage
@@ -235,20 +235,13 @@ def _write(action: Write) -> None:
             used = path.stat().st_size if path.exists() else 0
             text = cut(text, action.limit - used)
         mode = "ab" if action.append else "wb"
-        with open(path, mode, opener=_without_waiting) as stream:
+        with open(path, mode, opener=open_without_waiting) as stream:
             stream.write(text.encode("utf-8", "backslashreplace"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputFault(
             f"cannot write `{path}`: {reason}", "name a file in a writable folder"
         ) from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file to write; a FIFO without a reader is an error (ENXIO), not a reason to wait."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def _run(action: RunProgram, environment: Mapping[str, str]) -> None:

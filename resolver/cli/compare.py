@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import read_rules, size, split_platforms
+from resolver.cli.inputs import expand_for_all, read_rules, size, split_platforms
 from resolver.cli.run import open_session, show_progress
 from resolver.errors import Negative, Usage
 
@@ -23,7 +23,8 @@ def compare(
     common: options.Common,
     reference: options.Reference,
     other: Annotated[
-        options.Text, options.argument("[REF]", complete=options.offer_references)
+        options.Text,
+        options.argument("[REF]", "Compare with this image.", options.offer_references),
     ] = None,
     platform: options.Platforms = None,
     base: Annotated[
@@ -72,16 +73,14 @@ def compare(
     ] = None,
     max_size_delta: Annotated[
         options.Text,
-        options.option(
-            "--max-size-delta", "Exit with status 1 above this difference, as `50MB`.", "SIZE"
-        ),
+        options.option("--max-size-delta", "Exit with status 1 above this, as `50MB`.", "SIZE"),
     ] = None,
     fail_on: Annotated[
         options.Texts,
         options.option(
             "--fail-on",
             "Exit with status 1 if these differ: size, layers, config, history, platforms, files, "
-            "packages, needs; use commas.",
+            "packages, needs, attestations; use commas.",
             "WHAT",
         ),
     ] = None,
@@ -90,6 +89,9 @@ def compare(
     ] = False,
     needs: Annotated[
         bool, options.option("--needs", "Also compare what the programs need.")
+    ] = False,
+    attestations: Annotated[
+        bool, options.option("--attestations", "Also compare attestations of two images.")
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
@@ -122,7 +124,14 @@ def compare(
             "`--base` is for the platforms of one image",
             "leave it out: with two images, the first is the base",
         )
+    if attestations and other is None:
+        raise Usage(
+            "`--attestations` compares two images",
+            "see those of one image with `resolver attestations`",
+        )
     with open_session(common) as (session, output):
+        images = [reference] if other is None else [reference, other]
+        platforms = expand_for_all(session, images, platforms)
         with show_progress(output, common, "auto" if files else "none"):
             terms = _Terms(
                 expect=expected,
@@ -135,7 +144,9 @@ def compare(
             found = (
                 session.compare(reference, platforms, base=base, **terms)
                 if other is None
-                else session.compare_images(reference, other, platforms, **terms)
+                else session.compare_images(
+                    reference, other, platforms, attestations=attestations, **terms
+                )
             )
         output.warnings(found.warnings)
         output.show(found, common.form, full=no_trunc)
@@ -164,7 +175,7 @@ def fail_if_different(output: Output, found: Comparison | ImageComparison) -> No
         for reason in found.reasons
     ]
     for error in errors:
-        output.failed(error)
+        output.failed(error, label="difference")
     if errors:
         raise typer.Exit(errors[0].kind.status)
 

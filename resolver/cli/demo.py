@@ -75,6 +75,10 @@ STOPS = (
         "resolve {at}/demo/liar:1.0 -p linux/arm64 --verify",
     ),
     Stop("Inside one image.", "inspect {at}/demo/app:1.0 -p linux/arm64"),
+    Stop(
+        "Which platform has a signature, an SBOM or provenance?",
+        "attestations {at}/demo/app:1.0",
+    ),
     Stop("The tags of a repository.", "tags {at}/demo/app"),
     Stop(
         "How do its platforms differ? Sizes, shared layers, settings, history.",

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @options.command
 def doctor(
-    common: options.Common, hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None
+    common: options.Common,
+    hosts: Annotated[
+        options.Texts, options.argument("[HOST]...", "Registries to check too.")
+    ] = None,
 ) -> None:
     """Check the configuration of this machine.
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from resolver.cli import options
-from resolver.cli.inputs import split_platforms
+from resolver.cli.inputs import expand_for_all, split_platforms
 from resolver.cli.output import takes_stdout
 from resolver.cli.run import open_session
 
@@ -51,6 +51,7 @@ def export(
     platforms = split_platforms(platform or [])
     is_stream = takes_stdout(to, common.form)
     with open_session(common) as (session, output):
+        platforms = expand_for_all(session, references, platforms)
         found = session.export(
             references,
             to,

@@ -107,8 +107,8 @@ def retention(
 
 def limit_error(found: Collected) -> Negative:
     """Describe what keeps the store above `--max-size`, the largest first."""
+    from resolver.errors import megabytes
     from resolver.render.answers.store import why
-    from resolver.render.report import megabytes
 
     stays = sorted(found.stays, key=lambda stay: -stay.size)
     reasons = [f"{megabytes(stay.size)} {why(stay)}" for stay in stays]

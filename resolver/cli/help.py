@@ -1,4 +1,4 @@
-"""`resolver help` and `resolver options`: help topics, from files inside the package."""
+"""`resolver help`, `options` and `version`: help topics, from files inside the package."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ def offer_topics(incomplete: str) -> list[str]:
 
 
 def help(  # noqa: A001 - the name of the command
-    topic: Annotated[Text, argument("[TOPIC]", complete=offer_topics)] = None,
+    topic: Annotated[Text, argument("[TOPIC]", "A topic or a command.", offer_topics)] = None,
 ) -> None:
     """Show help on a topic or a command, or list the topics.
 
@@ -68,6 +68,13 @@ def _unknown(topic: str, names: set[str]) -> Exception:
     return Usage(f"unknown topic `{topic}`", hint)
 
 
+def version() -> None:
+    """Print the version."""
+    from resolver._version import __version__
+
+    Output().answer(f"resolver {__version__}\n")
+
+
 def options() -> None:
     """List the options that all commands accept."""
     from textwrap import wrap
@@ -79,10 +86,7 @@ def options() -> None:
     for shared in (*SHARED, *FLEET):
         names = shared.names.replace(" ", ", ")
         text = f"{names} {shared.metavar}" if shared.metavar else names
-        help_text = shared.help
-        if shared.variable:
-            help_text = f"{help_text.rstrip('.')} [{shared.variable}]."
-        rows.append((text, help_text))
+        rows.append((text, shared.text))
     width = max(len(name) for name, _help in rows)
     lines = ["Every command accepts these options; the variables in brackets set the same.", ""]
     described = [f"  {name:<{width}}  {text}" for name, text in rows]

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resolver.errors import ResolverError, Usage
+from resolver.errors import ResolverError, Usage, limit_words
 from resolver.files.read import read_given
 from resolver.values import pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from resolver.cli.output import Output
+    from resolver.core.results.resolve import Failure, Resolution
+    from resolver.session import Session
 
 
 #: Bytes of a list of references; a thousand references take about 60 kB.
@@ -84,7 +86,7 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
             f"cannot read `{name}`: {error.strerror or error}", "name a readable file"
         ) from error
     if len(body) > limit:
-        raise Usage(f"`{name}` is larger than {limit} bytes", "split it")
+        raise Usage(f"`{name}` is larger than {limit_words(limit)}", "split it")
     return body
 
 
@@ -146,10 +148,19 @@ def span(text: str, option: str) -> float:
 
 
 def for_each(
-    output: Output, form: str, items: Sequence[str], action: Callable[[str], object]
+    output: Output,
+    form: str,
+    items: Sequence[str],
+    action: Callable[[str], object],
+    *,
+    full: bool = False,
+    gap: str = "",
 ) -> None:
-    """Run an action for each item and print each answer; continue after a failure."""
-    from resolver.cli.output import page_width, presentable
+    """Run an action for each item and print each answer; continue after a failure.
+
+    `gap` goes between the answers of people; it is empty for answers of one line.
+    """
+    from resolver.cli.output import page, presentable
     from resolver.core.results.resolve import Failure
     from resolver.render import render, render_values, renderer
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
@@ -157,6 +168,7 @@ def for_each(
     row = renderer(form)
     collected = []
     worst = 0
+    printed = False
     for item in dict.fromkeys(items):
         try:
             answer = action(item)
@@ -168,7 +180,9 @@ def for_each(
         if row.collects:
             collected.append(cleaned(to_dict(answer), presentable))
         elif row.is_lines or not isinstance(answer, Failure):
-            output.answer(render(answer, form, width=page_width(), clean=presentable))
+            text = render(answer, form, full=full, page=page(), clean=presentable)
+            output.answer(gap * (printed and not row.is_lines) + text)
+            printed = True
     if collected:
         one = len(items) == 1
         value = collected[0] if one else {"schema": SCHEMA, "results": collected}
@@ -177,19 +191,100 @@ def for_each(
         raise typer.Exit(worst)
 
 
-def gather(references: list[str], file: str | None, verb: str = "resolve") -> list[str]:
-    """Return the references given as arguments and in a file, checked before any request."""
-    from resolver.cli.inputs import read_references
+def expand_platforms(
+    session: Session, reference: str, platforms: Sequence[str | None]
+) -> list[str | None]:
+    """Replace each pattern, as `linux/*`, by the platforms of the image that match it."""
+    if not has_pattern(platforms):
+        return list(platforms)
+    from fnmatch import fnmatchcase
+
+    from resolver.errors import PlatformNotOffered
+
+    offers = session.platforms(reference, sizes=False)
+    offered = [offer.platform for offer in offers.offers if offer.platform is not None]
+    found: dict[str | None, None] = {}
+    for wanted in platforms:
+        if wanted is None or not has_pattern([wanted]):
+            found[wanted] = None
+            continue
+        names = [
+            str(platform)
+            for platform in offered
+            if fnmatchcase(str(platform), wanted) or fnmatchcase(str(platform.normalized()), wanted)
+        ]
+        if not names:
+            raise PlatformNotOffered(offers.reference, wanted, [str(item) for item in offered])
+        found |= dict.fromkeys(names)
+    return list(found)
+
+
+def expand_for_all(
+    session: Session, references: Iterable[str], platforms: Sequence[str]
+) -> list[str]:
+    """Replace each pattern by the platforms that match it in any of the images."""
+    found: dict[str, None] = {}
+    for reference in references if has_pattern(platforms) else ():
+        found |= dict.fromkeys(filter(None, expand_platforms(session, reference, platforms)))
+    return list(found) or list(platforms)
+
+
+def resolve_matching(
+    session: Session, references: Iterable[str], platforms: Sequence[str | None], **flags: bool
+) -> Iterator[Resolution | Failure]:
+    """Resolve each reference for its own platforms that match the patterns."""
+    from resolver.core.results.resolve import Failure
+
+    for reference in references:
+        try:
+            expanded = expand_platforms(session, reference, platforms)
+        except ResolverError as error:
+            yield Failure(reference, ",".join(filter(None, platforms)), error)
+        else:
+            yield from session.resolve_each([reference], expanded, executor=None, **flags)
+
+
+def refuse_locked_pattern(lock_file: str | None) -> None:
+    """Refuse a pattern with `--locked`: only an index lists what could match."""
+    if lock_file is not None:
+        raise Usage(
+            "a pattern in `--platform` needs the index, and `--locked` does not read it",
+            "name the platforms, or use `-p all`",
+        )
+
+
+def has_pattern(platforms: Sequence[str | None]) -> bool:
+    """Return whether a platform is a pattern with `*` or `?`."""
+    return any(text and ("*" in text or "?" in text) for text in platforms)
+
+
+class References(list[str]):
+    """References as typed, and where in a file the malformed ones are: `images.txt:3`."""
+
+    def __init__(self, given: Iterable[str]) -> None:
+        super().__init__(given)
+        self.places: dict[str, str] = {}
+
+
+def gather(references: list[str], file: str | None, verb: str = "resolve") -> References:
+    """Return the references given as arguments and in a file.
+
+    A malformed one among several is left to the verb, whose answer has a failure in its place.
+    """
     from resolver.core.oci.target import parse_target
 
-    found = list(references)
-    if file is not None:
-        for place, text in read_references(file):
-            try:
-                parse_target(text)
-            except ResolverError as error:
-                raise Usage(f"{place}: {error}", *error.hints()) from error
-            found.append(text)
+    found = References(references)
+    malformed: ResolverError | None = None
+    for place, text in read_references(file) if file is not None else ():
+        found.append(text)
+        try:
+            parse_target(text)
+        except ResolverError as error:
+            if text not in references:
+                found.places.setdefault(text, place)
+            malformed = error
+    if malformed is not None and len(found) == len(found.places) == 1:
+        raise Usage(f"{found.places[found[0]]}: {malformed}", *malformed.hints()) from malformed
     if not found:
         raise Usage(
             f"no reference to {verb}", f"name one: `resolver {verb} ubuntu:24.04 -p linux/arm64`"

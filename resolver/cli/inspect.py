@@ -6,18 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from resolver.cli import options
+from resolver.cli.inputs import for_each
 from resolver.cli.run import open_session
 from resolver.errors import PlatformUnknown, Usage
-from resolver.render import DEFAULT_FORMAT
+from resolver.render import DEFAULT_FORMAT, renderer
 
 if TYPE_CHECKING:
-    from resolver.core.results.resolve import Inspection
+    from collections.abc import Callable
+
+    from resolver.cli.output import Output
+    from resolver.core.results.resolve import Inspection, Offers
 
 
 @options.command
 def inspect(
     common: options.Common,
-    reference: options.Reference,
+    references: options.References,
     platform: Annotated[
         options.Text,
         options.option(
@@ -34,9 +38,9 @@ def inspect(
     strict: options.Strict = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """Show an index or an image.
+    """Show indexes or images.
 
-    Shows the manifest, config, layers with their sizes, history and annotations.
+    Shows the manifest, config, layers and history with their sizes, and annotations.
 
     \b
       resolver inspect ubuntu:24.04
@@ -45,16 +49,24 @@ def inspect(
       resolver inspect --config -p linux/arm64 ubuntu:24.04
     """
     check(platform, common.form, raw=raw, config=config)
+    if (raw or config) and len(references) > 1:
+        option = "--raw" if raw else "--config"
+        raise Usage(f"`{option}` prints one document", "name one REF")
     with open_session(common) as (session, output):
-        found = session.inspect(
-            reference, platform, config=not raw, choose=config, exact=exact, strict=strict
-        )
-        output.warnings(found.warnings)
+
+        def look(reference: str) -> Inspection:
+            found = session.inspect(
+                reference, platform, config=not raw, choose=config, exact=exact, strict=strict
+            )
+            output.warnings(found.warnings)
+            return found
+
         if raw or config:
+            found = look(references[0])
             output.keep(found)
             output.raw(exact_bytes(found, config=config))
         else:
-            output.show(found, common.form, full=no_trunc)
+            show_each(output, common.form, references, look, full=no_trunc)
 
 
 def check(platform: str | None, form: str, *, raw: bool, config: bool) -> None:
@@ -90,7 +102,7 @@ def exact_bytes(found: Inspection, *, config: bool) -> bytes:
 @options.command
 def platforms(
     common: options.Common,
-    reference: options.Reference,
+    references: options.References,
     attestations: Annotated[
         bool, options.option("--attestations", "Also list attestations.")
     ] = False,
@@ -99,7 +111,7 @@ def platforms(
     ] = False,
     no_trunc: options.NoTrunc = False,
 ) -> None:
-    """List the platforms of an image.
+    """List the platforms of images.
 
     Shows the digest, layers and compressed size of each. Lists attestations only on request, and
     artifacts separately. Manifests are read once and kept in the store; on Docker Hub, each counts
@@ -110,7 +122,22 @@ def platforms(
       resolver platforms --format json --index-only ghcr.io/owner/app:1
     """
     with open_session(common) as (session, output):
-        found = session.platforms(reference, sizes=not index_only)
-        output.warnings(found.warnings)
-        shown = found if attestations else replace(found, attestations=())
-        output.show(shown, common.form, full=no_trunc)
+
+        def look(reference: str) -> Offers:
+            found = session.platforms(reference, sizes=not index_only)
+            output.warnings(found.warnings)
+            return found if attestations else replace(found, attestations=())
+
+        show_each(output, common.form, references, look, full=no_trunc)
+
+
+def show_each(
+    output: Output, form: str, references: list[str], look: Callable[[str], object], *, full: bool
+) -> None:
+    """Show one answer, or several below each other."""
+    if len(references) == 1:
+        output.show(look(references[0]), form, full=full)
+        return
+    if renderer(form).draws == "answer":
+        raise Usage(f"`--format {form}` supports only one answer", "name one REF")
+    for_each(output, form, references, look, full=full, gap="\n")

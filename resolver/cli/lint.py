@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, size
 from resolver.cli.output import Output
-from resolver.cli.run import open_executor, open_session, select
+from resolver.cli.run import open_executor, open_session, select, show_progress
 from resolver.errors import ErrorKind, Usage
 from resolver.render import prepare
 from resolver.settings import LINT_MAX_BYTES
@@ -78,9 +78,14 @@ def lint(
     most = _budget(max_bytes, deep=deep)
     severity = read_severity(fail_on)
     ignored = tuple(rule(name).id for name in ignore or ())
-    named = select(common, list(dict.fromkeys(gather(references or [], file, "lint"))))
+    given = gather(references or [], file, "lint")
+    named = select(common, list(dict.fromkeys(given)))
     with open_session(common) as (session, output), open_executor(common) as executor:
-        found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored, executor=executor)
+        output.places = given.places
+        with show_progress(output, common):
+            found = session.lint(
+                named, deep=deep, max_bytes=most, ignore=ignored, executor=executor
+            )
         show_linted(output, common.form, found, severity)
 
 

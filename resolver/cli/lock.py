@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
+from resolver.cli.inputs import References, gather, split_platforms
 from resolver.cli.output import Output
-from resolver.cli.run import open_executor, open_session, select, shard_of
+from resolver.cli.run import open_executor, open_session, select, shard_of, show_progress
 from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -112,33 +113,37 @@ class LockOptions:
     Attributes:
         names: of entries in the lock file; one without a tag means all tags.
         services: maps canonical references to the compose services that run them.
+        places: where in a file the malformed references are.
     """
 
     references: list[str]
     names: list[str]
     services: dict[str, list[str]]
     warnings: tuple[Warned, ...]
+    places: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, words: list[str], file: str | None, files: list[str] | None) -> Self:
         """Parse the arguments; with `--from` they are files, so that a shell can expand globs."""
         if not files:
             given = bool(words) or file is not None
-            typed = gather(words, file, "lock") if given else []
-            return cls(typed, typed, {}, ())
+            typed = gather(words, file, "lock") if given else References(())
+            return cls(typed, typed, {}, (), typed.places)
         from resolver.verbs.lock import references_in
 
         found = references_in([*files, *words])
         # A file names images: no text in it is one of our prefixes, such as `store:`.
         references = [f"docker://{reference}" for reference in found.references.values()]
         names = list(found.references)
+        places: dict[str, str] = {}
         if file is not None:
             listed = gather([], file, "lock")
+            places = listed.places
             references, names = references + listed, names + listed
         if not references:
             listing = ", ".join(f"`{path}`" for path in (*files, *words))
             raise Usage(f"no image found in {listing}", "name other files with `--from`")
-        return cls(references, names, found.services, found.warnings)
+        return cls(references, names, found.services, found.warnings, places)
 
     def refuse_if_none(self, task: Task) -> None:
         """Refuse a task that needs a reference and has none."""
@@ -157,7 +162,7 @@ class LockOptions:
 
 def named(
     references: list[str] | None, file: str | None, verb: str, lock_file: str | None
-) -> list[str]:
+) -> References:
     """Return the references to use; with a lock file and no arguments, all locked ones."""
     if lock_file is None or references or file is not None:
         return gather(references or [], file, verb)
@@ -183,26 +188,29 @@ def run(
     if fleet is not None and task not in {Task.CHECK, Task.ADD}:
         raise Usage(f"`--shard` is not for `lock {task.value}`", "leave it out")
     with open_session(common) as (session, output), open_executor(common) as executor:
+        output.places = request.places
         output.warnings(request.warnings)
-        match task:
-            case Task.CHECK:
-                shard = shard_of(common)
-                if shard is not None:
-                    select(common, named(names, None, "lock", lock_file))
+        if task is Task.CHECK:
+            shard = shard_of(common)
+            if shard is not None:
+                select(common, named(names, None, "lock", lock_file))
+            with show_progress(output, common):
                 found = session.check_lock(
                     names, platforms, file=lock_file, executor=executor, shard=shard
                 )
-                show_check(output, common.form, found, full=full)
-                return
-            case Task.REMOVE:
-                done = session.unlock(names, file=lock_file)
-            case Task.UPDATE:
-                done = session.lock((), platforms, update=names, file=lock_file)
-            case _:
-                references = select(common, request.references)
-                if not references:
-                    return
-                done = session.lock(references, platforms, file=lock_file)
+            show_check(output, common.form, found, full=full)
+            return
+        references = select(common, request.references) if task is Task.ADD else []
+        if task is Task.ADD and not references:
+            return
+        with show_progress(output, common):
+            match task:
+                case Task.REMOVE:
+                    done = session.unlock(names, file=lock_file)
+                case Task.UPDATE:
+                    done = session.lock((), platforms, update=names, file=lock_file)
+                case _:
+                    done = session.lock(references, platforms, file=lock_file)
         show_locked(output, common.form, done, full=full)
 
 
@@ -232,7 +240,7 @@ def show_check(output: Output, form: str, found: LockCheck, *, full: bool) -> No
             drifted=moved,
             checked=len(found.images),
         )
-        output.failed(refusal)
+        output.failed(refusal, label="difference")
         raise typer.Exit(refusal.kind.status)
 
 

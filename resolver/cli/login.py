@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @options.command
 def login(
-    common: options.Common, registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io"
+    common: options.Common,
+    registry: Annotated[str, options.argument("[REGISTRY]", "Registry: `ghcr.io`.")] = "docker.io",
 ) -> None:
     """Log in to a registry, by default Docker Hub.
 
@@ -39,7 +40,8 @@ def login(
 
 @options.command
 def logout(
-    common: options.Common, registry: Annotated[str, options.argument("[REGISTRY]")] = "docker.io"
+    common: options.Common,
+    registry: Annotated[str, options.argument("[REGISTRY]", "Registry: `ghcr.io`.")] = "docker.io",
 ) -> None:
     """Log out of a registry, by default Docker Hub.
 

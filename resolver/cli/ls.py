@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.output import page_width, presentable
+from resolver.cli.output import page, presentable
 from resolver.cli.run import open_session
 from resolver.render import DEFAULT_FORMAT, render, renderer
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def ls(
     common: options.Common,
     context: typer.Context,
-    patterns: Annotated[options.Texts, options.argument("[NAME]...")] = None,
+    patterns: Annotated[
+        options.Texts, options.argument("[NAME]...", "List only these; may contain `*` and `?`.")
+    ] = None,
     filters: Annotated[
         options.Texts,
         options.option(
@@ -68,7 +70,5 @@ def show_listing(
         for image_id in dict.fromkeys(identity(image, full=full) for image in found.images):
             output.answer(f"{image_id}\n")
     else:
-        text = render(
-            found, form, explain=digests, full=full, width=page_width(), clean=presentable
-        )
+        text = render(found, form, explain=digests, full=full, page=page(), clean=presentable)
         output.answer(text)

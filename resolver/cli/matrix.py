@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from resolver.cli import options
-from resolver.cli.inputs import split_platforms
+from resolver.cli.inputs import expand_for_all, split_platforms
 from resolver.cli.run import open_session
 from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
@@ -52,7 +52,7 @@ def matrix(
     with open_session(common) as (session, output):
         found = session.matrix(
             reference,
-            wanted,
+            expand_for_all(session, [reference], wanted),
             system=system or "github",
             runners=runner or (),
             require_runner=require_runner,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @options.command
 def merge(
     common: options.Common,
-    files: Annotated[list[str], options.argument("FILE...")],
+    files: Annotated[
+        list[str], options.argument("FILE...", "Files of --results, lock files, reports.")
+    ],
     file: options.File = None,
     fail_on: Annotated[
         str,

@@ -1,8 +1,9 @@
 """Options that several commands share, each defined once.
 
 A command takes `common: Common`; the decorator `command` adds the shared options to its
-signature, where Typer reads them. They are hidden in the help of each command, which stays on
-one screen, and shown by `resolver options`.
+signature, where Typer reads them. The help of a command lists them in a second section, and
+`resolver options` lists them with formats, CI systems and reports. They may also stand before the
+command: `resolver --json resolve ubuntu:24.04`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Optional
 
 import typer
+from typer.core import TyperCommand
 
+from resolver.errors import Usage
 from resolver.render import DEFAULT_FORMAT
 from resolver.settings import Flags
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.cli.ci import CiOutput
+    from resolver.core.results.attestations import TrustOptions
     from resolver.render.ci.emit import Emitter
 
 
@@ -72,18 +76,28 @@ def option(
     )
 
 
-def argument(metavar: str, complete: Callable[..., list[str]] | None = None) -> Any:
+def argument(
+    metavar: str,
+    help: str,  # noqa: A002 - as Typer calls it
+    complete: Callable[..., list[str]] | None = None,
+) -> Any:
     """Declare an argument."""
-    return typer.Argument(metavar=metavar, show_default=False, autocompletion=complete)
+    return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=complete)
 
 
-References = Annotated[list[str], argument("REF...", complete=offer_references)]
-Reference = Annotated[str, argument("REF", complete=offer_references)]
+_REFERENCES = "Images: `ubuntu:24.04`, `oci:DIR`; see `resolver help references`."
+References = Annotated[list[str], argument("REF...", _REFERENCES, offer_references)]
+Reference = Annotated[
+    str,
+    argument(
+        "REF", "Image: `ubuntu:24.04`, `oci:DIR`; see `resolver help references`.", offer_references
+    ),
+]
 Platforms = Annotated[
     Texts,
     option(
         "--platform -p",
-        "os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`.",
+        "os/arch[/variant][:os.version]; repeat it or use commas; `local`, `all`, `linux/*`.",
         "PLATFORM",
         complete=offer_platforms,
     ),
@@ -104,7 +118,7 @@ Strict = Annotated[
         variable="RESOLVER_STRICT",
     ),
 ]
-ManyReferences = Annotated[Texts, argument("[REF]...", complete=offer_references)]
+ManyReferences = Annotated[Texts, argument("[REF]...", _REFERENCES, offer_references)]
 File = Annotated[
     Text, option("--file -f", "Read references from FILE, one per line; `-` is stdin.", "FILE")
 ]
@@ -168,6 +182,28 @@ LockFile = Annotated[
 ]
 
 
+SigningKey = Annotated[Text, option("--key", "Verify signatures with this public key.", "FILE")]
+Identity = Annotated[Text, option("--identity", "Verify signatures by this identity.", "ID")]
+Issuer = Annotated[Text, option("--issuer", "Set the issuer of that identity.", "URL")]
+TrustedRoot = Annotated[
+    Text,
+    option("--trusted-root", "Use this `trusted_root.json` of Sigstore.", "FILE"),
+]
+
+
+def trust(
+    key: str | None, identity: str | None, issuer: str | None, trusted_root: str | None
+) -> TrustOptions:
+    """Combine the options about signatures; an empty value is refused, not ignored."""
+    from resolver.core.results.attestations import TrustOptions
+
+    given = {"key": key, "identity": identity, "issuer": issuer, "trusted-root": trusted_root}
+    for name, value in given.items():
+        if value is not None and not value.strip():
+            raise Usage(f"`--{name}` is empty", "give a value, or leave the option out")
+    return TrustOptions(key or "", identity or "", issuer or "", trusted_root or "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Common:
     """Values of the shared options.
@@ -206,6 +242,11 @@ class Shared(NamedTuple):
     variable: str | None = None
     default: object = None
 
+    @property
+    def text(self) -> str:
+        """Return the help with the variable in brackets."""
+        return f"{self.help.rstrip('.')} [{self.variable}]." if self.variable else self.help
+
 
 #: Every option that all commands take. To add one, add a row here and a field in `Flags`.
 SHARED = (
@@ -213,12 +254,13 @@ SHARED = (
         "form",
         "--format",
         str,
-        "Output format, see below.",
+        "Output format: table, json and more.",
         "FORMAT",
         variable="RESOLVER_FORMAT",
         default=DEFAULT_FORMAT,
     ),
     Shared("json", "--json", bool, "Short for `--format json`.", default=False),
+    Shared("output", "--output -o", Text, "Write the answer to FILE.", "FILE"),
     Shared(
         "quiet",
         "--quiet -q",
@@ -228,6 +270,14 @@ SHARED = (
         default=False,
     ),
     Shared("verbose", "--verbose -v", int, "Log what happens; twice: every request.", default=0),
+    Shared(
+        "colour",
+        "--color",
+        str,
+        "Colours: auto, always, never; NO_COLOR, FORCE_COLOR.",
+        "WHEN",
+        default="auto",
+    ),
     Shared(
         "no_progress",
         "--no-progress",
@@ -286,7 +336,7 @@ SHARED = (
         "FILE",
     ),
     Shared("anonymous", "--anonymous", bool | None, "Use no credentials [RESOLVER_ANONYMOUS]."),
-    Shared("username", "--username", Text, "User name [RESOLVER_USERNAME].", "NAME"),
+    Shared("username", "--username -u", Text, "User name [RESOLVER_USERNAME].", "NAME"),
     Shared(
         "password_stdin",
         "--password-stdin",
@@ -349,7 +399,61 @@ FLEET = (
 )
 
 #: The last line of every command's help.
-EPILOG = "Shared options (--format, --json, --store, --offline, ...): resolver options"
+EPILOG = "Formats, CI systems and reports: resolver options"
+#: Fields of the shared options.
+_SHARED_FIELDS = frozenset(row.field for row in SHARED)
+
+
+class HelpCommand(TyperCommand):
+    """A command whose help lists its own options and the shared ones in sections of their own."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the pieces of the usage line; Typer writes a required argument as `{REF}`."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the options and the shared options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            title = "Shared options" if parameter.name in _SHARED_FIELDS else "Options"
+            if parameter.param_type_name == "argument":
+                title = "Arguments"
+            sections.setdefault(title, []).append(record)
+        for title in sorted(sections):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def arrange(arguments: list[str]) -> list[str]:
+    """Move shared options from before the command to behind it.
+
+    They are moved in their long form, since a command may have its own short option.
+    """
+    shared = {name: row for row in SHARED for name in row.names.split()}
+    moved: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        name, equals, value = rest[0].partition("=")
+        if not name.startswith("--"):
+            name, equals, value = rest[0][:2], "", rest[0][2:]
+        row = shared.get(name)
+        if row is None:
+            return rest
+        moved.append(row.names.split()[0])
+        del rest[0]
+        if row.metavar is None:
+            # A switch: `-qv` continues with the next one.
+            rest[:0] = [f"-{value}"] if value else []
+        elif value or equals:
+            moved.append(value)
+        elif rest:
+            moved.append(rest.pop(0))
+    if moved and not rest:
+        raise Usage("no command given", "see `resolver --help`")
+    return [*rest[:1], *moved, *rest[1:]]
 
 
 def batch_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -371,6 +475,13 @@ def command(
 
     def run(**values: Any) -> None:
         shared = {row.field: values.pop(row.field, row.default) for row in rows}
+        from resolver.cli.output import choose_colour
+
+        choose_colour(shared["colour"])
+        if shared["output"] not in {None, "-"}:
+            from resolver.cli.output import answer_to
+
+            answer_to(shared["output"])
         if not (shared["emit"] or shared["report"]):
             function(**values, common=_common(shared, None))
             return
@@ -407,10 +518,10 @@ def _parameter(shared: Shared) -> inspect.Parameter:
     option_info = typer.Option(
         *shared.names.split(),
         metavar=shared.metavar,
-        help=shared.help,
-        hidden=not is_completing(),
+        help=shared.text,
         count=counted,
         envvar=shared.variable,
+        show_envvar=False,
         show_default=False,
     )
     return inspect.Parameter(

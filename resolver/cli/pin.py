@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.command
 def pin(
     common: options.Common,
-    files: Annotated[list[str], options.argument("FILE...")],
+    files: Annotated[list[str], options.argument("FILE...", "Files or folders.")],
     check: Annotated[
         bool,
         options.option("--check", "Write nothing; exit with status 1 if an image is not pinned."),

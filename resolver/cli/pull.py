@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import size, split_platforms
+from resolver.cli.inputs import (
+    has_pattern,
+    refuse_locked_pattern,
+    resolve_matching,
+    size,
+    split_platforms,
+)
 from resolver.cli.run import open_session, show_progress
 from resolver.settings import LOCK_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from resolver.cli.output import Output
     from resolver.core.results.plan import Plan
     from resolver.core.results.pull import Pulled
-    from resolver.core.results.resolve import Resolution
+    from resolver.core.results.resolve import Failure, Resolution
     from resolver.session import Session
 
 
@@ -59,6 +66,7 @@ def pull(
     """
     from resolver.cli.lock import named
     from resolver.core.results.plan import over_limit
+    from resolver.verbs.pull import AHEAD
 
     most = limit(max_download)
     lock = (lock_file or LOCK_FILE) if locked else None
@@ -71,12 +79,21 @@ def pull(
         "referrers": referrers,
     }
     with open_session(common) as (session, output):
+        output.places = names.places
         with show_progress(output, common, progress):
-            found = make_plan(session, output, names, platforms, places, lock, **wanted)
-            refusal = over_limit(found.bytes_missing, most)
-            if refusal is not None:
-                raise refusal
-            done = session.pull(found, foreign=foreign)
+            if most is None and lock is None and len(set(names)) > AHEAD:
+                # In groups, each planned while the one before it is transferred.
+                chosen = _default_platforms(session, platforms)
+                once = dict.fromkeys(names)
+                done = session.pull(once, chosen or (None,), places=places or (), **wanted)
+                for one in done.entries:
+                    output.warnings(one.image.warnings)
+            else:
+                found = make_plan(session, output, names, platforms, places, lock, **wanted)
+                refusal = over_limit(found.bytes_missing, most)
+                if refusal is not None:
+                    raise refusal
+                done = session.pull(found, foreign=foreign)
         output.show(done, common.form)
         report_failures(output, done)
 
@@ -122,13 +139,18 @@ def plan(
         "referrers": referrers,
     }
     with open_session(common) as (session, output):
-        found = make_plan(session, output, names, platforms, places, lock, **wanted)
+        output.places = names.places
+        with show_progress(output, common):
+            found = make_plan(session, output, names, platforms, places, lock, **wanted)
         note_unpacked(session, output, found)
         output.show(found, common.form, full=no_trunc)
+        status = output.failures(found.failures)
         refusal = over_limit(found.bytes_missing, most)
         if refusal is not None:
             output.failed(refusal)
-            raise typer.Exit(refusal.kind.status)
+            status = max(status, refusal.kind.status)
+        if status:
+            raise typer.Exit(status)
 
 
 def make_plan(
@@ -141,15 +163,39 @@ def make_plan(
     **wanted: bool,
 ) -> Plan:
     """Plan the pull, with a lock file from its digests, and print the warnings."""
-    if not platforms and session.settings.platform:
-        platforms = split_platforms([session.settings.platform])
+    platforms = _default_platforms(session, platforms)
     named: Sequence[str | Resolution] = list(dict.fromkeys(references))
+    failed: tuple[Failure, ...] = ()
+    if has_pattern(platforms):
+        refuse_locked_pattern(lock_file)
+        answers = resolve_matching(session, references, platforms, exact=wanted["exact"])
+        named, failed = _divided(answers)
+        platforms = []
     if lock_file is not None:
         named = _locked(session, output, references, platforms, lock_file, exact=wanted["exact"])
     found = session.plan(named, platforms or (None,), places=places or (), **wanted)
     for image in found.entries:
         output.warnings(image.warnings)
-    return found
+    return replace(found, failures=(*found.failures, *failed))
+
+
+def _divided(
+    answers: Iterable[Resolution | Failure],
+) -> tuple[list[Resolution], tuple[Failure, ...]]:
+    """Tell resolutions from failures; raise the first failure if there is nothing else."""
+    from resolver.core.results.resolve import Failure
+
+    listed = list(answers)
+    failed = tuple(answer for answer in listed if isinstance(answer, Failure))
+    found = [answer for answer in listed if not isinstance(answer, Failure)]
+    if failed and not found:
+        raise failed[0].error
+    return found, failed
+
+
+def _default_platforms(session: Session, platforms: list[str]) -> list[str]:
+    default = session.settings.platform
+    return platforms or (split_platforms([default]) if default else [])
 
 
 def _locked(
@@ -191,7 +237,7 @@ def limit(max_download: str | None) -> int | None:
 
 def note_unpacked(session: Session, output: Output, plan: Plan) -> None:
     """Note which layers of a plan the local Docker engine has unpacked already."""
-    from resolver.render.report import megabytes
+    from resolver.errors import megabytes
 
     layers = session.unpacked(plan)
     if layers:

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.inputs import gather, split_platforms
-from resolver.cli.output import page_width, presentable
-from resolver.cli.run import open_executor, open_session, select
+from resolver.cli.inputs import (
+    gather,
+    has_pattern,
+    refuse_locked_pattern,
+    resolve_matching,
+    split_platforms,
+)
+from resolver.cli.output import page, presentable
+from resolver.cli.run import open_executor, open_session, select, show_progress
 from resolver.errors import Usage
 from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
@@ -76,8 +82,10 @@ def resolve(
         from resolver.cli.lock import named
 
         names = named(references, file, "resolve", lock)
-    names = select(common, names)
+    places = names.places
+    chosen = select(common, names)
     with open_session(common) as (session, output), open_executor(common) as executor:
+        output.places = places
         resolver: Session | ByLock = session
         if lock is not None:
             fleet = common.fleet
@@ -95,15 +103,23 @@ def resolve(
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))
         wanted: list[str | None] = list(platforms) or [None]
-        is_single = len(names) == 1 and file is None and common.fleet is None
-        if is_single and len(wanted) == 1 and "all" not in wanted:
-            found = resolver.resolve(names[0], wanted[0], **flags)
+        single = len(chosen) == 1 and file is None and len(wanted) == 1 and "all" not in wanted
+        if single and common.fleet is None and not has_pattern(wanted):
+            found = resolver.resolve(chosen[0], wanted[0], **flags)
             output.warnings(found.warnings)
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
-            if lock is None:
+            if has_pattern(wanted):
+                refuse_locked_pattern(lock)
+                if common.fleet is not None:
+                    raise Usage(
+                        "patterns of platforms are resolved in this process",
+                        "name the platforms, or leave out `--cluster` and `--results`",
+                    )
+                answers = resolve_matching(session, chosen, wanted, **flags)
+            elif lock is None:
                 answers = session.resolve_each(
-                    names,
+                    chosen,
                     wanted,
                     exact=exact,
                     verify=verify,
@@ -113,8 +129,11 @@ def resolve(
                     executor=executor,
                 )
             else:
-                answers = resolver.resolve_each(names, wanted, exact=exact)
-            show_all(output, common.form, answers, explain=explain, full=no_trunc)
+                answers = resolver.resolve_each(chosen, wanted, exact=exact)
+            # Lines on the same terminal are progress enough.
+            on_screen = page().width is not None and not renderer(common.form).collects
+            with show_progress(output, common, "none" if on_screen else "auto"):
+                show_all(output, common.form, answers, explain=explain, full=no_trunc)
 
 
 def _refuse_locked(given: dict[str, bool]) -> None:
@@ -130,20 +149,27 @@ def show_all(
     output: Output, form: str, answers: Iterator[Resolution | Failure], *, explain: bool, full: bool
 ) -> None:
     """Print a line for each of several answers, in order; none is requested before."""
+    from resolver.core.results.resolve import Batch
+    from resolver.render.report import resolved_words
     from resolver.render.to_dict import SCHEMA, cleaned, to_dict
 
     row = renderer(form)
-    if row.draws == "answer":
+    is_document = row.draws in {"report", "answer"} and not row.fits_width and not explain
+    if row.draws == "answer" and not is_document:
         raise Usage(
-            f"`--format {form}` supports only one answer",
-            "resolve one REF on one platform, or choose `markdown` or `json`",
+            f"`--format {form}` with `--explain` supports only one answer",
+            "leave out `--explain`, or choose `markdown` or `json`",
         )
-    collected = []
-    worst = 0
+    collected: list[object] = []
+    listed: list[Resolution | Failure] = []
+    worst = total = failed = 0
     for answer in answers:
-        worst = max(worst, _status(output, answer))
+        status = _status(output, answer)
+        worst, total, failed = max(worst, status), total + 1, failed + bool(status)
         output.keep(answer)
-        if row.collects:
+        if is_document:
+            listed.append(answer)
+        elif row.collects:
             collected.append(cleaned(to_dict(answer, explain=explain), presentable))
         elif row.draws == "report":
             output.answer(_line(answer, form, explain=explain, full=full))
@@ -151,23 +177,22 @@ def show_all(
             output.answer(render(answer, form, explain=explain, clean=presentable))
     if row.collects:
         output.answer(render_values({"schema": SCHEMA, "results": collected}, form))
+    if is_document:
+        output.draw(Batch(tuple(listed)), form, full=full)
+    if total > 1:
+        output.note(resolved_words(total, failed))
     if worst:
         raise typer.Exit(worst)
 
 
 def _line(answer: Resolution | Failure, form: str, *, explain: bool, full: bool) -> str:
     from resolver.core.results.resolve import Failure
-    from resolver.render.report import failure_line, resolution_line
-    from resolver.render.text import line
+    from resolver.render.report import batch_line
 
     if not renderer(form).fits_width or (explain and not isinstance(answer, Failure)):
-        width = page_width()
-        return (
-            render(answer, form, explain=explain, full=full, width=width, clean=presentable) + "\n"
-        )
-    if isinstance(answer, Failure):
-        return line(failure_line(answer)) + "\n"
-    return line(resolution_line(answer)) + "\n"
+        text = render(answer, form, explain=explain, full=full, page=page(), clean=presentable)
+        return f"{text}\n"
+    return batch_line(answer, page()._replace(width=None) if full else page()) + "\n"
 
 
 def _status(output: Output, answer: Resolution | Failure) -> int:

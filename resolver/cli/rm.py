@@ -10,7 +10,10 @@ from resolver.cli.run import open_session
 @options.command
 def rm(
     common: options.Common,
-    images: Annotated[list[str], options.argument("IMAGE...", complete=options.offer_references)],
+    images: Annotated[
+        list[str],
+        options.argument("IMAGE...", "References or ids in the store.", options.offer_references),
+    ],
     platform: Annotated[
         options.Text,
         options.option("--platform -p", "Remove only this platform of the image.", "PLATFORM"),

@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from resolver.cli.output import Output, add_redactors, write_at_exit
+from resolver.cli.output import Output, add_redactors, is_terminal, write_at_exit
 from resolver.errors import Usage
 from resolver.render import prepare
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from resolver.cli.options import Common
+    from resolver.core.results.events import Event, Observer
     from resolver.session import Session
     from resolver.verbs.merge import Results, Shard
 
@@ -119,19 +120,23 @@ _OFF = frozenset({"", "0", "false"})
 
 
 @contextmanager
-def show_progress(output: Output, common: Common, form: str) -> Iterator[None]:
+def show_progress(output: Output, common: Common, form: str = "auto") -> Iterator[None]:
     """Show progress on stderr while the block runs."""
     if form not in FORMS:
         raise Usage(f"unknown form of progress `{form}`", f"choose one of {', '.join(FORMS)}")
-    match choose_progress(form, os.environ, wanted=common.progress, terminal=_is_terminal()):
-        case "tty":
-            with _live(output):
-                yield
-        case "plain":
-            from resolver.render.progress import LineProgress
+    match choose_progress(
+        form, os.environ, wanted=common.progress, terminal=is_terminal(sys.stderr)
+    ):
+        case "tty" | "plain" as shown:
+            from resolver.render.progress import LineProgress, Tally
 
-            output.progress = LineProgress(output.write)
-            yield
+            tally = Tally()
+            with _live(output) if shown == "tty" else nullcontext():
+                shows = output.progress if shown == "tty" else LineProgress(output.write)
+                output.progress = _both(shows, tally)
+                yield
+            if tally.words():
+                output.note(tally.words())
         case "json":
             from resolver.render.progress import JsonLines
 
@@ -154,11 +159,14 @@ def choose_progress(
     return "tty" if terminal and not in_pipeline and not dumb else "plain"
 
 
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except ValueError:
-        return False
+def _both(*observers: Observer) -> Observer:
+    """Return an observer that passes events to several."""
+
+    def observe(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe
 
 
 @contextmanager

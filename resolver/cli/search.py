@@ -13,7 +13,7 @@ from resolver.cli.run import open_session
 @options.command
 def search(
     common: options.Common,
-    term: Annotated[str, options.argument("TERM")],
+    term: Annotated[str, options.argument("TERM", "Words, HOST/TERM or HOST.")],
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=100, help="Set the number of results.")
     ] = 25,
@@ -66,7 +66,8 @@ def repositories(
 def quota(
     common: options.Common,
     reference: Annotated[
-        str, options.argument("[REF]", complete=options.offer_references)
+        str,
+        options.argument("[REF]", "Image of the registry to ask.", options.offer_references),
     ] = "docker.io/ratelimitpreview/test:latest",
 ) -> None:
     """Show how many pulls are left.

@@ -15,7 +15,9 @@ from resolver.render import prepare, render_values, renderer
 @options.command
 def serve(
     common: options.Common,
-    place: Annotated[options.Text, options.argument("[oci:DIR]")] = None,
+    place: Annotated[
+        options.Text, options.argument("[oci:DIR]", "An OCI layout; by default the store.")
+    ] = None,
     listen: Annotated[
         str,
         options.option(
@@ -171,8 +173,8 @@ def written(
 @options.command
 def mirror_config(
     common: options.Common,
-    tool: Annotated[str, options.argument("TOOL")],
-    hosts: Annotated[options.Texts, options.argument("[HOST]...")] = None,
+    tool: Annotated[str, options.argument("TOOL", "containerd, docker, podman or buildkit.")],
+    hosts: Annotated[options.Texts, options.argument("[HOST]...", "Registries to mirror.")] = None,
     mirror: Annotated[
         options.Text,
         options.option("--mirror", "Use this mirror instead of `resolver serve`.", "URL"),

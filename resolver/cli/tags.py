@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @options.command
 def tags(
     common: options.Common,
-    repository: Annotated[str, options.argument("REPO")],
+    repository: Annotated[
+        str, options.argument("REPO", "Repository: `ubuntu`, `ghcr.io/owner/app`.")
+    ],
     platform: Annotated[
         options.Text,
         options.option("--platform -p", "List only tags with this platform.", "PLATFORM"),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from resolver.cli import options
-from resolver.cli.run import open_session
+from resolver.cli.run import open_session, show_progress
 
 
 @options.command
@@ -30,7 +30,8 @@ def verify(
       resolver verify --full --repair
     """
     with open_session(common) as (session, output):
-        found = session.verify(full=full, repair=repair)
+        with show_progress(output, common):
+            found = session.verify(full=full, repair=repair)
         output.show(found, common.form, full=no_trunc)
         if not found.is_sound:
             raise typer.Exit(1)

@@ -36,6 +36,24 @@ class Renderer(NamedTuple):
     is_lines: bool = False
 
 
+class Page(NamedTuple):
+    """What text is written to.
+
+    Attributes:
+        width: columns of the terminal; None for a pipe or a file, where nothing is shortened.
+        colour: whether platforms, grades, states and severities have colours.
+        command, date: of the run, for a document that is kept; empty if unknown.
+    """
+
+    width: int | None = None
+    colour: bool = False
+    command: str = ""
+    date: str = ""
+
+
+#: A pipe or a file.
+PIPE = Page()
+
 #: The format without `--format`.
 DEFAULT_FORMAT = "table"
 
@@ -82,17 +100,14 @@ def render(
     *,
     explain: bool = False,
     full: bool = False,
-    width: int | None = None,
+    page: Page = PIPE,
     clean: Callable[[str], str] = str,
 ) -> str:
     """Render an answer in a format; the text ends with a line break.
 
-    `full` shows whole digests and values. `width` is that of the terminal in columns; None does not
-    shorten cells. `clean` redacts the text of errors, warnings and tools.
+    `full` shows whole digests and values. `clean` redacts the text of errors, warnings and tools.
     """
-    return "".join(
-        render_chunks(answer, form, explain=explain, full=full, width=width, clean=clean)
-    )
+    return "".join(render_chunks(answer, form, explain=explain, full=full, page=page, clean=clean))
 
 
 def render_chunks(
@@ -101,7 +116,7 @@ def render_chunks(
     *,
     explain: bool = False,
     full: bool = False,
-    width: int | None = None,
+    page: Page = PIPE,
     clean: Callable[[str], str] = str,
 ) -> Iterator[str]:
     """Render like `render`, but yield a long document in chunks to save memory."""
@@ -114,13 +129,13 @@ def render_chunks(
     elif row.draws == "word":
         yield _load(row)(answer)
     elif row.draws == "answer":
-        yield _load(row)(answer, explain=explain, full=full)
+        yield _load(row)(answer, page=page, explain=explain)
     else:
         from resolver.render.report import report  # noqa: PLC0415 - for these formats alone
 
         drawn = report(answer, explain=explain, full=full or not row.fits_width, clean=clean)
         if row.fits_width:
-            yield _load(row)(drawn, width=None if full else width)
+            yield _load(row)(drawn, page._replace(width=None) if full else page)
         else:
             yield _load(row)(drawn)
 

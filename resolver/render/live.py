@@ -27,7 +27,7 @@ class Live:
     """Draws the progress of a pull during a `with` block.
 
     A finished layer becomes a plain line; active layers are redrawn below, as many as fit the
-    terminal. There are no colours, so `NO_COLOR` has no effect.
+    terminal. Bars have no colours; the labels of messages may.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -36,7 +36,6 @@ class Live:
         self._console = Console(
             file=stream,
             force_terminal=True,
-            no_color=True,
             highlight=False,
             markup=False,
             emoji=False,
@@ -72,7 +71,7 @@ class Live:
 
     def write(self, text: str) -> None:
         """Write a permanent line above the bars; it must be escaped."""
-        self._console.print(Text(text.rstrip("\n")), soft_wrap=True)
+        self._console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True)
 
     def _frame(self) -> Group:
         size = self._console.size
@@ -80,4 +79,5 @@ class Live:
         with self._guard:
             lines = self._board.lines(width)
         room = max(1, size.height - 1)
-        return Group(*(Text(text, no_wrap=True, overflow="crop") for text in lines[-room:]))
+        shown = [*lines[:1], *lines[1:][-(room - 1) :]] if room > 1 else lines[:1]
+        return Group(*(Text(text, no_wrap=True, overflow="crop") for text in shown))

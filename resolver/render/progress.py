@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Counted
 from resolver.core.results.plan import Piece
 from resolver.core.results.pull_events import (
     Advanced,
@@ -27,10 +28,10 @@ from resolver.core.results.pull_events import (
     Started,
     Waiting,
 )
-from resolver.errors import ResolverError
+from resolver.errors import ResolverError, megabytes
 from resolver.render.answers.plan import piece
 from resolver.render.json import jsonl
-from resolver.render.report import SHORT_HEX, megabytes
+from resolver.render.report import SHORT_HEX
 from resolver.render.text import line
 from resolver.values import dataclass
 
@@ -90,8 +91,61 @@ class Layers:
         return self._layers.get(digest, True)
 
 
+def counted(event: Counted) -> str:
+    """Return how far an operation is: `resolving: 120 of 400 images, 30%, 2 failed`."""
+    is_bytes = event.unit == "bytes"
+    done = megabytes(event.done) if is_bytes else str(event.done)
+    total = megabytes(event.total) if is_bytes else f"{event.total} {event.unit}"
+    failed = f", {event.failed} failed" if event.failed else ""
+    return f"{event.what}: {done} of {total}, {_percent(event.done, event.total)}{failed}"
+
+
+def _percent(done: int, total: int) -> str:
+    return f"{min(100, 100 * done // total) if total else 100}%"
+
+
+#: Seconds that a transfer takes at least for its rate to be worth a note.
+WORTH = 1.0
+
+
+class Tally:
+    """What a transfer fetched, how fast, and what was held already."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._started: float | None = None
+        self._ended = 0.0
+        self._fetched = 0
+        self._held: dict[Digest, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Process an event."""
+        match event:
+            case PieceStarted() if self._started is None:
+                self._started = self._clock()
+            case Advanced():
+                self._fetched += event.size
+                self._ended = self._clock()
+            case Reused():
+                self._held[event.digest] = event.size
+            case Resumed():
+                self._held[event.digest] = event.have
+            case _:
+                return
+
+    def words(self) -> str:
+        """Return the amount, the time, the average rate and what was saved; empty if too quick."""
+        seconds = self._ended - self._started if self._started is not None else 0.0
+        if seconds < WORTH or not self._fetched:
+            return ""
+        rate = f"{megabytes(int(self._fetched / seconds))}/s on average"
+        held = sum(self._held.values())
+        saved = f"; {megabytes(held)} held already, not fetched" if held else ""
+        return f"fetched {megabytes(self._fetched)} in {_span(seconds)} ({rate}){saved}"
+
+
 class LineProgress:
-    """Progress for logs: a line per event."""
+    """Progress for logs: a line per event; how far an operation is, only now and then."""
 
     def __init__(
         self, write: Callable[[str], None], clock: Callable[[], float] = monotonic
@@ -99,7 +153,7 @@ class LineProgress:
         self._write = write
         self._clock = clock
         self._layers = Layers()
-        self._last: dict[Digest, float] = {}
+        self._last: dict[Digest | str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
@@ -110,6 +164,12 @@ class LineProgress:
         if isinstance(event, Started):
             self._layers.add(event)
             yield pulling_from(event)
+            return
+        if isinstance(event, Counted):
+            now = self._clock()
+            if now - self._last.setdefault(event.what, now) >= QUIET:
+                self._last[event.what] = now
+                yield counted(event)
             return
         digest = getattr(event, "digest", None)
         if isinstance(digest, Digest) and digest in self._layers:
@@ -255,6 +315,11 @@ class Board:
         self._moving: dict[Digest, _Moving] = {}
         self._counted: set[Digest] = set()
         self._ended = 0
+        #: Bytes to fetch of each piece, and those that have arrived.
+        self._missing: dict[Digest, int] = {}
+        self._arrived: dict[Digest, int] = {}
+        self._speed = Speed(clock)
+        self._count: Counted | None = None
 
     def note(self, event: Event) -> str | None:
         """Process an event; return a permanent line if it finishes something."""
@@ -262,7 +327,16 @@ class Board:
             self._layers.add(event)
             layers = (piece for piece in event.pieces if piece.role == "layer")
             self._counted |= {piece.descriptor.digest for piece in layers}
+            self._missing |= {piece.descriptor.digest: piece.missing for piece in event.pieces}
             return line(pulling_from(event))
+        if isinstance(event, Counted):
+            before = self._count.done if self._count is not None else 0
+            if event.done < before or event.done == 0:
+                self._speed = Speed(self._clock)
+            self._speed.add(max(0, event.done - before))
+            self._count = event if event.done < event.total else None
+            return None
+        self._add(event)
         digest: Digest | None = getattr(event, "digest", None)
         if digest is None or digest not in self._layers:
             return None
@@ -273,6 +347,34 @@ class Board:
             return line(f"{short_name(digest)}: {ended[1]}")
         self._move(event, digest)
         return None
+
+    def _add(self, event: Event) -> None:
+        """Count the bytes of the whole."""
+        match event:
+            case Advanced():
+                self._arrived[event.digest] = self._arrived.get(event.digest, 0) + event.size
+                self._speed.add(event.size)
+            case Restarted():
+                # All of it is fetched again, also what an earlier run had.
+                moving = self._moving.get(event.digest)
+                self._arrived[event.digest] = 0
+                if moving is not None and moving.total:
+                    self._missing[event.digest] = moving.total
+            case Finished() | Reused():
+                self._arrived[event.digest] = self._missing.get(event.digest, 0)
+            case _:
+                return
+
+    def _whole(self) -> str:
+        """Return the line for everything: bytes, percent, rate, time left, layers."""
+        total = sum(self._missing.values())
+        done = min(total, sum(self._arrived.values()))
+        parts = [f"Total: {megabytes(done)} of {megabytes(total)}", _percent(done, total)]
+        rate = self._speed.rate()
+        if rate is not None:
+            parts += [f"{megabytes(int(rate))}/s", f"{_span((total - done) / rate)} left"]
+        parts.append(f"{self._ended} of {len(self._counted)} layers done")
+        return ", ".join(parts)
 
     def _move(self, event: Event, digest: Digest) -> None:
         if isinstance(event, Waiting):
@@ -298,11 +400,15 @@ class Board:
                 return
 
     def lines(self, width: int) -> list[str]:
-        """Draw the active layers, at most `width` columns wide; the last line counts the layers."""
+        """Draw the whole, then the active layers, at most `width` columns wide."""
         moving = list(self._moving.items())
         drawn = [_row(short_name(digest), item, width) for digest, item in moving]
-        if drawn and len(self._counted) > 1:
-            drawn.append(f"{self._ended} of {len(self._counted)} layers done")
+        if drawn and self._counted:
+            drawn.insert(0, self._whole())
+        if self._count is not None:
+            rate = self._speed.rate()
+            left = f", {_span((self._count.total - self._count.done) / rate)} left" if rate else ""
+            drawn.insert(0, counted(self._count) + left)
         return [text[:width] for text in drawn]
 
 

@@ -6,38 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import EntryKind
-from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
-from resolver.render.answers import renderer_of
+from resolver.core.results.resolve import Batch, Failure, Inspection, Offer, Offers, Resolution
+from resolver.errors import megabytes
+from resolver.render.text import batch_row, escape
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import HistoryEntry, ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
-
-
-_STEP = 1000.0
-
-
-def megabytes(count: int) -> str:
-    """Format a number of bytes as Docker does: decimal units, three digits.
-
-    Source: docker/go-units, size.go, `HumanSize` (base 1000, four significant digits there).
-    """
-    if count < _STEP:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        value /= _STEP
-        if value < 9.995:  # noqa: PLR2004 - where rounding to two decimals leaves one digit
-            return f"{value:.2f} {unit}"
-        if value < 99.95:  # noqa: PLR2004 - the same for one decimal
-            return f"{value:.1f} {unit}"
-        if value < 999.5:  # noqa: PLR2004 - the same for none
-            return f"{value:.0f} {unit}"
-    return f"{value:.0f} PB"
+    from resolver.render import Page
 
 
 #: Characters of a digest that tables show, after the algorithm; enough to tell two apart.
@@ -47,8 +27,8 @@ SHORT_HEX = 12
 SAID = "said"
 #: Headings of columns with names, which are never cut: a part of a name is useless.
 NAMES = frozenset(
-    {"config", "digest", "image", "manifest", "name", "path", "platform", "program", "reference",
-     "repository", "tag", "where"}
+    {"folder", "image", "key", "listed for", "name", "package", "path",
+     "platform", "program", "read as", "reference", "repository", "rule", "tag", "what", "where"}
 )  # fmt: skip
 
 #: Short names of common media types, for tables.
@@ -74,9 +54,8 @@ class ReportTable:
     Attributes:
         right: columns with numbers; never narrowed.
         whole: columns that are never narrowed.
-        tail: columns with names, which wrap on a narrow terminal, like those headed by one of
-            `NAMES`; all others are narrowed first, and cut.
-        is_wide: the table may be wider than the terminal.
+        tail: columns with names, like those headed by one of `NAMES`: they are never cut or
+            broken; the text in other columns wraps on a narrow terminal.
     """
 
     title: str
@@ -85,7 +64,6 @@ class ReportTable:
     right: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
     tail: frozenset[str] = frozenset()
-    is_wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +89,15 @@ def report(
             return _resolution(answer, explain=explain, full=full)
         case Failure():
             return _failure(answer, clean)
+        case Batch():
+            return _batch(answer, full=full)
         case Offers():
             return _offers(answer, full=full)
         case Inspection():
             return _inspection(answer, full=full)
         case _:
+            from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
+
             drawn: Report = renderer_of(answer).report(answer, explain=explain, full=full)
             facts = ((label, clean(text) if label == SAID else text) for label, text in drawn.facts)
             return replace(drawn, facts=tuple(facts))
@@ -133,17 +115,57 @@ def kind(media_type: str) -> str:
     return _KINDS.get(media_type, media_type)
 
 
-def resolution_line(answer: Resolution) -> str:
-    """Return a resolution as one line, digest first, so that columns line up."""
-    platform = str(answer.platform) if answer.platform is not None else "-"
-    grade = answer.grade.value if answer.grade is not None else "-"
-    return f"{answer.manifest.digest}  {platform:<16}  {grade:<10}  {answer.reference}"
+#: Columns of the lines of a batch, which are printed before the next ones are known.
+BATCH = ("digest", "platform", "grade", "reference")
+#: Widths of the longest platform, `windows/amd64:10.0.20348.2700`, and grade.
+_PLATFORM, _GRADE = 29, 10
+#: Widths of a digest: whole, and on a narrow terminal, where an error code still fits.
+_WHOLE, _SHORTENED = 71, 27
 
 
-def failure_line(answer: Failure) -> str:
-    """Return a failure as one line, in place of an answer."""
-    code = getattr(answer.error, "code", "error")
-    return f"{'error: ' + code:<71}  {answer.wanted or '-':<16}  {'-':<10}  {answer.reference}"
+def batch_line(answer: Resolution | Failure, page: Page) -> str:
+    """Return one of several resolutions, or a failure in its place, as a line.
+
+    On a terminal the digest is shortened if the line does not fit, and the reference has a line of
+    its own if it still does not.
+    """
+    if isinstance(answer, Failure):
+        code = f"error: {getattr(answer.error, 'code', 'error')}"
+        cells = (code, answer.wanted or "-", "-", answer.reference)
+    else:
+        platform = str(answer.platform) if answer.platform is not None else "-"
+        grade = answer.grade.value if answer.grade is not None else "-"
+        cells = (str(answer.manifest.digest), platform, grade, answer.reference)
+    rest = 2 * 3 + _PLATFORM + _GRADE + len(answer.reference)
+    fits = page.width is None or _WHOLE + rest <= page.width
+    widths = (_WHOLE if fits else _SHORTENED, _PLATFORM, _GRADE, 0)
+    if not isinstance(answer, Failure):
+        cells = (cells[0][: widths[0]], *cells[1:])
+    if page.width is None or sum(widths) + 2 * 3 + len(answer.reference) <= page.width:
+        return batch_row(BATCH, cells, widths, colour=page.colour)
+    first = batch_row(BATCH[:-1], cells[:-1], widths[:-1], colour=page.colour)
+    return f"{first}\n    {escape(answer.reference)}"
+
+
+def _batch(answer: Batch, *, full: bool) -> Report:
+    """List resolutions; the title is the outcome."""
+    failed = sum(isinstance(item, Failure) for item in answer.answers)
+    rows = []
+    for item in answer.answers:
+        if isinstance(item, Failure):
+            code = f"error: {getattr(item.error, 'code', 'error')}"
+            rows.append((item.reference, item.wanted or "-", code, "-"))
+        else:
+            grade = item.grade.value if item.grade is not None else "-"
+            digest = short(item.manifest.digest, full=full)
+            rows.append((item.reference, _platform(item.platform), grade, digest))
+    table = ReportTable("images", ("image", "platform", "grade", "digest"), tuple(rows))
+    return Report(resolved_words(len(answer.answers), failed), (), (table,))
+
+
+def resolved_words(total: int, failed: int) -> str:
+    """Return the outcome of a batch."""
+    return f"resolved {total - failed} of {total}" + (f", {failed} failed" if failed else "")
 
 
 def _failure(answer: Failure, clean: Callable[[str], str]) -> Report:
@@ -317,7 +339,7 @@ def _image_tables(answer: Inspection, *, full: bool) -> list[ReportTable]:
     if answer.manifest is not None:
         tables.append(_layers(answer.manifest, full=full))
     if answer.config is not None:
-        tables += _config_tables(answer.config)
+        tables += _config_tables(answer.config, answer.step_sizes)
     return tables
 
 
@@ -329,7 +351,7 @@ def _layers(manifest: Manifest, *, full: bool) -> ReportTable:
     return ReportTable("layers", ("#", "digest", "size", "type"), rows, frozenset({"#", "size"}))
 
 
-def _config_tables(config: ImageConfig) -> list[ReportTable]:
+def _config_tables(config: ImageConfig, sizes: Sequence[int | None]) -> list[ReportTable]:
     tables = []
     if config.env:
         pairs = tuple((name, value) for name, _, value in (e.partition("=") for e in config.env))
@@ -337,10 +359,14 @@ def _config_tables(config: ImageConfig) -> list[ReportTable]:
     if config.labels:
         tables.append(ReportTable("labels", ("key", "value"), config.labels))
     if config.history:
-        rows = tuple(_step(number, step) for number, step in enumerate(config.history, 1))
-        tables.append(ReportTable("history", ("#", "layer", "step"), rows, frozenset({"#"})))
+        rows = tuple(
+            (str(number), "-" if size is None else megabytes(size), _step(step))
+            for number, (step, size) in enumerate(zip(config.history, sizes, strict=True), 1)
+        )
+        right = frozenset({"#", "size"})
+        tables.append(ReportTable("history", ("#", "size", "step"), rows, right))
     return tables
 
 
-def _step(number: int, step: HistoryEntry) -> tuple[str, ...]:
-    return (str(number), "-" if step.empty_layer else "yes", step.created_by or step.comment or "-")
+def _step(step: HistoryEntry) -> str:
+    return step.created_by or step.comment or "-"

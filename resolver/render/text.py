@@ -1,14 +1,22 @@
-"""Text: reports with tables that fit a terminal, or unshortened for a pipe or a file."""
+"""Text: reports with tables that fit a terminal, or unshortened for a pipe or a file.
+
+On a terminal, sentences wrap, digests and ids are shortened, and names are whole: a name that does
+not fit its column continues the row on the next line. Narrow terminals get lists. Elsewhere a row
+is one line, no cell is empty, and two blanks separate columns, so that `grep` and `awk -F '  +'`
+work. Colours only repeat what the words say.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from resolver.values import pattern
 
 if TYPE_CHECKING:
-    import re
+    from collections.abc import Iterable, Sequence
 
+    from resolver.render import Page
     from resolver.render.report import Report, ReportTable
 
 
@@ -52,64 +60,180 @@ WIDTH = 80
 #: "manifest " and a sha256 digest fill 80 columns exactly.
 LABEL = 9
 _GAP = "  "
-#: Minimum width of columns that are cut, and of columns that wrap.
-_LEAST_CUT = 10
-_LEAST_NAME = 10
-#: Characters after which a name can be broken.
+#: Terminals with fewer columns show a list instead of a table.
+NARROW = 60
+#: Minimum width of columns with sentences, and of columns with names.
+_LEAST_PROSE = 16
+_LEAST_NAME = 12
+#: Indentation of a name that has a line of its own.
+_INDENT = 4
+#: Characters after which a long word can be broken.
 _BREAKS = "/:@,-. "
+#: A digest or an id, perhaps shortened, and the digits of it that a narrow table shows.
+_ID = pattern(r"((?:[a-z0-9+._-]+:)?)[0-9a-f]{12,}|-|<none>")
+_LEAST_HEX = 7
+
+#: Colours of a terminal. Source: ECMA-48, 8.3.117 (SGR).
+_BOLD_RED, _RED, _GREEN, _YELLOW, _CYAN = "1;31", "31", "32", "33", "36"
+#: Colours of labels, grades, states and severities, by their first word.
+_WORDS = {
+    **dict.fromkeys(("error", "failed", "failure", "gone", "missing", "damaged", "wrong"), _RED),
+    **dict.fromkeys(("removed", "unreadable", "difference", "no"), _RED),
+    **dict.fromkeys(("warning", "moved", "changed", "rewritten", "partial", "fallback"), _YELLOW),
+    **dict.fromkeys(("compatible", "abi", "index", "foreign", "unknown", "!"), _YELLOW),
+    **dict.fromkeys(("ok", "exact", "normalised", "held", "as", "unchanged", "added"), _GREEN),
+    **dict.fromkeys(("pinned", "chosen", "passed", "current"), _GREEN),
+    **dict.fromkeys(("note", "hint"), _CYAN),
+}
+#: Headings of columns with such words, of platforms, and of sizes that grew or shrank.
+_STATES = frozenset(
+    {"state", "grade", "result", "severity", "weight", "change", "why", "=", "error"}
+)
+_PLATFORMS = frozenset({"platform", "listed for", "base"})
 
 
-def text(report: Report, *, width: int | None = None) -> str:
-    """Render a report; tables are fitted to `width` columns, None does not shorten them."""
+def coloured(text: str, codes: str | None) -> str:
+    """Colour text that is escaped already."""
+    return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text
+
+
+def label(word: str, *, colour: bool) -> str:
+    """Return the label of a message: `error:`."""
+    code = {"error": _BOLD_RED}.get(word, _WORDS.get(word))
+    return coloured(f"{word}:", code if colour else None)
+
+
+def _colour(column: str, cell: str) -> str | None:
+    """Return the colour of a cell or a fact."""
+    if column in _PLATFORMS:
+        return _CYAN if cell not in {"-", "none"} else None
+    if column == "delta":
+        return {"+": _RED, "-": _GREEN}.get(cell[:1]) if len(cell) > 1 else None
+    return _WORDS.get(re.split("[ ,:]", cell, maxsplit=1)[0]) if column in _STATES else None
+
+
+def text(report: Report, page: Page) -> str:
+    """Render a report."""
+    width, colour = page.width, page.colour
     parts = []
     if report.lines:
-        parts.append("\n".join(line(words) for words in report.lines))
+        parts.append("\n".join(_line(words, colour=colour) for words in report.lines))
     if report.facts:
-        parts.append("\n".join(_fact(label, value) for label, value in report.facts))
+        parts.append("\n".join(_fact(*fact, colour=colour) for fact in report.facts))
     several = len(report.tables) > 1
     for table in report.tables:
-        drawn = _table(table, width)
+        drawn = _table(table, width, colour=colour)
         parts.append(f"{table.title}\n{drawn}" if several and table.rows else drawn)
     return "\n\n".join(parts) + "\n"
 
 
-def _fact(label: str, value: str) -> str:
-    return f"{label:<{LABEL}}{escape(value)}"
+def _line(words: str, *, colour: bool) -> str:
+    """Render a line of text; the severity or state that it begins with is coloured."""
+    safe = line(words)
+    if not colour:
+        return safe
+    start = len(safe) - len(safe.lstrip())
+    end = next((n for n in range(start, len(safe)) if safe[n] in " :,"), len(safe))
+    return safe[:start] + coloured(safe[start:end], _WORDS.get(safe[start:end])) + safe[end:]
 
 
-def _table(table: ReportTable, width: int | None) -> str:
+def _fact(name: str, value: str, *, colour: bool) -> str:
+    safe = escape(value)
+    if colour and name in _PLATFORMS:
+        platform, gap, rest = safe.partition(" (")
+        grade = re.match("[a-z]*", rest)
+        end = grade.end() if grade else 0
+        painted = coloured(rest[:end], _WORDS.get(rest[:end])) + rest[end:]
+        safe = coloured(platform, _colour(name, platform)) + gap + painted
+    elif colour:
+        safe = coloured(safe, _RED if name == "error" else _colour(name, safe))
+    return f"{name:<{LABEL}}{safe}"
+
+
+def batch_row(
+    columns: Sequence[str], cells: Sequence[str], widths: Sequence[int], *, colour: bool
+) -> str:
+    """Render cells in columns of a fixed width; longer ones are whole."""
+    safe = [escape(cell) for cell in cells]
+    safe[0] = line(safe[0])
+    codes = [
+        _colour(name, cell) if colour else None for name, cell in zip(columns, safe, strict=True)
+    ]
+    codes[0] = _WORDS.get(safe[0].partition(":")[0]) if colour else None
+    padded = [
+        coloured(cell, code) + " " * (width - len(cell))
+        for cell, code, width in zip(safe, codes, widths, strict=True)
+    ]
+    return _GAP.join(padded).rstrip()
+
+
+def _table(table: ReportTable, width: int | None, *, colour: bool) -> str:
     if not table.rows:
         return f"{table.title}: none"
-    rows = [tuple(escape(cell) for cell in row) for row in table.rows]
-    widths = [
+    rows = [tuple(escape(cell) or "-" for cell in row) for row in table.rows]
+    widths: list[int] | None = [
         max(len(heading), *(len(row[column]) for row in rows))
         for column, heading in enumerate(table.columns)
     ]
-    if width is not None and not table.is_wide:
-        widths = _fit(widths, table, width)
-    lines = _row(tuple(name.upper() for name in table.columns), widths, table)
+    if width is not None:
+        widths = _fit(widths or [], table, rows, width) if width >= NARROW else None
+    if widths is None:
+        return _list(table, rows, colour=colour)
+    lines = _row(tuple(name.upper() for name in table.columns), widths, table, width)
     for row in rows:
-        lines += _row(row, widths, table)
+        lines += _row(row, widths, table, width, colour=colour)
     return "\n".join(lines)
 
 
-def _fit(widths: list[int], table: ReportTable, width: int) -> list[int]:
-    """Narrow the widest columns until the table fits: first those that are cut, then names.
+def _list(table: ReportTable, rows: Sequence[Sequence[str]], *, colour: bool) -> str:
+    """Render each row as labelled lines."""
+    longest = max(map(len, table.columns))
+    return "\n\n".join(
+        "\n".join(
+            f"{name:<{longest}}{_GAP}{coloured(cell, _colour(name, cell) if colour else None)}"
+            for name, cell in zip(table.columns, row, strict=True)
+        )
+        for row in rows
+    )
 
-    Numbers and `whole` columns keep their width, so the table can still be too wide.
+
+def _fit(
+    widths: list[int], table: ReportTable, rows: Sequence[Sequence[str]], width: int
+) -> list[int] | None:
+    """Narrow the widest columns until the table fits: sentences, then ids, then names.
+
+    Return None if it cannot fit.
     """
     room = width - len(_GAP) * (len(widths) - 1)
     fitted = list(widths)
-    free = [n for n, name in enumerate(table.columns) if name not in table.right | table.whole]
+    heads = [len(name) for name in table.columns]
+    ids = {
+        n: max(least, head)
+        for n, head in enumerate(heads)
+        if (least := _least_id(row[n] for row in rows))
+    }
+    free = [
+        n
+        for n, name in enumerate(table.columns)
+        if n not in ids and name not in table.right | table.whole
+    ]
     names = [n for n in free if _is_name(table.columns[n], table)]
-    others = [n for n in free if n not in names]
-    for columns, least in ((others, _LEAST_CUT), (names, _LEAST_NAME)):
-        while columns and sum(fitted) > room:
-            widest = max(columns, key=lambda column: fitted[column])
-            if fitted[widest] <= least:
+    prose = {n: max(heads[n], _LEAST_PROSE) for n in free if n not in names}
+    for limits in (prose, ids, {n: max(heads[n], _LEAST_NAME) for n in names}):
+        while sum(fitted) > room:
+            wide = [n for n, limit in limits.items() if fitted[n] > limit]
+            if not wide:
                 break
-            fitted[widest] -= 1
-    return fitted
+            fitted[max(wide, key=lambda column: fitted[column])] -= 1
+    return fitted if sum(fitted) <= room else None
+
+
+def _least_id(cells: Iterable[str]) -> int:
+    """Return the least width of a column of digests or ids; 0 for other columns."""
+    found = [_ID.fullmatch(cell) for cell in cells]
+    if not all(found) or not any(match and match[1] is not None for match in found):
+        return 0
+    return max(len(match[1] or "") for match in found if match) + _LEAST_HEX
 
 
 def _is_name(column: str, table: ReportTable) -> bool:
@@ -118,32 +242,80 @@ def _is_name(column: str, table: ReportTable) -> bool:
     return column in NAMES or column in table.tail
 
 
-def _row(row: tuple[str, ...], widths: list[int], table: ReportTable) -> list[str]:
-    cells = []
-    for name, cell, width in zip(table.columns, row, widths, strict=True):
-        if _is_name(name, table):
-            cells.append(_wrapped(cell, width))
+def _row(
+    row: tuple[str, ...],
+    widths: list[int],
+    table: ReportTable,
+    width: int | None,
+    *,
+    colour: bool = False,
+) -> list[str]:
+    """Render a row: sentences wrap; after a name that is too long, the row continues below it."""
+    placed: list[list[tuple[int, str, str]]] = [[]]
+    top = at = 0
+    for name, cell, column in zip(table.columns, row, widths, strict=True):
+        code = _colour(name.lower(), cell) if colour else None
+        is_name = _is_name(name, table)
+        names = _packed(cell, column) if is_name else []
+        if is_name and max(map(len, names)) > column:
+            # Names that do not fit go on, and the row below them.
+            indent = at
+            if width is not None and at and at + max(map(len, names)) > width:
+                top, indent = len(placed), min(_INDENT, max(0, width - max(map(len, names))))
+                placed.append([])
+            for piece in names:
+                while len(placed) <= top:
+                    placed.append([])
+                placed[top].append((indent, piece, coloured(piece, code)))
+                top += 1
         else:
-            cells.append([cell if len(cell) <= width else f"{cell[: width - 1]}…"])
-    lines = []
-    for number in range(max(map(len, cells))):
-        parts = [parts[number] if number < len(parts) else "" for parts in cells]
-        placed = [
-            f"{part:>{width}}" if name in table.right else f"{part:<{width}}"
-            for name, part, width in zip(table.columns, parts, widths, strict=True)
-        ]
-        lines.append(line(_GAP.join(placed).rstrip()))
+            is_id = _ID.fullmatch(cell) is not None
+            pieces = names or ([cell[:column]] if is_id else _wrapped(cell, column))
+            for number, piece in enumerate(pieces, top):
+                while len(placed) <= number:
+                    placed.append([])
+                start = at + column - len(piece) if name in table.right else at
+                placed[number].append((start, piece, coloured(piece, code)))
+        while len(placed) <= top:
+            placed.append([])
+        at += column + len(_GAP)
+    return [_joined(parts) for parts in placed if parts]
+
+
+def _packed(cell: str, width: int) -> list[str]:
+    """Split a list of names between names, into lines of at most `width` characters if possible."""
+    lines = [""]
+    for name in cell.replace(", ", ",\0").split("\0"):
+        joined = f"{lines[-1]} {name}" if lines[-1] else name
+        if len(joined) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(name)
     return lines
 
 
+def _joined(parts: list[tuple[int, str, str]]) -> str:
+    """Join the cells of a line, each at its column."""
+    drawn, end = "", 0
+    for number, (start, plain, painted) in enumerate(sorted(parts)):
+        safe = plain.rstrip() if number == len(parts) - 1 else plain
+        if number == 0:
+            safe = line(safe)
+        drawn += " " * (start - end) + painted.replace(plain, safe)
+        end = start + len(plain)
+    return drawn
+
+
 def _wrapped(cell: str, width: int) -> list[str]:
-    """Split a name into lines of at most `width` characters."""
+    """Split text into lines of at most `width` characters."""
     parts = []
     while len(cell) > width:
-        at = max(cell.rfind(sign, 0, width) for sign in _BREAKS) + 1
+        at = cell.rfind(" ", 0, width + 1) + 1
+        if at * 2 < width:
+            at = max(cell.rfind(sign, 0, width) for sign in _BREAKS) + 1
         if at * 2 < width:
             # The line would be less than half full.
             at = width
-        parts.append(cell[:at])
+        parts.append(cell[:at].rstrip())
         cell = cell[at:]
     return [*parts, cell]

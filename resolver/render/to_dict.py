@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from resolver.core.results.resolve import Failure, Inspection, Offer, Offers, Resolution
 from resolver.errors import ResolverError
-from resolver.render.answers import renderer_of
 from resolver.render.text import escape
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def to_dict(answer: object, *, explain: bool = False) -> Plain:
         case ResolverError():
             return {"schema": SCHEMA, **failure(answer)}
         case _:
+            from resolver.render.answers import renderer_of  # noqa: PLC0415 - a resolve needs none
+
             return {"schema": SCHEMA, **renderer_of(answer).plain(answer)}
 
 
@@ -178,6 +179,7 @@ def _inspection(answer: Inspection) -> Plain:
         written["index"] = {**bare(answer.descriptor), "document": json.loads(answer.body)}
     else:
         written["manifest"] = {**bare(answer.descriptor), "document": json.loads(answer.body)}
+        written["stepSizes"] = list(answer.step_sizes)
         written["config"] = (
             json.loads(answer.config_body)
             if answer.config is not None and answer.config_body

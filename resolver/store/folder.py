@@ -205,7 +205,12 @@ class Home:
         root = self.open() if self._unsynced else None
         if root is not None:
             with root:
-                self._sync_renames(root)
+                self.sync_renames(root)
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether files are added in a batch."""
+        return self._batches > 0
 
     def sync_folder(self, folder: StoreFolder, *names: str) -> None:
         """Sync an open folder after a rename in it; in a batch, later.
@@ -226,18 +231,15 @@ class Home:
                 return
         folder.sync()
 
-    def sync_content(self, root: StoreFolder) -> None:
-        """Sync the folders of content that this process has renamed, before a name needs it.
+    def sync_renames(self, root: StoreFolder, below: str | None = None) -> None:
+        """Sync the folders that a batch has renamed files in, all or those below one.
+
+        Once for all threads: one that waited here finds its renames synced.
 
         Raises:
             StoreFault: a folder cannot be synced.
 
         """
-        if self.sync:
-            self._sync_renames(root, "blobs")
-
-    def _sync_renames(self, root: StoreFolder, below: str | None = None) -> None:
-        """Sync folders once for all threads: one that waited here finds its renames synced."""
         with self._syncing:
             for names in sorted(self._unsynced):
                 if below not in (None, names[0]):

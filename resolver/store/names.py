@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.oci.descriptor import PLATFORM_NAMES, Descriptor, read_platform
@@ -15,20 +15,20 @@ from resolver.core.oci.manifest import Attached
 from resolver.core.oci.reference import is_tag
 from resolver.core.parse.json import Fields, read_object
 from resolver.core.results.events import Warned
-from resolver.core.results.pull import PulledImage, PulledName
 from resolver.errors import Untrusted
 from resolver.store.files import aside, locked, temporary
 from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from resolver.core.oci.manifest import AttachedKind
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Observer
-    from resolver.store.files import StoreFolder
+    from resolver.core.results.pull import PulledImage, PulledName
+    from resolver.store.files import StoreFolder, Temporary
     from resolver.store.folder import Home
 
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 MAX_NAME = 1_048_576
 #: Held while a name is changed, so that concurrent additions are not lost.
 _LOCK = "names.lock"
+#: Records that are synced together, each an open file. Measured on ext4: 400 in 0.06 s instead of
+#: 0.6 s.
+GROUP = 32
 _FILE = pattern(r"[0-9a-f]{64}\.json")
 _VISIBLE = pattern(r"[!-~]+")
 _ROOT_MEMBERS = frozenset({"mediaType", "digest", "size"})
@@ -83,24 +86,60 @@ class Records(Generic[Record]):
         check: Callable[[StoreFolder, Record], None] | None = None,
         seconds: float | None = None,
     ) -> Record:
-        """Write a record durably and return it.
+        """Write a record durably and return it; see `put_all`."""
+        return self.put_all((record,), merge=merge, check=check, seconds=seconds)[0]
+
+    def put_all(
+        self,
+        records: Sequence[Record],
+        *,
+        merge: Callable[[Record | None, Record], Record] | None = None,
+        check: Callable[[StoreFolder, Record], None] | None = None,
+        seconds: float | None = None,
+        now: bool = False,
+    ) -> list[Record]:
+        """Write records of different references durably, many with few syncs; return them.
 
         `merge`: combines the present record, if any, with the new one. `check`: raises if the
-        record must not be written; called under the store's lock.
+        record must not be written, and ends the work; called under the store's lock. `now`: sync
+        the folder also in a batch.
         """
-        name = file_name(self._form.reference(record))
-        with self._home.writing(seconds=seconds) as root:
-            if check is not None:
-                check(root, record)
-            if merge is None:
-                self._put(root, name, record)
-                return record
-            with self._changing(root):
-                with root.need(self._form.folder) as folder:
-                    known = self._entry(folder, name)
-                record = merge(None if isinstance(known, BadName) else known, record)
-                self._put(root, name, record)
-            return record
+        done: list[Record] = []
+        for at in range(0, len(records), GROUP):
+            with self._home.writing(seconds=seconds) as root:
+                checked: list[Record] = []
+                try:
+                    for record in records[at : at + GROUP]:
+                        if check is not None:
+                            check(root, record)
+                        checked.append(record)
+                finally:
+                    done += self._put_checked(root, checked, merge)
+                    if now:
+                        self._home.sync_renames(root, self._form.folder)
+        return done
+
+    def _put_checked(
+        self,
+        root: StoreFolder,
+        records: list[Record],
+        merge: Callable[[Record | None, Record], Record] | None,
+    ) -> list[Record]:
+        if merge is None:
+            self._put(root, records)
+            return records
+        with self._changing(root):
+            with root.need(self._form.folder) as folder:
+                known = [
+                    self._entry(folder, file_name(self._form.reference(record)))
+                    for record in records
+                ]
+            written = [
+                merge(None if isinstance(one, BadName) else one, record)
+                for one, record in zip(known, records, strict=True)
+            ]
+            self._put(root, written)
+        return written
 
     def get(self, reference: str) -> Record | None:
         """Return the record of a reference; warn about an unusable file and return None."""
@@ -182,7 +221,7 @@ class Records(Generic[Record]):
 
     def put_in(self, root: StoreFolder, record: Record) -> None:
         """Write a record durably to a store locked for writing."""
-        self._put(root, file_name(self._form.reference(record)), record)
+        self._put(root, (record,))
 
     def put_aside(self, bad: BadName) -> bool:
         """Move an unusable file to `tmp`; False if it is absent by now."""
@@ -202,16 +241,23 @@ class Records(Generic[Record]):
             return nullcontext()
         return locked(root, exclusive=True, patience=self._home.patience, name=_LOCK)
 
-    def _put(self, root: StoreFolder, name: str, record: Record) -> None:
-        text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
-        self._home.sync_content(root)
+    def _put(self, root: StoreFolder, records: Sequence[Record]) -> None:
+        self._home.sync_renames(root, "blobs")
         with (
             root.need("tmp") as tmp,
             root.need(self._form.folder) as folder,
-            temporary(tmp, sync=self._home.sync) as file,
+            ExitStack() as started,
         ):
-            file.write(text.encode())
-            file.publish(folder, name, mode=0o600, sync_folder=False)
+            files: list[tuple[str, Temporary]] = []
+            for record in records:
+                text = json.dumps(self._form.write(record), sort_keys=True, indent=2) + "\n"
+                file = started.enter_context(temporary(tmp, sync=self._home.sync))
+                file.write(text.encode())
+                if len(records) > 1:
+                    file.start_sync()
+                files.append((file_name(self._form.reference(record)), file))
+            for name, file in files:
+                file.publish(folder, name, mode=0o600, sync_folder=False)
             self._home.sync_folder(folder, self._form.folder)
 
     def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
@@ -288,6 +334,8 @@ def merged(known: PulledName | None, new: PulledName) -> PulledName:
 
     A name of the same root expires when the later of the two does.
     """
+    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - not for what was seen
+
     expires = new.expires
     images = {image.manifest.digest: image for image in new.images}
     attached = {each.manifest.digest: each for each in new.attached}
@@ -332,6 +380,8 @@ def _write_pulled(record: PulledName) -> Mapping[str, object]:
 
 
 def _read_pulled(members: dict[str, object], what: str) -> PulledName:
+    from resolver.core.results.pull import PulledName  # noqa: PLC0415 - not for what was seen
+
     fields = _known(members, what, _PULLED_MEMBERS)
     return PulledName(
         fields.required_text("reference"),
@@ -367,6 +417,8 @@ def _read_attached(fields: Fields) -> Attached:
 
 
 def _read_image(fields: Fields) -> PulledImage:
+    from resolver.core.results.pull import PulledImage  # noqa: PLC0415 - not for what was seen
+
     platform = fields.child("platform", PLATFORM_NAMES)
     return PulledImage(
         None if platform is None else read_platform(platform), read_identity(fields, "manifest")

@@ -35,7 +35,6 @@ from resolver.errors import ResolverError, StoreFault, Untrusted
 from resolver.store.files import TEMPORARY, temporary
 from resolver.store.leases import LEASE, is_active
 from resolver.store.partials import DATA, LOCK, META
-from resolver.store.uploads import END, FOLDER, MARK, SESSION
 from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ def uploads(root: StoreFolder) -> list[Loose]:
         StoreFault: they cannot be listed.
 
     """
+    from resolver.store.uploads import END, FOLDER, MARK, SESSION  # noqa: PLC0415 - for collection
+
     names = re.compile(f"{SESSION.pattern}(?:{re.escape(END)})?|{MARK.pattern}")
     found = {loose.name: loose for loose in _plain(root, FOLDER, names)}
     # A process that died may have left only the end.
@@ -117,7 +118,7 @@ def _plain(root: StoreFolder, where: str, pattern: re.Pattern[str]) -> list[Loos
         return [
             Loose(
                 where, name, status.st_size, status.st_mtime,
-                is_active=where in ("leases", FOLDER) and is_active(folder, name),
+                is_active=where in ("leases", "uploads") and is_active(folder, name),
             )
             for name, status in sorted(folder.statuses().items())
             if pattern.fullmatch(name)

@@ -20,10 +20,10 @@ from resolver.core.results.events import Warned, ignore
 from resolver.errors import BlobNotFound, LimitExceeded, NotFound, SizeMismatch, StoreFault
 from resolver.store.files import Patience, aside, temporary
 from resolver.store.folder import LOOPBACK, Home
-from resolver.store.names import PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
+from resolver.store.names import GROUP, PULLED, PUSHES, SEEN, BadName, NameRecord, Records, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from resolver.core.platforms.platform import Platform
@@ -99,6 +99,8 @@ class LocalStore:
         self._pulled = Records(self._home, PULLED, observe)
         self._giving_up = threading.Lock()
         self._gave_up = False
+        #: What a batch is to remember, by reference.
+        self._later: dict[str, NameRecord] = {}
 
     @cached_property
     def _transfers(self) -> Transfers:
@@ -297,16 +299,26 @@ class LocalStore:
         """
         return self._transfers.receive(descriptor, waiting)
 
-    def batch(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def batch(self) -> Iterator[None]:
         """Sync each folder once for all content and names that are added in the context.
 
-        Content is durable before a name that needs it, and everything when the context ends.
+        Content is durable before a name that needs it, and everything when the context ends. What
+        `try_remember` gets is written many at a time.
 
         Raises:
             StoreFault: a folder cannot be synced.
 
         """
-        return self._home.batch()
+        with self._home.batch():
+            try:
+                yield
+            except KeyboardInterrupt:
+                # They only save requests, and a lock may have to be waited for.
+                self._later.clear()
+                raise
+            finally:
+                self._remember_later(0)
 
     def record_transfers(self) -> None:
         """Record the progress of this process's transfers before it ends."""
@@ -372,7 +384,16 @@ class LocalStore:
         found: Collection[str] = (),
         merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
     ) -> PulledName:
-        """Record a pulled name; platforms of the same root are merged.
+        """Record a pulled name; see `name_all`."""
+        return self.name_all((record,), found, merge)[0]
+
+    def name_all(
+        self,
+        records: Sequence[PulledName],
+        found: Collection[str] = (),
+        merge: Callable[[PulledName | None, PulledName], PulledName] = merged,
+    ) -> list[PulledName]:
+        """Record pulled names durably, also in a batch; platforms of the same root are merged.
 
         Call it after every pull, including one that transferred nothing: `pulled_at` shows what is
         still used.
@@ -382,13 +403,16 @@ class LocalStore:
         """
         from resolver.store.reachable import refuse_incomplete  # noqa: PLC0415 - for pulls alone
 
+        unsynced = set(found) if self._home.sync else set()
+
         def check(root: StoreFolder, record: PulledName) -> None:
             refuse_incomplete(root, record)
-            for algorithm in found if self._home.sync else ():
+            for algorithm in sorted(unsynced):
                 with root.need("blobs", algorithm) as folder:
                     folder.sync()
+            unsynced.clear()
 
-        return self._pulled.put(record, merge=merge, check=check)
+        return self._pulled.put_all(records, merge=merge, check=check, now=True)
 
     def pulled(self, reference: str) -> PulledName | None:
         """Return what was pulled under a canonical reference."""
@@ -409,12 +433,24 @@ class LocalStore:
         self._seen.put(record)
 
     def try_remember(self, record: NameRecord, observe: Observer | None = None) -> bool:
-        """Record what a reference points at if possible; see `try_add`."""
+        """Record what a reference points at if possible; see `try_add`. In a batch, later."""
+        if self._home.in_batch:
+            self._later[record.reference] = record
+            self._remember_later(GROUP - 1)
+            return True
         return self._attempt(lambda: self._seen.put(record, seconds=BRIEFLY), observe)
+
+    def _remember_later(self, most: int) -> None:
+        """Write what a batch has kept, if it is more than `most` records."""
+        with self._giving_up:
+            if len(self._later) <= most:
+                return
+            records, self._later = [*self._later.values()], {}
+        self._attempt(lambda: self._seen.put_all(records, seconds=BRIEFLY), None)
 
     def recall(self, reference: str) -> NameRecord | None:
         """Return what a reference pointed at, or the pulled name: a cache may lack the former."""
-        seen = self._seen.get(reference)
+        seen = self._later.get(reference) or self._seen.get(reference)
         if seen is not None:
             return seen
         pulled = self._pulled.get(reference)
@@ -579,6 +615,7 @@ class LocalStore:
         *,
         full: bool = False,
         repair: Callable[[Descriptor, tuple[str, ...]], bool] | None = None,
+        hashed: Callable[[int, int], object] = lambda _done, _total: None,
     ) -> Verified:
         """Check that every name is complete and every file matches its digest.
 
@@ -588,11 +625,12 @@ class LocalStore:
             full: hash large blobs too.
             repair: fetches content again for the references that need it; its result is checked in
                 the store. With it, unreadable name files are set aside too.
+            hashed: receives how many bytes are hashed so far, and how many there are.
         """
         from resolver.store.verify import StoreCheck  # noqa: PLC0415 - loaded when used
 
         records = (self._pulled, self._seen)
-        return StoreCheck(self._home, self.put_aside, records, full=full).run(repair)
+        return StoreCheck(self._home, self.put_aside, records, full=full, hashed=hashed).run(repair)
 
 
 def _may_be_used(

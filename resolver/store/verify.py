@@ -60,7 +60,9 @@ class StoreCheck:
         records: tuple[Records[PulledName], Records[NameRecord]],
         *,
         full: bool,
+        hashed: Callable[[int, int], object],
     ) -> None:
+        self._tell = hashed
         self._home = home
         self._set_aside = put_aside
         self._pulled, self._seen = records
@@ -101,7 +103,14 @@ class StoreCheck:
             return _Look({}, 0, {}, {})
         with root:
             files = blob_files(root)
-            wrong = {d: p for d, s in files.items() if (p := self._problem(root, d, s))}
+            total = sum(status.st_size for status in files.values())
+            wrong, done = {}, 0
+            for digest, status in files.items():
+                problem = self._problem(root, digest, status)
+                if problem:
+                    wrong[digest] = problem
+                done += status.st_size
+                self._tell(done, total)
             good = {digest: status for digest, status in files.items() if digest not in wrong}
             names = list(self._names(root))
             reach = Reach(root, good)

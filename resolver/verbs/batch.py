@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from resolver.core.results.events import Counted
 from resolver.errors import ResolverError
 from resolver.verbs.threads import parallel
 
@@ -12,12 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
 
-    from resolver.core.oci.target import Target
     from resolver.core.results.resolve import Failure
     from resolver.verbs.context import Context
     from resolver.verbs.threads import Outcome
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound="tuple[Any, ...]")
 Found = TypeVar("Found")
 
 
@@ -25,16 +25,16 @@ def each(
     context: Context,
     look: Callable[[Context, Item], Found],
     items: Sequence[Item],
-    where: Callable[[Item], Target],
+    what: str,
     executor: Executor | None = None,
 ) -> Iterator[Outcome[Item, Found]]:
-    """Yield one outcome per item, in order.
+    """Yield one outcome per item, in order, and report how many are done.
 
     Args:
         context: of the session.
         look: can be pickled, as can what it returns.
-        items: can be pickled too.
-        where: the place that an item is in.
+        items: the name in the answer, the reference as typed, and more; can be pickled too.
+        what: the activity, for progress.
         executor: answers batches of items in registries; None to use threads only.
     """
 
@@ -42,30 +42,37 @@ def each(
         if executor is not None and not context.settings.offline:
             from resolver.verbs.fleet import spread  # noqa: PLC0415 - for executors
 
-            return spread(context, look, asked, where, executor)
+            return spread(context, look, asked, executor)
         return parallel(partial(look, context), asked, jobs=context.settings.batch_jobs)
 
     if context.results is None:
-        return ask(items)
-    return context.results.each(context.table, context.clean, look, items, where, ask)
+        outcomes = ask(items)
+    else:
+        outcomes = context.results.each(context.table, context.clean, look, items, ask)
+    failed = 0
+    for done, outcome in enumerate(outcomes, 1):
+        failed += isinstance(outcome.value, ResolverError)
+        if len(items) > 1:
+            context.observe(Counted(what, done, len(items), "images", failed))
+        yield outcome
 
 
 def look_at_all(
     context: Context,
     look: Callable[[Context, Item], Found],
     items: Sequence[Item],
-    where: Callable[[Item], Target],
+    what: str,
     executor: Executor | None = None,
 ) -> tuple[Found | Failure, ...]:
     """Look at each item; raise the error of an only one, else keep it in its place."""
     from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
 
     found: list[Found | Failure] = []
-    for outcome in each(context, look, items, where, executor):
+    for outcome in each(context, look, items, what, executor):
         if not isinstance(outcome.value, ResolverError):
             found.append(outcome.value)
         elif len(items) == 1:
             raise outcome.value
         else:
-            found.append(Failure(str(where(outcome.item)), None, outcome.value))
+            found.append(Failure(outcome.item[0], None, outcome.value))
     return tuple(found)

@@ -7,7 +7,7 @@ a platform, whose configs name one; and for age, attestations and lint.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from resolver.core.check.check import (
     own_level,
 )
 from resolver.core.lint.findings import Severity
+from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import oversize
 from resolver.core.oci.reference import Reference
 from resolver.core.platforms.platform import UNKNOWN
@@ -31,25 +32,35 @@ from resolver.errors import Usage
 from resolver.values import dataclass
 from resolver.verbs.batch import look_at_all
 from resolver.verbs.context import Opened
-from resolver.verbs.gather import Depth, attested, gather, gather_platforms, named_images
+from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from resolver.core.attestations.signatures import TrustedSigner
     from resolver.core.check.check import Requirements
     from resolver.core.check.policy import Policy
     from resolver.core.lint.findings import Finding, FindingPlace
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.image import ImageDocuments, ImageEntry
-    from resolver.core.oci.target import Target
+    from resolver.core.oci.manifest import Attached
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
     from resolver.core.results.matrix import Matrix
     from resolver.core.results.needs import ImageNeeds, Machine
     from resolver.verbs.context import Context
     from resolver.verbs.documents import DocumentReader, RootDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Keys and identities that were loaded, and what was pulled with the image, when offline."""
+
+    trusts: Mapping[TrustOptions, TrustedSigner | None] = field(default_factory=dict)
+    attached: tuple[Attached, ...] = ()
 
 
 def look_at_image(  # noqa: PLR0913 - each of them decides what is read
@@ -61,11 +72,12 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
     jobs: int,
     now: datetime,
     index_only: bool = False,
+    signers: Signers = Signers(),  # noqa: B008 - frozen
 ) -> Checkable:
     """Read what the rules need from one image.
 
     `now` has a time zone. `index_only` trusts the index, and reads no manifest to learn what an
-    entry is.
+    entry is. `signers` saves loading keys for every image.
     """
 
     def decisive(found: ImageDocuments) -> list[ImageEntry]:
@@ -92,19 +104,55 @@ def look_at_image(  # noqa: PLR0913 - each of them decides what is read
         lies = _contradictions(with_configs, table) if wanted.lint is None else ()
     if wanted.lint is None:
         lies += _oversized(known, counted, table)
-    kinds: dict[str, frozenset[str]] = {}
+    top = known.root.digest
+    covers_index = wanted.cover == "index"
+    judged: dict[str, CheckedBuild] = {}
     if wanted.attestations:
-        kinds = attested(reader, root, counted, frozenset(wanted.attestations), jobs=jobs)
+        subjects = [top] if covers_index else list(map(Digest.parse, sorted(counted)))
+        judged = _attested(reader, root, subjects, wanted, jobs, signers)
     builds = tuple(
         CheckedBuild(
             entry.platform,
             digest := str(entry.descriptor.digest),
             created.get(digest),
-            kinds.get(digest),
+            judged[digest].attested if digest in judged else None,
+            judged[digest].rejected if digest in judged else (),
         )
         for entry in images
     )
-    return Checkable(known.reference, str(known.root.digest), builds, wanted, table, now, lies)
+    covering = judged.get(str(top)) if covers_index else None
+    return Checkable(known.reference, str(top), builds, wanted, table, now, lies, covering=covering)
+
+
+def _attested(
+    reader: DocumentReader,
+    root: RootDocument,
+    subjects: Sequence[Digest],
+    wanted: Requirements,
+    jobs: int,
+    signers: Signers,
+) -> dict[str, CheckedBuild]:
+    """Judge the attestations of some manifests: kinds that hold, and why others do not."""
+    from resolver.core.results.attestations import Coverage, State  # noqa: PLC0415 - as asked
+    from resolver.verbs.attestations import AttestationSearch, load_trust  # noqa: PLC0415
+
+    trust = signers.trusts.get(wanted.trust) or load_trust(wanted.trust)
+    search = AttestationSearch(
+        reader, root, jobs=jobs, trust=trust, kinds=wanted.attestations, attached=signers.attached
+    )
+    enough = {State.VERIFIED} if trust is not None else {State.PRESENT, State.VERIFIED}
+    judged = {}
+    for digest, found in search.find(subjects).items():
+        row = Coverage(None, digest, is_index=False, attestations=found)
+        kinds = {each.kind for each in found}
+        held = frozenset(kind for kind in kinds if row.state(kind) in enough)
+        rejected = []
+        for kind in sorted(kinds - held):
+            best = row.of(kind)[0]
+            state = "not verified" if best.state is State.PRESENT else best.state.value
+            rejected.append((kind, f"{state}: {best.reason}" if best.reason else state))
+        judged[str(digest)] = CheckedBuild(None, str(digest), None, held, tuple(rejected))
+    return judged
 
 
 def platforms_of(
@@ -316,8 +364,9 @@ def _check_all(
     index_only: bool,
     executor: Executor | None,
 ) -> Checked:
-    targets = []
+    names = []
     for subject in subjects:
+        names.append(context.name(subject.reference))
         if subject.wanted.is_empty:
             raise Usage(
                 f"`{subject.reference}` has no requirements",
@@ -325,25 +374,47 @@ def _check_all(
             )
         if index_only:
             _require_index_only(subject.wanted)
-        targets.append((context.target(subject.reference), subject))
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
-    jobs = context.settings.jobs if len(targets) == 1 else 1
-    look = partial(_checked, now=now or _now(), jobs=jobs, index_only=index_only)
-    return Checked(look_at_all(context, look, targets, lambda pair: pair[0], executor))
+    trusts = _load_trusts([subject.wanted for subject in subjects])
+    jobs = context.settings.jobs if len(subjects) == 1 else 1
+    look = partial(_checked, now=now or _now(), jobs=jobs, trusts=trusts, index_only=index_only)
+    items = [
+        (name, subject.reference, subject) for name, subject in zip(names, subjects, strict=True)
+    ]
+    return Checked(look_at_all(context, look, items, "checking", executor))
 
 
 def _checked(
-    context: Context, pair: tuple[Target, _Subject], *, now: datetime, jobs: int, index_only: bool
+    context: Context,
+    item: tuple[str, str | Reference, _Subject],
+    *,
+    now: datetime,
+    jobs: int,
+    trusts: Mapping[TrustOptions, TrustedSigner | None],
+    index_only: bool,
 ) -> CheckedImage:
-    target, asked_for = pair
+    target, asked_for = context.target(item[1]), item[2]
     wanted = settle(
         asked_for.wanted, lambda name: _platforms_of(context, name, index_only=index_only)
     )
     reader, warned = context.reader(target)
-    root = context.read_root(reader, target)
+    opened = Opened(target, reader, context.read_root(reader, target), warned)
+    root = opened.root
+    attached: tuple[Attached, ...] = ()
+    if wanted.attestations and not reader.may_request:
+        from resolver.verbs.attestations import attached_in_store  # noqa: PLC0415 - rarely needed
+
+        attached = attached_in_store(context, opened)
     image = look_at_image(
-        reader, root, wanted, context.table, jobs=jobs, now=now, index_only=index_only
+        reader,
+        root,
+        wanted,
+        context.table,
+        jobs=jobs,
+        now=now,
+        index_only=index_only,
+        signers=Signers(trusts, attached),
     )
     if wanted.needs_layers:
         opened = Opened(target, reader, root, warned)
@@ -409,6 +480,25 @@ def _require_index_only(wanted: Requirements) -> None:
                 f"`{name}` needs manifests, which `--index-only` does not read",
                 "leave out `--index-only`",
             )
+
+
+def _load_trusts(wanted: Sequence[Requirements]) -> dict[TrustOptions, TrustedSigner | None]:
+    """Load keys and identities, before any request.
+
+    Raises:
+        Usage: one is invalid, or no attestation is required.
+    """
+    trusted = dict.fromkeys(each.trust for each in wanted if not each.trust.is_empty)
+    if not trusted:
+        return {}
+    if not any(each.attestations for each in wanted):
+        raise Usage(
+            "a key or an identity verifies attestations, and none is required",
+            "add `--require-attestation signature`",
+        )
+    from resolver.verbs.attestations import load_trust  # noqa: PLC0415 - for signatures alone
+
+    return {options: load_trust(options) for options in trusted}
 
 
 def _now() -> datetime:

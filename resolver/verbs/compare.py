@@ -148,11 +148,14 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
     thresholds: Thresholds | None = None,
     files: bool = False,
     needs: bool = False,
+    attestations: bool = False,
 ) -> ImageComparison:
     """Find out, platform by platform, what a second image is to the holder of a first."""
     wants = _wants(context, platforms)
     terms = _terms(context, None, expect, expect_as, ignore)
-    limits = _checked(thresholds or Thresholds(), files=files, needs=needs)
+    limits = _checked(
+        thresholds or Thresholds(), files=files, needs=needs, attestations=attestations
+    )
     one, other = context.open(first), context.open(second)
     wants = _at_own_level(context, wants, platforms, one, other)
     sides = _sides(context, one, other, wants)
@@ -173,6 +176,12 @@ def compare_images(  # noqa: PLR0913 - each has a default and a name
                 found = with_changed_files(found, before, after, context.table, terms.ignoring)
         finally:
             context.report_fetched_layers(first_fetched, second_fetched)
+    if attestations:
+        from resolver.core.results.attestations import changes_of  # noqa: PLC0415 - as asked
+        from resolver.verbs.attestations import coverage_of  # noqa: PLC0415 - as asked
+
+        rows = coverage_of(context, one), coverage_of(context, other)
+        found = replace(found, attestations=changes_of(*rows, context.table))
     return replace(found, reasons=judge_images(found, limits))
 
 
@@ -290,10 +299,17 @@ def _with_needs(context: Context, opened: Opened, builds: tuple[Build, ...]) -> 
     return with_needs(context, opened, builds)
 
 
-def _checked(thresholds: Thresholds, *, files: bool, needs: bool) -> Thresholds:
+def _checked(
+    thresholds: Thresholds, *, files: bool, needs: bool, attestations: bool = False
+) -> Thresholds:
     """Return the thresholds, unless they are about what is not read."""
     if "needs" in thresholds.fail_on and not needs:
         raise Usage("what programs need is seen in layers alone", "add `--needs` to read them")
+    if "attestations" in thresholds.fail_on and not attestations:
+        raise Usage(
+            "attestations are compared between two images, and only on request",
+            "name two images, and add `--attestations`",
+        )
     if thresholds.needs_files and not files:
         raise Usage(
             "files and packages can be compared only by reading layers",

@@ -6,14 +6,14 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from resolver.core.oci.descriptor import EntryKind
 from resolver.core.oci.manifest import Index
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
-from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound
+from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError
 from resolver.settings import DEFAULT_JOBS, Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
@@ -25,7 +25,7 @@ from resolver.verbs.documents import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
-    from resolver.verbs.threads import KeptResults
+    from resolver.verbs.threads import KeptResults, Outcome
 
 PlatformLike = str | Platform | None
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 #: Repositories that are kept open.
 _MAX_SOURCES = 4_096
 
@@ -194,6 +196,31 @@ class Context:
         if not requests:
             raise NotFound(f"`{root.text}` offers no platform")
         return list(requests.values())
+
+    def each(
+        self, do: Callable[[Item], Found], items: Sequence[Item], what: str
+    ) -> Iterator[Outcome[Item, Found]]:
+        """Do something in parallel, as `parallel` does, and report how many are done."""
+        from resolver.core.results.events import Counted  # noqa: PLC0415 - for several alone
+        from resolver.verbs.threads import parallel  # noqa: PLC0415
+
+        failed = 0
+        for done, outcome in enumerate(parallel(do, items, jobs=self.settings.batch_jobs), 1):
+            failed += isinstance(outcome.value, ResolverError)
+            if len(items) > 1:
+                self.observe(Counted(what, done, len(items), "images", failed))
+            yield outcome
+
+    def name(self, reference: str | Reference) -> str:
+        """Return the name of a reference in an answer: as typed if it is malformed.
+
+        Call it for every reference of a batch before any of them is read: the HTTP client has to
+        know all their hosts when it is made.
+        """
+        try:
+            return str(self.target(reference))
+        except ResolverError:
+            return str(reference)
 
     def open(self, reference: str | Reference) -> Opened:
         """Read what a name points at, and no further."""

@@ -13,21 +13,31 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.content import Document, Refers
+from resolver.core.oci.content import Distrusting, Document, Refers
 from resolver.core.oci.descriptor import MANIFEST_TYPES, Descriptor, EntryKind
-from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, parse_document
+from resolver.core.oci.digest import Digest, Verifier
+from resolver.core.oci.manifest import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    Index,
+    Manifest,
+    parse_document,
+)
 from resolver.core.platforms.platform import Grade, Platform
 from resolver.core.platforms.select import select
-from resolver.core.results.events import Warned, ignore
+from resolver.core.results.events import Noted, Warned, ignore
 from resolver.core.results.resolve import Considered
 from resolver.errors import (
+    Denied,
     DigestMismatch,
     LimitExceeded,
     ManifestNotFound,
     Negative,
     NotInStore,
     PlatformUnknown,
+    RepositoryNotFound,
+    SizeMismatch,
+    Untrusted,
 )
 from resolver.store import NameRecord
 from resolver.values import dataclass
@@ -117,6 +127,56 @@ class DocumentReader:
         """List the manifests that refer to a manifest; none where the place has no such lists."""
         source = self._need(f"what refers to `{digest}`")
         return source.referrers(digest) if isinstance(source, Refers) else ()
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the referrers API; None where the place has no such API."""
+        source = self._need(f"what refers to `{digest}`")
+        return source.referrers_by_api(digest) if isinstance(source, Refers) else None
+
+    def tags(self) -> frozenset[str] | None:
+        """List the tags, or the names of a local place; None where the list is refused."""
+        try:
+            return frozenset(self._need("its tags").tags())
+        except RepositoryNotFound:
+            # Some registries answer this for a repository that has only digests.
+            return frozenset()
+        except (Denied, Untrusted) as error:
+            self._observe(Noted(f"tags of `{self._place}` are requested one by one: {error}"))
+            return None
+
+    def blob(self, descriptor: Descriptor, limit: int, what: str) -> bytes:
+        """Read a blob of at most `limit` bytes, verified, and keep it in the store.
+
+        Raises:
+            LimitExceeded: it is larger; nothing was requested.
+            NotInStore, NotFound, Denied, Unavailable, Untrusted: as `read`.
+
+        """
+        if descriptor.size > limit:
+            raise LimitExceeded(what, limit, descriptor.size)
+        if descriptor.size <= MAX_DOCUMENT:
+            return self.read(descriptor, what)
+        descriptor.digest.require_verifiable(what)
+        if self._store is not None:
+            held = self._store.load(descriptor.digest, descriptor.size, limit)
+            if held is not None:
+                return held
+        source = self._need(what)
+        while True:
+            verifier, body = Verifier(descriptor.digest, descriptor.size, what), bytearray()
+            try:
+                with source.open(descriptor) as chunks:
+                    for chunk in chunks:
+                        verifier.update(chunk)
+                        body += chunk
+                verifier.finish()
+            except (DigestMismatch, SizeMismatch):
+                # Another host may have the right bytes.
+                if not (isinstance(source, Distrusting) and source.distrust(descriptor.digest)):
+                    raise
+            else:
+                self._keep(Document(descriptor, bytes(body)))
+                return bytes(body)
 
     def tagged(self, tag: str) -> Document | None:
         """Read the document of another tag of the repository; None if there is no such tag."""

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
+    from resolver.core.oci.reference import Reference
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.events import Event
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound="tuple[Any, ...]")
 Found = TypeVar("Found")
 
 #: Questions in a batch at most, and batches to cut a smaller number of questions into. Measured:
@@ -148,16 +149,15 @@ def spread(
     context: Context,
     look: Callable[[Context, Item], Found],
     items: Sequence[Item],
-    where: Callable[[Item], Target],
     executor: Executor,
 ) -> Generator[Outcome[Item, Found], None, None]:
     """Yield one outcome per item, in order; batches run on the executor as it likes.
 
-    Items in places of this machine are looked at here. A batch that fails is a failure of each of
-    its items.
+    Items in places of this machine, and malformed ones, are looked at here. A batch that fails is a
+    failure of each of its items.
     """
     setup = Setup.of(context)
-    targets = [where(item) for item in items]
+    targets = [_target(context, item[1]) for item in items]
     here = [not isinstance(target, RegistryTarget) for target in targets]
     local = parallel(
         partial(look, context),
@@ -204,7 +204,14 @@ def spread(
         local.close()
 
 
-def cut(targets: Sequence[Target]) -> Iterator[tuple[int, ...]]:
+def _target(context: Context, reference: str | Reference) -> Target | None:
+    try:
+        return context.target(reference)
+    except ResolverError:
+        return None
+
+
+def cut(targets: Sequence[Target | None]) -> Iterator[tuple[int, ...]]:
     """Cut questions into batches: positions by registry, those of a repository together."""
     registries: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     count = 0

@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolver.core.oci.descriptor import INDEX_TYPES, MANIFEST_TYPES, OCI_ARTIFACT, EntryKind
-from resolver.core.oci.digest import Digest
-from resolver.core.oci.image import (
-    ImageDocuments,
-    ImageEntry,
-    kinds_of,
-    may_be_statement,
-)
+from resolver.core.oci.descriptor import INDEX_TYPES, MANIFEST_TYPES, EntryKind
+from resolver.core.oci.image import ImageDocuments, ImageEntry
 from resolver.core.oci.manifest import MAX_DEPTH, Index, Manifest, oversize, parse_document
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.results.events import Warned
@@ -202,82 +196,6 @@ def _image(
     except ResolverError as error:
         return replace(entry, failure=kept(error))
     return replace(entry, config=config, platform=descriptor.platform or config.platform)
-
-
-#: Manifests read of what refers to one build; images that are signed daily have hundreds.
-MAX_READ = 256
-
-
-def attested(
-    reader: DocumentReader,
-    root: RootDocument,
-    builds: set[str],
-    kinds: frozenset[str],
-    *,
-    jobs: int,
-) -> dict[str, frozenset[str]]:
-    """List the kinds of attestations of each build.
-
-    Referrers are read for a build whose index lacks one of `kinds`.
-    """
-    found = _beside(reader, root, builds, jobs)
-    lacking = sorted(digest for digest, there in found.items() if kinds - there)
-
-    def look(digest: str) -> frozenset[str]:
-        return _referring(reader, root.text, Digest.parse(digest), kinds - found[digest])
-
-    for outcome in parallel(look, lacking, jobs=jobs):
-        if isinstance(outcome.value, ResolverError):
-            raise outcome.value
-        found[outcome.item] |= outcome.value
-    return found
-
-
-def _beside(
-    reader: DocumentReader, root: RootDocument, builds: set[str], jobs: int
-) -> dict[str, frozenset[str]]:
-    """Read what BuildKit put beside the builds, into the same index."""
-    found = dict.fromkeys(builds, frozenset[str]())
-
-    def wanted(entry: Descriptor) -> bool:
-        return entry.is_attestation and entry.attests in builds
-
-    depth = Depth(manifests=False, configs=False, attestations=True)
-    for part in gather(reader, root, depth, jobs=jobs, wanted=wanted).attestations:
-        about = part.descriptor.attests
-        if part.failure is not None:
-            raise part.failure
-        if part.manifest is not None and about in found:
-            found[about] |= kinds_of(part.manifest)
-    return found
-
-
-def _referring(
-    reader: DocumentReader, text: str, digest: Digest, kinds: frozenset[str]
-) -> frozenset[str]:
-    """Read what refers to a build, until there is nothing left to look for.
-
-    A list of referrers proves nothing: each manifest is read, and must name the build itself.
-    """
-    found: frozenset[str] = frozenset()
-    entries = [
-        entry
-        for entry in reader.referrers(digest)
-        if entry.media_type in MANIFEST_TYPES | {OCI_ARTIFACT} and may_be_statement(entry)
-    ]
-    for count, entry in enumerate(entries):
-        if not kinds - found:
-            break
-        if count >= MAX_READ:
-            what = f"the list of referrers of `{digest}` of `{text}`"
-            raise LimitExceeded(what, MAX_READ, len(entries), "manifests")
-        if not entry.digest.is_verifiable:
-            reader.warn(left_out(entry, text))
-            continue
-        manifest = read_manifest(reader, entry, text)
-        if manifest.subject is not None and manifest.subject.digest == digest:
-            found |= kinds_of(manifest)
-    return found
 
 
 def entries_of(

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
 from resolver.core.lint.lint import Linted, LintedImage, lint_subject, rule, without
-from resolver.core.lint.subject import PinnedTag, Subject
+from resolver.core.lint.subject import IndexSbom, PinnedTag, Subject
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget
 from resolver.core.results.events import Warned
-from resolver.errors import ManifestNotFound, NotInStore, UnsupportedDocument
+from resolver.errors import (
+    Denied,
+    ManifestNotFound,
+    NotFound,
+    NotInStore,
+    Unavailable,
+    UnsupportedDocument,
+    Untrusted,
+)
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.batch import look_at_all
 from resolver.verbs.gather import Depth, entries_of, gather
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
+    from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
     from resolver.verbs.context import Context
@@ -32,7 +41,8 @@ if TYPE_CHECKING:
     from resolver.verbs.lint_deep import Depths
 
 
-#: Everything that can be found without a layer: a request per manifest and config, no more.
+#: Everything that can be found without a layer: a request per manifest and config, and what is
+#: attached to the index.
 _DEPTH = Depth(attestations=True, broken=True)
 #: Most images whose layers are inflated at once: the processor is the limit, not the network.
 _DEEP = 16
@@ -68,7 +78,29 @@ def look_at(
         index=gathered.index,
         parts=gathered.parts,
         pin=_pin(reader, target.reference, warn) if isinstance(target, RegistryTarget) else None,
+        sboms=_sboms(reader, root, gathered, jobs, warn),
     )
+
+
+def _sboms(
+    reader: DocumentReader,
+    root: RootDocument,
+    image: ImageDocuments,
+    jobs: int,
+    warn: Callable[[Warned], None],
+) -> tuple[IndexSbom, ...]:
+    """Read the SBOMs of the index, if it has several platforms and may be looked up."""
+    platforms = {str(part.platform) for part in image.images if part.platform is not None}
+    if image.index is None or len(platforms) < 2 or not reader.may_request:  # noqa: PLR2004 - several
+        return ()
+    from resolver.verbs.attestations import index_sboms  # noqa: PLC0415 - for several platforms
+
+    try:
+        return index_sboms(reader, root, jobs)
+    except (Denied, NotFound, Unavailable, Untrusted) as error:
+        message = f"SBOMs of the index of `{root.text}` were not looked up: {error}"
+        warn(Warned("sboms-not-looked-up", message))
+        return ()
 
 
 def judge_entries(
@@ -134,18 +166,26 @@ def lint(
     named: list[str | Reference] = (
         [references] if isinstance(references, str | Reference) else list(references)
     )
-    targets = [context.target(reference) for reference in named]
-    jobs = context.settings.jobs if len(targets) == 1 else 1
+    listed = [(context.name(reference), reference) for reference in named]
+    jobs = context.settings.jobs if len(named) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
+    if depths is not None and len(named) == 1 and executor is None:
+        depths = replace(depths, observe=context.observe)
     look = partial(_linted, ignored=ignored, jobs=jobs, depths=depths)
-    return Linted(look_at_all(context, look, targets, lambda target: target, executor))
+    return Linted(look_at_all(context, look, listed, "linting", executor))
 
 
 def _linted(
-    context: Context, target: Target, *, ignored: tuple[str, ...], jobs: int, depths: Depths | None
+    context: Context,
+    item: tuple[str, str | Reference],
+    *,
+    ignored: tuple[str, ...],
+    jobs: int,
+    depths: Depths | None,
 ) -> LintedImage:
     from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
 
+    target = context.target(item[1])
     reader, warned = context.reader(target)
     subject = look_at(
         reader,

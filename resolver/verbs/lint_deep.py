@@ -37,6 +37,7 @@ from resolver.core.lint.command import (
 from resolver.core.lint.programs import fits
 from resolver.core.lint.subject import Look, Program, SearchOutcome, StartedProgram
 from resolver.core.oci.digest import Digest, Verifier
+from resolver.core.results.events import Counted, Observer, ignore
 from resolver.core.results.needs import FileNeeds, ImageNeeds, Loader, libc_of
 from resolver.errors import (
     ConnectionFailed,
@@ -87,11 +88,13 @@ class Depths:
     Attributes:
         most: bytes of layers, as they are stored, for each image; the last stretch may go past it.
         every: read every ELF file, not only what the image starts.
+        observe: receives how many platforms of the image are done.
     """
 
     most: int
     jobs: int
     every: bool = False
+    observe: Observer = ignore
 
 
 def look_into(
@@ -116,6 +119,7 @@ def look_into(
         if isinstance(outcome.value, Exception):
             raise outcome.value
         found.update({id(one.part): one for one in outcome.value})
+        depths.observe(Counted("reading programs", len(found), len(ready), "platforms"))
     return tuple(found[id(entry)] for entry in ready)
 
 

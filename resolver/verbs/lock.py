@@ -44,7 +44,6 @@ from resolver.verbs.batch import each
 from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
 from resolver.verbs.output_files import read_text
-from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 
     from resolver.core.lockfile.entries import ExportedLockEntry
     from resolver.core.lockfile.lock import LockedImage, LockedPlatform
-    from resolver.core.oci.target import Target
     from resolver.core.pin.edits import ImageSpot
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.resolve import Resolution
@@ -219,15 +217,15 @@ def lock(
     lock_files.refuse_yaml(path)
     known = lock_files.load_if_any(path) or Lock()
     held = {image.reference: image for image in known.images}
-    targets = {
-        str(target): (str(written), target) for written, target in _lockable(context, references)
-    }
+    targets, failures = _lockable(context, references)
     requests = _platform_lists(context, platforms)
     if update is not None:
         for image in _named(known, tuple(update), path):
             targets.setdefault(
                 image.reference, (image.written, RegistryTarget(Reference.parse(image.reference)))
             )
+    if failures and not targets:
+        raise failures[0].error
     if not targets:
         raise Usage("no reference to lock", "name it: `resolver lock ubuntu:24.04`")
 
@@ -237,16 +235,15 @@ def lock(
         return _recorded(context, item[1], item[0], kept)
 
     images: list[LockedImage] = []
-    failures: list[Failure] = []
     warnings: list[Warned] = []
-    for outcome in parallel(look, targets.values(), jobs=context.settings.batch_jobs):
+    for outcome in context.each(look, list(targets.values()), "locking"):
         if isinstance(outcome.value, ResolverError):
             failures.append(Failure(str(outcome.item[1]), None, outcome.value))
         else:
             images.append(outcome.value[0])
             warnings += outcome.value[1]
     changes = tuple(change_of(held.get(image.reference), image) for image in images)
-    if failures and len(targets) == 1:
+    if failures and len(targets) == 1 and not images:
         raise failures[0].error
     if failures:
         return Locked(path, known, changes, tuple(failures), tuple(warnings))
@@ -281,14 +278,15 @@ def check_lock(
         images = tuple(image for image in images if shard.has(image.reference))
     requests = _platform_lists(context, platforms)
     # Every host is known before the first client is made.
-    targets = {image.reference: context.target(image.reference) for image in images}
+    for image in images:
+        context.target(image.reference)
     warnings: list[Warned] = []
     look = partial(_checked, requests=requests, path=path)
     found: list[LockDrift | Failure] = []
-    pairs = [(targets[image.reference], image) for image in images]
-    for outcome in each(context, look, pairs, lambda pair: pair[0], executor):
+    items = [(image.reference, image.reference, image) for image in images]
+    for outcome in each(context, look, items, "checking", executor):
         if isinstance(outcome.value, ResolverError):
-            found.append(Failure(outcome.item[1].reference, None, outcome.value))
+            found.append(Failure(outcome.item[0], None, outcome.value))
         else:
             found.append(outcome.value[0])
             warnings += outcome.value[1]
@@ -298,12 +296,12 @@ def check_lock(
 
 def _checked(
     context: Context,
-    pair: tuple[Target, LockedImage],
+    item: tuple[str, str, LockedImage],
     *,
     requests: tuple[Platforms, ...],
     path: str,
 ) -> tuple[LockDrift, tuple[Warned, ...]]:
-    target, image = pair
+    target, image = context.target(item[1]), item[2]
     for wanted in requests:
         if pick(image, wanted, context.table) is None:
             raise _platform_not_locked(image, wanted, path)
@@ -361,15 +359,23 @@ def _recorded(
 
 def _lockable(
     context: Context, references: Iterable[str | Reference]
-) -> Iterator[tuple[str, RegistryTarget]]:
+) -> tuple[dict[str, tuple[str, RegistryTarget]], list[Failure]]:
+    """Return how each reference is written, and what it names; and those that cannot be locked."""
+    targets: dict[str, tuple[str, RegistryTarget]] = {}
+    failures = []
     for reference in references:
-        target = context.target(reference)
-        if not isinstance(target, RegistryTarget):
-            raise Usage(
-                f"`{target}` cannot be locked: it is not an image in a registry",
-                "name the image in its registry",
-            )
-        yield str(reference).removeprefix("docker://"), target
+        try:
+            target = context.target(reference)
+            if not isinstance(target, RegistryTarget):
+                raise Usage(
+                    f"`{target}` cannot be locked: it is not an image in a registry",
+                    "name the image in its registry",
+                )
+        except ResolverError as error:
+            failures.append(Failure(str(reference), None, error))
+        else:
+            targets[str(target)] = (str(reference).removeprefix("docker://"), target)
+    return targets, failures
 
 
 def _named(lock: Lock, names: tuple[str, ...], path: str) -> tuple[LockedImage, ...]:

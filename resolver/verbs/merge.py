@@ -30,12 +30,11 @@ from resolver.verbs.threads import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.events import Observer
     from resolver.core.results.resolve import Resolution
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound="tuple[Any, ...]")
 Found = TypeVar("Found")
 #: Bytes of a file of results: about a million answers.
 MAX_RESULTS = 1 << 30
@@ -54,7 +53,7 @@ class Shard(NamedTuple):
 
     def has(self, reference: str) -> bool:
         """Whether a reference belongs to this part: the same one wherever it is asked."""
-        digest = hashlib.sha256(str(parse_target(reference)).encode()).digest()
+        digest = hashlib.sha256(_name(reference).encode()).digest()
         return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
     @classmethod
@@ -133,14 +132,13 @@ class Results:
         clean: Callable[[str], str],
         look: Callable[..., Found],
         items: Sequence[Item],
-        where: Callable[[Item], Target],
         ask: Callable[[Sequence[Item]], Iterator[Outcome[Item, Found]]],
     ) -> Iterator[Outcome[Item, Found]]:
         """Yield one outcome per item, in order: from the file, or asked and written to it."""
         verb, options = _question(look)
         platforms, file = _platforms(options), str(options.get("path", ""))
         tables = () if table is BUILTIN else (table,)
-        keys = tuple(key_of(verb, str(where(item)), options, _own(item), *tables) for item in items)
+        keys = tuple(key_of(verb, item[0], options, _own(item), *tables) for item in items)
         self._append(clean, Question(verb, platforms, file, str(self._shard or ""), keys))
         known = self._read_answers()
         asked = [item for item, key in zip(items, keys, strict=True) if key not in known]
@@ -150,7 +148,7 @@ class Results:
                 yield Outcome(item, known[key])
                 continue
             outcome = next(outcomes)
-            self._append(clean, Answered(key, str(where(item)), time.time(), outcome.value))
+            self._append(clean, Answered(key, item[0], time.time(), outcome.value))
             yield outcome
 
     def _read_answers(self) -> dict[str, Any]:
@@ -191,6 +189,14 @@ class Results:
                 ) from error
 
 
+def _name(reference: str) -> str:
+    """Return the canonical form of a reference, or a malformed one as it is."""
+    try:
+        return str(parse_target(reference))
+    except ResolverError:
+        return reference
+
+
 def _read(path: str, missing: bytes | None = None) -> bytes:
     try:
         body, _ = read_regular(path, MAX_RESULTS)
@@ -211,13 +217,13 @@ def _question(look: Callable[..., object]) -> tuple[str, dict[str, Any]]:
     options = look.keywords if isinstance(look, partial) else {}
     kept = {name: value for name, value in sorted(options.items()) if name not in _ASIDE}
     if kept.get("depths") is not None:
-        kept["depths"] = kept["depths"].most
+        kept["depths"] = (kept["depths"].most, kept["depths"].every)
     return function.__module__.rpartition(".")[2], kept
 
 
-def _own(item: object) -> object:
-    """Return what an item asks besides its place."""
-    return item[1:] if isinstance(item, tuple) else None
+def _own(item: tuple[Any, ...]) -> object:
+    """Return what an item asks besides its reference."""
+    return item[2:]
 
 
 def _platforms(options: Mapping[str, Any]) -> tuple[str | None, ...]:
@@ -271,7 +277,7 @@ def merge(paths: Iterable[str], order: Iterable[str] = ()) -> Merged:
         raise Usage(f"these files cannot be merged: {reason}", "name the files of `--results`")
     _refuse_missing(questions, answers)
     asked = dict.fromkeys(key for question in questions for key in question.keys)
-    position = {str(parse_target(text)): number for number, text in enumerate(order)}
+    position = {_name(text): number for number, text in enumerate(order)}
     found = sorted(
         (answers[key] for key in asked),
         key=lambda each: position.get(each.reference, len(position)),

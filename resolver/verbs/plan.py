@@ -12,7 +12,7 @@ from resolver.core.oci.target import RegistryTarget
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.events import Warned
 from resolver.core.results.plan import ImageContent, PlannedImage, Selected, plan_pieces
-from resolver.core.results.resolve import Resolution
+from resolver.core.results.resolve import Failure, Resolution
 from resolver.errors import LimitExceeded, NotFound, NotInStore, ResolverError, StoreFault, Usage
 from resolver.values import dataclass
 from resolver.verbs.documents import PlatformRequest, read_config, read_manifest
@@ -360,7 +360,7 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     """List the content of images, what of it is held, and what must be fetched."""
     from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
-    targets = [(one, _pullable(context, one)) for one in _listed(references)]
+    listed = [(_name(context, one), one) for one in _listed(references)]
     one = platforms is None or isinstance(platforms, str | Platform)
     wanted: list[PlatformLike] = [platforms] if one else list(platforms)  # type: ignore[list-item, arg-type]  # told apart above
     requests = [
@@ -369,18 +369,27 @@ def plan(  # noqa: PLR0913 - each is one thing that a caller decides
     opened = [open_place(place) for place in places]
 
     # References are already planned in parallel.
-    extent = Extent(attestations, referrers, context.settings.jobs if len(targets) == 1 else 1)
+    extent = Extent(attestations, referrers, context.settings.jobs if len(listed) == 1 else 1)
 
-    def find(one: tuple[Named, RegistryTarget]) -> Selected:
-        return _planned(context, *one, requests, extent)
+    def find(item: tuple[str, Named]) -> Selected:
+        return _planned(context, item[1], _pullable(context, item[1]), requests, extent)
 
     selected: list[Selected] = []
+    failures: list[Failure] = []
     with context.store.batch():
-        for outcome in parallel(find, targets, jobs=context.settings.batch_jobs):
+        for outcome in context.each(find, listed, "planning"):
             if isinstance(outcome.value, ResolverError):
-                raise outcome.value
-            selected.append(outcome.value)
-    return make_plan(selected, context.store, opened, foreign=foreign)
+                failures.append(Failure(outcome.item[0], None, outcome.value))
+            else:
+                selected.append(outcome.value)
+    if failures and not selected:
+        raise failures[0].error
+    found = make_plan(selected, context.store, opened, foreign=foreign)
+    return replace(found, failures=tuple(failures))
+
+
+def _name(context: Context, named: Named) -> str:
+    return context.name(named.reference if isinstance(named, Resolution) else named)
 
 
 def _pullable(context: Context, named: Named) -> RegistryTarget:

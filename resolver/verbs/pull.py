@@ -21,13 +21,14 @@ from resolver.core.oci.manifest import Attached, parse_config
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import RegistryTarget
 from resolver.core.results.events import ignore
-from resolver.core.results.plan import ContentState, over_limit
+from resolver.core.results.plan import CONNECTIONS, ContentState, over_limit
 from resolver.core.results.pull import Pulled, PulledImage, PulledName, PulledOne
 from resolver.core.results.pull_events import Finished, ImageDone, Kept, Reused, Skipped, Started
-from resolver.core.results.resolve import Failure
-from resolver.errors import NotInStore, ResolverError, StoreFault
+from resolver.core.results.resolve import Failure, Resolution
+from resolver.errors import LimitExceeded, NotInStore, ResolverError, StoreFault, size_pair
+from resolver.store.names import GROUP
 from resolver.verbs.fetch import BlobFetcher
-from resolver.verbs.plan import Named, plan
+from resolver.verbs.plan import MAX_PIECES, Named, plan
 from resolver.verbs.resolve import contradiction
 from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import Stopped, TransferContext, TransferOptions, one_at_a_time
@@ -73,10 +74,13 @@ def refuse_without_room(root: Path, pieces: Iterable[Piece]) -> None:
     free = status.f_bavail * status.f_frsize
     # A file system that reports no size reports no free space either.
     if status.f_blocks and wanted > free:
+        needed, left = size_pair(wanted, free)
         raise StoreFault(
             str(root),
-            f"no space left: {wanted} bytes must be fetched, but only {free} are free",
+            f"no space left: {needed} must be fetched, but only {left} are free",
             "free some space, or name another folder with `--store`",
+            wanted=wanted,
+            free=free,
         )
 
 
@@ -96,6 +100,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     places: Sequence[ContentPlace] = (),
     clock: Clock | None = None,
     interrupt: Callable[[], None] = lambda: None,
+    raises: bool = True,
 ) -> Pulled:
     """Carry out a plan.
 
@@ -108,6 +113,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
         places: those that the plan was made with.
         clock: for retries.
         interrupt: ends running requests when the pull is interrupted.
+        raises: whether to raise if all references failed.
 
     Raises:
         StoreFault: the store cannot be written, or is full; other images fail too, then.
@@ -119,7 +125,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
     tell = one_at_a_time(observe)
     entries = DaemonPool(chosen.connections, "resolver-part")
     shared = TransferContext(store, chosen, tell, clock or SystemClock(), entries, stop)
-    work = _Work(plan, shared, BlobFetcher(shared, source_of, places))
+    work = _Work(plan, shared, BlobFetcher(shared, source_of, places), raises=raises)
     blobs = DaemonPool(chosen.jobs, "resolver-blob")
 
     def close() -> None:
@@ -142,7 +148,7 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
             work.tell_kept()
         raise
     close()
-    if done.failures:
+    if len(done.failures) > len(plan.failures):
         work.tell_kept()
     return done
 
@@ -150,8 +156,11 @@ def transfer_plan(  # noqa: PLR0913 - each is one thing that a caller decides
 class _Work:
     """One running pull; its methods run in the caller's thread unless stated."""
 
-    def __init__(self, plan: Plan, shared: TransferContext, fetcher: BlobFetcher) -> None:
+    def __init__(
+        self, plan: Plan, shared: TransferContext, fetcher: BlobFetcher, *, raises: bool
+    ) -> None:
         self._plan = plan
+        self._raises = raises
         self._shared = shared
         self._fetcher = fetcher
         self._failed: dict[str, ResolverError] = {}
@@ -183,11 +192,11 @@ class _Work:
         failures = tuple(
             Failure(reference, None, error) for reference, error in self._failed.items()
         )
-        if failures and not done:
+        if failures and not done and self._raises:
             raise failures[0].error
         return Pulled(
             tuple(one for one in done if one.image.kind == "image"),
-            failures,
+            (*self._plan.failures, *failures),
             tuple(self._fetched),
             tuple(self._reused),
             tuple(one for one in done if one.image.kind != "image"),
@@ -313,18 +322,30 @@ class _Work:
         fetched = {piece.descriptor.digest for piece in self._fetched}
         foreign = {piece.descriptor.digest: piece for piece in self._plan.foreign}
         found = self._found()
-        for reference, images in by_reference.items():
-            outcomes = [self._outcome(image, fetched, foreign) for image in images]
-            if any(one.status == "downloaded" for one in outcomes):
-                record = record_of(reference, images, int(self._shared.clock.wall()))
-                self._shared.store.name(record, found)
+        references = list(by_reference)
+        for at in range(0, len(references), GROUP):
+            group = {
+                reference: [
+                    self._outcome(image, fetched, foreign) for image in by_reference[reference]
+                ]
+                for reference in references[at : at + GROUP]
+            }
+            moment = int(self._shared.clock.wall())
+            records = [
+                record_of(reference, by_reference[reference], moment)
+                for reference, outcomes in group.items()
+                if any(one.status == "downloaded" for one in outcomes)
+            ]
+            if records:
+                self._shared.store.name_all(records, found)
                 # Synced now, and nothing more was found.
                 found = []
-            told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
-            for one in told:
-                root = one.image.root.digest
-                self._shared.emit(ImageDone(one.image.reference, root, one.status))
-            done.extend(outcomes)
+            for outcomes in group.values():
+                told = [one for one in outcomes if one.image.kind == "image"] or outcomes[:1]
+                for one in told:
+                    root = one.image.root.digest
+                    self._shared.emit(ImageDone(one.image.reference, root, one.status))
+                done.extend(outcomes)
         return tuple(done)
 
     def _found(self) -> list[str]:
@@ -396,8 +417,11 @@ def unpacked_of(
     return tuple(dict.fromkeys(layer.digest for layer, diff_id in pairs if diff_id in unpacked))
 
 
-#: Default number of parallel transfers; more only compete for bandwidth.
-_BLOBS = 4
+#: References planned together; of more, the next ones are planned while these are transferred.
+AHEAD = 128
+#: Default number of parallel transfers; more only compete for bandwidth, unless blobs are of fewer
+#: bytes than this, where round trips take the time.
+_BLOBS, _SMALL = 4, 1 << 20
 
 
 def unpacked(context: Context, plan: Plan) -> tuple[Descriptor, ...]:
@@ -427,27 +451,88 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
 ) -> Pulled:
     """Fetch what is missing of images into the store, verified; record the names last."""
     from resolver.core.results.plan import Plan  # noqa: PLC0415 - for this verb alone
-    from resolver.verbs.fetch import open_place  # noqa: PLC0415
 
-    if isinstance(what, Plan):
-        made = what
-    else:
-        made = plan(
+    held = tuple(places)
+
+    def make(named: Named | Iterable[Named]) -> Plan:
+        return plan(
             context,
-            what,
+            named,
             platforms,
             exact=exact,
-            places=places,
+            places=held,
             foreign=foreign,
             attestations=attestations,
             referrers=referrers,
         )
-    refusal = over_limit(made.bytes_missing, max_download)
-    if refusal is not None:
-        raise refusal
+
+    def transfer(made: Plan, *, raises: bool = True) -> Pulled:
+        return _transfer(context, made, foreign=foreign, raises=raises)
+
+    listed = [] if isinstance(what, Plan | str | Reference | Resolution) else list(what)
+    if max_download is None and len(listed) > AHEAD:
+        groups = [listed[at : at + AHEAD] for at in range(0, len(listed), AHEAD)]
+        done = _joined([transfer(made, raises=False) for made in _planned_ahead(make, groups)])
+    else:
+        made = what if isinstance(what, Plan) else make(listed or what)
+        refusal = over_limit(made.bytes_missing, max_download)
+        if refusal is not None:
+            raise refusal
+        done = transfer(made)
+    _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
+    return done
+
+
+def _planned_ahead(
+    make: Callable[[list[Named]], Plan], groups: Sequence[list[Named]]
+) -> Iterator[Plan]:
+    """Yield the plan of each group; the next one is made while the caller works on it.
+
+    Raises:
+        LimitExceeded: they have too many pieces together.
+
+    """
+    pieces: set[Digest] = set()
+    pool = DaemonPool(1, "resolver-plan")
+    try:
+        coming = pool.submit(lambda: make(groups[0]))
+        for following in (*groups[1:], None):
+            made = coming.result()
+            pieces.update(piece.descriptor.digest for piece in made.pieces)
+            if len(pieces) > MAX_PIECES:
+                raise LimitExceeded("what is to be pulled", MAX_PIECES, len(pieces), "pieces")
+            if following is not None:
+                coming = pool.submit(partial(make, following))
+            yield made
+    finally:
+        pool.close(_GRACE)
+
+
+def _joined(parts: Sequence[Pulled]) -> Pulled:
+    """Join the results of groups; raise the first error if nothing is complete."""
+    failures = tuple(failure for part in parts for failure in part.failures)
+    entries = [one for part in parts for one in part.entries]
+    if failures and not entries:
+        raise failures[0].error
+    return Pulled(
+        tuple(one for part in parts for one in part.images),
+        failures,
+        tuple(piece for part in parts for piece in part.fetched),
+        tuple(piece for part in parts for piece in part.reused),
+        tuple(one for part in parts for one in part.attached),
+        tuple(one for part in parts for one in part.left_out),
+    )
+
+
+def _transfer(context: Context, made: Plan, *, foreign: bool, raises: bool) -> Pulled:
+    from resolver.verbs.fetch import open_place  # noqa: PLC0415
+
     names = dict.fromkeys(piece.place for piece in made.pieces if piece.place)
-    jobs = context.settings.jobs if context.settings.jobs_given else _BLOBS
-    done = transfer_plan(
+    missing = [piece.missing for piece in made.pieces if piece.missing]
+    jobs = CONNECTIONS if sum(missing) < len(missing) * _SMALL else _BLOBS
+    if context.settings.jobs_given:
+        jobs = context.settings.jobs
+    return transfer_plan(
         made,
         partial(_repository, context),
         context.store,
@@ -455,9 +540,8 @@ def pull(  # noqa: PLR0913 - each is one thing that a caller decides
         context.observe,
         places=[open_place(name) for name in names],
         interrupt=context.close,
+        raises=raises,
     )
-    _note_use(context, (one.image for one in done.entries if one.status == "up-to-date"))
-    return done
 
 
 def _repository(context: Context, image: PlannedImage) -> Source:
@@ -477,6 +561,7 @@ def _note_use(context: Context, images: Iterable[PlannedImage]) -> None:
     by_reference: dict[str, list[PlannedImage]] = {}
     for image in images:
         by_reference.setdefault(image.reference, []).append(image)
-    for reference, held in by_reference.items():
-        with suppress(StoreFault):
-            context.store.name(record_of(reference, held, int(time.time())))
+    moment = int(time.time())
+    records = [record_of(reference, held, moment) for reference, held in by_reference.items()]
+    with suppress(StoreFault):
+        context.store.name_all(records)

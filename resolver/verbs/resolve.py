@@ -375,7 +375,6 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     """Resolve many references concurrently; answers are in the order of the references."""
     from resolver.verbs.batch import each  # noqa: PLC0415 - not for one reference
 
-    targets = [context.target(reference) for reference in references]
     requests = [
         None
         if platform == "all"
@@ -384,15 +383,15 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
-    look = partial(
-        _answers, requests=requests, every=every, verify_tag=verify_tag, verify_cpu=verify_cpu
-    )
-    for outcome in each(context, look, targets, lambda target: target, executor):
-        if isinstance(outcome.value, ResolverError):
-            for request in requests:
-                yield Failure(str(outcome.item), _words(request), outcome.value)
-        else:
-            yield from outcome.value
+    look = partial(_answers, requests=requests, every=every, verify_tag=verify_tag, cpu=verify_cpu)
+    listed = [(context.name(reference), reference) for reference in references]
+    with context.store.batch():
+        for outcome in each(context, look, listed, "resolving", executor):
+            if isinstance(outcome.value, ResolverError):
+                for request in requests:
+                    yield Failure(outcome.item[0], _words(request), outcome.value)
+            else:
+                yield from outcome.value
 
 
 def _with_cpu(
@@ -411,14 +410,15 @@ def _with_cpu(
 
 def _answers(
     context: Context,
-    target: Target,
+    item: tuple[str, str | Reference],
+    *,
     requests: Sequence[PlatformRequest | None],
     every: PlatformRequest,
-    *,
     verify_tag: bool,
-    verify_cpu: bool,
+    cpu: bool,
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
+    target = context.target(item[1])
     reader, warned = context.reader(target)
     root = context.read_root(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
@@ -435,7 +435,7 @@ def _answers(
         else:
             found.append(replace(one, warnings=(*warned, *one.warnings)))
     reader.report_warnings()
-    return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
+    return [_with_cpu(context, target, one) for one in found] if cpu else found
 
 
 def _words(request: PlatformRequest | None) -> str | None:

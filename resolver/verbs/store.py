@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.reference import Reference
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, StoreTarget, parse_target
 from resolver.core.platforms.platform import Platform
-from resolver.core.results.events import Noted
+from resolver.core.results.events import Counted, Noted
 from resolver.core.results.store import ImageListing
 from resolver.errors import InvalidConfiguration, InvalidReference, ResolverError, Usage
 from resolver.values import dataclass, pattern
@@ -71,7 +71,9 @@ def verify(context: Context, *, full: bool = False, repair: bool = False) -> Ver
             "`--repair` fetches, and `--offline` sends no requests", "leave one of them out"
         )
     return context.store.verify(
-        full=full, repair=partial(_fetch_again, context) if repair else None
+        full=full,
+        repair=partial(_fetch_again, context) if repair else None,
+        hashed=lambda done, total: context.observe(Counted("verifying", done, total, "bytes")),
     )
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from resolver.errors import ResolverError
 from resolver.values import dataclass
@@ -14,12 +14,12 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
 
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Row = TypeVar("Row", bound="tuple[Any, ...]")
 #: Items submitted ahead of the one that is awaited, per worker, so that an endless stream of
 #: references is read only as it is processed.
 #: references is read as it is worked off, not all at once.
@@ -42,10 +42,9 @@ class KeptResults(Protocol):
         table: PlatformTable,
         clean: Callable[[str], str],
         look: Callable[..., Result],
-        items: Sequence[Item],
-        where: Callable[[Item], Target],
-        ask: Callable[[Sequence[Item]], Iterator[Outcome[Item, Result]]],
-    ) -> Iterator[Outcome[Item, Result]]:
+        items: Sequence[Row],
+        ask: Callable[[Sequence[Row]], Iterator[Outcome[Row, Result]]],
+    ) -> Iterator[Outcome[Row, Result]]:
         """Yield one outcome per item, in order; `ask` answers those that are not known."""
         ...
 

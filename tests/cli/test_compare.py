@@ -70,26 +70,26 @@ shared layers, bytes and how many
 drift
 WHAT                                     #        VALUE
 entrypoint                               1, 2, 3  /usr/local/bin/app
-                                         4, 5     C:\\app\\app.exe
+entrypoint                               4, 5     C:\\app\\app.exe
 cmd                                      1, 2, 3  serve
-                                         4, 5     (not set)
+cmd                                      4, 5     (not set)
 env.PATH                                 1, 2, 3  /usr/local/bin:/usr/bin:/bin
-                                         4, 5     (not set)
+env.PATH                                 4, 5     (not set)
 user                                     1, 2, 3  65532
-                                         4, 5     (not set)
+user                                     4, 5     (not set)
 workdir                                  1, 2, 3  /
-                                         4, 5     (not set)
+workdir                                  4, 5     (not set)
 ports.8080/tcp                           1, 2, 3  yes
-                                         4, 5     (not set)
+ports.8080/tcp                           4, 5     (not set)
 labels.org.opencontainers.image.source   1, 2, 3  https://example.com/demo/app
-                                         4, 5     (not set)
+labels.org.opencontainers.image.source   4, 5     (not set)
 labels.org.opencontainers.image.title    1, 2, 3  demo
-                                         4, 5     (not set)
+labels.org.opencontainers.image.title    4, 5     (not set)
 labels.org.opencontainers.image.version  1, 2, 3  1.0
-                                         4, 5     (not set)
+labels.org.opencontainers.image.version  4, 5     (not set)
 os.version                               1, 2, 3  (not set)
-                                         4        10.0.20348.2700
-                                         5        10.0.26100.1742
+os.version                               4        10.0.20348.2700
+os.version                               5        10.0.26100.1742
 
 history
       1        2        3        4        5  =  STEP
@@ -132,25 +132,25 @@ shared layers, bytes and how many
 drift
 WHAT                                     #  VALUE
 entrypoint                               1  /usr/local/bin/app
-                                         2  C:\\app\\app.exe
+entrypoint                               2  C:\\app\\app.exe
 cmd                                      1  serve
-                                         2  (not set)
+cmd                                      2  (not set)
 env.PATH                                 1  /usr/local/bin:/usr/bin:/bin
-                                         2  (not set)
+env.PATH                                 2  (not set)
 user                                     1  65532
-                                         2  (not set)
+user                                     2  (not set)
 workdir                                  1  /
-                                         2  (not set)
+workdir                                  2  (not set)
 ports.8080/tcp                           1  yes
-                                         2  (not set)
+ports.8080/tcp                           2  (not set)
 labels.org.opencontainers.image.source   1  https://example.com/demo/app
-                                         2  (not set)
+labels.org.opencontainers.image.source   2  (not set)
 labels.org.opencontainers.image.title    1  demo
-                                         2  (not set)
+labels.org.opencontainers.image.title    2  (not set)
 labels.org.opencontainers.image.version  1  1.0
-                                         2  (not set)
+labels.org.opencontainers.image.version  2  (not set)
 os.version                               1  (not set)
-                                         2  10.0.20348.2700
+os.version                               2  10.0.20348.2700
 
 history
       1        2  =  STEP
@@ -227,10 +227,10 @@ documents
 
 history
       1  =  STEP
-51.2 kB     ADD rootfs.tar / # buildkit
- 102 kB     COPY words /usr/share/app/ # buildkit
-30.7 kB     COPY app /usr/local/bin/ # buildkit
-      -     CMD ["serve"]
+51.2 kB  =  ADD rootfs.tar / # buildkit
+ 102 kB  =  COPY words /usr/share/app/ # buildkit
+30.7 kB  =  COPY app /usr/local/bin/ # buildkit
+      -  =  CMD ["serve"]
 --- stderr
 """)
 
@@ -263,16 +263,16 @@ shared layers, bytes and how many
 drift
 WHAT                                     #  VALUE
 env.APP_VERSION                          1  1.0
-                                         2  1.0-arm64
+env.APP_VERSION                          2  1.0-arm64
 labels.org.opencontainers.image.version  1  1.0
-                                         2  1.0-arm64
+labels.org.opencontainers.image.version  2  1.0-arm64
 
 history
       1        2  =  STEP
-51.2 kB  51.2 kB     ADD rootfs.tar / # buildkit
- 102 kB   102 kB     COPY words /usr/share/app/ # buildkit
-30.7 kB  30.7 kB     COPY app /usr/local/bin/ # buildkit
-      -        -     CMD ["serve"]
+51.2 kB  51.2 kB  =  ADD rootfs.tar / # buildkit
+ 102 kB   102 kB  =  COPY words /usr/share/app/ # buildkit
+30.7 kB  30.7 kB  =  COPY app /usr/local/bin/ # buildkit
+      -        -  =  CMD ["serve"]
 --- stderr
 """)
 
@@ -351,12 +351,12 @@ def test_compare_nine_platforms_fits_the_page_and_uses_columns_when_wide(
     assert narrow.stdout[narrow.stdout.index("history") :] == snapshot("""\
 history
 IN     BASE    LEAST          MOST  =  STEP
- 9  10.3 kB  10.3 kB  10.3 kB in 1     COPY layer1 / # buildkit
+ 9  10.3 kB  10.3 kB  10.3 kB in 1  =  COPY layer1 / # buildkit
 """)
     assert wide.stdout[wide.stdout.index("history") :] == snapshot("""\
 history
       1        2        3        4        5        6        7        8        9  =  STEP
-10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB     COPY layer1 / # buildkit
+10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  10.3 kB  =  COPY layer1 / # buildkit
 """)
 
 
@@ -367,7 +367,7 @@ def test_compare_files_of_one_image(run: Run, registry: str) -> None:
 
 files
    #  FILES    SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
-base      4  168 kB                                          2 elf amd64
+base      4  168 kB     -      -        -        -        -  2 elf amd64
    2      4  168 kB    11      0        0        0        2  2 elf arm64
    3      4  168 kB    11      0        0        0        2  1 elf arm, 1 elf arm soft-float
 
@@ -401,9 +401,9 @@ error: `linux/arm64/v8`: 1 path differs
 
 files
      #  FILES    SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
-1 from      4  168 kB                                          2 elf amd64
+1 from      4  168 kB     -      -        -        -        -  2 elf amd64
      1      4  168 kB    10      0        0        1        0  2 elf amd64
-2 from      4  168 kB                                          2 elf arm64
+2 from      4  168 kB     -      -        -        -        -  2 elf arm64
      2      4  168 kB    10      0        0        1        0  2 elf arm64
 
 folders by difference: none
@@ -618,7 +618,7 @@ def test_compare_files_lists_a_single_build(run: Run, fake: FakeRegistry) -> Non
     assert output[output.index("files\n") :] == snapshot("""\
 files
 #  FILES   SIZE  SAME  ADDED  REMOVED  CHANGED  REBUILT  PROGRAMS
-1      1  464 B                                          1 elf arm64
+1      1  464 B     -      -        -        -        -  1 elf arm64
 
 programs for another machine
 #  PROGRAM    PATH

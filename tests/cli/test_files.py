@@ -51,6 +51,12 @@ PLACES: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
     "--policy": ("policy.yaml", {}, ("check", "--policy", "{file}")),
     "--nodes": ("nodes.json", {}, ("check", "{image}", "--nodes", "{file}")),
     "--ignore-file": ("rules", {}, ("compare", "{image}", "--ignore-file", "{file}")),
+    "--key": ("cosign.pub", {}, ("attestations", "{image}", "--key", "{file}")),
+    "--trusted-root": (
+        "root.json",
+        {},
+        ("attestations", "{image}", "--identity", "i", "--issuer", "u", "--trusted-root", "{file}"),
+    ),
     "lock": ("own.lock", {}, ("lock", "{image}", "--lock-file", "{file}")),
     "lock --check": ("own.lock", {}, ("lock", "--check", "--lock-file", "{file}")),
     "--locked": ("own.lock", {}, (*RESOLVE, "--locked", "--lock-file", "{file}")),
@@ -175,6 +181,7 @@ OPENERS = {
     "render/html/page.py",  # our own style
     "sources/credentials/login.py",  # writes
     "sources/local/tree.py",
+    "verbs/attestations.py",  # the trusted root in the package `sigstore`
     "verbs/export/export.py",
     "verbs/export/layout.py",
     "verbs/lock_files.py",  # writes

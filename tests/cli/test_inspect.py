@@ -144,11 +144,11 @@ org.opencontainers.image.title    demo
 org.opencontainers.image.version  1.0
 
 history
-#  LAYER  STEP
-1  yes    ADD rootfs.tar / # buildkit
-2  yes    COPY words /usr/share/app/ # buildkit
-3  yes    COPY app /usr/local/bin/ # buildkit
-4  -      CMD ["serve"]
+#     SIZE  STEP
+1  51.2 kB  ADD rootfs.tar / # buildkit
+2   102 kB  COPY words /usr/share/app/ # buildkit
+3  30.7 kB  COPY app /usr/local/bin/ # buildkit
+4        -  CMD ["serve"]
 --- stderr
 """)
 
@@ -401,3 +401,54 @@ def test_inspect_of_an_image_without_layers(run: Run, words: tuple[str, ...], wr
             if tag == "one" or words[0] not in {"resolve", "inspect"}:
                 warned = "has no `layers`; it is read as having none" in seen.stderr
                 assert warned is (written == "missing"), seen
+
+
+def test_history_has_the_size_of_each_step(run: Run, registry: str) -> None:
+    words = ("inspect", f"{registry}/demo/app:1.0", "-p", "linux/arm64")
+    values = json.loads(run(*words, "--json").stdout)
+
+    assert values["stepSizes"] == [*(layer["size"] for layer in values["layers"]), None]
+    assert "\n2   102 kB  COPY words" in run(*words).stdout
+    assert "\n4        -  CMD" in run(*words).stdout
+
+
+def test_history_that_disagrees_with_the_layers_has_no_sizes(run: Run) -> None:
+    history = [{"created_by": "one"}, {"created_by": "two"}]
+    with FakeRegistry() as host:
+        image = build_image("linux/amd64", [b"layer"], config={"history": history})
+        host.serve("app", "1", image)
+        seen = run("inspect", f"{host.host}/app:1", "--json")
+
+    assert json.loads(seen.stdout)["stepSizes"] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["inspect", "platforms"])
+def test_several_images_below_each_other(run: Run, registry: str, name: str) -> None:
+    images = [f"{registry}/demo/app:{tag}" for tag in ("1.0", "9.9", "2.0")]
+    first, last = (run(name, image).stdout for image in (images[0], images[2]))
+    seen = run(name, *images)
+
+    assert seen.status == 3
+    assert seen.stdout == f"{first}\n{last}"
+    assert "demo/app:9.9" in seen.stderr
+    results = json.loads(run(name, *images, "--json").stdout)["results"]
+    assert [("error" in result) for result in results] == [False, True, False]
+    lines = run(name, *images, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["reference"].rpartition(":")[2] for line in lines] == [
+        "1.0", "9.9", "2.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--raw", "--config"])
+def test_exact_bytes_are_of_one_image(run: Run, registry: str, option: str) -> None:
+    seen = run("inspect", f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0", option)
+
+    assert seen.status == 2
+    assert f"`{option}` prints one document" in seen.stderr
+
+
+def test_tags_are_included_and_excluded_by_pattern(run: Run, registry: str) -> None:
+    words = ("tags", f"{registry}/demo/app")
+
+    assert run(*words, "--include", "?.0").stdout.split() == ["1.0", "2.0"]
+    assert run(*words, "--exclude", "l*", "--exclude", "1.*").stdout.split() == ["2.0"]

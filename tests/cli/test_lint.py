@@ -87,7 +87,7 @@ def test_lint_markdown_output(run: Run, registry: str) -> None:
     assert seen.stdout == snapshot("""\
 **lint**
 
-- `HOST:PORT/demo/liar:1.0`: 2 errors \\(2 platforms\\)
+- `HOST:PORT/demo/liar:1.0`: 2 errors (2 platforms)
 
 **findings**
 
@@ -185,7 +185,7 @@ def test_lint_rules_in_table_json_and_markdown(run: Run) -> None:
 
     assert [each["id"] for each in answer["rules"]] == [row.rule.id for row in RULES]
     assert page.startswith(
-        "**rules**\n\n- schema-1 \\(error\\): a Docker schema 1 manifest. This manifest"
+        "**rules**\n\n- schema-1 (error): a Docker schema 1 manifest. This manifest"
     )
     assert table.splitlines()[0].split() == ["RULE", "SEVERITY", "FINDS"]
 

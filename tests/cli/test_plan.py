@@ -162,7 +162,7 @@ status: 1
 --- stdout
 sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a
 --- stderr
-error: 186519 bytes must be fetched, but only 100000 are allowed
+error: 187 kB must be fetched, but only 100 kB are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("plan", name, "-p", "linux/arm64", "--max-download", "1MB").status == 0

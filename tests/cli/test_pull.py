@@ -155,19 +155,38 @@ def test_pull_checks_the_size_limit_before_fetching(run: Run, registry: str) -> 
 status: 1
 --- stdout
 --- stderr
-error: 186519 bytes must be fetched, but only 100000 are allowed
+error: 187 kB must be fetched, but only 100 kB are allowed
 hint: see what they are with `resolver plan`, or allow more with `--max-download`
 """)
     assert run("ls", "-q").stdout == ""
 
 
-def test_pull_with_one_missing_reference_fetches_nothing(run: Run, registry: str) -> None:
+def test_pull_with_one_missing_reference_fetches_the_others(run: Run, registry: str) -> None:
     seen = run("pull", f"{registry}/demo/app:1.0", f"{registry}/demo/app:9.9", *ARM)
 
     assert str(seen) == snapshot("""\
 status: 3
 --- stdout
+Platform: linux/arm64/v8
+With: 1 attestation
+Left out: 4 images, 2 attestations of the index (`-p all` includes every entry)
+Digest: sha256:f62fb544ff3da135d80cbd5f3898da060dcde3fdfec843495609fdaed57dbfda
+Status: Downloaded newer image for HOST:PORT/demo/app:1.0
+Fetched: 187 kB in 6 pieces; 3 already held
 --- stderr
+1.0: Pulling from HOST:PORT/demo/app (linux/arm64/v8)
+19281301ecf8: Downloading 102 kB
+19281301ecf8: Verifying
+19281301ecf8: Pull complete
+50ee82149703: Downloading 51.2 kB
+50ee82149703: Verifying
+50ee82149703: Pull complete
+14fa95f15ff1: Downloading 30.7 kB
+14fa95f15ff1: Verifying
+14fa95f15ff1: Pull complete
+98c1200128c8: Downloading 386 B
+98c1200128c8: Verifying
+98c1200128c8: Pull complete
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9.9` (there is no such manifest in this repository)
 hint: list the tags with `resolver tags HOST:PORT/demo/app`
 """)
@@ -359,3 +378,24 @@ def test_pull_keeps_the_digest_a_registry_gives_for_a_tag(
     exported = json.loads((tmp_path / "layout" / "index.json").read_text())
     assert exported["manifests"][0]["digest"].startswith(("sha512:", "sha256:"))
     assert run("resolve", "oci:layout", *ARM[:2]).status == 0
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_pull_of_many_prints_what_a_pull_of_few_does(
+    run: Run, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Many are planned in groups, while those before are transferred."""
+    one, other = f"{registry}/demo/app:1.0", f"{registry}/demo/app:2.0"
+    words = ("pull", one, other, one, "-p", "linux/arm/v8", "--no-progress", "--format", form)
+    few = run(*words, "--store", str(tmp_path / "few"))
+    monkeypatch.setattr("resolver.verbs.pull.AHEAD", 1)
+    many = run(*words, "--store", str(tmp_path / "many"))
+
+    assert few.status == many.status == 0
+    assert sorted(many.stderr.splitlines()) == sorted(few.stderr.splitlines())
+    if form == "json":
+        few_images, many_images = (json.loads(each.stdout)["images"] for each in (few, many))
+        assert many_images == few_images
+        assert len(many_images) == 2
+    else:
+        assert many.stdout.count("downloaded") == few.stdout.count("downloaded")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from resolver.core.platforms.platform import Platform
 from resolver.demo import samples
+from resolver.errors import InvalidPlatform
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,17 +149,18 @@ def test_resolve_several_prints_a_line_each_and_the_worst_status(run: Run, regis
     assert str(seen) == snapshot("""\
 status: 3
 --- stdout
-sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  linux/amd64       exact       HOST:PORT/demo/app:1.0
-sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a  linux/arm64/v8    normalised  HOST:PORT/demo/app:1.0
-error: manifest-not-found                                                linux/amd64       -           HOST:PORT/demo/app:missing
-error: manifest-not-found                                                linux/arm64       -           HOST:PORT/demo/app:missing
-sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/amd64       exact       HOST:PORT/demo/app:2.0
-sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8    normalised  HOST:PORT/demo/app:2.0
+sha256:311923c08153b9d107c1c7012d4b0f8240c9c12b013cda6877aea9dbd1c9cede  linux/amd64                    exact       HOST:PORT/demo/app:1.0
+sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a  linux/arm64/v8                 normalised  HOST:PORT/demo/app:1.0
+error: manifest-not-found                                                linux/amd64                    -           HOST:PORT/demo/app:missing
+error: manifest-not-found                                                linux/arm64                    -           HOST:PORT/demo/app:missing
+sha256:96959fcc8122cc3bc14a294d7872ba6975843302c95228df2bc66faec674a90d  linux/amd64                    exact       HOST:PORT/demo/app:2.0
+sha256:327a3a89fb99230e60874958091495670743250edea4791899899865890ea9ab  linux/arm64/v8                 normalised  HOST:PORT/demo/app:2.0
 --- stderr
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
 hint: list the tags with `resolver tags HOST:PORT/demo/app`
 error: `HOST:PORT` has no manifest for `HOST:PORT/demo/app:missing` (there is no such manifest in this repository)
 hint: list the tags with `resolver tags HOST:PORT/demo/app`
+note: resolved 4 of 6, 2 failed
 """)
 
 
@@ -178,29 +181,27 @@ def test_resolve_several_in_markdown_includes_failures(run: Run, registry: str) 
     assert seen.status == 3
     assert seen.stdout.splitlines()[:7] == snapshot(
         [
-            "**`HOST:PORT/demo/app:9`**",
+            "**resolved 1 of 2, 1 failed**",
             "",
-            "|  |  |",
-            "| --- | --- |",
-            "| image | `HOST:PORT/demo/app:9` |",
-            "| platform | `linux/amd64` |",
-            (
-                "| error | `HOST:PORT` has no manifest for `HOST:PORT/demo/app:9` \\(there is no such manifest in this repository\\) |"
-            ),
+            "**images**",
+            "",
+            "| image | platform | grade | digest |",
+            "| --- | --- | --- | --- |",
+            ("| `HOST:PORT/demo/app:9` | `linux/amd64` | error: manifest-not-found | - |"),
         ]
     )
 
 
-def test_resolve_several_rejects_html(run: Run, registry: str) -> None:
+def test_resolve_several_in_html_is_one_page(run: Run, registry: str) -> None:
     name = f"{registry}/demo/app"
+    words = ("resolve", f"{name}:9", f"{name}:1.0", "-p", "linux/amd64", "--format", "html")
+    seen = run(*words)
 
-    assert str(run("resolve", f"{name}:9", f"{name}:1.0", "--format", "html")) == snapshot("""\
-status: 2
---- stdout
---- stderr
-error: `--format html` supports only one answer
-hint: resolve one REF on one platform, or choose `markdown` or `json`
-""")
+    assert seen.status == 3
+    assert seen.stdout.count("<!DOCTYPE html>") == 1
+    assert "error: manifest-not-found" in seen.stdout
+    assert seen.stdout.count("demo/app:") >= 2
+    assert "supports only one answer" in run(*words, "--explain").stderr
 
 
 def test_resolve_explain_several_with_no_trunc_prints_whole_digests(
@@ -352,8 +353,27 @@ class TestFile:
         assert seen.status == 0
         assert [line.split("@")[0] for line in seen.stdout.split()] == ["HOST:PORT/demo/app"] * 2
 
-    def test_resolve_reports_a_bad_line_before_any_request(self, run: Run, tmp_path: Path) -> None:
-        (tmp_path / "images.txt").write_text("127.0.0.1:9/app:1\nUPPER\n")
+    def test_resolve_reports_a_bad_line_in_its_place(
+        self, run: Run, registry: str, tmp_path: Path
+    ) -> None:
+        app = f"{registry}/demo/app"
+        (tmp_path / "images.txt").write_text(f"{app}:1.0\nUPPER\n{app}:9.9\n{app}:2.0\n")
+
+        seen = run("resolve", "-f", "images.txt", "-p", "linux/amd64")
+
+        assert seen.status == 3
+        lines = seen.stdout.splitlines()
+        assert [line.split()[-1] for line in lines] == [
+            "HOST:PORT/demo/app:1.0", "UPPER", "HOST:PORT/demo/app:9.9", "HOST:PORT/demo/app:2.0",
+        ]  # fmt: skip
+        assert lines[1].startswith("error: invalid-reference ")
+        assert "error: images.txt:2: `UPPER` is not an image reference" in seen.stderr
+        assert seen.stderr.endswith("note: resolved 2 of 4, 2 failed\n")
+        columns = {line.index(" linux/amd64") for line in lines}
+        assert len(columns) == 1
+
+    def test_only_line_of_a_file_that_is_malformed_is_named(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "images.txt").write_text("# ours\nUPPER\n")
 
         assert str(run("resolve", "-f", "images.txt")) == snapshot("""\
 status: 2
@@ -362,6 +382,48 @@ status: 2
 error: images.txt:2: `UPPER` is not an image reference: repository name must be lowercase
 hint: write `upper`
 """)
+
+    @pytest.mark.parametrize(
+        ("words", "kept"),
+        [
+            (("check", "--require", "linux/amd64"), "demo/app:1.0"),
+            (("lint",), "demo/app:1.0"),
+            (("plan", "-p", "linux/amd64"), "demo/app:1.0"),
+            (("pull", "-p", "linux/amd64"), "Downloaded newer image for HOST:PORT/demo/app:1.0"),
+            (("lock", "-o", "new.lock"), "added"),
+        ],
+        ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    )
+    def test_every_batch_keeps_going_after_a_bad_line(
+        self, run: Run, registry: str, tmp_path: Path, words: tuple[str, ...], kept: str
+    ) -> None:
+        app = f"{registry}/demo/app"
+        (tmp_path / "images.txt").write_text(f"UPPER\n{app}:1.0\n")
+
+        seen = run(*words, "-f", "images.txt")
+
+        assert seen.status == 2
+        assert kept in seen.stdout or words[0] == "lock"
+        assert seen.stderr.count("error: images.txt:1: `UPPER` is not an image reference") == 1
+        if words[0] == "pull":
+            assert "is kept" not in seen.stderr
+            assert run("ls", "-q").stdout != ""
+
+    def test_batch_without_a_usable_reference_is_an_error(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "images.txt").write_text("UPPER\nALSO\n")
+
+        for words in (("plan",), ("pull",), ("lock",), ("lint",), ("resolve",)):
+            seen = run(*words, "-f", "images.txt")
+            assert seen.status == 2
+            assert "`UPPER` is not an image reference" in seen.stderr
+
+    def test_failed_references_of_a_plan_are_in_its_json(self, run: Run, registry: str) -> None:
+        seen = run("plan", f"{registry}/demo/app:1.0", f"{registry}/demo/app:9.9", "--json")
+        values = json.loads(seen.stdout)
+
+        assert seen.status == 3
+        assert [item["reference"][-12:] for item in values["failures"]] == ["demo/app:9.9"]
+        assert values["images"]
 
     @pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n"])
     def test_resolve_rejects_a_file_without_references(
@@ -402,3 +464,70 @@ def test_resolve_names_the_variable_of_an_invalid_platform(
     assert f"the variable `{variable}` sets it" in seen.stderr
     # The user's own input is not escaped.
     assert variable not in run("resolve", "127.0.0.1:9/app", "-p", "nonsense").stderr
+
+
+class TestPatterns:
+    def test_pattern_stands_for_the_platforms_that_match(self, run: Run, registry: str) -> None:
+        for pattern, expected in (
+            ("linux/*", ["linux/amd64", "linux/arm64/v8", "linux/arm/v7"]),
+            ("*/arm64", ["linux/arm64/v8"]),
+            ("windows/*:10.0.20348*", ["windows/amd64:10.0.20348.2700"]),
+            ("linux/arm/v?", ["linux/arm/v7"]),
+        ):
+            seen = run("resolve", f"{registry}/demo/app:1.0", "-p", pattern)
+
+            assert seen.status == 0
+            assert [line.split()[1] for line in seen.stdout.splitlines()] == expected
+
+    def test_pattern_and_names_together(self, run: Run, registry: str) -> None:
+        seen = run("resolve", f"{registry}/demo/app:1.0", "-p", "linux/arm64,linux/arm/*")
+
+        assert [line.split()[1] for line in seen.stdout.splitlines()] == [
+            "linux/arm64/v8", "linux/arm/v7",
+        ]  # fmt: skip
+
+    def test_each_image_is_matched_by_itself(self, run: Run, registry: str) -> None:
+        images = (f"{registry}/demo/single:1.0", f"{registry}/demo/app:1.0")
+        seen = run("resolve", *images, "-p", "linux/arm*")
+
+        assert seen.status == 3
+        assert len(seen.stdout.splitlines()) == 3
+        assert "is not offered for `linux/arm*`" in seen.stderr
+
+    def test_pattern_without_a_match_lists_what_is_offered(self, run: Run, registry: str) -> None:
+        for words in (("resolve",), ("plan",), ("pull",), ("compare",), ("matrix",)):
+            seen = run(*words, f"{registry}/demo/app:1.0", "-p", "plan9/*")
+
+            assert seen.status == 3, words
+            assert "is not offered for `plan9/*`" in seen.stderr
+            assert "`linux/arm/v7`" in seen.stderr
+
+    def test_plan_pull_export_compare_and_matrix_take_patterns(
+        self, run: Run, registry: str
+    ) -> None:
+        app = f"{registry}/demo/app:1.0"
+        pulled = run("pull", app, f"{registry}/demo/app:2.0", "-p", "linux/arm*")
+        assert pulled.status == 0
+        assert pulled.stdout.count("Platform: linux/arm") == 4
+        assert (
+            run("plan", app, "-p", "linux/arm*").stdout.count("nothing, all content is held") == 1
+        )
+        exported = run("export", app, "--to", "out", "-p", "linux/arm*")
+        assert exported.status == 0, exported
+        compared = run("compare", app, "-p", "linux/*")
+        assert "windows" not in compared.stdout.partition("documents")[0]
+        jobs = run("matrix", app, "-p", "windows/*")
+        assert jobs.stdout.count("windows/amd64") >= 2
+        assert "linux/" not in jobs.stdout
+
+    def test_pattern_is_refused_where_no_index_is_read(self, run: Run, registry: str) -> None:
+        run("lock", f"{registry}/demo/app:1.0")
+        for words in (("resolve",), ("plan",), ("pull",)):
+            seen = run(*words, f"{registry}/demo/app:1.0", "--locked", "-p", "linux/*")
+
+            assert seen.status == 2
+            assert "a pattern in `--platform` needs the index" in seen.stderr
+
+    def test_library_refuses_patterns(self) -> None:
+        with pytest.raises(InvalidPlatform):
+            Platform.parse("linux/*")

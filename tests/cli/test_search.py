@@ -33,8 +33,8 @@ status: 0
 --- stdout
 NAME           DESCRIPTION               STARS  OFFICIAL
 nginx          Official build of Nginx.  19000  [OK]
-bitnami/nginx                              180
-evil/nginx     \\x1b[31m::error::x            0
+bitnami/nginx  -                           180  -
+evil/nginx     \\x1b[31m::error::x            0  -
 --- stderr
 """)
     output = json.loads(run("search", "nginx", "--json").stdout)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
+from resolver._version import __version__
 from resolver.cli.app import COMMANDS
+from resolver.cli.options import SHARED, Shared, arrange
+from tests.kit.processes import command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Run
 
 NAMES = [name for _group, name, _module in COMMANDS]
@@ -25,7 +33,7 @@ Usage: resolver [OPTIONS] COMMAND [ARGS]...
   Resolve, inspect, compare and pull multi-platform container images.
 
 Options:
-  --version             Print the version and exit.
+  -V, --version         Print the version and exit.
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
                         customize the installation.
@@ -33,8 +41,9 @@ Options:
 
 Ask:
   resolve       Resolve an image to a manifest digest.
-  platforms     List the platforms of an image.
-  inspect       Show an index or an image.
+  platforms     List the platforms of images.
+  inspect       Show indexes or images.
+  attestations  Show signatures, SBOMs and provenance by platform.
   tags          List the tags of a repository.
   search        Search Docker Hub or another registry.
   repositories  List the repositories of a registry.
@@ -78,6 +87,7 @@ Run:
 Help:
   help     Show help on a topic or a command, or list the topics.
   options  List the options that all commands accept.
+  version  Print the version.
 
   Help for a command: resolver COMMAND --help
 
@@ -90,10 +100,12 @@ Help:
 def test_every_command_help_fits_one_screen(run: Run, name: str) -> None:
     seen = run(name, "--help")
 
-    lines = seen.stdout.splitlines()
+    own, title, _shared = seen.stdout.partition("\nShared options:\n")
     assert seen.status == 0
-    assert len(lines) <= 40
-    assert max(map(len, lines)) <= 80
+    # `check` has 28 options, a line each.
+    assert len(own.splitlines()) <= (45 if name == "check" else 40)
+    assert max(map(len, seen.stdout.splitlines())) <= 80
+    assert bool(title) == (name not in {"help", "options", "version", "demo"})
 
 
 def test_help_page_of_resolve(run: Run) -> None:
@@ -112,11 +124,11 @@ Usage: resolver resolve [OPTIONS] [REF]...
     resolver resolve --format digest -p windows/amd64:ltsc2022 app:1.2
 
 Arguments:
-  [REF]...
+  [REF]...  Images: `ubuntu:24.04`, `oci:DIR`; see `resolver help references`.
 
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
-                           commas; `local`, `all`.
+                           commas; `local`, `all`, `linux/*`.
   -f, --file FILE          Read references from FILE, one per line; `-` is
                            stdin.
   --exact                  Refuse fallback to another platform that would run.
@@ -133,7 +145,35 @@ Options:
   --no-trunc               Show whole digests and values in tables.
   -h, --help               Show this message and exit.
 
-  Shared options (--format, --json, --store, --offline, ...): resolver options
+Shared options:
+  --format FORMAT        Output format: table, json and more
+                         [RESOLVER_FORMAT].
+  --json                 Short for `--format json`.
+  -o, --output FILE      Write the answer to FILE.
+  -q, --quiet            Print no warnings or notes [RESOLVER_QUIET].
+  -v, --verbose          Log what happens; twice: every request.
+  --color WHEN           Colours: auto, always, never; NO_COLOR, FORCE_COLOR.
+  --no-progress          Show no progress [RESOLVER_NO_PROGRESS].
+  --store DIR            Folder of the local store [RESOLVER_STORE].
+  --offline              Use only the store, no network [RESOLVER_OFFLINE].
+  --no-fsync             Faster, not safe from power cuts [RESOLVER_NO_FSYNC].
+  --unsafe-no-lock       Do not lock the store [RESOLVER_UNSAFE_NO_LOCK].
+  --shared-store         Trust a shared store [RESOLVER_SHARED_STORE].
+  --jobs N               Concurrent requests, 1 to 256 [RESOLVER_JOBS].
+  --plain-http           Use HTTP without TLS [RESOLVER_PLAIN_HTTP].
+  --ca-file FILE         Also trust these certificates [RESOLVER_CA_FILE].
+  --tls-skip-verify      Skip TLS verification [RESOLVER_TLS_SKIP_VERIFY].
+  --mirror HOST=URL      Try URL first; `#tags`: for tags too
+                         [RESOLVER_MIRROR].
+  --auth-file FILE       Read credentials only from FILE [RESOLVER_AUTH_FILE].
+  --anonymous            Use no credentials [RESOLVER_ANONYMOUS].
+  -u, --username NAME    User name [RESOLVER_USERNAME].
+  --password-stdin       Read the password from stdin [RESOLVER_PASSWORD].
+  --platforms-file FILE  Add platform facts [RESOLVER_PLATFORMS].
+  --emit SYSTEM          Also pass the answer to a CI system [RESOLVER_EMIT].
+  --report FORM=FILE     Also write a report to FILE [RESOLVER_REPORT].
+
+  Formats, CI systems and reports: resolver options
 --- stderr
 """)
 
@@ -268,7 +308,7 @@ def test_demo_succeeds_and_shows_every_command(run: Run) -> None:
     # `serve` would not end, a login and a machine are a person's own, and Docker Hub is far away;
     # the others are how somebody came here.
     apart = {"serve", "demo", "options", "login", "logout", "search", "quota", "doctor", "help"}
-    apart |= {"repositories"}
+    apart |= {"version", "repositories"}
     for name in set(NAMES) - apart:
         assert re.search(rf"^\$ resolver {name}\b", seen.stdout, re.MULTILINE)
     assert "defect" not in seen.stdout
@@ -286,3 +326,159 @@ def test_internal_error_is_one_line_with_a_report_hint(
     assert seen.status == 70
     assert seen.stderr.count("error: ") == 1
     assert "Traceback" not in seen.stderr
+
+
+# Shared options
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        ("--json",), ("--format", "json"), ("--format=json",), ("-q", "--json"), ("-qv", "--json"),
+        ("--jobs", "2", "-u", "me", "--format", "json"), ("-ume", "--json"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_shared_options_before_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RESOLVER_PASSWORD", "x")
+    monkeypatch.setenv("RESOLVER_USERNAME", "me")
+    after = run("ls", *before)
+
+    assert after.status == 0
+    assert json.loads(after.stdout)["images"] == []
+    assert run(*before, "ls") == after
+
+
+@pytest.mark.parametrize("shared", SHARED, ids=lambda shared: shared.field)
+def test_every_shared_option_can_stand_before_the_command(run: Run, shared: Shared) -> None:
+    values = {"store": "s", "jobs": "3", "mirrors": "docker.io=http://127.0.0.1:1", "form": "yaml"}
+    value = values.get(shared.field, "linux") if shared.metavar else ""
+    for name in shared.names.split():
+        words = [name, value] if value else [name]
+        assert run(*words, "help", "platforms").stderr.startswith("error: no such option: --")
+        assert arrange([*words, "ls", "x"]) == ["ls", shared.names.split()[0], *words[1:], "x"]
+
+
+def test_short_options_before_lock_are_the_shared_ones(run: Run, tmp_path: Path) -> None:
+    seen = run("-o", "answer.txt", "lock", "--check", "--lock-file", "none.lock")
+
+    assert seen.status != 0
+    assert "answer.txt" not in seen.stderr
+    assert not (tmp_path / "answer.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--json",), "no command given"),
+        (("--frob", "ls"), "no such option: --frob"),
+        (("--json", "--frob", "ls"), "no such option: --frob"),
+        (("--json", "lst"), "no such command 'lst'"),
+        (("-o",), "no command given"),
+    ],
+)
+def test_mistakes_before_the_command(run: Run, words: tuple[str, ...], message: str) -> None:
+    seen = run(*words)
+
+    assert seen.status == 2
+    assert seen.stderr.startswith(f"error: {message}")
+    assert seen.stderr.endswith("hint: see `resolver --help`\n")
+
+
+@pytest.mark.parametrize("word", ["--version", "-V", "version"])
+def test_version_can_be_spelled_three_ways(run: Run, word: str) -> None:
+    assert run(word).stdout == f"resolver {__version__}\n"
+    assert command(word).stdout.decode() == f"resolver {__version__}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_usage_shows_arguments_without_braces_and_describes_each(run: Run, name: str) -> None:
+    page = run(name, "--help").stdout
+
+    assert "{" not in page.partition("\n\n")[0]
+    listed = page.partition("\nArguments:\n")[2].partition("\n\n")[0]
+    for line in listed.splitlines():
+        assert re.fullmatch(r"  \S+  +\S.*|   +\S.*", line), line
+
+
+def test_help_of_login_shows_how_to_name_the_user(run: Run) -> None:
+    page = run("login", "--help").stdout
+
+    assert "-u, --username NAME" in page
+    assert "--password-stdin" in page
+
+
+# The file of an answer
+
+
+def test_output_writes_the_answer_to_a_file(run: Run, registry: str, tmp_path: Path) -> None:
+    words = ("platforms", f"{registry}/demo/app:1.0")
+    for extra in ((), ("--json",), ("--format", "markdown")):
+        answer = run(*words, *extra, keep=True)
+        seen = run(*words, *extra, "-o", "answer", keep=True)
+
+        assert (seen.status, seen.stdout) == (0, "")
+        assert (tmp_path / "answer").read_text("utf-8") == answer.stdout
+    assert not any(path.name.startswith(".resolver-") for path in tmp_path.iterdir())
+
+
+def test_output_writes_exact_bytes_and_archives(run: Run, registry: str, tmp_path: Path) -> None:
+    image = f"{registry}/demo/app:1.0"
+    raw = run("inspect", image, "--raw", keep=True).stdout
+    run("inspect", image, "--raw", "--output", "index.json")
+    run("pull", image, "-p", "linux/arm64")
+    seen = run("export", image, "--to", "-", "-o", "image.tar")
+
+    assert (tmp_path / "index.json").read_text("utf-8") == raw
+    assert (seen.status, seen.stdout) == (0, "")
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        assert "oci-layout" in archive.getnames()
+
+
+def test_output_leaves_the_file_alone_if_there_is_no_answer(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "answer"
+    file.write_text("before", "utf-8")
+    file.chmod(0o640)
+
+    assert run("resolve", "A B", "-o", "answer").status == 2
+    assert file.read_text("utf-8") == "before"
+    assert run("ls", "-o", "answer").status == 0
+    assert file.read_text("utf-8") == "images: none\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert run("resolve", "A B", "-o", "answer", "--json").status == 2
+    assert json.loads(file.read_text("utf-8"))["error"]["status"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["answer"]
+
+
+def test_output_keeps_the_lines_before_a_failure(run: Run, registry: str, tmp_path: Path) -> None:
+    images = (f"{registry}/demo/app:1.0", f"{registry}/demo/none:1")
+    seen = run("resolve", *images, "-p", "linux/arm64", "-o", "lines")
+
+    assert (seen.status, seen.stdout) == (3, "")
+    assert len((tmp_path / "lines").read_text("utf-8").splitlines()) == 2
+
+
+def test_output_that_cannot_be_written_fails_before_any_request(run: Run) -> None:
+    seen = run("resolve", "127.0.0.1:9/app", "-o", "none/answer")
+
+    assert seen.status == 8
+    assert seen.stderr.startswith("error: cannot write `FOLDER/none/answer`: No such file")
+
+
+def test_output_through_a_link_replaces_its_target(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    run("ls", "-o", "link")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text("utf-8") == "images: none\n"
+
+
+def test_output_to_a_pipe_and_to_standard_output(run: Run) -> None:
+    reading, writing = os.pipe()
+    assert run("ls", "-o", f"/dev/fd/{writing}").status == 0
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        assert stream.read() == "images: none\n"
+    assert run("ls", "-o", "-").stdout == "images: none\n"

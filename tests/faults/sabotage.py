@@ -108,11 +108,12 @@ def shared_index() -> None:
     """Write every name into one file, as the `index.json` of a layout."""
     original = names.Records._put
 
-    def put(self: Any, root: StoreFolder, _name: str, record: Any) -> None:
-        with root.need(self._form.folder) as folder:
-            for each in folder.entries():
-                folder.remove(each)
-        original(self, root, names.file_name(self._form.reference(record)), record)
+    def put(self: Any, root: StoreFolder, records: Any) -> None:
+        for record in records:
+            with root.need(self._form.folder) as folder:
+                for each in folder.entries():
+                    folder.remove(each)
+            original(self, root, (record,))
 
     _put(names.Records, "_put", put)
 

@@ -108,7 +108,7 @@ def test_flt_001_pull_killed_at_any_call_is_completed_by_the_next(tiny: Ground) 
 def test_flt_007_unsynced_content_of_a_dead_process_is_synced_before_naming(
     tiny: Ground,
 ) -> None:
-    fault = {"at": 2, "functions": ("fsync",), "below": "/blobs/sha256"}
+    fault = {"at": 1, "functions": ("fsync",), "below": "/blobs/sha256"}
     (outcome,) = tiny.together(faulty(tiny, *pull_words(tiny), **fault), killed=True)
     assert outcome.status == -1
     assert len(invariants.intact(tiny.store)) == 4

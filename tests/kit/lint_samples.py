@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from resolver.core.oci.descriptor import OCI_MANIFEST, SCHEMA1_SIGNED
 from resolver.core.oci.digest import Digest
 from resolver.demo.builders import describe, descriptor_fields
+from tests.kit.attestations import manifest, refer
 from tests.kit.executables import CODE, PROGBITS, elf, isa_needed, linked, pe
 from tests.kit.images import (
     Image,
@@ -168,6 +169,21 @@ _SCHEMA1 = raw_document(
 _ONE = build_image(ARM64)
 _NOWHERE = str(Digest.of(b"nowhere"))
 
+
+def with_sbom(*architectures: str) -> Prepare:
+    """Attach an SBOM of packages for some architectures to an index of two platforms."""
+    image = multi_platform(AMD64, ARM64)
+    names = [f"pkg:deb/debian/p{number}@1?arch={each}" for number, each in enumerate(architectures)]
+    body = json.dumps({"packages": names}).encode()
+    kind = "application/spdx+json"
+
+    def prepare(registry: FakeRegistry) -> str:
+        refer(registry, image, manifest((kind, body, {}), subject=image, kind=kind))
+        return served(image)(registry)
+
+    return prepare
+
+
 SAMPLES: dict[str, Samples] = {
     "contradictory-config": Samples(
         index(build_image(AMD64), listed_as(build_image(AMD64, _SAME), ARM64)),
@@ -260,6 +276,7 @@ SAMPLES: dict[str, Samples] = {
     "dangling-attestation": Samples(
         attested(_NOWHERE), served(build_index([build_image(AMD64)], attestations=True))
     ),
+    "one-platform-sbom": Samples(with_sbom("amd64", "all"), with_sbom("amd64", "aarch64")),
     "baseline-not-first": Samples(
         in_order("linux/amd64/v3", AMD64), in_order(AMD64, "linux/amd64/v3", ARM7, "linux/arm/v6")
     ),

@@ -76,7 +76,7 @@ def test_attestation_is_found_without_the_referrers_api(
             "mediaType": image.media_type,
             "artifactType": "application/spdx+json",
             "config": config,
-            "layers": [],
+            "layers": [{**config, "mediaType": "application/spdx+json"}],
             "subject": {
                 "mediaType": image.media_type,
                 "digest": image.digest,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resolver.core.check.check import Requirements
+from resolver.core.platforms.platform import Platform
 from resolver.demo import samples
 from resolver.render import render
 from resolver.session import Session
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
+_REQUIRED = Requirements(require=(Platform("linux", "s390x"), Platform("linux", "riscv64")))
 WIDE, NARROW = (1280, 900), (390, 844)
 #: Boxes of their own, which may scroll, and what is in them.
 OVERFLOWING = """
@@ -28,6 +31,12 @@ return [...document.querySelectorAll("body *")]
   .filter(each => !each.closest(".scroll, .unseen, .skip"))
   .filter(each => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
   .map(each => each.outerHTML.slice(0, 120))
+"""
+#: Tables with a column that only scrolling shows.
+CUT = """
+return [...document.querySelectorAll(".scroll")]
+  .filter(each => each.scrollWidth > each.clientWidth)
+  .map(each => each.textContent.slice(0, 120))
 """
 PLACE = """
 const each = document.activeElement;
@@ -59,6 +68,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "one": session.compare(f"{name}:1.0", files=True),
             "two": session.compare_images(f"{name}:1.0", f"{name}:2.0", files=True),
             "offers": session.platforms(f"{name}:1.0"),
+            "lint": session.lint([f"{name}:1.0", f"{server.address}/demo/liar:1.0"]),
+            "check": session.check([f"{name}:1.0", f"{name}:2.0"], _REQUIRED),
+            "plan": session.plan([f"{name}:1.0", f"{name}:2.0"], ["linux/arm64", "linux/amd64"]),
             **{key: COMPARED[key] for key in ("comparison", "comparison of many", "two images")},
         }
     written = {}
@@ -68,7 +80,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return written
 
 
-NAMES = ("one", "two", "offers", "comparison", "comparison of many", "two images")
+NAMES = (
+    "one", "two", "offers", "lint", "check", "plan", "comparison", "comparison of many",
+    "two images",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -89,6 +104,7 @@ def test_html_page_fits_the_screen_without_errors_or_requests(
 
     assert browser.run("return document.documentElement.scrollWidth") <= screen[0]
     assert browser.run(OVERFLOWING) == []
+    assert browser.run(CUT) == []
     assert browser.complaints() == []
     assert browser.requests() == [pages[name].as_uri()]
     assert browser.run("return document.styleSheets.length") == 1

@@ -14,8 +14,8 @@ from inline_snapshot import snapshot
 from resolver.core.lint.findings import Finding, Severity
 from resolver.core.results.events import Warned
 from resolver.core.results.resolve import Failure
-from resolver.core.results.run import RunResult
-from resolver.errors import Usage
+from resolver.core.results.run import Fault, RunResult
+from resolver.errors import ManifestNotFound, Usage
 from resolver.render.ci import systems
 from resolver.render.ci.emit import (
     EMITTERS,
@@ -478,20 +478,18 @@ def test_summary_contains_findings_errors_and_warnings() -> None:
     )
 
     assert summary(of) == snapshot("""\
-**resolver check**: failed, status 3
+**resolver check**: failed with 1 error, status 3
 
 **`docker.io/library/app:1`**
 
-|  |  |
-| --- | --- |
-| findings | 2 |
+- findings: 2
 
 **findings**
 
-| severity | rule | about | message | where |
-| --- | --- | --- | --- | --- |
-| error | build-missing | docker.io/library/app:1 linux/s390x | `linux/s390x` is missing \\(it offers `linux/amd64`\\) |  |
-| warning | old-image | Dockerfile | it is 400 days old | `build/Dockerfile:3` |
+| image | platform | severity | rule | message | where |
+| --- | --- | --- | --- | --- | --- |
+| `docker.io/library/app:1` | `linux/s390x` | error | build-missing | `linux/s390x` is missing (it offers `linux/amd64`) | - |
+| Dockerfile | - | warning | old-image | it is 400 days old | `build/Dockerfile:3` |
 
 **error**: `app:1` is not offered
 
@@ -505,10 +503,31 @@ hint: see others
     ("of", "verdict"),
     [
         (ending(), "passed"),
-        (ending(NOTE), "1 finding, status 0"),
-        (ending(MISSING, OLD, status=1), "2 findings, status 1"),
-        (ending(faults=(FAULT,), status=3), "failed, status 3"),
+        (ending(NOTE), "passed, 1 note"),
+        (ending(MISSING, OLD, status=1), "1 error, 1 warning, status 1"),
+        (ending(faults=(FAULT,), status=3), "failed with 1 error, status 3"),
     ],
 )
 def test_summary_begins_with_the_verdict(of: RunResult, verdict: str) -> None:
     assert summary(of).splitlines()[0] == f"**resolver check**: {verdict}"
+
+
+def test_summary_lists_several_resolutions_in_one_table_with_images() -> None:
+    missing = Failure("example.com/app:9", "linux/arm64", ManifestNotFound("app:9", "gone"))
+    result = replace(ending(status=3), command="resolve", answers=(RESOLUTION, missing))
+    text = summary(result)
+
+    assert text.count("| image |") == 1
+    assert "| image | platform | grade | digest |" in text
+    assert f"| `{RESOLUTION.reference}` | `linux/arm64/v8` | normalised |" in text
+    assert "| `example.com/app:9` | `linux/arm64` | error: manifest-not-found | - |" in text
+
+
+def test_summary_of_a_difference_is_no_error() -> None:
+    fault = Fault("differs", "NEGATIVE", 1, "`a:1` and `a:2` differ: 3 changed")
+    text = summary(replace(ending(status=1), faults=(fault,)))
+
+    assert text.splitlines()[0] == (
+        "**resolver check**: `a:1` and `a:2` differ: 3 changed, status 1"
+    )
+    assert "error" not in text

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from resolver.render import render
+from resolver._version import __version__
+from resolver.core.lint.findings import Finding, Severity
+from resolver.core.lint.lint import Linted, LintedImage
+from resolver.render import Page, render
 from resolver.render.html.page import HEATS, POLICY, STYLE, Segment, bar, code, heat, text
 from tests.kit.answers import STORE_ANSWERS
 from tests.kit.comparisons import COMPARED, HOSTILE
@@ -208,3 +212,34 @@ def test_html_limits_the_number_of_paths(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("resolver.render.html.compare.MOST_PATHS", 3)
 
     assert "14 more are in `--format json`" in render(COMPARED["comparison"], "html")
+
+
+def test_html_page_names_date_version_command_and_contents() -> None:
+    made = Page(command="resolver compare <app>", date="2026-01-02 03:04 UTC")
+    written = Reader(render(COMPARED["comparison"], "html", page=made))
+
+    assert f"Made on 2026-01-02 03:04 UTC by resolver {__version__}: resolver compare <app>" in (
+        written.words
+    )
+    contents = [each["href"] for each in written.all("a") if each["href"] != "#main"]
+    sections = [f"#{each['id']}" for each in written.all("section")]
+    assert contents == sections
+    assert "Contents" in [each.get("aria-label") for each in written.all("nav")]
+
+
+def test_html_cells_are_labelled_for_narrow_pages(page: Reader) -> None:
+    assert all(each.get("data-label") for each in page.all("td"))
+
+
+def test_html_findings_have_a_section_per_image_and_code_for_literals() -> None:
+    finding = Finding("platform-missing", Severity.ERROR, "`linux/arm64` is not offered", "app:1")
+    images = tuple(
+        LintedImage(name, None, (), (replace(finding, subject=name),))
+        for name in ("app:1", "app:2")
+    )
+    written = render(Linted(images), "html")
+
+    assert "<h1>Lint: 2 images</h1>" in written
+    assert [each["id"] for each in Reader(written).all("section")] == ["table-1", "table-2"]
+    assert "<code>linux/arm64</code> is not offered" in written
+    assert "`" not in Reader(written).words

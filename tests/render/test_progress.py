@@ -11,6 +11,7 @@ from inline_snapshot import snapshot
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
+from resolver.core.results.events import Counted
 from resolver.core.results.plan import ContentState, Piece
 from resolver.core.results.pull_events import (
     Advanced,
@@ -25,7 +26,15 @@ from resolver.core.results.pull_events import (
     Started,
     Waiting,
 )
-from resolver.render.progress import QUIET, Board, JsonLines, LineProgress, json_line, short_name
+from resolver.render.progress import (
+    QUIET,
+    Board,
+    JsonLines,
+    LineProgress,
+    Tally,
+    json_line,
+    short_name,
+)
 from tests.kit.ci_systems import azure_commands
 
 if TYPE_CHECKING:
@@ -106,14 +115,14 @@ def test_waiting_for_another_process_prints_a_line_without_a_bar() -> None:
         lines([waiting]) == f"{short_name(FIRST.descriptor.digest)}: Waiting for another process\n"
     )
     assert (
-        board.lines(80)[0] == f"{short_name(FIRST.descriptor.digest)}: Waiting for another process"
+        board.lines(80)[1] == f"{short_name(FIRST.descriptor.digest)}: Waiting for another process"
     )
     assert json.loads(json_line(waiting)) == {
         "event": "waiting",
         "digest": str(FIRST.descriptor.digest),
     }
     board.note(PieceStarted(FIRST.descriptor.digest, 10 * MB))
-    assert "Downloading" in board.lines(80)[0]
+    assert "Downloading" in board.lines(80)[1]
 
 
 def test_log_progress_has_a_line_per_event_like_docker() -> None:
@@ -252,9 +261,9 @@ def test_live_bars_show_transfers_and_keep_final_lines() -> None:
         ["1.0: Pulling from docker.io/library/app (linux/arm64/v8)", "c20dea4d876b: Already exists"]
     )
     assert "\n".join(made.lines(79)) == snapshot("""\
+Total: 7.00 MB of 30.0 MB, 23%, 1.50 MB/s, 15s left, 1 of 4 layers done
 a7937b64b8ca: Downloading [=========>     ]  6.00 MB/10.0 MB  1.00 MB/s      4s
-16367aacb67a: Downloading [====>          ]  6.00 MB/20.0 MB
-1 of 4 layers done\
+16367aacb67a: Downloading [====>          ]  6.00 MB/20.0 MB\
 """)
 
 
@@ -296,7 +305,7 @@ def test_speed_is_measured_over_the_last_seconds() -> None:
         clock.now += 1
         made.note(moved(FIRST, MB // 2, second * MB // 2))
 
-    (row, _count) = made.lines(79)
+    (_whole, row) = made.lines(79)
     assert "500 kB/s" in row
     assert row.endswith(" 12s")
 
@@ -309,3 +318,76 @@ def test_stall_shows_no_speed_and_no_remaining_time() -> None:
     made.note(moved(FIRST, MB, 2 * MB))
 
     assert "/s" not in made.lines(79)[0]
+
+
+def test_whole_has_bytes_percent_rate_and_time_left_above_the_layers() -> None:
+    clock = Clock()
+    made, _ = board(EVENTS[:3], clock)
+    for second in range(1, 5):
+        clock.now += 1
+        made.note(moved(FIRST, MB, second * MB))
+
+    whole, *layers = made.lines(100)
+    assert whole == "Total: 4.00 MB of 30.0 MB, 13%, 1.00 MB/s, 26s left, 1 of 4 layers done"
+    assert len(layers) == 1
+
+
+def test_restart_counts_the_bytes_again() -> None:
+    made, _ = board(EVENTS[:3], Clock())
+    made.note(moved(FIRST, 4 * MB, 4 * MB))
+    made.note(Restarted(FIRST.descriptor.digest, "changed"))
+
+    assert made.lines(100)[0].startswith("Total: 0 B of 30.0 MB, 0%")
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (Counted("resolving", 120, 400, "images"), "resolving: 120 of 400 images, 30%"),
+        (Counted("linting", 3, 4, "images", 1), "linting: 3 of 4 images, 75%, 1 failed"),
+        (Counted("verifying", 5 * MB, 20 * MB, "bytes"), "verifying: 5.00 MB of 20.0 MB, 25%"),
+    ],
+)
+def test_long_operations_show_how_far_they_are(event: Counted, words: str) -> None:
+    clock = Clock()
+    made = Board(clock)
+    made.note(Counted(event.what, 0, event.total, event.unit))
+    clock.now += 1
+    made.note(event)
+    written: list[str] = []
+    log = LineProgress(written.append, clock)
+    log(event)
+    clock.now += 31
+    log(event)
+    log(event)
+
+    assert made.lines(100)[0].startswith(f"{words}, ")
+    assert made.lines(100)[0].endswith("s left")
+    assert written == [f"{words}\n"]
+    made.note(Counted(event.what, event.total, event.total, event.unit))
+    assert made.lines(100) == []
+
+
+def test_tally_has_the_average_rate_and_what_was_saved() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    digest = FIRST.descriptor.digest
+    tally(Reused(piece("held", 7 * MB).descriptor.digest, 7 * MB, ""))
+    tally(PieceStarted(digest, 10 * MB))
+    tally(Resumed(digest, 2 * MB))
+    clock.now += 4
+    tally(Advanced(digest, 8 * MB, 10 * MB, 10 * MB))
+
+    assert tally.words() == (
+        "fetched 8.00 MB in 4s (2.00 MB/s on average); 9.00 MB held already, not fetched"
+    )
+
+
+def test_tally_of_a_quick_or_empty_transfer_is_silent() -> None:
+    clock = Clock()
+    tally = Tally(clock)
+    assert tally.words() == ""
+    tally(PieceStarted(FIRST.descriptor.digest, MB))
+    clock.now += 0.9
+    tally(Advanced(FIRST.descriptor.digest, MB, MB, MB))
+    assert tally.words() == ""

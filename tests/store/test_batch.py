@@ -11,9 +11,11 @@ import pytest
 from resolver.core.oci.content import Document
 from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
 from resolver.core.oci.digest import Digest
+from resolver.core.results.pull import PulledName
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
 from resolver.store.files import StoreFolder
+from resolver.store.names import GROUP
 from tests.store.faults import watch
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 def document(number: int) -> Document:
     body = b'{"number":%d}' % number
     return Document(Descriptor(OCI_INDEX, Digest.of(body), len(body)), body)
+
+
+_BODY = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode()
+EMPTY = Document(Descriptor(OCI_INDEX, Digest.of(_BODY), len(_BODY)), _BODY)
 
 
 def record(number: int) -> NameRecord:
@@ -67,6 +73,67 @@ def test_batch_syncs_the_folder_of_content_once_before_the_name(
 
     content = ["into sha256"] * 3 + ["sync sha256"]
     assert syncs == [*content, "into seen", "into seen", "sync seen"]
+
+
+def test_batch_writes_many_seen_names_with_few_syncs_and_before_its_end(
+    store: LocalStore, syncs: list[str]
+) -> None:
+    syncs.clear()
+    with store.batch():
+        for number in range(1, GROUP + 2):
+            store.add_document(document(number))
+            assert store.try_remember(record(number))
+        assert syncs.count("into seen") == GROUP
+        # Not written yet, and known all the same.
+        assert store.recall(record(GROUP + 1).reference) == record(GROUP + 1)
+
+    assert syncs.count("into seen") == GROUP + 1
+    assert syncs.count("sync sha256") == 2
+    assert syncs.count("sync seen") == 1
+    for at, call in enumerate(syncs):
+        if call == "into seen":
+            content = max(i for i, one in enumerate(syncs[:at]) if one == "into sha256")
+            assert "sync sha256" in syncs[content:at]
+    assert LocalStore(store.root).recall(record(1).reference) == record(1)
+
+
+def test_batch_that_fails_keeps_its_seen_names_and_an_interrupted_one_does_not(
+    store: LocalStore,
+) -> None:
+    for number, error in enumerate((ZeroDivisionError, KeyboardInterrupt), 1):
+        store.add_document(document(number))
+
+        def fail(number: int = number, error: type[BaseException] = error) -> None:
+            with store.batch():
+                store.try_remember(record(number))
+                raise error
+
+        with pytest.raises(error):
+            fail()
+
+    assert store.recall(record(1).reference) == record(1)
+    assert store.recall(record(2).reference) is None
+
+
+def test_pulled_names_are_durable_when_they_are_reported_also_in_a_batch(
+    store: LocalStore, syncs: list[str]
+) -> None:
+    store.add_document(EMPTY)
+    names = [PulledName(f"docker.io/library/app:{n}", EMPTY.descriptor, ()) for n in range(3)]
+    syncs.clear()
+    with store.batch():
+        store.name_all(names)
+        assert syncs == ["into names"] * 3 + ["sync names"]
+
+
+def test_name_that_must_not_be_written_does_not_undo_those_before_it(store: LocalStore) -> None:
+    store.add_document(EMPTY)
+    good = PulledName("docker.io/library/app:1", EMPTY.descriptor, ())
+    bad = PulledName("docker.io/library/app:2", document(9).descriptor, ())
+    with pytest.raises(StoreFault):
+        store.name_all([good, bad])
+
+    assert [one.reference for one in store.pulled_names()] == [good.reference]
 
 
 def test_batch_without_a_name_syncs_at_its_end(store: LocalStore, syncs: list[str]) -> None:

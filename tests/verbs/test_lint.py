@@ -12,6 +12,7 @@ from resolver.core.oci.descriptor import SCHEMA1_SIGNED
 from resolver.core.results.resolve import Failure
 from resolver.errors import AuthenticationRequired, LimitExceeded, ManifestNotFound, Unavailable
 from resolver.session import Session
+from tests.kit.attestations import IN_TOTO, SPDX, manifest, refer, statement
 from tests.kit.images import (
     Image,
     build_image,
@@ -58,9 +59,44 @@ def test_lint_requests_each_document_once_and_no_layers(
         first = len(registry.log)
         session.lint(f"{registry.host}/app:1")
 
-    # The index; of three images manifest and config, of their attestations the manifest.
-    assert first == 1 + 3 * 2 + 3
-    assert len(registry.log) == first + 1
+    # The index; of three images manifest and config, of their attestations the manifest; what is
+    # attached to the index: by the referrers API, and by a tag.
+    assert first == 1 + 3 * 2 + 3 + 2
+    assert len(registry.log) == first + 1 + 1
+
+
+@pytest.mark.parametrize("about", ["amd64", "index", "both"])
+def test_lint_reads_the_subject_of_an_sbom_of_the_index(
+    registry: FakeRegistry, tmp_path: Path, about: str
+) -> None:
+    amd64, arm64 = build_image(AMD64), build_image(ARM64)
+    image = build_index([amd64, arm64])
+    registry.serve("app", "1", image)
+    subjects = {"amd64": [amd64], "index": [image], "both": [amd64, arm64]}[about]
+    body = statement(*subjects, predicate=SPDX)
+    refer(registry, image, manifest((IN_TOTO, body, {}), subject=image, kind=IN_TOTO))
+
+    with Session(tmp_path) as session:
+        found = session.lint(f"{registry.host}/app:1").findings
+
+    rules = [finding.rule for finding in found]
+    assert rules == (["one-platform-sbom"] if about == "amd64" else [])
+    if found:
+        assert found[0].message.endswith(f"of the index describes `{AMD64}` only")
+
+
+def test_lint_warns_if_sboms_of_the_index_cannot_be_looked_up(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    image = multi_platform(AMD64, ARM64)
+    registry.serve("app", "1", image)
+    registry.on("GET", f"/v2/app/referrers/{image.digest}", Reply(403))
+    with Session(tmp_path) as session:
+        linted = session.lint(f"{registry.host}/app:1")
+
+    assert linted.findings == ()
+    (warning,) = linted.looked_at[0].warnings
+    assert warning.code == "sboms-not-looked-up"
 
 
 def test_lint_reports_false_configs_with_both_platforms(

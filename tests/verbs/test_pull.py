@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resolver.core.oci.digest import Digest
 from resolver.core.results.events import Warned
+from resolver.core.results.plan import CONNECTIONS
 from resolver.core.results.pull_events import (
     Advanced,
     Finished,
@@ -19,10 +22,12 @@ from resolver.core.results.pull_events import (
     Reused,
     Started,
 )
-from resolver.errors import BlobNotFound, ManifestNotFound, StoreFault
+from resolver.errors import BlobNotFound, LimitExceeded, ManifestNotFound, Negative, StoreFault
+from resolver.session import Session
 from resolver.store import LocalStore
 from resolver.store.files import StoreFolder
 from resolver.verbs.plan import make_plan
+from resolver.verbs.threads import DaemonPool
 from resolver.verbs.transfer import TransferOptions
 from tests.kit.images import Image, build_image, build_index, from_dict, listed_as
 from tests.kit.pulls import (
@@ -458,7 +463,7 @@ def test_pull_store_failure_reports_what_is_kept(
     def refuse(_store: object, record: object, _found: object) -> None:
         raise StoreFault("names", f"no space left on device: {record}")
 
-    monkeypatch.setattr(LocalStore, "name", refuse)
+    monkeypatch.setattr(LocalStore, "name_all", refuse)
     with puller(registry, tmp_path) as one, pytest.raises(StoreFault) as caught:
         one.pull()
     assert caught.value.hints() == (
@@ -567,3 +572,107 @@ def test_list_of_images_syncs_the_folder_of_content_once_for_many_blobs(
     root = tmp_path / "store"
     assert synced == [str(root / "blobs" / "sha256"), str(root / "names")]
     assert len(list(store.pulled_names())) == len(tags)
+
+
+def many(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[Image]]:
+    """Serve six images, of which a pull plans two at a time; return their names too."""
+    monkeypatch.setattr("resolver.verbs.pull.AHEAD", 2)
+    images = [build_image(AMD, [noise(500, number)]) for number in range(6)]
+    for number, image in enumerate(images):
+        registry.serve(REPOSITORY, str(number), image)
+    return [f"{registry.host}/{REPOSITORY}:{number}" for number in range(6)], images
+
+
+def test_pull_plans_later_images_while_it_transfers_earlier_ones(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, images = many(registry, monkeypatch)
+    later = threading.Event()
+    for number in (0, 1):
+        layer = noise(500, number)
+        path = f"/v2/{REPOSITORY}/blobs/{digest_of(layer)}"
+        registry.on("GET", path, Reply(body=layer, delay=later))
+    with Session(tmp_path / "store") as session, ThreadPoolExecutor(1) as pool:
+        done = pool.submit(session.pull, names, AMD)
+        try:
+            assert registry.wait_for(
+                lambda: bool(registry.requests(path_contains="/manifests/3")), 10
+            )
+        finally:
+            later.set()
+        assert [one.image.reference for one in done.result(30).images] == names
+
+    store = LocalStore(tmp_path / "store")
+    assert all(complete(store, image) for image in images)
+    assert {name.reference for name in store.pulled_names()} == set(names)
+
+
+def test_pull_of_many_reports_groups_that_failed_beside_those_that_are_complete(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, _ = many(registry, monkeypatch)
+    for number in (0, 1, 4):
+        path = f"/v2/{REPOSITORY}/blobs/{digest_of(noise(500, number))}"
+        registry.on("GET", path, Reply(404))
+    with Session(tmp_path / "store") as session:
+        done = session.pull(names, AMD)
+        assert [one.image.reference for one in done.images] == [names[2], names[3], names[5]]
+        assert {one.reference for one in done.failures} == {names[0], names[1], names[4]}
+
+        with pytest.raises(BlobNotFound):
+            session.pull([*names[:2], names[4]], AMD)
+
+
+def test_pull_of_many_keeps_the_images_before_one_that_cannot_be_planned(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, _ = many(registry, monkeypatch)
+    missing = f"{registry.host}/{REPOSITORY}:none"
+    with Session(tmp_path / "store") as session, pytest.raises(ManifestNotFound):
+        session.pull([*names, missing], AMD)
+
+    named = {name.reference for name in LocalStore(tmp_path / "store").pulled_names()}
+    assert named == set(names)
+
+
+def test_pull_of_many_keeps_to_the_limit_of_all_pieces(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, _ = many(registry, monkeypatch)
+    # Three pieces each: a manifest, a config and a layer.
+    monkeypatch.setattr("resolver.verbs.pull.MAX_PIECES", 12)
+    with Session(tmp_path / "store") as session, pytest.raises(LimitExceeded):
+        session.pull(names, AMD)
+
+
+def test_pull_of_many_with_a_limit_is_planned_as_a_whole(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, _ = many(registry, monkeypatch)
+    with Session(tmp_path / "store") as session, pytest.raises(Negative):
+        session.pull(names, AMD, max_download=2_000)
+
+    assert registry.requests(path_contains=str(digest_of(noise(500, 0)))) == []
+
+
+@pytest.mark.parametrize(("size", "jobs"), [(500, CONNECTIONS), (2 << 20, 4)])
+def test_small_blobs_are_fetched_by_more_threads(
+    registry: FakeRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    jobs: int,
+) -> None:
+    registry.serve(REPOSITORY, "1", build_image(AMD, [noise(size)]))
+    chosen: list[int] = []
+    begin = DaemonPool.__init__
+
+    def noted(self: DaemonPool, count: int, name: str) -> None:
+        if name == "resolver-blob":
+            chosen.append(count)
+        begin(self, count, name)
+
+    monkeypatch.setattr(DaemonPool, "__init__", noted)
+    with Session(tmp_path / "store") as session:
+        session.pull(f"{registry.host}/{REPOSITORY}:1", AMD)
+    assert chosen == [jobs]

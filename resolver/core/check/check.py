@@ -16,6 +16,7 @@ from resolver.core.oci.manifest import in_words, read_moment
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.core.platforms.select import WIN32K, nearest, select
 from resolver.core.platforms.windows import read_version
+from resolver.core.results.attestations import TrustOptions
 from resolver.core.results.needs import Machine, obstacles
 from resolver.errors import Usage
 from resolver.values import dataclass
@@ -171,9 +172,18 @@ ATTESTATION_MISSING = Rule(
     Severity.ERROR,
     "a build has no attestation of a required kind",
     "Neither an attestation manifest of BuildKit in the same index, nor anything that refers to "
-    "the build in the registry, is a statement of that kind (in-toto, SPDX, CycloneDX, SLSA). "
-    "Build with `docker buildx build --sbom=true --provenance=true`, or attach one. Its signature "
-    "is not verified.",
+    "the build in the registry, is of that kind (a signature, or a statement: in-toto, SPDX, "
+    "CycloneDX, SLSA). Build with `docker buildx build --sbom=true --provenance=true`, or attach "
+    "one to the manifest of each platform. With `--cover index` the index needs it instead. "
+    "Signatures are verified only with `--key`, or `--identity` and `--issuer`.",
+)
+ATTESTATION_UNUSABLE = Rule(
+    "attestation-unusable",
+    Severity.ERROR,
+    "a required attestation does not hold",
+    "There is one of that kind, but it is about another manifest, its signature was rejected, it "
+    "cannot be read, or it is not signed and a key or an identity is required. "
+    "`resolver attestations` shows all of them.",
 )
 TOO_OLD = Rule(
     "too-old",
@@ -214,13 +224,15 @@ class CheckedBuild:
     Attributes:
         platform: as written; None if neither index nor config states one.
         created: from its config; None if that was not read.
-        attested: kinds of its attestations; None if they were not looked up.
+        attested: kinds of its attestations that hold; None if they were not looked up.
+        rejected: pairs of other kinds, and why the best one of that kind does not hold.
     """
 
     platform: Platform | None
     digest: str
     created: str | None = None
     attested: frozenset[str] | None = None
+    rejected: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +240,8 @@ class Checkable:
     """One image, and what is required of it; `wanted`: with `same_as` already expanded.
 
     `runs`: every machine that the image should run on, and the needs of the build that is selected
-    there; None if there is no such build.
+    there; None if there is no such build. `covering`: the root, if its attestations count instead
+    of those of the builds.
     """
 
     reference: str
@@ -239,6 +252,7 @@ class Checkable:
     now: datetime
     more: tuple[Finding, ...] = ()
     runs: tuple[tuple[Machine, ImageNeeds | None], ...] = ()
+    covering: CheckedBuild | None = None
 
     @property
     def offered(self) -> tuple[Platform, ...]:
@@ -370,14 +384,28 @@ def _not_allowed(image: Checkable) -> Iterator[Finding]:
 
 
 def _not_attested(image: Checkable) -> Iterator[Finding]:
-    for build in image.counted:
+    """Find builds for both rules about attestations."""
+    root = image.covering
+    if image.wanted.attestations and root is None and not (image.counted or image.wanted.require):
+        # Nothing must not pass for everything.
+        message = "there is no image whose attestations could be checked"
+        yield image.finding(ATTESTATION_MISSING, message, "", image.digest)
+    for build in image.counted if root is None else (root,):
+        name = _called(build) if root is None else "the index"
         for kind in dict.fromkeys(image.wanted.attestations):
             if build.attested is None or kind in build.attested:
                 continue
+            rejected = dict(build.rejected)
+            if kind in rejected:
+                message = f"the {kind} of {name} does not count: {rejected[kind]}"
+                yield image.finding(
+                    ATTESTATION_UNUSABLE, message, build.platform or "", build.digest
+                )
+                continue
             others = ", ".join(f"`{other}`" for other in sorted(build.attested))
             note = f"; it has {others}" if others else ""
-            message = f"{_called(build)} has no attestation of kind `{kind}`{note}"
-            yield image.finding(ATTESTATION_MISSING, message, build.platform, build.digest)
+            message = f"{name} has no attestation of kind `{kind}`{note}"
+            yield image.finding(ATTESTATION_MISSING, message, build.platform or "", build.digest)
 
 
 def _aged(image: Checkable) -> Iterator[Finding]:
@@ -436,6 +464,7 @@ ROWS: tuple[CheckRow, ...] = (
     CheckRow(PLATFORM_FORBIDDEN, _forbidden),
     CheckRow(PLATFORM_NOT_ALLOWED, _not_allowed),
     CheckRow(ATTESTATION_MISSING, _not_attested),
+    CheckRow(ATTESTATION_UNUSABLE, _not_attested),
     CheckRow(TOO_OLD, _aged),
     CheckRow(AGEUNKNOWN, _aged),
     CheckRow(CANNOT_RUN, _cannot_run),
@@ -479,7 +508,9 @@ class Checked(ImageResults[CheckedImage]):
 
 
 #: Kinds of attestations that can be required.
-ATTESTATIONS = ("sbom", "provenance")
+ATTESTATIONS = ("sbom", "provenance", "signature")
+#: Which manifests need them.
+COVERS = ("each-platform", "index")
 
 _AGE = re.compile(r"([0-9]{1,5})([hdwy])", re.ASCII)
 #: Seconds.
@@ -494,6 +525,8 @@ class Requirements:
         same_as: a reference whose platforms, and no others, must be offered.
         compatible: accept another platform that runs, as containerd selects it.
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
+        cover: of `COVERS`; `index` requires them of the index instead.
+        trust: who must have signed them; nobody in particular by default.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
         runs_on: platforms of machines that must be able to run the image.
@@ -512,6 +545,8 @@ class Requirements:
     same_as: str = ""
     compatible: bool = False
     attestations: tuple[str, ...] = ()
+    cover: str = "each-platform"
+    trust: TrustOptions = TrustOptions()
     max_age: int = 0
     lint: Severity | None = None
     ignore: tuple[str, ...] = ()
@@ -560,5 +595,15 @@ def parse_attestation(text: str) -> str:
         raise Usage(
             f"`{text[:40]}` is not a kind of attestation",
             f"choose from {', '.join(f'`{kind}`' for kind in ATTESTATIONS)}",
+        )
+    return text
+
+
+def parse_cover(text: str) -> str:
+    """Parse which manifests need attestations."""
+    if text not in COVERS:
+        raise Usage(
+            f"`{text[:40]}` is nothing that attestations can cover",
+            f"choose from {', '.join(f'`{name}`' for name in COVERS)}",
         )
     return text

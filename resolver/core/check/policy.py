@@ -20,10 +20,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resolver.core.check.check import Requirements, parse_age, parse_attestation
+from resolver.core.check.check import Requirements, parse_age, parse_attestation, parse_cover
 from resolver.core.lint.findings import FindingPlace, Severity
 from resolver.core.oci.target import parse_target
 from resolver.core.platforms.platform import BUILTIN, Platform
+from resolver.core.results.attestations import TrustOptions
 from resolver.core.results.needs import parse_kernel, parse_page_size
 from resolver.errors import InvalidPlatform, ResolverError
 from resolver.values import dataclass
@@ -123,7 +124,16 @@ def _requirements(
     fields: dict[str, FieldReader], defaults: Requirements, context: _Context
 ) -> Requirements:
     values = {FIELDS[name][0]: FIELDS[name][1](spot, context) for name, spot in fields.items()}
+    signers = {name: values.pop(name) for name in tuple(values) if name.startswith(_TRUST)}
+    if signers:
+        # A key replaces the identity of the defaults, and the other way round.
+        named = {name.removeprefix(_TRUST): value for name, value in signers.items()}
+        base = TrustOptions() if "key" in named else replace(defaults.trust, key="")
+        values["trust"] = replace(base, **named)
     return replace(defaults, **values)
+
+
+_TRUST = "trust."
 
 
 def _platforms(spot: FieldReader, context: _Context) -> tuple[Platform, ...]:
@@ -140,6 +150,17 @@ def _platform(spot: FieldReader, context: _Context) -> Platform:
 def _attestations(spot: FieldReader, _context: _Context) -> tuple[str, ...]:
     refusal = "this is not a kind of attestation"
     return tuple(_read(each, parse_attestation, refusal) for each in spot.one_or_more())
+
+
+def _cover(spot: FieldReader, _context: _Context) -> str:
+    return _read(spot, parse_cover, "this is nothing that attestations can cover")
+
+
+def _named_file(spot: FieldReader) -> str:
+    """Return a path; a relative one begins at the folder of the policy."""
+    text = spot.text()
+    folder, slash, _name = spot.place.rpartition("/")
+    return text if text.startswith("/") or not slash else f"{folder}/{text}"
 
 
 def _max_age(spot: FieldReader, _context: _Context) -> int:
@@ -190,7 +211,7 @@ def known_rules() -> frozenset[str]:
 
 
 #: By the name in a policy, which is also that of the command-line option: a field of
-#: `Requirements`, and how to read it.
+#: `Requirements` or of its `trust`, and how to read it.
 FIELDS: dict[str, tuple[str, Callable[[FieldReader, _Context], Any]]] = {
     "require": ("require", _platforms),
     "forbid": ("forbid", _platforms),
@@ -198,6 +219,11 @@ FIELDS: dict[str, tuple[str, Callable[[FieldReader, _Context], Any]]] = {
     "same-platforms-as": ("same_as", lambda spot, _context: _reference(spot)),
     "compatible": ("compatible", lambda spot, _context: spot.truth()),
     "require-attestation": ("attestations", _attestations),
+    "cover": ("cover", _cover),
+    "key": ("trust.key", lambda spot, _context: _named_file(spot)),
+    "identity": ("trust.identity", lambda spot, _context: spot.text()),
+    "issuer": ("trust.issuer", lambda spot, _context: spot.text()),
+    "trusted-root": ("trust.trusted_root", lambda spot, _context: _named_file(spot)),
     "max-age": ("max_age", _max_age),
     "lint": ("lint", _lint),
     "runs-on": ("runs_on", _platforms),

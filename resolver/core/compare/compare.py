@@ -15,6 +15,7 @@ from resolver.core.compare.drift import Ignoring, drift_of
 from resolver.core.compare.history import history_of
 from resolver.core.platforms import windows
 from resolver.core.platforms.platform import BUILTIN
+from resolver.errors import megabytes, size_pair
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.digest import Digest
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.platforms.platform import Platform, PlatformTable
+    from resolver.core.results.attestations import AttestationChange
     from resolver.core.results.events import Warned
 
 
@@ -136,6 +138,7 @@ class ImageComparison:
             index, each blob once.
         expected, missing: platforms that the second should offer, and those it does not.
         reasons: why the comparison fails; empty if it passes.
+        attestations: differences between what is attached; None if it was not looked up.
     """
 
     first: str
@@ -148,6 +151,7 @@ class ImageComparison:
     missing: tuple[Platform, ...] = ()
     reasons: tuple[CompareReason, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    attestations: tuple[AttestationChange, ...] | None = None
 
     @property
     def is_same(self) -> bool:
@@ -353,9 +357,10 @@ class Thresholds:
         if self.max_ratio is not None and (size > 0 if times is None else times > self.max_ratio):
             return _times(times, self.max_ratio)
         if self.max_delta is not None and size - base > self.max_delta:
-            return f"{_bytes(size - base)} larger, {self.max_delta} allowed"
+            more, most = size_pair(size - base, self.max_delta)
+            return f"{more} larger, {most} allowed"
         if not self.has_size and size != base:
-            return f"{_bytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
+            return f"{megabytes(abs(size - base))} {'larger' if size > base else 'smaller'}"
         return ""
 
 
@@ -388,6 +393,16 @@ def judge(found: Comparison, thresholds: Thresholds) -> tuple[CompareReason, ...
 def judge_images(found: ImageComparison, thresholds: Thresholds) -> tuple[CompareReason, ...]:
     """Return why two images differ, as diff(1) would, or only in the requested aspects."""
     reasons = [_absent(str(platform), found.second) for platform in found.missing]
+    if thresholds.is_open or "attestations" in thresholds.fail_on:
+        reasons += [
+            CompareReason(
+                "attestations",
+                change.name,
+                f"the {change.kind} of `{change.name}` was {change.before.value} and is "
+                f"{change.after.value}",
+            )
+            for change in found.attestations or ()
+        ]
     if found.is_same:
         return tuple(reasons)
     if thresholds.is_open:
@@ -463,10 +478,6 @@ def _judge_change(change: PlatformChange, thresholds: Thresholds) -> Iterator[Co
 def _drifts(found: Sequence[Drift], aspect: Aspect, thresholds: Thresholds) -> list[Drift]:
     """Return the drift of an aspect; none unless that aspect fails."""
     return [one for one in found if one.aspect == aspect] if aspect in thresholds.fail_on else []
-
-
-def _bytes(count: int) -> str:
-    return "1 byte" if count == 1 else f"{count} bytes"
 
 
 def _files(

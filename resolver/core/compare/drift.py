@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Build
 
 
-#: The aspects of `--fail-on`. `files` and `packages` need `--files`, `needs` needs `--needs`.
-Aspect = Literal["size", "layers", "config", "history", "platforms", "files", "packages", "needs"]
+#: The aspects of `--fail-on`. `files` and `packages` need `--files`, `needs` needs `--needs`, and
+#: `attestations` needs `--attestations`.
+Aspect = Literal[
+    "size", "layers", "config", "history", "platforms", "files", "packages", "needs", "attestations"
+]
 ASPECTS: tuple[Aspect, ...] = (
     "size", "layers", "config", "history", "platforms", "files", "packages", "needs",
+    "attestations",
 )  # fmt: skip
 
 #: Bytes or a count; text; a list of words; a set of names, or a mapping as sorted pairs.

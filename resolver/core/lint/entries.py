@@ -9,7 +9,7 @@ from resolver.core.lint.findings import Rule, Severity
 from resolver.core.lint.subject import LintRow
 from resolver.core.oci.descriptor import SCHEMA1_TYPES
 from resolver.core.oci.digest import Digest
-from resolver.core.platforms.platform import lower
+from resolver.core.platforms.platform import Platform, lower
 from resolver.errors import InvalidDigest
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resolver.core.lint.findings import Finding
     from resolver.core.lint.subject import Subject
     from resolver.core.oci.image import ImageEntry
-    from resolver.core.platforms.platform import Platform
+    from resolver.core.platforms.platform import PlatformTable
 
 
 #: How containers/image marks the zstd twin of a gzip image, which is no duplicate.
@@ -60,6 +60,15 @@ DANGLING_ATTESTATION = Rule(
     "Provenance and SBOMs are looked up by the digest of their subject. If the index does not "
     "list that image, the attestation applies to nothing here. The usual cause is an index that "
     "was rebuilt or copied for some platforms only. Build it again, or remove the attestation.",
+)
+ONE_PLATFORM_SBOM = Rule(
+    "one-platform-sbom",
+    Severity.WARNING,
+    "SBOM of the index describes one platform only",
+    "Scanners that are given a multi-platform image read one of its platforms, and the SBOM is "
+    "then attached to the index as if it described all of them, so that vulnerabilities of the "
+    "others are missed. Make an SBOM for each platform, and attach it to the manifest of that "
+    "platform; `resolver attestations` shows which have one.",
 )
 BASELINE_NOT_FIRST = Rule(
     "baseline-not-first",
@@ -133,6 +142,37 @@ def dangling_attestations(subject: Subject) -> Iterator[Finding]:
         else:
             continue
         yield subject.finding(DANGLING_ATTESTATION, message, part)
+
+
+def one_platform_sboms(subject: Subject) -> Iterator[Finding]:
+    """Find SBOMs of the index whose subject, or whose packages, are those of some platforms."""
+    named = [part for part in subject.listed if part.platform is not None]
+    chips = {
+        part.descriptor.digest: part.platform.normalized(subject.table).architecture
+        for part in named
+        if part.platform is not None
+    }
+    for sbom in subject.sboms:
+        known = {_architecture(each, subject.table) for each in sbom.architectures}
+        about = [part for part in named if str(part.descriptor.digest) in sbom.subjects] or [
+            part for part in named if chips[part.descriptor.digest] in known
+        ]
+        platforms = dict.fromkeys(str(part.platform) for part in about)
+        if platforms and platforms.keys() < {str(part.platform) for part in named}:
+            names = " and ".join(f"`{each}`" for each in platforms)
+            message = f"the SBOM `{sbom.digest}` of the index describes {names} only"
+            yield subject.finding(ONE_PLATFORM_SBOM, message)
+
+
+#: Names of architectures in package URLs that differ from those of platforms.
+#: Source: Debian, "Architecture names"; purl specification, "rpm".
+_PACKAGE_ARCHITECTURES = {"i686": "386", "armhfp": "arm", "ppc64el": "ppc64le"}
+
+
+def _architecture(name: str, table: PlatformTable) -> str:
+    """Normalise the architecture of a package."""
+    written = Platform("linux", _PACKAGE_ARCHITECTURES.get(name, name))
+    return written.normalized(table).architecture
 
 
 def baselines_not_first(subject: Subject) -> Iterator[Finding]:
@@ -331,6 +371,7 @@ ROWS = (
     LintRow(ENTRY_WITHOUT_PLATFORM, entries_without_platform),
     LintRow(DUPLICATE_PLATFORM, duplicate_platforms),
     LintRow(DANGLING_ATTESTATION, dangling_attestations),
+    LintRow(ONE_PLATFORM_SBOM, one_platform_sboms),
     LintRow(BASELINE_NOT_FIRST, baselines_not_first),
     LintRow(MISSING_VARIANT, missing_variants),
     LintRow(MISSING_OS_VERSION, missing_os_versions),

@@ -108,6 +108,7 @@ BOOKS: tuple[str, ...] = (
     "resolver.core.lockfile.drift:RULES",
     "resolver.core.pin.decide:RULES",
     "resolver.core.results.doctor:RULES",
+    "resolver.core.results.attestations:RULES",
 )
 
 

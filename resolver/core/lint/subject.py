@@ -33,6 +33,15 @@ class PinnedTag:
     members: frozenset[Digest] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class IndexSbom:
+    """An SBOM that is attached to the index: the manifests and architectures it is about."""
+
+    digest: Digest
+    subjects: frozenset[str]
+    architectures: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
     """One image, for the rules.
@@ -43,6 +52,7 @@ class Subject:
         parts: every entry except readable indexes; see `resolver.core.oci.image`.
         pin: None unless the reference has a tag and a digest.
         looks: the contents of the images; empty without `--deep`.
+        sboms: attached to the index itself; empty if they were not looked up.
     """
 
     reference: str
@@ -53,6 +63,7 @@ class Subject:
     refusal: ResolverError | None = None
     pin: PinnedTag | None = None
     looks: tuple[Look, ...] = ()
+    sboms: tuple[IndexSbom, ...] = ()
 
     @property
     def images(self) -> tuple[ImageEntry, ...]:

@@ -86,6 +86,10 @@ class Refers(Protocol):
         """List referrers, each once, by digest; their `subject` is not verified yet."""
         ...
 
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers without looking for a fallback tag; None if that is not possible."""
+        ...
+
 
 #: Source: RFC 9110, 14.4. A position has 19 digits at most: it is below 2^63.
 _CONTENT_RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)

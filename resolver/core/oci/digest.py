@@ -91,6 +91,17 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
 
+#: Characters of a tag. Source: distribution-spec, "Referrers Tag Schema".
+_TAG_ALGORITHM, _TAG_ENCODED = 32, 64
+_NO_TAG = pattern(r"[^A-Za-z0-9_.-]")
+
+
+def fallback_tag(digest: Digest) -> str:
+    """Return the tag with the referrers of a digest, for registries without the API."""
+    parts = (digest.algorithm[:_TAG_ALGORITHM], digest.hex[:_TAG_ENCODED])
+    return "-".join(_NO_TAG.sub("-", part) for part in parts)
+
+
 class Verifier:
     """Verify a stream of bytes against a digest and a size, chunk by chunk.
 

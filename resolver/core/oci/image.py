@@ -12,8 +12,6 @@ from resolver.core.oci.manifest import entry_kind
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import ImageConfig, Index, Manifest
     from resolver.core.platforms.platform import Platform
@@ -90,63 +88,3 @@ class ImageDocuments:
             if part.failure is not None:
                 raise part.failure
         return self
-
-
-#: Annotations that name the type of an in-toto predicate: BuildKit's on a layer, and Sigstore's
-#: on the manifest of a bundle. Source: BuildKit, docs/attestations/attestation-storage.md;
-#: sigstore/cosign, `BundlePredicateType`.
-_PREDICATE_NAMES = ("in-toto.io/predicate-type", "dev.sigstore.bundle.predicateType")
-
-#: Prefixes of predicate types, and the kind of attestation.
-#: Source: in-toto attestation framework, spec/predicates; slsa.dev/provenance.
-_PREDICATES = (
-    ("https://spdx.dev/Document", "sbom"),
-    ("https://cyclonedx.org/", "sbom"),
-    ("https://slsa.dev/provenance/", "provenance"),
-)
-#: Media types of artifacts and layers that are such a document.
-#: Source: IANA media types; `oras attach` and `syft attest` in their documentation.
-_MEDIA_TYPES = {
-    "application/spdx+json": "sbom",
-    "text/spdx": "sbom",
-    "text/spdx+json": "sbom",
-    "application/vnd.cyclonedx": "sbom",
-    "application/vnd.cyclonedx+json": "sbom",
-    "application/vnd.cyclonedx+xml": "sbom",
-    "application/vnd.syft+json": "sbom",
-    "application/vnd.slsa.provenance+json": "provenance",
-}
-
-
-def kinds_of(manifest: Manifest) -> frozenset[str]:
-    """Return the kinds of attestations in a manifest; empty if it has other content."""
-    return frozenset(_kinds(manifest))
-
-
-def may_be_statement(entry: Descriptor) -> bool:
-    """Whether a referrer may be an attestation. Source: sigstore/cosign, type of a signature."""
-    return entry.artifact_type != "application/vnd.dev.cosign.artifact.sig.v1+json"
-
-
-def _kinds(manifest: Manifest) -> Iterator[str]:
-    configs = (manifest.config.media_type,) if manifest.config is not None else ()
-    for media_type in (manifest.artifact_type or "", *configs):
-        yield from _of_type(media_type)
-    yield from _of_annotations(manifest.annotations)
-    for layer in manifest.layers:
-        yield from _of_type(layer.media_type)
-        yield from _of_annotations(layer.annotations)
-
-
-def _of_type(media_type: str) -> Iterator[str]:
-    kind = _MEDIA_TYPES.get(media_type.partition(";")[0].strip().lower())
-    if kind is not None:
-        yield kind
-
-
-def _of_annotations(annotations: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    for name, value in annotations:
-        if name in _PREDICATE_NAMES:
-            for start, kind in _PREDICATES:
-                if value.startswith(start):
-                    yield kind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from resolver.core.platforms import windows
 from resolver.core.platforms.platform import BUILTIN, UNKNOWN, Grade, Platform, PlatformTable, brief
 from resolver.values import dataclass
 
@@ -37,6 +36,8 @@ def version_mismatch(entry: Platform, want: Platform, table: PlatformTable, *, e
     and `exact` accepts only the requested one.
     """
     if want.os == "windows":
+        from resolver.core.platforms import windows  # noqa: PLC0415 - for Windows alone
+
         return windows.mismatch(want.os_version, entry.os_version, table.windows)
     if not exact or not want.os_version or entry.os_version == want.os_version:
         return ""
@@ -329,7 +330,11 @@ def _grade(entry: Platform, request: _Request, system: str) -> Grade:
         return grade
     if not entry.os_version:
         return grade.worse(Grade.COMPATIBLE)
-    host = windows.read_version(written.os_version) if system == "windows" else None
+    if system != "windows":
+        return grade.worse(Grade.FALLBACK)
+    from resolver.core.platforms import windows  # noqa: PLC0415 - for Windows alone
+
+    host = windows.read_version(written.os_version)
     if host is None:
         return grade.worse(Grade.FALLBACK)
     same_build = windows.read_version(entry.os_version) == host
@@ -346,11 +351,13 @@ def _ranked(matches: list[_Match]) -> list[_Match]:
 
     def version_order(match: _Match) -> tuple[tuple[int, str], ...]:
         wanted = match.request.normal
-        readable = wanted.os == "windows" and windows.read_version(wanted.os_version) is not None
-        if readable:
-            return windows.order(match.entry.os_version)
-        if wanted.os == "windows" and not wanted.os_version:
-            return ()
+        if wanted.os == "windows":
+            from resolver.core.platforms import windows  # noqa: PLC0415 - for Windows alone
+
+            if windows.read_version(wanted.os_version) is not None:
+                return windows.order(match.entry.os_version)
+            if not wanted.os_version:
+                return ()
         return () if match.entry.os_version else ((0, ""),)
 
     def other_version(match: _Match) -> bool:

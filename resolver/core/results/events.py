@@ -34,5 +34,22 @@ class Noted(Event):
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Counted(Event):
+    """A part of a longer operation is done.
+
+    Attributes:
+        what: the operation in words: `resolving`, `verifying`.
+        done, total: parts or, if `unit` is `bytes`, bytes.
+        failed: how many of the parts have failed so far.
+    """
+
+    what: str
+    done: int
+    total: int
+    unit: str
+    failed: int = 0
+
+
 def ignore(_event: Event) -> None:
     """Observe nothing."""

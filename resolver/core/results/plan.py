@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from resolver.errors import Negative, SizeMismatch
+from resolver.errors import Negative, SizeMismatch, size_pair
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resolver.core.oci.manifest import AttachedKind, LeftOut
     from resolver.core.platforms.platform import Platform
     from resolver.core.results.events import Warned
+    from resolver.core.results.resolve import Failure
 
 Role = Literal["layer", "config", "manifest", "index"]
 
@@ -137,13 +138,15 @@ class Plan:
     """The content of some images, each piece once, children before parents.
 
     `pieces` is in the order of storing, so an interrupted pull never leaves a parent that looks
-    like a complete image. `attached` and `left_out` are as in `Selected`.
+    like a complete image. `attached` and `left_out` are as in `Selected`;
+    `failures` are the references that cannot be planned, among several.
     """
 
     images: tuple[PlannedImage, ...]
     pieces: tuple[Piece, ...]
     attached: tuple[PlannedImage, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     @property
     def entries(self) -> tuple[PlannedImage, ...]:
@@ -297,7 +300,7 @@ def over_limit(missing: int, limit: int | None) -> Negative | None:
     if limit is None or missing <= limit:
         return None
     return Negative(
-        f"{missing} bytes must be fetched, but only {limit} are allowed",
+        "{} must be fetched, but only {} are allowed".format(*size_pair(missing, limit)),
         "see what they are with `resolver plan`, or allow more with `--max-download`",
         code="plan-too-large",
         missing=missing,

@@ -64,6 +64,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Several resolutions, and failures in their places."""
+
+    answers: tuple[Resolution | Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One entry of an image: a platform, an attestation, or an artifact.
 
@@ -113,3 +120,16 @@ class Inspection:
     body: bytes
     config_body: bytes | None
     warnings: tuple[Warned, ...]
+
+    @property
+    def step_sizes(self) -> tuple[int | None, ...]:
+        """The compressed bytes of the layer of each step; None for a step without one.
+
+        All are None if the history states another number of layers than the manifest.
+        """
+        steps = self.config.history if self.config is not None else ()
+        layers = self.manifest.layers if self.manifest is not None else ()
+        if sum(not step.empty_layer for step in steps) != len(layers):
+            return (None,) * len(steps)
+        sizes = iter(layer.size for layer in layers)
+        return tuple(None if step.empty_layer else next(sizes) for step in steps)

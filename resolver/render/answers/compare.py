@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import ChangeKind, Comparison
 from resolver.core.compare.drift import DIMENSIONS, Dimension, Unit
+from resolver.errors import megabytes
 from resolver.render.answers.files import (
     cut,
     delta_words,
@@ -15,7 +16,7 @@ from resolver.render.answers.files import (
     step_words,
     value_words,
 )
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, platform, warnings
 
 if TYPE_CHECKING:
@@ -29,15 +30,27 @@ if TYPE_CHECKING:
 
 def images_report(answer: ImageComparison, *, full: bool) -> Report:
     """Turn a comparison of two images into a report; one line if they are the same."""
+    attached = attestation_tables(answer)
     if answer.is_same:
-        return Report("compare", (), (), (f"same: {answer.first_root.digest}",))
+        return Report("compare", (), attached, (f"same: {answer.first_root.digest}",))
     tables = (
         _changes(answer),
         _image_drift(answer),
         _steps(answer),
         *file_tables(answer, full=full),
+        *attached,
     )
     return Report("compare", image_facts(answer), tables)
+
+
+def attestation_tables(answer: ImageComparison) -> tuple[ReportTable, ...]:
+    """Return the table of attestations that differ; none if they were not looked up."""
+    if answer.attestations is None:
+        return ()
+    rows = tuple(
+        (each.name, each.kind, each.before.value, each.after.value) for each in answer.attestations
+    )
+    return (ReportTable("attestations", ("platform", "kind", "from", "to"), rows),)
 
 
 def image_facts(answer: ImageComparison) -> tuple[tuple[str, str], ...]:
@@ -259,11 +272,11 @@ def _drift(answer: Comparison) -> ReportTable:
 
 
 def _drift_rows(drift: Drift) -> list[tuple[str, ...]]:
-    """Return a row for every value; the first names what differs."""
+    """Return a row for every value."""
     rows: list[tuple[str, ...]] = []
-    for number, (value, holders) in enumerate(drift.groups):
+    for value, holders in drift.groups:
         numbers = ", ".join(str(position + 1) for position in holders)
-        rows.append((drift.name if number == 0 else "", numbers, value_words(value)))
+        rows.append((drift.name, numbers, value_words(value)))
     return rows
 
 
@@ -437,7 +450,7 @@ def _step(step: Step) -> Plain:
 
 
 def _images(answer: ImageComparison) -> Plain:
-    return {
+    written: Plain = {
         "from": {"reference": answer.first, "root": bare(answer.first_root)},
         "to": {"reference": answer.second, "root": bare(answer.second_root)},
         "same": answer.is_same,
@@ -448,6 +461,17 @@ def _images(answer: ImageComparison) -> Plain:
         "reasons": [_reason(reason) for reason in answer.reasons],
         "warnings": warnings(answer.warnings),
     }
+    if answer.attestations is not None:
+        written["attestations"] = [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "from": each.before.value,
+                "to": each.after.value,
+            }
+            for each in answer.attestations
+        ]
+    return written
 
 
 def _change(change: PlatformChange) -> Plain:

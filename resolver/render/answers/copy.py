@@ -12,8 +12,9 @@ from resolver.core.results.copy import (
     IndexWritten,
     Synced,
 )
+from resolver.errors import megabytes
 from resolver.render.answers.plan import left_out, left_out_words
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, descriptor, failure, platform, warnings
 
 if TYPE_CHECKING:

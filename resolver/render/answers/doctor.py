@@ -54,7 +54,7 @@ def _table(answer: Checkup, group: str) -> ReportTable:
         for row in answer.rows
         if row.group == group
     )
-    return ReportTable(group, ("state", "what", "found", "do"), rows, is_wide=True)
+    return ReportTable(group, ("state", "what", "found", "do"), rows)
 
 
 def _lines(row: CheckupRow) -> Iterator[str]:

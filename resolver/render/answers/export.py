@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import counted
+from resolver.errors import megabytes
 from resolver.render.answers.plan import left_out, left_out_words
-from resolver.render.report import SAID, Report, ReportTable, megabytes, short
+from resolver.render.report import SAID, Report, ReportTable, short
 from resolver.render.text import escape
 from resolver.render.to_dict import bare, platform, warnings
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from resolver.core.compare.compare import Comparison
 from resolver.core.compare.file_difference import PathChange
 from resolver.core.layers.xattrs import shown
-from resolver.render.report import ReportTable, megabytes
+from resolver.errors import megabytes
+from resolver.render.report import ReportTable
 from resolver.render.to_dict import Rows
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def step_words(step: Step | None) -> str:
 
 def mark(*, same: bool) -> str:
     """Mark a step that differs between builds."""
-    return "" if same else "!"
+    return "=" if same else "!"
 
 
 def cut(instruction: str) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from resolver.core.oci.manifest import counted
 from resolver.core.results.plan import ContentState, Plan
-from resolver.render.report import Report, ReportTable, megabytes, short
+from resolver.errors import megabytes
+from resolver.render.report import Report, ReportTable, short
 from resolver.render.to_dict import bare, failure, platform, warnings
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
+    if answer.failures:
+        facts.append(("failed", ", ".join(item.reference for item in answer.failures)))
     if answer.saved:
         facts.append(("shared", f"{megabytes(answer.saved)} among these images, fetched once"))
     if answer.attached:
@@ -178,6 +181,7 @@ def _plan_values(answer: Plan) -> Plain:
         "images": [_image_values(image) for image in answer.images],
         "attached": [_attached(image) for image in answer.attached],
         "leftOut": left_out(answer.left_out),
+        "failures": _failures(answer),
         "bytesTotal": answer.bytes_total,
         "bytesHeld": answer.bytes_held,
         "bytesMissing": answer.bytes_missing,
@@ -192,13 +196,15 @@ def _pulled_values(answer: Pulled) -> Plain:
         "images": [_one(one) for one in answer.images],
         "attached": [{**_attached(one.image), "status": one.status} for one in answer.attached],
         "leftOut": left_out(answer.left_out),
-        "failures": [
-            {"reference": item.reference, **failure(item.error)} for item in answer.failures
-        ],
+        "failures": _failures(answer),
         "bytesFetched": answer.bytes_fetched,
         "fetched": [piece(item) for item in answer.fetched],
         "reused": [piece(item) for item in answer.reused],
     }
+
+
+def _failures(answer: Plan | Pulled) -> list[Plain]:
+    return [{"reference": item.reference, **failure(item.error)} for item in answer.failures]
 
 
 def _one(one: PulledOne) -> Plain:

@@ -15,7 +15,8 @@ from resolver.core.results.store import (
     StoredImage,
     Verified,
 )
-from resolver.render.report import SHORT_HEX, Report, ReportTable, megabytes, short
+from resolver.errors import megabytes
+from resolver.render.report import SHORT_HEX, Report, ReportTable, short
 from resolver.render.to_dict import bare
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ def _listing(found: ImageListing, *, digests: bool, full: bool) -> Report:
     )
     numbers = frozenset({"platforms", "size", "shared"})
     whole = numbers | {"image id"}
-    table = ReportTable(
-        "images", tuple(columns), rows, numbers, whole, frozenset({"repository"}), is_wide=digests
-    )
+    table = ReportTable("images", tuple(columns), rows, numbers, whole, frozenset({"repository"}))
     unpulled = [image for image in found.images if image.read_as]
     if not unpulled:
         return Report("images", (), (table,))
@@ -252,7 +251,7 @@ def _shares(image: ImageUsage, *, full: bool) -> list[tuple[str, ...]]:
         others.append((f"and {total - len(others)} more", ""))
     first, *rest = others or [("-", "-")]
     rows: list[tuple[str, ...]] = [(name, megabytes(image.own), megabytes(image.shared), *first)]
-    return rows + [("", "", "", *other) for other in rest]
+    return rows + [(name, "-", "-", *other) for other in rest]
 
 
 def _short_name(reference: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.lint.findings import Severity, rules
-from resolver.core.results.resolve import Failure
+from resolver.core.results.resolve import Batch, Failure, Resolution
+from resolver.errors import ErrorKind
 from resolver.render.markdown import cell, grid, markdown
 from resolver.render.report import report
 from resolver.render.text import escape
@@ -95,20 +96,26 @@ CUT = "\n\n*Truncated: the size limit of this file is reached.*\n"
 
 def summary(result: RunResult) -> str:
     """Return a Markdown summary: answers, findings, failures and warnings."""
+    resolved = tuple(a for a in result.answers if isinstance(a, Resolution | Failure))
+    several = len(resolved) > 1
+    answers = [
+        a for a in result.answers if not (isinstance(a, Failure) or (several and a in resolved))
+    ]
     sections = [
         markdown(report(answer, full=True)).rstrip("\n")
-        for answer in result.answers
-        if not isinstance(answer, Failure)
+        for answer in ([Batch(resolved)] if several else []) + answers
     ]
     parts = [f"**resolver {cell(result.command)}**: {_verdict(result)}", *sections]
     # Most reports of answers list their findings.
     missing = [f for f in result.findings if not any(cell(f.message) in text for text in sections)]
     if missing:
         rows = tuple(_row(finding, result.folder) for finding in missing)
-        columns = ("severity", "rule", "about", "message", "where")
+        columns = ("image", "platform", "severity", "rule", "message", "where")
         parts.append(f"**findings**\n\n{grid(columns, rows)}")
+    negative = result.status == ErrorKind.NEGATIVE.status
     for fault in result.faults:
-        words = [f"**error**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
+        label = "result" if negative else "error"
+        words = [f"**{label}**: {cell(failed(fault))}", *(f"hint: {cell(h)}" for h in fault.hints)]
         parts.append("\n\n".join(words))
     parts += [f"**warning**: {cell(warning.message)}" for warning in result.warnings]
     return "\n\n".join(parts) + "\n"
@@ -128,12 +135,26 @@ def cut(text: str, room: int) -> str:
 
 
 def _verdict(result: RunResult) -> str:
-    count = len(result.findings)
-    if result.faults or result.status > 1:
-        return f"failed, status {result.status}"
-    if count or result.status:
-        return f"{count} {'finding' if count == 1 else 'findings'}, status {result.status}"
-    return "passed"
+    """Return the outcome on one line: how many findings or errors, and the exit status."""
+    ending = f", status {result.status}" if result.status else ""
+    if result.status > ErrorKind.NEGATIVE.status:
+        count = len(result.faults)
+        return f"failed with {_count(count, 'error')}{ending}" if count else f"failed{ending}"
+    severities = [finding.severity for finding in result.findings]
+    if severities:
+        counts = ", ".join(
+            _count(severities.count(severity), severity.value)
+            for severity in reversed(Severity)
+            if severity in severities
+        )
+        return f"{counts}{ending}" if result.status else f"passed, {counts}"
+    if result.faults:
+        return f"{cell(failed(result.faults[0]))}{ending}"
+    return f"the answer is no{ending}" if result.status else "passed"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _row(finding: Finding, folder: str) -> tuple[str, ...]:
@@ -141,4 +162,11 @@ def _row(finding: Finding, folder: str) -> tuple[str, ...]:
     where = f"{relative(place.path, folder)}:{place.line}" if place is not None else ""
     hint = f" ({finding.hint})" if finding.hint else ""
     message = f"{finding.message}{hint}"
-    return (finding.severity.value, finding.rule, about(finding), message, where)
+    return (
+        finding.subject,
+        finding.platform or "-",
+        finding.severity.value,
+        finding.rule,
+        message,
+        where or "-",
+    )

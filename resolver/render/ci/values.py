@@ -127,6 +127,12 @@ def _inspection(answer: Any) -> Pairs:
     yield "platform", answer.platform
 
 
+def _attestations(answer: Any) -> Pairs:
+    yield "reference", answer.reference
+    yield "digest", answer.root.digest
+    yield "verified_with", answer.verified_with or None
+
+
 def _tags(answer: Any) -> Pairs:
     yield "repository", answer.repository
     yield "tags", ",".join(answer.names)
@@ -234,6 +240,7 @@ VALUES: dict[str, Callable[[Any], Pairs]] = {
     "Checked": _checked,
     "Comparison": _comparison,
     "ImageComparison": _image_comparison,
+    "Attestations": _attestations,
     "LockCheck": _lock_check,
     "Locked": _locked,
     "Plan": _plan,

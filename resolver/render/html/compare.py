@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from resolver.core.compare.compare import Comparison
-from resolver.render.answers.compare import facts_of, image_facts
+from resolver.errors import megabytes
+from resolver.render.answers.compare import attestation_tables, facts_of, image_facts
 from resolver.render.answers.files import delta_words, folder_row, path_row, programs_words
 from resolver.render.html.page import (
     LEGEND,
     Cell,
+    Drawn,
     Grid,
     Section,
     Segment,
@@ -18,17 +22,18 @@ from resolver.render.html.page import (
     change_details,
     code,
     details,
+    draw_page,
     drift_details,
     facts,
     grid,
     heat,
     history_grid,
     name,
-    page,
+    prose,
     reasons,
     text,
 )
-from resolver.render.report import Report, megabytes, report
+from resolver.render.report import Report, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.builds import Amount, Build
     from resolver.core.compare.compare import ImageComparison, PlatformChange
     from resolver.core.compare.file_difference import FileComparison, TreeComparison, TreeSummary
+    from resolver.render import Page
     from resolver.render.report import ReportTable
 
 
@@ -44,49 +50,79 @@ if TYPE_CHECKING:
 PAGES = {"resolver.core.compare.compare": "resolver.render.html.compare"}
 
 
-def html(answer: object, *, explain: bool = False, full: bool = True) -> str:
+def html(answer: object, *, page: Page, explain: bool = False) -> str:
     """Render an answer as a page, without shortening values."""
-    del full
     place = PAGES.get(type(answer).__module__)
     if place is None:
-        return _generic(report(answer, explain=explain, full=True))
-    made: str = import_module(place).draw(answer)
-    return made
+        drawn = _generic(answer, report(answer, explain=explain, full=True))
+    else:
+        drawn = import_module(place).draw(answer)
+    return draw_page(drawn, page)
 
 
-def _generic(answer: Report) -> str:
-    lines = "".join(f"<p>{text(words)}</p>\n" for words in answer.lines)
-    head = lines + (facts(answer.facts) if answer.facts else "")
+def _generic(answer: object, drawn: Report) -> Drawn:
+    lines = "".join(f"<p>{prose(words)}</p>\n" for words in drawn.lines)
+    head = lines + (facts(drawn.facts) if drawn.facts else "")
     sections = [
-        Section(f"table-{number}", table.title, _table(f"table-{number}", table))
-        for number, table in enumerate(answer.tables, 1)
+        Section(f"table-{number}", _heading(table.title), _table(f"table-{number}", table))
+        for number, table in enumerate(chain.from_iterable(map(_by_image, drawn.tables)), 1)
     ]
-    return page(answer.title, sections, head=head)
+    return Drawn(_title(answer, drawn), sections, head)
+
+
+def _title(answer: object, drawn: Report) -> str:
+    """Return the title of a page: what was done, and to which image."""
+    if set(" /:@.") & set(drawn.title):
+        return drawn.title
+    images = {item.reference: None for item in getattr(answer, "images", ()) if item.reference}
+    of = f": {next(iter(images))}" if len(images) == 1 else f": {len(images)} images" * bool(images)
+    return drawn.title.capitalize() + of
+
+
+def _heading(title: str) -> str:
+    return title if "/" in title or ":" in title else title[:1].upper() + title[1:]
+
+
+def _by_image(table: ReportTable) -> list[ReportTable]:
+    """Divide findings about several images, so that each has a section."""
+    images = {row[0]: None for row in table.rows}
+    if table.columns[0] != "image" or table.title != "findings" or len(images) == 1:
+        return [table]
+    return [
+        replace(table, title=image, rows=tuple(row for row in table.rows if row[0] == image))
+        for image in images
+    ] or [table]
 
 
 def _table(name: str, table: ReportTable) -> str:
     if not table.rows:
         return '<p class="note">none</p>'
     right = frozenset(n for n, column in enumerate(table.columns) if column in table.right)
-    rows = [[Cell(text(cell)) for cell in row] for row in table.rows]
+    rows = [[Cell(prose(cell)) for cell in row] for row in table.rows]
     return grid(Grid(name, table.title, table.columns, rows, right))
 
 
 _SIDES = ("from", "to")
 
 
-def draw_images(answer: ImageComparison) -> str:
+def draw_images(answer: ImageComparison) -> Drawn:
     """Render a comparison of two images."""
     title = f"{answer.first} and {answer.second}"
     head = facts(image_facts(answer)) + reasons(answer.reasons)
+    attached = [
+        Section("attestations", "Attestations", _table("attestations", table))
+        for table in attestation_tables(answer)
+    ]
     if answer.is_same:
-        return page(title, (), head=f"<p>Both names point at the same bytes.</p>\n{head}")
+        head = f"<p>Both names point at the same bytes.</p>\n{head}"
+        return Drawn(title, attached, head)
     sections = [Section("platforms", "Platforms", _image_bars(answer) + _image_numbers(answer))]
+    sections += attached
     for number, change in enumerate(answer.changes, 1):
         if change.history is not None:
             name = f"change-{number}"
             sections.append(Section(name, change.name, _change(name, change)))
-    return page(title, sections, head=head)
+    return Drawn(title, sections, head)
 
 
 def _image_bars(answer: ImageComparison) -> str:
@@ -153,7 +189,7 @@ def _change(name: str, change: PlatformChange) -> str:
     return drift + details("History", history) + files
 
 
-def draw(answer: Comparison | ImageComparison) -> str:
+def draw(answer: Comparison | ImageComparison) -> Drawn:
     """Render a comparison of the platforms of an image."""
     if not isinstance(answer, Comparison):
         return draw_images(answer)
@@ -171,7 +207,7 @@ def draw(answer: Comparison | ImageComparison) -> str:
         others = [name for position, name in enumerate(names) if position != answer.base]
         sections.append(Section("files", "Files", files_body("files", answer.files, others)))
     sections.append(Section("layers", "Layers", _layers(answer)))
-    return page(f"{answer.reference} across {platforms}", sections, head=head)
+    return Drawn(f"{answer.reference} across {platforms}", sections, head)
 
 
 def _bars(answer: Comparison) -> str:

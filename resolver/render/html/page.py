@@ -9,9 +9,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolver._version import __version__
 from resolver.core.compare.drift import DIMENSIONS, Unit
+from resolver.errors import megabytes
 from resolver.render.answers.files import cut, value_words
-from resolver.render.report import megabytes
 from resolver.render.text import escape
 from resolver.values import dataclass
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from resolver.core.compare.compare import CompareReason
     from resolver.core.compare.drift import Drift
     from resolver.core.compare.history import History, HistoryRow, Step
+    from resolver.render import Page
 
 
 #: Steps of a heat map, from nothing to everything.
@@ -61,6 +63,14 @@ def name(words: str) -> str:
 def code(words: str) -> str:
     """Render remote text verbatim."""
     return f"<code>{text(words)}</code>"
+
+
+def prose(words: str) -> str:
+    """Render a sentence; what is in backticks becomes code."""
+    parts = text(words).split("`")
+    if len(parts) % 2 == 0:
+        return text(words)
+    return "".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +115,19 @@ class Grid:
     right: frozenset[int] = field(default_factory=frozenset)
 
 
-def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
-    """Render a page; `head` is HTML below the title."""
-    parts = tuple(sections)
+class Drawn(NamedTuple):
+    """What a page shows; `head` is HTML below the title."""
+
+    title: str
+    sections: Sequence[Section]
+    head: str = ""
+
+
+def draw_page(drawn: Drawn, made: Page) -> str:
+    """Render a page."""
+    title, parts, head = drawn
     links = "".join(f'<li><a href="#{item.name}">{text(item.title)}</a></li>' for item in parts)
-    nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(parts) > 1 else ""
+    nav = f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if len(parts) > 1 else ""
     body = "\n".join(
         f'<section id="{item.name}" aria-labelledby="{item.name}-title">'
         f'<h2 id="{item.name}-title">{text(item.title)}</h2>\n{item.body}\n</section>'
@@ -124,30 +142,37 @@ def page(title: str, sections: Iterable[Section], *, head: str = "") -> str:
         f"<style>{STYLE}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the content</a>\n'
         f"{_DEFINITIONS}\n"
-        f"<header><h1>{text(title)}</h1>\n{head}{nav}</header>\n"
+        f"<header><h1>{text(title)}</h1>\n{_made(made)}{head}{nav}</header>\n"
         f'<main id="main">\n{body}\n</main>\n'
         "<footer>Made by resolver; sizes are those of compressed layers, in decimal units."
         "</footer>\n</body>\n</html>\n"
     )
 
 
+def _made(made: Page) -> str:
+    """Return when, with which version and by which command the page was made."""
+    date = f" on <time>{text(made.date)}</time>" if made.date else ""
+    command = f": {code(made.command)}" if made.command else ""
+    return f'<p class="note">Made{date} by resolver {__version__}{command}</p>\n'
+
+
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
     """Render labelled facts; one without a label continues the one before."""
     items = "".join(
-        f"<dt>{text(label)}</dt><dd>{text(value)}</dd>" if label else f"<dd>{code(value)}</dd>"
+        f"<dt>{text(label)}</dt><dd>{prose(value)}</dd>" if label else f"<dd>{code(value)}</dd>"
         for label, value in pairs
     )
     return f"<dl>{items}</dl>\n"
 
 
 def grid(table: Grid) -> str:
-    """Render a table in a box that scrolls on a narrow page."""
+    """Render a table; on a narrow page each row becomes a block of labelled values."""
     caption = f"{table.name}-caption"
     heads = "".join(
         f'<th scope="col"{_right(position in table.right)}>{name(column)}</th>'
         for position, column in enumerate(table.columns)
     )
-    rows = "\n".join(f"<tr>{_row(row, table.right)}</tr>" for row in table.rows)
+    rows = "\n".join(f"<tr>{_row(row, table)}</tr>" for row in table.rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{caption}">'
         f'<table><caption id="{caption}"><span>{text(table.caption)}</span></caption>'
@@ -155,7 +180,7 @@ def grid(table: Grid) -> str:
     )
 
 
-def _row(row: Sequence[Cell | None], right: frozenset[int]) -> str:
+def _row(row: Sequence[Cell | None], table: Grid) -> str:
     cells = []
     for position, cell in enumerate(row):
         if cell is None:
@@ -164,8 +189,9 @@ def _row(row: Sequence[Cell | None], right: frozenset[int]) -> str:
             scope = "rowgroup" if cell.rows > 1 else "row"
             cells.append(f'<th scope="{scope}"{cell.attributes}>{cell.body}</th>')
         else:
-            kind = cell.kind or ("right" if position in right else "")
-            cells.append(f"<td{Cell('', kind).attributes}>{cell.body}</td>")
+            kind = cell.kind or ("right" if position in table.right else "")
+            label = f' data-label="{text(table.columns[position])}"'
+            cells.append(f"<td{Cell('', kind).attributes}{label}>{cell.body}</td>")
     return "".join(cells)
 
 
@@ -347,7 +373,7 @@ def _instruction(row: HistoryRow, names: Sequence[str], base: int) -> str:
 def reasons(found: Iterable[CompareReason]) -> str:
     """Render the reasons; empty if there are none."""
     items = "".join(
-        f"<li><strong>{text(item.aspect)}</strong>: {text(item.message)}</li>" for item in found
+        f"<li><strong>{text(item.aspect)}</strong>: {prose(item.message)}</li>" for item in found
     )
     return (
         f'<ul class="reasons" aria-label="Differences that count">{items}</ul>\n' if items else ""

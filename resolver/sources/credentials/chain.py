@@ -27,11 +27,11 @@ from resolver.sources.credentials.files import (
     read_variable,
     same_registry,
 )
-from resolver.sources.credentials.helpers import Helpers, Once, failure, program_name, valid_name
 from resolver.sources.credentials.secrets import (
     ANONYMOUS,
     Credential,
     CredentialAnswer,
+    Once,
     Redactor,
     Secret,
 )
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from resolver.core.results.events import Event, Observer
     from resolver.sources.credentials.files import AuthFile, HelperChoice
+    from resolver.sources.credentials.helpers import Helpers
 
 
 HELPER_NOT_RUN: Final = Credential()
@@ -51,10 +52,11 @@ HELPER_NOT_RUN: Final = Credential()
 class CredentialReader:
     """Reads credential files, variables and helpers, each once."""
 
-    __slots__ = ("_files", "_helpers", "_lock", "_observe", "_said", "_variable")
+    __slots__ = ("_environment", "_files", "_helpers", "_lock", "_observe", "_said", "_variable")
 
     def __init__(self, environment: Mapping[str, str], observe: Observer) -> None:
-        self._helpers = Helpers(environment)
+        self._environment = environment
+        self._helpers: Once[str, Helpers] = Once()
         self._observe = observe
         self._files: Once[tuple[Path, bool], AuthFile | None] = Once()
         self._variable: Once[str, AuthFile] = Once()
@@ -143,8 +145,14 @@ class CredentialReader:
 
         A public image must not require a helper that the configuration happens to name.
         """
+        from resolver.sources.credentials.helpers import (  # noqa: PLC0415 - where one is named
+            failure,
+            program_name,
+        )
+
+        helpers = self._programs()
         program = program_name(choice.name)
-        if self._helpers.locate(choice.name) is None:
+        if helpers.locate(choice.name) is None:
             problem = f"it is not installed, but `{file.place}` names it"
             message = (
                 f"`{program}` is not installed, but `{file.place}` names it; continuing without it"
@@ -152,12 +160,17 @@ class CredentialReader:
             self._warn("helper-missing", message)
             return CredentialAnswer(None, program, failure(choice.name, "get", choice.key, problem))
         asked = (choice.name, choice.key)
-        return CredentialAnswer(self._helpers.ask(*asked), program, helper=asked)
+        return CredentialAnswer(helpers.ask(*asked), program, helper=asked)
 
     def forget(self, found: CredentialAnswer) -> None:
         """Run the helper of a refused credential again on the next request."""
         if found.helper is not None and found.credential is not None:
-            self._helpers.forget(*found.helper, found.credential)
+            self._programs().forget(*found.helper, found.credential)
+
+    def _programs(self) -> Helpers:
+        from resolver.sources.credentials.helpers import Helpers  # noqa: PLC0415 - where one is named
+
+        return self._helpers.get("", lambda: Helpers(self._environment))
 
 
 __all__ = [
@@ -400,6 +413,8 @@ def census(
     environment: Mapping[str, str], home: Path | None, named: Path | None
 ) -> Iterator[PlaceFound]:
     """Scan all locations in search order, without those replaced by a named file."""
+    from resolver.sources.credentials.helpers import Helpers  # noqa: PLC0415 - as in `_from_helper`
+
     helpers = Helpers(environment)
     text = environment.get(VARIABLE)
     if text:
@@ -450,6 +465,11 @@ def _helpers(
     file: AuthFile, helpers: Helpers
 ) -> tuple[list[HelperFound], list[InvalidConfiguration]]:
     """List the helpers that a file names, the general one first; empty names are skipped."""
+    from resolver.sources.credentials.helpers import (  # noqa: PLC0415 - as in `_from_helper`
+        program_name,
+        valid_name,
+    )
+
     # By name and scope: `credsStore` and `credHelpers` may name the same one.
     named: dict[tuple[str, bool], list[str]] = {}
     problems = []

@@ -13,9 +13,8 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.parse.json import read_object
-from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded
+from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded, limit_words, megabytes
 from resolver.files.read import NotRegular, read_regular
-from resolver.sources.credentials.helpers import valid_name
 from resolver.sources.credentials.secrets import Credential, Secret, octets
 from resolver.values import dataclass, pattern
 
@@ -308,6 +307,8 @@ def _choice(file: AuthFile, field: str, name: object, registry: str) -> HelperCh
     """Check the name of a helper; None if it is empty."""
     if name is None or name == "":
         return None
+    from resolver.sources.credentials.helpers import valid_name  # noqa: PLC0415 - to run one
+
     if not isinstance(name, str) or not valid_name(name):
         reason = (
             "the name of a helper is at most 64 letters, digits, `.`, `_` and `-`, "
@@ -338,7 +339,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableCredential
 def _limit(place: str, size: int) -> None:
     if size > MAX_FILE:
         raise InvalidConfiguration(
-            place, "", f"it exceeds the limit of {MAX_FILE} bytes: {size} bytes"
+            place, "", f"it exceeds the limit of {limit_words(MAX_FILE)}: {megabytes(size)}"
         )
 
 

@@ -18,17 +18,16 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from resolver.core.parse.json import read_object
-from resolver.errors import BadDocument, HelperFailed, LimitExceeded
-from resolver.sources.credentials.secrets import Credential, Secret, octets
+from resolver.errors import BadDocument, HelperFailed, LimitExceeded, limit_words
+from resolver.sources.credentials.secrets import Credential, Once, Secret, octets
 from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Mapping
 
 MAX_ANSWER: Final = 65_536
 """Most bytes of a helper's stdout."""
@@ -51,36 +50,6 @@ _BY_HAND: Final = {
         "| {program} store"
     ),
 }
-
-Key = TypeVar("Key", bound="Hashable")
-Value = TypeVar("Value")
-
-
-class Once(Generic[Key, Value]):
-    """Computes one value per key, for any number of threads."""
-
-    __slots__ = ("_cells", "_lock")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cells: dict[Key, tuple[threading.Lock, list[Value]]] = {}
-
-    def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return the value of `key`, computed on first use; errors are not cached."""
-        with self._lock:
-            lock, values = self._cells.setdefault(key, (threading.Lock(), []))
-        with lock:
-            if not values:
-                values.append(make())
-            return values[0]
-
-    def forget(self, key: Key, stale: Callable[[Value], bool]) -> None:
-        """Drop the value of `key` if it is stale."""
-        with self._lock:
-            lock, values = self._cells.get(key, (threading.Lock(), []))
-        with lock:
-            if values and stale(values[0]):
-                values.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +208,7 @@ def _exchange(process: subprocess.Popen[bytes], key: str, deadline: float) -> _R
         questions.write(octets(key))
     output, stderr_size = _read_output(process, deadline)
     if len(output) > MAX_ANSWER:
-        return f"it writes more than {MAX_ANSWER} bytes"
+        return f"it writes more than {limit_words(MAX_ANSWER)}"
     try:
         status = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:

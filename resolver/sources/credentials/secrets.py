@@ -7,13 +7,13 @@ import hmac
 import json
 import threading
 from dataclasses import field
-from typing import TYPE_CHECKING, Final, NoReturn, final
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, final
 from urllib.parse import quote, quote_plus
 
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from resolver.errors import ResolverError
 
@@ -235,3 +235,34 @@ def _merged(positions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
             current = (start, end)
     if current is not None:
         yield current
+
+
+Key = TypeVar("Key", bound="Hashable")
+Value = TypeVar("Value")
+
+
+class Once(Generic[Key, Value]):
+    """Computes one value per key, for any number of threads."""
+
+    __slots__ = ("_cells", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cells: dict[Key, tuple[threading.Lock, list[Value]]] = {}
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """Return the value of `key`, computed on first use; errors are not cached."""
+        with self._lock:
+            lock, values = self._cells.setdefault(key, (threading.Lock(), []))
+        with lock:
+            if not values:
+                values.append(make())
+            return values[0]
+
+    def forget(self, key: Key, stale: Callable[[Value], bool]) -> None:
+        """Drop the value of `key` if it is stale."""
+        with self._lock:
+            lock, values = self._cells.get(key, (threading.Lock(), []))
+        with lock:
+            if values and stale(values[0]):
+                values.clear()

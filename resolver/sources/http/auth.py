@@ -172,12 +172,18 @@ class AuthExchange:
         self._asked_again = False
         self._refusals = Refusals(scope, self._look, auth.redactor)
 
-    def run(self) -> Flow:
-        """Send the request, answer challenges, and stop when the response is final."""
+    def run(self, first: StreamedResponse | None) -> Flow:
+        """Send the request, answer challenges, and stop when the response is final.
+
+        `first` is the response to the request without authorization, if it was sent already.
+        """
         authorization = yield from self._initial()
         while True:
             self._asked += 1
-            answer = yield self._with(authorization)
+            if first is not None and authorization is None:
+                answer, first = first, None
+            else:
+                answer = yield self._with(authorization)
             if not answer.direct:
                 if answer.status == UNAUTHORIZED:
                     yield from self._after_redirect(answer)
@@ -486,14 +492,16 @@ class RegistryAuth:
         self._refreshed: dict[Credential, Secret] = {}
         self._warned: set[str] = set()
 
-    def flow(self, scope: Scope, call: Call) -> Flow:
+    def flow(self, scope: Scope, call: Call, first: StreamedResponse | None = None) -> Flow:
         """Return the flow of a request, authenticating if the registry requires it.
+
+        `first` is the response to `call`, if it was sent already.
 
         Raises:
             Denied: access is denied, or authentication would be unsafe.
 
         """
-        return AuthExchange(self, scope, call).run()
+        return AuthExchange(self, scope, call).run(first)
 
     def remembered(self, scope: Scope) -> TokenSource | Authorization | None:
         """Return what worked for this repository before."""

@@ -26,7 +26,6 @@ from resolver.errors import (
     UnsafeRealm,
 )
 from resolver.sources.http.addresses import is_loopback, look_up
-from resolver.sources.http.auth import RegistryAuth
 from resolver.sources.http.connection import Connection, interruptible
 from resolver.sources.http.messages import (
     Call,
@@ -46,7 +45,6 @@ from resolver.sources.http.retry import (
     RetryPolicy,
     parse_retry_after,
 )
-from resolver.sources.http.tokens import MAX_TOKEN_ANSWER
 from resolver.sources.http.urls import PORTS, BadUrl, Url
 
 if TYPE_CHECKING:
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.sources.credentials.chain import CredentialChain
     from resolver.sources.http.addresses import Lookup
+    from resolver.sources.http.auth import Flow, RegistryAuth
     from resolver.sources.http.messages import Headers, StreamedResponse
 
 
@@ -154,8 +153,9 @@ class Health:
             return digest not in wrong and len(wrong) < MAX_WRONG
 
 
-#: Seconds to wait for the port; a local server answers far sooner.
-PATIENCE: Final = 2.0
+#: Seconds to wait for the port. A local server answers far sooner, unless fifty processes ask it at
+#: once; a port without a server refuses at once.
+PATIENCE: Final = 10.0
 #: First bytes of every TLS record that can answer: alert, handshake. Source: RFC 5246, 6.2.1.
 _ANSWERS: Final = (b"\x15", b"\x16")
 
@@ -218,6 +218,8 @@ __all__ = ["Request", "Response", "Scope", "Transport", "TransportOptions"]
 
 _HTTP, _HTTPS = PORTS["http"], PORTS["https"]
 _BAD_REQUEST = 400
+#: Statuses that may ask for authentication (docs/wire-protocol.md, "Authentication flow").
+_CHALLENGES = frozenset({400, 401})
 _FIRST_ERROR = 400
 
 T = TypeVar("T")
@@ -247,7 +249,8 @@ class Transport:
         self.redactor = credentials.redactor
         self.observe = observe
         self._clock = clock or SystemClock()
-        self._auth = RegistryAuth(credentials, self.redactor, observe, self._clock)
+        #: Made when a registry refuses a request; most of its code is not needed before.
+        self._auth: RegistryAuth | None = None
         self._gate = Gate(self._clock)
         self.health = Health(self._clock)
         self._connection = Connection(
@@ -340,7 +343,7 @@ class Transport:
 
     def has_sent_credentials(self, scope: Scope) -> bool:
         """Whether requests for this repository carried credentials."""
-        return self._auth.has_sent_credentials(scope)
+        return self._auth is not None and self._auth.has_sent_credentials(scope)
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[StreamedResponse]:
@@ -565,7 +568,7 @@ class Transport:
             # redirect, and it never gets the registry's credentials.
             return self._follow(call, budget)
         options = self._connection.host_options(request.settings)
-        flow = self._auth.flow(request.scope, call)
+        flow = self._flow(request.scope, call)
         try:
             following = next(flow)
             while True:
@@ -591,6 +594,26 @@ class Transport:
                 answer.close()
         finally:
             flow.close()
+
+    def _flow(self, scope: Scope, call: Call) -> Flow:
+        """Return the authentication flow; its code is loaded when a registry requires it."""
+        first = None
+        if self._auth is None:
+            first = yield call
+            if first.status not in _CHALLENGES:
+                return
+        yield from self._authentication().flow(scope, call, first)
+
+    def _authentication(self) -> RegistryAuth:
+        """Return the authentication state, made on first use."""
+        from resolver.sources.http.auth import RegistryAuth  # noqa: PLC0415 - if it is required
+
+        with self._lock:
+            if self._auth is None:
+                self._auth = RegistryAuth(
+                    self.credentials, self.redactor, self.observe, self._clock
+                )
+            return self._auth
 
     def _perform(self, call: Call, budget: Budget) -> StreamedResponse:
         if call.purpose is Purpose.TOKEN:
@@ -644,6 +667,8 @@ class Transport:
             with answer:
                 if not is_redirect(answer.status):
                     if answer.status < _FIRST_ERROR:
+                        from resolver.sources.http.tokens import MAX_TOKEN_ANSWER  # noqa: PLC0415
+
                         answer.read(MAX_TOKEN_ANSWER, f"the answer of {place}")
                     else:
                         self._refuse_busy(answer)

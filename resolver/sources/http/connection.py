@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, InvalidConfiguration, TimedOut
+from resolver.sources.credentials.secrets import Secret
 from resolver.sources.http.addresses import AddressPolicy, ProxySettings
 from resolver.sources.http.engine import ConnectionSettings, Route
-from resolver.sources.http.messages import HostOptions, Purpose, RetryableFailure, read_host_options
+from resolver.sources.http.messages import (
+    CA_VARIABLES,
+    HostOptions,
+    Purpose,
+    RetryableFailure,
+    Trust,
+)
 from resolver.sources.http.retry import HostLimiter, Pacer
-from resolver.sources.http.tls import load_trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,9 +306,14 @@ class Connection:
 
     def _build(self) -> tuple[Engine, ProxySettings, HostOptions]:
         options = self._options
-        trust = load_trust(
-            options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
-        )
+        trust = Trust(skip=options.tls_skip_verify)
+        named = any(options.environment.get(name) for name in CA_VARIABLES)
+        if named or options.ca_file is not None:
+            from resolver.sources.http.tls import load_trust  # noqa: PLC0415 - rarely
+
+            trust = load_trust(
+                options.ca_file, options.environment, self._observe, skip=options.tls_skip_verify
+            )
         proxies = ProxySettings.load(options.environment, self._observe)
         for proxy in (proxies.http, proxies.https):
             self._redactor.learn(proxy.password if proxy else None)
@@ -340,3 +351,22 @@ def _noted(chunks: Iterator[bytes], slot: RequestSlot) -> Iterator[bytes]:
         if isinstance(failure.error, TimedOut):
             slot.timed_out()
         raise
+
+
+def read_host_options(settings: HostSettings, usual: HostOptions) -> HostOptions:
+    """Return the options for a host's settings.
+
+    Raises:
+        InvalidConfiguration: a file that they name cannot be used.
+
+    """
+    from resolver.sources.http.tls import trust_of_host  # noqa: PLC0415 - rarely
+
+    return HostOptions(
+        trust_of_host(usual.trust, settings),
+        settings.connect_timeout or usual.connect_timeout,
+        settings.read_timeout or usual.read_timeout,
+        tuple((name, Secret(value)) for name, value in settings.headers),
+        settings.rate,
+        settings.jobs,
+    )

@@ -14,8 +14,7 @@ from resolver.values import dataclass
 
 if TYPE_CHECKING:
     from resolver.sources.http.addresses import Proxy
-    from resolver.sources.http.messages import Call, StreamedResponse
-    from resolver.sources.http.tls import Trust
+    from resolver.sources.http.messages import Call, StreamedResponse, Trust
 
 #: Names of the engines, the preferred one first.
 ENGINES: Final = ("pyreqwest", "httpx")

@@ -12,8 +12,6 @@ from resolver._version import __version__
 from resolver.core.oci.manifest import MAX_DOCUMENT
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import LimitExceeded
-from resolver.sources.credentials.secrets import Secret
-from resolver.sources.http.tls import trust_of_host
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -24,9 +22,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from resolver.core.registry.endpoints import HostSettings
+    from resolver.core.registry.endpoints import ClientFiles, HostSettings
     from resolver.errors import ResolverError
-    from resolver.sources.http.tls import Trust
+    from resolver.sources.credentials.secrets import Secret
     from resolver.sources.http.urls import Url
 
 #: Most bytes read of an error response.
@@ -408,6 +406,26 @@ class Response:
     registry: Url
 
 
+#: Variables that name certificate authorities, as in OpenSSL.
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """TLS trust and client certificate.
+
+    Attributes:
+        extra: certificates in PEM form, in addition to the system's.
+        skip: accept any certificate (`--tls-skip-verify`).
+        client: client certificate, checked to be usable; None for none.
+
+    """
+
+    extra: tuple[bytes, ...] = ()
+    skip: bool = False
+    client: ClientFiles | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class HostOptions:
     """Connection options for one host.
@@ -427,20 +445,3 @@ class HostOptions:
     headers: tuple[tuple[str, Secret], ...] = field(default=(), repr=False)
     rate: float | None = None
     jobs: int | None = None
-
-
-def read_host_options(settings: HostSettings, usual: HostOptions) -> HostOptions:
-    """Return the options for a host's settings.
-
-    Raises:
-        InvalidConfiguration: a file that they name cannot be used.
-
-    """
-    return HostOptions(
-        trust_of_host(usual.trust, settings),
-        settings.connect_timeout or usual.connect_timeout,
-        settings.read_timeout or usual.read_timeout,
-        tuple((name, Secret(value)) for name, value in settings.headers),
-        settings.rate,
-        settings.jobs,
-    )

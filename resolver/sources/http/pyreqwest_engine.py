@@ -18,9 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from resolver.errors import InvalidConfiguration
-from resolver.sources.http.failures import timed_out, translate
 from resolver.sources.http.messages import Headers, StreamedResponse
-from resolver.sources.http.tls import identity
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
@@ -100,6 +98,7 @@ class _Pool:
 
     route: Route
     http2: bool
+    tls: bool
 
 
 class PyreqwestEngine:
@@ -123,13 +122,13 @@ class PyreqwestEngine:
         """Send one request; return None if httpx has to serve it."""
         origin = call.url.origin
         is_stream = call.patience is None and call.url.scheme == "https"
-        pool = _Pool(route, http2=not is_stream or origin in self._http1)
+        tls = call.url.scheme == "https" or route.proxy is not None
+        pool = _Pool(route, http2=not is_stream or origin in self._http1, tls=tls)
         try:
             client, is_kept = self._client(pool)
         except (PyreqwestError, RuntimeError) as error:
-            # It does not start without any certificate authority, even for plain http, and has no
-            # useful error when the process is out of file descriptors; httpx starts and fails with
-            # a reason.
+            # It does not start without any certificate authority, and has no useful error when the
+            # process is out of file descriptors; httpx starts and fails with a reason.
             _LOG.debug("pyreqwest cannot start: %s", type(error).__name__)
             return None
         begun = time.monotonic()
@@ -208,6 +207,8 @@ class PyreqwestEngine:
 def _failure(
     error: Exception, call: Call, route: Route, begun: float | None, *, answered: bool
 ) -> RetryableFailure:
+    from resolver.sources.http.failures import timed_out, translate  # noqa: PLC0415 - on failure alone
+
     if isinstance(error, RequestTimeoutError):
         seconds = None if begun is None else time.monotonic() - begun
         connecting = isinstance(error, ConnectTimeoutError)
@@ -252,12 +253,15 @@ def _build(pool: _Pool) -> SyncClient:
         builder = builder.http2_adaptive_window(enabled=True).http2_max_header_list_size(
             _MAX_HEADERS
         )
-    if settings.trust.skip:
+    if settings.trust.skip or not pool.tls:
+        # Plain http needs no certificates, and loading the system's takes 5 ms.
         builder = builder.danger_accept_invalid_certs(enable=True)
     try:
         for pem in settings.trust.extra:
             builder = builder.add_root_certificate_pem(pem)
         if settings.trust.client is not None:
+            from resolver.sources.http.tls import identity  # noqa: PLC0415 - rarely
+
             builder = builder.identity_pem(identity(settings.trust.client))
     except PyreqwestError as error:
         raise InvalidConfiguration(

@@ -5,7 +5,6 @@ Time, sleep and randomness come from `Clock`, so that tests never wait.
 
 from __future__ import annotations
 
-import email.utils
 import re
 import threading
 from collections import deque
@@ -156,6 +155,8 @@ def parse_retry_after(text: str | None, now: float) -> float | None:
         return float(text)
     if not text or len(text) > _MAX_DATE or not text.isascii():
         return None
+    import email.utils  # noqa: PLC0415 - 7 ms, for a date alone
+
     try:
         when = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):

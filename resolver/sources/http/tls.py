@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.results.events import Warned
-from resolver.errors import InvalidConfiguration
+from resolver.errors import InvalidConfiguration, limit_words
 from resolver.files.read import read_regular
+from resolver.sources.http.messages import CA_VARIABLES, Trust
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     from resolver.core.registry.endpoints import ClientFiles, HostSettings
@@ -21,22 +22,6 @@ if TYPE_CHECKING:
 
 _MAX_BUNDLE = 16 * 1024 * 1024
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """TLS trust and client certificate.
-
-    Attributes:
-        extra: certificates in PEM form, in addition to the system's.
-        skip: accept any certificate (`--tls-skip-verify`).
-        client: client certificate, checked to be usable; None for none.
-
-    """
-
-    extra: tuple[bytes, ...] = ()
-    skip: bool = False
-    client: ClientFiles | None = None
 
 
 def load_trust(
@@ -54,7 +39,7 @@ def load_trust(
     extra: list[bytes] = []
     if ca_file is not None:
         extra += _certificates(ca_file)
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+    for name in CA_VARIABLES:
         value = environment.get(name)
         if not value:
             continue
@@ -87,8 +72,10 @@ def look_into(file: Path, now: float) -> TrustBundle:
         InvalidConfiguration: it cannot be read or has no usable certificate.
 
     """
+    import ssl  # noqa: PLC0415 - see `_check`
+
     blocks = _certificates(file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _client_context()
     for block in blocks:
         context.load_verify_locations(cadata=block.decode("ascii"))
     # OpenSSL lists only authorities; a server's own certificate is trusted regardless of its date.
@@ -99,6 +86,8 @@ def look_into(file: Path, now: float) -> TrustBundle:
 
 def tls_context(trust: Trust) -> ssl.SSLContext:
     """Build the TLS context for httpx's transport."""
+    import ssl  # noqa: PLC0415 - see `_check`
+
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if trust.skip:
@@ -124,7 +113,7 @@ def trust_of_host(usual: Trust, settings: HostSettings) -> Trust:
     client = settings.clients[0] if settings.clients else None
     if client is not None:
         # Checked now, since a handshake error would not name the file.
-        _load_client(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), client)
+        _load_client(_client_context(), client)
     return Trust(tuple(dict.fromkeys(extra)), usual.skip or settings.skip_verify, client)
 
 
@@ -135,6 +124,8 @@ def identity(client: ClientFiles) -> bytes:
 
 
 def _load_client(context: ssl.SSLContext, client: ClientFiles) -> None:
+    import ssl  # noqa: PLC0415 - see `_check`
+
     place = client.certificate
     for name in (client.certificate, client.key):
         if name:
@@ -178,7 +169,7 @@ def _read(file: Path) -> bytes:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(file), "", reason) from error
     if len(content) > _MAX_BUNDLE:
-        raise InvalidConfiguration(str(file), "", f"it is larger than {_MAX_BUNDLE} bytes")
+        raise InvalidConfiguration(str(file), "", f"it is larger than {limit_words(_MAX_BUNDLE)}")
     return content
 
 
@@ -192,8 +183,16 @@ def _certificates(file: Path) -> list[bytes]:
     return blocks
 
 
+def _client_context() -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - see `_check`
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def _check(file: Path, block: bytes) -> None:
+    import ssl  # noqa: PLC0415 - 7 ms, and pyreqwest brings its own TLS
+
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=block.decode("ascii"))
+        _client_context().load_verify_locations(cadata=block.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
         raise InvalidConfiguration(str(file), "", "a certificate in it is damaged") from error

@@ -177,6 +177,10 @@ class LayoutSource:
                 found[str(entry.digest)] = one
         return tuple(found[key] for key in sorted(found))
 
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers; see `referrers`."""
+        return self.referrers(digest)
+
     def tags(self) -> Iterator[str]:
         """List the names in the order of the index, each once."""
         return iter(dict.fromkeys(name for each in self._entries for name in _names_once(each)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from resolver.core.oci.descriptor import MANIFEST_TYPES, OCI_ARTIFACT, OCI_INDEX
+from resolver.core.oci.digest import fallback_tag
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.parse.json import kind_of, read_array, read_object
 from resolver.core.results.events import Warned
@@ -208,9 +208,6 @@ _NOT_FOUND = 404
 #: Statuses of registries without the API; go-containerregistry accepts 400 and 406 too, oras-go
 #: only 404.
 _UNSUPPORTED = frozenset({400, 404, 405, 406})
-#: Of a tag. Source: distribution-spec, "Referrers Tag Schema".
-_ALGORITHM, _ENCODED = 32, 64
-_NO_TAG = pattern(r"[^A-Za-z0-9_.-]", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -239,26 +236,34 @@ def list_referrers(
     repository: ReferrersApi, digest: Digest, artifact_type: str | None
 ) -> tuple[Descriptor, ...]:
     """List the referrers of a digest, each once, by digest; see `RegistrySource.referrers`."""
-    entries: tuple[Descriptor, ...] | None = None
-    if repository.has_api is not False:
-        entries = _by_api(repository, digest, artifact_type)
-        repository.has_api = entries is not None
-    if entries is None:
-        entries = _by_tag(repository, digest)
-    if len(entries) > MAX_REFERRERS:
-        raise _too_many(repository, digest, len(entries))
-    once = {str(entry.digest): entry for entry in reversed(entries)}
-    found = [once[key] for key in sorted(once)]
+    listed = api_referrers(repository, digest, artifact_type)
+    if listed is None:
+        listed = _once(_by_tag(repository, digest))
+        if len(listed) > MAX_REFERRERS:
+            raise _too_many(repository, digest, len(listed))
+    found = list(listed)
     if artifact_type is not None:
         # A registry may ignore the filter; filtering again is harmless.
         found = [entry for entry in found if _type_of(repository, entry) == artifact_type]
     return tuple(found)
 
 
-def fallback_tag(digest: Digest) -> str:
-    """Return the tag with the referrers of a digest, for registries without the API."""
-    parts = (digest.algorithm[:_ALGORITHM], digest.hex[:_ENCODED])
-    return "-".join(_NO_TAG.sub("-", part) for part in parts)
+def api_referrers(
+    repository: ReferrersApi, digest: Digest, artifact_type: str | None = None
+) -> tuple[Descriptor, ...] | None:
+    """List the referrers of a digest by the API alone; None if the registry does not have it."""
+    if repository.has_api is False:
+        return None
+    entries = _by_api(repository, digest, artifact_type)
+    # A registry that has it may still refuse to list for one digest.
+    repository.has_api = bool(repository.has_api) or entries is not None
+    return None if entries is None else _once(entries)
+
+
+def _once(entries: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    """Sort entries by digest, each once."""
+    once = {str(entry.digest): entry for entry in reversed(entries)}
+    return tuple(once[key] for key in sorted(once))
 
 
 def _by_api(

@@ -148,6 +148,15 @@ class MirroredSource:
             lambda source: source.referrers(digest, artifact_type),
         )
 
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the API alone; see `RegistrySource.referrers_by_api`."""
+        return self._each(
+            _REFERRERS,
+            None,
+            f"the referrers of {digest}",
+            lambda source: source.referrers_by_api(digest),
+        )
+
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings of all endpoints, each once."""
         return tuple(dict.fromkeys(text for source in self._sources for text in source.warnings()))

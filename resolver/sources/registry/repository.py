@@ -34,7 +34,6 @@ from resolver.sources.http.responses import (
     refuse_non_manifest,
     undo_gzip,
 )
-from resolver.sources.registry.lists import MAX_PAGE, ReferrersApi, TagPages, list_referrers
 from resolver.values import pattern
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import Headers, StreamedResponse
+    from resolver.sources.registry.lists import ReferrersApi
 
 
 _WHOLE = 200
@@ -136,15 +136,7 @@ class RegistrySource:
         self._observe = observe or transport.observe
         self._lock = threading.Lock()
         self._warnings: dict[str, None] = {}
-        self._referrers_api = ReferrersApi(
-            str(self._scope),
-            f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
-            self._ask_for_referrers,
-            self._refusal,
-            self.document,
-            self.read,
-            self._observe,
-        )
+        self._referrers_api: ReferrersApi | None = None
 
     # --- names -----------------------------------------------------------------------------
 
@@ -178,6 +170,8 @@ class RegistrySource:
 
     def tags(self) -> Iterator[str]:
         """List the tags in the registry's order; pages are requested on demand."""
+        from resolver.sources.registry.lists import MAX_PAGE, TagPages  # noqa: PLC0415 - for lists
+
         api = self.endpoint.prefix
         path = f"{api}/{self._scope.repository}/tags/list"
         what = f"the list of tags of `{self._scope}`"
@@ -199,7 +193,32 @@ class RegistrySource:
         An entry is unverified until its manifest has been read and has this digest as `subject`
         (docs/wire-protocol.md, "Referrers").
         """
-        return list_referrers(self._referrers_api, digest, artifact_type)
+        from resolver.sources.registry.lists import list_referrers  # noqa: PLC0415 - for lists
+
+        return list_referrers(self._api(), digest, artifact_type)
+
+    def referrers_by_api(self, digest: Digest) -> tuple[Descriptor, ...] | None:
+        """List referrers by the API, without the fallback tag; None if there is no API."""
+        from resolver.sources.registry.lists import api_referrers  # noqa: PLC0415 - for lists
+
+        return api_referrers(self._api(), digest)
+
+    def _api(self) -> ReferrersApi:
+        """Return the referrers API of the repository, made on first use."""
+        from resolver.sources.registry.lists import ReferrersApi  # noqa: PLC0415 - for lists
+
+        with self._lock:
+            if self._referrers_api is None:
+                self._referrers_api = ReferrersApi(
+                    str(self._scope),
+                    f"{self.endpoint.prefix}/{self._scope.repository}/referrers",
+                    self._ask_for_referrers,
+                    self._refusal,
+                    self.document,
+                    self.read,
+                    self._observe,
+                )
+            return self._referrers_api
 
     def warnings(self) -> tuple[str, ...]:
         """Return the registry's warnings, each once, cleaned for display."""

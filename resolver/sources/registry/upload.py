@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from resolver.core.oci.descriptor import ACCEPT, OCI_INDEX, Descriptor
-from resolver.core.oci.digest import Digest
+from resolver.core.oci.digest import Digest, fallback_tag
 from resolver.core.oci.manifest import Index, parse_document
 from resolver.core.parse.json import read_object
 from resolver.core.results.copy import CHUNK
@@ -38,7 +38,6 @@ from resolver.errors import (
 from resolver.sources.http.responses import descriptor_from_headers, read_error_body
 from resolver.sources.http.retry import backoff
 from resolver.sources.http.urls import PORTS, BadUrl, Url
-from resolver.sources.registry.lists import fallback_tag
 from resolver.sources.registry.repository import RegistrySource
 from resolver.values import dataclass
 

@@ -15,7 +15,7 @@ from resolver.core.parse.document import similar
 from resolver.core.platforms.platform import Platform
 from resolver.core.results.doctor import Requirement, is_outside, read_requirement
 from resolver.core.variables import PREFIX, VARIABLES
-from resolver.errors import StoreFault
+from resolver.errors import StoreFault, megabytes
 from resolver.files.platforms import host_platform, load_table
 from resolver.sources.credentials.chain import census
 from resolver.store.files import file_systems, is_remote
@@ -245,11 +245,11 @@ def content(machine: MachineReport) -> Iterator[CheckupRow]:
     used = machine.store.usage()
     total = used.blobs + used.partial + used.temporary
     images = len(used.images)
-    found = f"{images} image{'' if images == 1 else 's'}, {_size(total)}"
+    found = f"{images} image{'' if images == 1 else 's'}, {megabytes(total)}"
     facts: dict[str, Fact] = {"images": images, "bytes": total, "unused": used.unused}
     if used.unused > total // 2 and used.unused > LITTLE_ROOM:
         hint = "resolver gc"
-        yield note(_STORE, "content", f"{found}; {_size(used.unused)} unused", hint, **facts)
+        yield note(_STORE, "content", f"{found}; {megabytes(used.unused)} unused", hint, **facts)
         return
     yield ok(_STORE, "content", found, **facts)
 
@@ -258,7 +258,7 @@ def room(machine: MachineReport) -> Iterator[CheckupRow]:
     """Report the free space."""
     place = os.statvfs(_existing(machine.store.root))
     free = place.f_bavail * place.f_frsize
-    found = f"{_size(free)} free"
+    found = f"{megabytes(free)} free"
     if place.f_files and not place.f_favail:
         yield wrong(_STORE, "room", "the file system has no free inodes", "resolver gc", bytes=free)
     elif free < LITTLE_ROOM:
@@ -307,15 +307,6 @@ def _is_store(machine: MachineReport) -> bool:
 
 def _existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.exists())
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:  # noqa: PLR2004 - the step of SI units
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 _LOGINS = "logins"

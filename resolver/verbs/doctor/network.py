@@ -14,7 +14,8 @@ from resolver.core.registry.endpoints import Ability, Pulls, upstream
 from resolver.core.results.events import Noted
 from resolver.errors import Malformed, RegistryBlocked, ResolverError
 from resolver.sources.http.addresses import ProxySettings
-from resolver.sources.http.tls import Trust, look_into, trust_of_host
+from resolver.sources.http.messages import Trust
+from resolver.sources.http.tls import look_into, trust_of_host
 from resolver.sources.mirrors.hosts import CONFIG, config_file
 from resolver.verbs.doctor.machine import failed, note, ok, warning, wrong
 

@@ -256,6 +256,15 @@ def test_age_and_attestations_are_checked_for_required_builds() -> None:
     assert chosen(require=(P("linux/amd64/v2"),), compatible=True) == (0,)
 
 
+def test_attestations_of_no_image_are_missing() -> None:
+    wanted = Requirements(attestations=("signature",))
+
+    assert found((), wanted) == [
+        ("attestation-missing", "there is no image whose attestations could be checked")
+    ]
+    assert found((), Requirements(max_age=60)) == []
+
+
 def test_missing_attestation_lists_existing_predicate_types() -> None:
     builds = (
         CheckedBuild(P("linux/amd64"), "sha256:a", None, frozenset({"provenance"})),
@@ -380,8 +389,8 @@ def test_requirements_are_parsed_from_the_command_line() -> None:
             parse_age(text)
     assert parse_attestation("sbom") == "sbom"
     with pytest.raises(Usage, match="not a kind of attestation") as caught:
-        parse_attestation("signature")
-    assert caught.value.hints() == ("choose from `sbom`, `provenance`",)
+        parse_attestation("vex")
+    assert caught.value.hints() == ("choose from `sbom`, `provenance`, `signature`",)
 
 
 def test_every_check_rule_has_an_explanation() -> None:

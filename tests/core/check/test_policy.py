@@ -12,6 +12,7 @@ from resolver.core.check.check import Requirements
 from resolver.core.check.policy import FIELDS, MAX_IMAGES, Policy, read_policy
 from resolver.core.lint.findings import Severity
 from resolver.core.platforms.platform import Platform
+from resolver.core.results.attestations import TrustOptions
 from resolver.errors import BadFile
 from resolver.files import yaml
 
@@ -88,6 +89,38 @@ def test_policy_options_change_defaults_and_not_images() -> None:
     assert policy.defaults == policy.images[0].wanted == other
     assert policy.images[1].wanted.require == (P("windows/amd64:10.0.20348"),)
     assert policy.images[1].wanted.max_age == 0
+
+
+def test_policy_names_who_must_sign() -> None:
+    policy = read_policy(
+        yaml.parse(
+            b"""\
+version: 1
+defaults:
+  require-attestation: [signature]
+  issuer: https://issuer.example.com
+  trusted-root: root.json
+images:
+  - image: app:1
+    identity: ci
+    cover: index
+  - image: app:2
+    key: keys/cosign.pub
+  - image: app:3
+    key: /etc/cosign.pub
+""",
+            "rules/policy.yaml",
+        )
+    )
+
+    assert [image.wanted.cover for image in policy.images] == ["index", *["each-platform"] * 2]
+    assert [image.wanted.trust for image in policy.images] == [
+        TrustOptions(
+            identity="ci", issuer="https://issuer.example.com", trusted_root="rules/root.json"
+        ),
+        TrustOptions(key="rules/keys/cosign.pub"),
+        TrustOptions(key="/etc/cosign.pub"),
+    ]
 
 
 def with_image(*lines: str) -> str:

@@ -21,11 +21,10 @@ from resolver.sources.credentials.helpers import (
     MAX_ANSWER,
     NOT_FOUND,
     Helpers,
-    Once,
     program_name,
     valid_name,
 )
-from resolver.sources.credentials.secrets import Secret
+from resolver.sources.credentials.secrets import Once, Secret
 from tests.kit.credentials import Machine, revealed
 
 if TYPE_CHECKING:

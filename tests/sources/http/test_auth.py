@@ -715,7 +715,7 @@ def test_credentials_over_plain_http_are_a_warning(registry: FakeRegistry) -> No
     del registry
     events: list[Event] = []
     with transport(credentials=login("registry.test"), events=events) as wire:
-        auth: RegistryAuth = wire._auth
+        auth: RegistryAuth = wire._authentication()
         from resolver.sources.http.messages import Call, Purpose
 
         url = Url.parse("http://registry.test/v2/")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.core.oci.digest import Digest
+from resolver.core.oci.digest import Digest, fallback_tag
 from resolver.core.results.events import Warned
 from resolver.errors import (
     AuthenticationRequired,
@@ -21,7 +21,6 @@ from resolver.errors import (
     ServerFault,
 )
 from resolver.sources.registry import lists as module
-from resolver.sources.registry.lists import fallback_tag
 from tests.kit.clients import ENGINES, source
 from tests.kit.content import problem
 from tests.kit.images import build_image, from_dict

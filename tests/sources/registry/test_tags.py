@@ -240,7 +240,7 @@ def test_tag_page_above_the_size_limit_is_refused(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert module.MAX_PAGE == 33_554_432
-    monkeypatch.setattr("resolver.sources.registry.repository.MAX_PAGE", 100)
+    monkeypatch.setattr("resolver.sources.registry.lists.MAX_PAGE", 100)
     registry.on("GET", LIST, page("x" * 100))
 
     with pytest.raises(LimitExceeded, match="100 bytes"):

@@ -1,0 +1,1 @@
+"""Statements, bundles and signatures about images: parsing and verification."""
