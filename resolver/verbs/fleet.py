@@ -128,7 +128,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[Item, Found]):
+class QuestionBatch(Generic[Item, Found]):
     """Some questions to one verb, for one worker; `look` answers one of them."""
 
     setup: Setup
@@ -176,7 +176,9 @@ def spread(
             registries = {
                 each.reference.registry for each in chosen if isinstance(each, RegistryTarget)
             }
-            batch = Batch(setup, look, tuple(items[each] for each in positions), tuple(registries))
+            batch = QuestionBatch(
+                setup, look, tuple(items[each] for each in positions), tuple(registries)
+            )
             try:
                 future = executor.submit(run_batch, batch)
             except RuntimeError as error:
@@ -253,7 +255,7 @@ def _broken(error: Exception) -> Unavailable:
 # --- on the worker ---------------------------------------------------------------------------
 
 
-def run_batch(batch: Batch[Item, Found]) -> BatchAnswer[Found]:
+def run_batch(batch: QuestionBatch[Item, Found]) -> BatchAnswer[Found]:
     """Answer a batch in this process, with its own credentials."""
     with _WORKER.session(batch.setup, batch.registries) as session:
         context = session.context
