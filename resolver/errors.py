@@ -107,6 +107,10 @@ class ResolverError(Exception):
             self.word = word
         vars(self).update(facts)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle message, hints and facts; the arguments of the constructor are not kept."""
+        return _unpickled, (type(self), self.args, vars(self))
+
     def hints(self) -> tuple[str, ...]:
         """Return what to do next, best advice first."""
         return self._hints
@@ -126,6 +130,14 @@ class ResolverError(Exception):
             for name, value in vars(self).items()
             if not name.startswith("_") and name not in own
         }
+
+
+def _unpickled(
+    kind: type[ResolverError], arguments: tuple[object, ...], state: dict[str, object]
+) -> ResolverError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(state)
+    return error
 
 
 class Negative(ResolverError):

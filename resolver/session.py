@@ -18,6 +18,7 @@ from resolver.verbs.context import Context
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -59,8 +60,10 @@ if TYPE_CHECKING:
     from resolver.settings import Flags, Settings
     from resolver.verbs.context import NamesLike, PlatformLike, PlatformsLike
     from resolver.verbs.lock import ByLock
+    from resolver.verbs.merge import Shard
     from resolver.verbs.plan import Named
     from resolver.verbs.serve.server import Server
+    from resolver.verbs.threads import KeptResults
 
 
 class Session:
@@ -184,12 +187,17 @@ class Session:
         strict: bool = False,
         verify_tag: bool = False,
         verify_cpu: bool = False,
+        executor: Executor | None = None,
     ) -> Iterator[Resolution | Failure]:
         """Resolve many references in parallel; answers have the order of the questions.
 
         Every reference and platform is parsed before the first request, so that malformed input
         costs nothing. A reference that fails is a `Failure` in its place, and does not end the
         others. The platform `all` means every platform an image offers.
+
+        With an `executor` of `concurrent.futures`, batches of references in registries are answered
+        by its workers, with their own credentials; a batch that fails is a `Failure` of each of its
+        references. See docs/fleet.md.
 
         Raises:
             Malformed: a reference or platform cannot be read.
@@ -205,7 +213,15 @@ class Session:
             strict=strict,
             verify_tag=verify_tag,
             verify_cpu=verify_cpu,
+            executor=executor,
         )
+
+    def keep_results(self, results: KeptResults | None) -> None:
+        """Use and extend a file of answers in every batch verb; None ends that.
+
+        Batch verbs are `resolve_each`, `check`, `check_policy`, `lint` and `check_lock`.
+        """
+        self._context.results = results
 
     def platforms(self, reference: str | Reference, *, sizes: bool = True) -> Offers:
         """List the platforms an image is offered for; with sizes, each manifest is read once."""
@@ -341,6 +357,7 @@ class Session:
         *,
         now: datetime | None = None,
         index_only: bool = False,
+        executor: Executor | None = None,
     ) -> Checked:
         """Check that images meet requirements; each missing thing is a finding.
 
@@ -352,6 +369,7 @@ class Session:
             wanted: the requirements for each of them.
             now: the time that ages are computed from, with a zone; by default this machine's clock.
             index_only: read the index alone: an artifact that is listed as an image counts as one.
+            executor: as for `resolve_each`.
 
         Raises:
             Malformed: a reference is invalid, there are no requirements, or one of them needs more
@@ -361,7 +379,9 @@ class Session:
         """
         from resolver.verbs.check import check  # noqa: PLC0415
 
-        return check(self._context, references, wanted, now=now, index_only=index_only)
+        return check(
+            self._context, references, wanted, now=now, index_only=index_only, executor=executor
+        )
 
     def check_policy(
         self,
@@ -370,6 +390,7 @@ class Session:
         *,
         now: datetime | None = None,
         index_only: bool = False,
+        executor: Executor | None = None,
     ) -> Checked:
         """Check images against a policy; see `resolver.core.check.policy` for its form.
 
@@ -378,6 +399,7 @@ class Session:
             references: further images, checked against the policy's defaults.
             now: as for `check`.
             index_only: as for `check`.
+            executor: as for `resolve_each`.
 
         Raises:
             BadFile: the policy is invalid; no request was sent.
@@ -385,7 +407,9 @@ class Session:
         """
         from resolver.verbs.check import check_policy  # noqa: PLC0415
 
-        return check_policy(self._context, policy, references, now=now, index_only=index_only)
+        return check_policy(
+            self._context, policy, references, now=now, index_only=index_only, executor=executor
+        )
 
     def read_nodes(self, path: Path | str) -> tuple[Machine, ...]:
         """Read the nodes of a cluster, for `Requirements.nodes`; see `kubectl get nodes -o json`.
@@ -661,6 +685,7 @@ class Session:
         deep: bool = False,
         max_bytes: int = LINT_MAX_BYTES,
         ignore: Iterable[str] = (),
+        executor: Executor | None = None,
     ) -> Linted:
         """Apply every rule of `resolver.core.lint.lint` to images.
 
@@ -673,6 +698,7 @@ class Session:
             max_bytes: budget of layer bytes, as stored, for each platform; the last range may
                 exceed it.
             ignore: ids of rules to skip.
+            executor: as for `resolve_each`.
 
         Raises:
             Malformed: a reference is invalid, or unknown rule; no request was sent.
@@ -680,7 +706,14 @@ class Session:
         """
         from resolver.verbs.lint import lint  # noqa: PLC0415
 
-        return lint(self._context, references, deep=deep, max_bytes=max_bytes, ignore=ignore)
+        return lint(
+            self._context,
+            references,
+            deep=deep,
+            max_bytes=max_bytes,
+            ignore=ignore,
+            executor=executor,
+        )
 
     def needs(
         self,
@@ -758,6 +791,8 @@ class Session:
         platforms: PlatformsLike = (),
         *,
         file: str | Path = LOCK_FILE,
+        executor: Executor | None = None,
+        shard: Shard | None = None,
     ) -> LockCheck:
         """Report what has moved since it was locked: one HEAD for each reference, in parallel.
 
@@ -768,6 +803,8 @@ class Session:
             names: references to check; by default all that are locked.
             platforms: those to check; by default, or with `all`, all that are locked.
             file: the lock file.
+            executor: as for `resolve_each`.
+            shard: only this part of the references.
 
         Raises:
             Malformed: a name, a platform or the lock file is invalid; no request was sent.
@@ -776,7 +813,9 @@ class Session:
         """
         from resolver.verbs.lock import check_lock  # noqa: PLC0415
 
-        return check_lock(self._context, names, platforms, file=file)
+        return check_lock(
+            self._context, names, platforms, file=file, executor=executor, shard=shard
+        )
 
     def by_lock(self, file: str | Path = LOCK_FILE) -> ByLock:
         """Return a resolver that reads a lock file alone; `plan` and `pull` take its answers.

@@ -58,6 +58,7 @@ class Flags:
     username: str | None = None
     password: str | None = None
     jobs: int | str | None = None
+    cluster_jobs: int | str | None = None
     platforms_file: str | None = None
     prefer: str | None = None
     no_fsync: bool | None = None
@@ -79,6 +80,7 @@ class Settings:
         jobs: requests in parallel, 1 to 256.
         batch_jobs: references in parallel, and most requests to one host.
         jobs_given: `jobs` was chosen, and is not the default.
+        cluster_jobs: most requests to one registry over all workers of a cluster.
         http: the HTTP library to use; empty for the best one that is installed.
         environment: for proxies, trust and credential files; a copy, taken once.
         fsync: False trades durability of the store after a power cut for speed.
@@ -106,6 +108,7 @@ class Settings:
     jobs: int
     batch_jobs: int
     jobs_given: bool
+    cluster_jobs: int
     http: str
     platform: str | None
     platform_named_by: str
@@ -140,7 +143,7 @@ class Settings:
                 "a user name and a password go together",
                 "give `--username NAME --password-stdin`, or neither",
             )
-        jobs = _jobs(flags.jobs, env)
+        jobs = _number(flags.jobs, env, "--jobs")
         named = next((name for name in _PLATFORM if env.get(name)), "")
         return cls(
             store=_store(flags.store, env),
@@ -155,6 +158,7 @@ class Settings:
             jobs=_bounded(jobs or DEFAULT_JOBS),
             batch_jobs=_bounded(jobs or BATCH_JOBS),
             jobs_given=jobs is not None,
+            cluster_jobs=_number(flags.cluster_jobs, env, "--cluster-jobs") or BATCH_JOBS,
             http=_http(env),
             platform=env.get(named) or None,
             platform_named_by=named,
@@ -263,14 +267,15 @@ def _http(env: Mapping[str, str]) -> str:
     return chosen
 
 
-def _jobs(flag: int | str | None, env: Mapping[str, str]) -> int | None:
-    """Read the number of parallel requests, in ASCII digits; None if it was not given."""
-    text = env.get("RESOLVER_JOBS", "") if flag is None else str(flag)
+def _number(flag: int | str | None, env: Mapping[str, str], option: str) -> int | None:
+    """Read a number of parallel requests, in ASCII digits; None if it was not given."""
+    variable = f"RESOLVER_{option[2:].replace('-', '_').upper()}"
+    text = env.get(variable, "") if flag is None else str(flag)
     if flag is None and not text:
         return None
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS))
     if digits and 1 <= int(text) <= MAX_JOBS:
         return int(text)
     if flag is None:
-        raise InvalidConfiguration("RESOLVER_JOBS", "", f"it must be a number from 1 to {MAX_JOBS}")
-    raise Usage(f"`--jobs {text}` is out of range", f"choose a number from 1 to {MAX_JOBS}")
+        raise InvalidConfiguration(variable, "", f"it must be a number from 1 to {MAX_JOBS}")
+    raise Usage(f"`{option} {text}` is out of range", f"choose a number from 1 to {MAX_JOBS}")

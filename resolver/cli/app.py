@@ -64,6 +64,7 @@ COMMANDS = (
     ("CI", "matrix", "resolver.cli.matrix"),
     ("CI", "pin", "resolver.cli.pin"),
     ("CI", "lock", "resolver.cli.lock"),
+    ("CI", "merge", "resolver.cli.merge"),
     ("Run", "serve", "resolver.cli.serve"),
     ("Run", "mirror-config", "resolver.cli.serve"),
     ("Run", "demo", "resolver.cli.demo"),

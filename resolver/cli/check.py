@@ -9,7 +9,7 @@ import typer
 
 from resolver.cli import options
 from resolver.cli.inputs import References, gather, split_platforms
-from resolver.cli.run import open_session, show_progress
+from resolver.cli.run import open_executor, open_session, select, shard_of, show_progress
 from resolver.core.results.attestations import TrustOptions
 from resolver.errors import ErrorKind, Usage
 from resolver.values import dataclass
@@ -17,12 +17,13 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resolver.core.check.check import Requirements
+    from resolver.cli.output import Output
+    from resolver.core.check.check import Checked, Requirements
     from resolver.core.lint.findings import Severity
     from resolver.core.platforms.platform import Platform, PlatformTable
 
 
-@options.command
+@options.batch_command
 def check(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -131,8 +132,8 @@ def check(
         )
     if references or file is not None:
         given = gather(references or [], file, "check")
-    named = list(dict.fromkeys(given))
-    with open_session(common) as (session, output):
+    named = select(common, list(dict.fromkeys(given))) if given else []
+    with open_session(common) as (session, output), open_executor(common) as executor:
         output.places = given.places
         machines = session.read_nodes(nodes) if nodes is not None else ()
 
@@ -141,15 +142,26 @@ def check(
 
         with show_progress(output, common):
             if policy is None:
-                found = session.check(named, over(Requirements()), index_only=index_only)
+                wanted = over(Requirements())
+                found = session.check(named, wanted, index_only=index_only, executor=executor)
             else:
                 rules = session.read_policy(policy, over)
-                found = session.check_policy(rules, named, index_only=index_only)
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        passed = all(image.passed for image in found.looked_at)
-        status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
+                shard = shard_of(common)
+                if shard is not None:
+                    chosen = set(select(common, [image.reference for image in rules.images]))
+                    images = tuple(image for image in rules.images if image.reference in chosen)
+                    rules = replace(rules, images=images)
+                found = session.check_policy(rules, named, index_only=index_only, executor=executor)
+        show_checked(output, common.form, found)
+
+
+def show_checked(output: Output, form: str, found: Checked) -> None:
+    """Print what was checked; exit if a check failed or an image could not be read."""
+    for image in found.looked_at:
+        output.warnings(image.warnings)
+    passed = all(image.passed for image in found.looked_at)
+    status = max(output.failures(found.failures), 0 if passed else ErrorKind.NEGATIVE.status)
+    output.show(found, form)
     if status:
         raise typer.Exit(status)
 

@@ -79,17 +79,20 @@ def options() -> None:
     """List the options that all commands accept."""
     from textwrap import wrap
 
-    from resolver.cli.options import SHARED, emitter_usage
+    from resolver.cli.options import FLEET, SHARED, emitter_usage
     from resolver.render.ci.emit import EMITTERS, REPORTS
 
     rows = []
-    for shared in SHARED:
+    for shared in (*SHARED, *FLEET):
         names = shared.names.replace(" ", ", ")
         text = f"{names} {shared.metavar}" if shared.metavar else names
         rows.append((text, shared.text))
     width = max(len(name) for name, _help in rows)
     lines = ["Every command accepts these options; the variables in brackets set the same.", ""]
-    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    described = [f"  {name:<{width}}  {text}" for name, text in rows]
+    lines += described[: len(SHARED)]
+    lines += ["", "Also resolve, check, lint and lock --check, for many references:", ""]
+    lines += described[len(SHARED) :]
     lines += [
         "",
         f"Systems: {', '.join(map(emitter_usage, EMITTERS.values()))}, auto.",

@@ -241,7 +241,7 @@ def resolve_matching(
         except ResolverError as error:
             yield Failure(reference, tuple(filter(None, platforms)), error)
         else:
-            yield from session.resolve_each([reference], expanded, **flags)
+            yield from session.resolve_each([reference], expanded, executor=None, **flags)
 
 
 def refuse_locked_pattern(lock_file: str | None) -> None:

@@ -9,7 +9,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import gather, size
 from resolver.cli.output import Output
-from resolver.cli.run import open_session, show_progress
+from resolver.cli.run import open_executor, open_session, select, show_progress
 from resolver.errors import ErrorKind, Usage
 from resolver.render import prepare
 from resolver.settings import LINT_MAX_BYTES
@@ -17,9 +17,10 @@ from resolver.settings import LINT_MAX_BYTES
 if TYPE_CHECKING:
     from resolver.cli.options import Common
     from resolver.core.lint.findings import Severity
+    from resolver.core.lint.lint import Linted
 
 
-@options.command
+@options.batch_command
 def lint(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -75,20 +76,27 @@ def lint(
     from resolver.core.lint.lint import rule
 
     most = _budget(max_bytes, deep=deep)
-    severity = _severity(fail_on)
+    severity = read_severity(fail_on)
     ignored = tuple(rule(name).id for name in ignore or ())
     given = gather(references or [], file, "lint")
-    named = tuple(dict.fromkeys(given))
-    with open_session(common) as (session, output):
+    named = select(common, list(dict.fromkeys(given)))
+    with open_session(common) as (session, output), open_executor(common) as executor:
         output.places = given.places
         with show_progress(output, common):
-            found = session.lint(named, deep=deep, max_bytes=most, ignore=ignored)
-        for image in found.looked_at:
-            output.warnings(image.warnings)
-        status = output.failures(found.failures)
-        if severity is not None and found.reaches(severity):
-            status = max(status, ErrorKind.NEGATIVE.status)
-        output.show(found, common.form)
+            found = session.lint(
+                named, deep=deep, max_bytes=most, ignore=ignored, executor=executor
+            )
+        show_linted(output, common.form, found, severity)
+
+
+def show_linted(output: Output, form: str, found: Linted, severity: Severity | None) -> None:
+    """Print what was found; exit if it reaches a severity or an image could not be read."""
+    for image in found.looked_at:
+        output.warnings(image.warnings)
+    status = output.failures(found.failures)
+    if severity is not None and found.reaches(severity):
+        status = max(status, ErrorKind.NEGATIVE.status)
+    output.show(found, form)
     if status:
         raise typer.Exit(status)
 
@@ -118,7 +126,8 @@ def show_rules(common: Common, name: str | None) -> None:
     Output().show(Explained(chosen, whole=name is not None), common.form)
 
 
-def _severity(text: str) -> Severity | None:
+def read_severity(text: str) -> Severity | None:
+    """Parse `--fail-on`; None for `never`."""
     from resolver.core.lint.findings import Severity
 
     severities = [severity.value for severity in reversed(Severity)]

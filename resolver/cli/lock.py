@@ -11,7 +11,7 @@ import typer
 from resolver.cli import options
 from resolver.cli.inputs import References, gather, split_platforms
 from resolver.cli.output import Output
-from resolver.cli.run import open_session, show_progress
+from resolver.cli.run import open_executor, open_session, select, shard_of, show_progress
 from resolver.errors import Negative, Usage
 from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Failure
 
 
-@options.command
+@options.batch_command
 def lock(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -182,13 +182,26 @@ def run(
 ) -> None:
     """Run a task on a lock file, and print the answer."""
     names = request.names
-    with open_session(common) as (session, output):
+    fleet = common.fleet
+    if fleet is not None and task is not Task.CHECK and (fleet.cluster or fleet.results):
+        raise Usage("`--cluster` and `--results` are for `lock --check`", "leave them out")
+    if fleet is not None and task not in {Task.CHECK, Task.ADD}:
+        raise Usage(f"`--shard` is not for `lock {task.value}`", "leave it out")
+    with open_session(common) as (session, output), open_executor(common) as executor:
         output.places = request.places
         output.warnings(request.warnings)
         if task is Task.CHECK:
+            shard = shard_of(common)
+            if shard is not None:
+                select(common, named(names, None, "lock", lock_file))
             with show_progress(output, common):
-                found = session.check_lock(names, platforms, file=lock_file)
+                found = session.check_lock(
+                    names, platforms, file=lock_file, executor=executor, shard=shard
+                )
             show_check(output, common.form, found, full=full)
+            return
+        references = select(common, request.references) if task is Task.ADD else []
+        if task is Task.ADD and not references:
             return
         with show_progress(output, common):
             match task:
@@ -197,7 +210,7 @@ def run(
                 case Task.UPDATE:
                     done = session.lock((), platforms, update=names, file=lock_file)
                 case _:
-                    done = session.lock(request.references, platforms, file=lock_file)
+                    done = session.lock(references, platforms, file=lock_file)
         show_locked(output, common.form, done, full=full)
 
 

@@ -259,6 +259,17 @@ class Common:
     progress: bool
     flags: Flags
     recorder: CiOutput | None = None
+    fleet: Fleet | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fleet:
+    """Values of the options of batch commands, as typed."""
+
+    cluster: str | None
+    shard: str | None
+    results: str | None
+    fresh: str | None
 
 
 class Shared(NamedTuple):
@@ -406,6 +417,35 @@ SHARED = (
     ),
 )
 
+#: Further options of the commands that answer many references.
+FLEET = (
+    Shared(
+        "cluster",
+        "--cluster",
+        Text,
+        "Run on a Dask cluster: tcp://HOST:PORT, local:N.",
+        "ADDRESS",
+        variable="RESOLVER_CLUSTER",
+    ),
+    Shared(
+        "cluster_jobs",
+        "--cluster-jobs",
+        Text,
+        "Its requests to one registry at once [RESOLVER_CLUSTER_JOBS].",
+        "N",
+    ),
+    Shared(
+        "shard",
+        "--shard",
+        Text,
+        "Only part I of N: I/N, auto or auto/N.",
+        "I/N",
+        variable="RESOLVER_SHARD",
+    ),
+    Shared("results", "--results", Text, "Append answers; ask only for those not in it.", "FILE"),
+    Shared("fresh", "--fresh", Text, "Ask again after this time: 12h, 7d; by default 1d.", "AGE"),
+)
+
 #: The last line of every command's help.
 EPILOG = "Formats, CI systems and reports: resolver options"
 #: Fields of the shared options.
@@ -464,7 +504,14 @@ def arrange(arguments: list[str]) -> list[str]:
     return [*rest[:1], *moved, *rest[1:]]
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
+def batch_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the shared options, and those of `FLEET`; see `command`."""
+    return command(function, (*SHARED, *FLEET))
+
+
+def command(
+    function: Callable[..., None], rows: tuple[Shared, ...] = SHARED
+) -> Callable[..., None]:
     """Add the shared options to a command that takes `common: Common`.
 
     A command's own option hides a shared one of the same name; the variable still applies.
@@ -472,10 +519,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(function, eval_str=True)
     kept = [parameter for name, parameter in own.parameters.items() if name != "common"]
     own_names = {name for parameter in kept for name in _names(parameter)}
-    added = [_parameter(shared) for shared in SHARED if not own_names & {*shared.names.split()}]
+    added = [_parameter(shared) for shared in rows if not own_names & {*shared.names.split()}]
 
     def run(**values: Any) -> None:
-        shared = {row.field: values.pop(row.field, row.default) for row in SHARED}
+        shared = {row.field: values.pop(row.field, row.default) for row in rows}
         from resolver.cli.output import choose_colour
 
         choose_colour(shared["colour"])
@@ -544,7 +591,9 @@ def _common(values: dict[str, Any], recorder: CiOutput | None) -> Common:
     flags = Flags(**given, password=password)
     form = "json" if values["json"] else values["form"]
     progress = not (values["quiet"] or values["no_progress"])
-    return Common(form, values["quiet"], values["verbose"], progress, flags, recorder)
+    own = {field.name: values.get(field.name) for field in fields(Fleet)}
+    fleet = Fleet(**own) if any(value is not None for value in own.values()) else None
+    return Common(form, values["quiet"], values["verbose"], progress, flags, recorder, fleet)
 
 
 def tiered(common: Common, tier: str | None, write: bool | None = None) -> Common:

@@ -15,7 +15,7 @@ from resolver.cli.inputs import (
     split_platforms,
 )
 from resolver.cli.output import page, presentable
-from resolver.cli.run import open_session, show_progress
+from resolver.cli.run import open_executor, open_session, select, show_progress
 from resolver.errors import Usage
 from resolver.render import render, render_values, renderer
 from resolver.settings import LOCK_FILE
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from resolver.verbs.lock import ByLock
 
 
-@options.command
+@options.batch_command
 def resolve(
     common: options.Common,
     references: options.ManyReferences = None,
@@ -82,33 +82,54 @@ def resolve(
         from resolver.cli.lock import named
 
         names = named(references, file, "resolve", lock)
-    with open_session(common) as (session, output):
-        output.places = names.places
+    places = names.places
+    chosen = select(common, names)
+    with open_session(common) as (session, output), open_executor(common) as executor:
+        output.places = places
         resolver: Session | ByLock = session
         if lock is not None:
+            fleet = common.fleet
             _refuse_locked(
                 {
                     "--verify": verify,
                     "--strict": strict,
                     "--verify-tag": verify_tag,
                     "--verify-cpu": verify_cpu,
+                    "--cluster": executor is not None,
+                    "--results": fleet is not None and fleet.results is not None,
                 }
             )
             resolver = session.by_lock(lock)
         default = session.settings.platform
         platforms = split_platforms(platform or ([default] if default else []))
         wanted: list[str | None] = list(platforms) or [None]
-        single = len(names) == 1 and file is None and len(wanted) == 1 and "all" not in wanted
-        if single and not has_pattern(wanted):
-            found = resolver.resolve(names[0], wanted[0], **flags)
+        single = len(chosen) == 1 and file is None and len(wanted) == 1 and "all" not in wanted
+        if single and common.fleet is None and not has_pattern(wanted):
+            found = resolver.resolve(chosen[0], wanted[0], **flags)
             output.warnings(found.warnings)
             output.show(found, common.form, explain=explain, full=no_trunc)
         else:
             if has_pattern(wanted):
                 refuse_locked_pattern(lock)
-                answers = resolve_matching(session, names, wanted, **flags)
+                if common.fleet is not None:
+                    raise Usage(
+                        "patterns of platforms are resolved in this process",
+                        "name the platforms, or leave out `--cluster` and `--results`",
+                    )
+                answers = resolve_matching(session, chosen, wanted, **flags)
+            elif lock is None:
+                answers = session.resolve_each(
+                    chosen,
+                    wanted,
+                    exact=exact,
+                    verify=verify,
+                    strict=strict,
+                    verify_tag=verify_tag,
+                    verify_cpu=verify_cpu,
+                    executor=executor,
+                )
             else:
-                answers = resolver.resolve_each(names, wanted, **flags)
+                answers = resolver.resolve_each(chosen, wanted, exact=exact)
             # Lines on the same terminal are progress enough.
             on_screen = page().width is not None and not renderer(common.form).collects
             with show_progress(output, common, "none" if on_screen else "auto"):

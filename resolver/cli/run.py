@@ -13,10 +13,12 @@ from resolver.render import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Executor
 
     from resolver.cli.options import Common
     from resolver.core.results.events import Event, Observer
     from resolver.session import Session
+    from resolver.verbs.merge import Results, Shard
 
 
 @contextmanager
@@ -31,13 +33,61 @@ def open_session(
 
     prepare(common.form)
     output = Output(quiet=common.quiet, verbose=common.verbose)
+    results = _results(common, output)
     output.recorder = common.recorder
     with (
         _logged(output) if common.verbose > 1 else nullcontext(),
         Session(flags=common.flags, environment=environment, observe=output.observe) as session,
     ):
         add_redactors(session.clean)
+        session.keep_results(results)
         yield session, output
+
+
+@contextmanager
+def open_executor(common: Common) -> Iterator[Executor | None]:
+    """Connect to the cluster of `--cluster`; None without one."""
+    fleet = common.fleet
+    if fleet is None or fleet.cluster is None:
+        yield None
+        return
+    from resolver.verbs.fleet import cluster
+
+    with cluster(fleet.cluster) as executor:
+        yield executor
+
+
+def shard_of(common: Common) -> Shard | None:
+    """Return the part of the references that `--shard` selects; None for all."""
+    if common.fleet is None or common.fleet.shard is None:
+        return None
+    from resolver.verbs.merge import Shard
+
+    return Shard.parse(common.fleet.shard, os.environ)
+
+
+def select(common: Common, names: list[str]) -> list[str]:
+    """Return the references of the shard, and note how many of them there are."""
+    shard = shard_of(common)
+    if shard is None:
+        return names
+    chosen = [name for name in names if shard.has(name)]
+    message = f"shard {shard.number} of {shard.of}: {len(chosen):,} of {len(names):,} references"
+    Output(quiet=common.quiet).note(message)
+    return chosen
+
+
+def _results(common: Common, output: Output) -> Results | None:
+    fleet = common.fleet
+    if fleet is None or fleet.results is None:
+        if fleet is not None and fleet.fresh is not None:
+            raise Usage("`--fresh` is about the file of `--results`", "add `--results FILE`")
+        return None
+    from resolver.cli.inputs import span
+    from resolver.verbs.merge import Results
+
+    fresh = span(fleet.fresh or "1d", "--fresh")
+    return Results(fleet.results, fresh, shard_of(common), output.observe)
 
 
 @contextmanager

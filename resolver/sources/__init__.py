@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resolver.core.results.events import Observer
     from resolver.settings import Settings
     from resolver.sources.http.client import Transport
-    from resolver.sources.http.messages import SchemeMemory
+    from resolver.sources.http.messages import SchemeMemory, SharedLimits
     from resolver.sources.mirrors.hosts import Hosts
 
 #: Local sources: the prefix of their references, and `module:factory`, where the factory takes a
@@ -114,19 +114,21 @@ def open_hosts(settings: Settings, observe: Observer) -> Hosts:
     return Hosts(settings.environment, settings.home, settings.mirrors, observe)
 
 
-def open_transport(
+def open_transport(  # noqa: PLR0913 - what one session has
     settings: Settings,
     hosts: frozenset[str],
     observe: Observer,
+    *,
     via: str = "",
     client: httpx.Client | None = None,
     schemes: SchemeMemory | None = None,
+    shared: SharedLimits | None = None,
 ) -> Transport:
     """Build the client that all registries of a session share; it connects on first use.
 
     An explicit user name and password are sent to the registries in `hosts` only. `via` identifies
     the requests of a mirror. `client` sends the requests if it is given, and `schemes` remembers
-    whether registries on this machine use https.
+    whether registries on this machine use https. `shared` are limits that other processes share.
     """
     from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
     from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
@@ -153,6 +155,7 @@ def open_transport(
         client=client,
         schemes=schemes,
         via=via,
+        shared=shared,
     )
     transport = Transport(options, chain, observe)
     transport.redactor.learn(explicit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.check.check import (
@@ -28,11 +29,13 @@ from resolver.core.oci.manifest import oversize
 from resolver.core.platforms.platform import UNKNOWN
 from resolver.errors import Usage
 from resolver.values import dataclass
+from resolver.verbs.batch import look_at_all
 from resolver.verbs.context import Opened, each_platform, one_or_many
 from resolver.verbs.gather import Depth, gather, gather_platforms, named_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from resolver.core.attestations.signatures import TrustedSigner
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageDocuments, ImageEntry
     from resolver.core.oci.manifest import Attached
     from resolver.core.oci.reference import Reference
-    from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import Platform, PlatformTable
     from resolver.core.results.attestations import TrustOptions
     from resolver.core.results.events import Warned
@@ -256,12 +258,11 @@ def check(
     *,
     now: datetime | None = None,
     index_only: bool = False,
+    executor: Executor | None = None,
 ) -> Checked:
     """Check that images meet their requirements; each missing thing is a finding."""
-    named = one_or_many(references)
-    return _check_all(
-        context, [_Subject(reference, wanted) for reference in named], now, index_only=index_only
-    )
+    subjects = [_Subject(reference, wanted) for reference in one_or_many(references)]
+    return _check_all(context, subjects, now, index_only=index_only, executor=executor)
 
 
 def check_policy(
@@ -271,6 +272,7 @@ def check_policy(
     *,
     now: datetime | None = None,
     index_only: bool = False,
+    executor: Executor | None = None,
 ) -> Checked:
     """Check images against a policy; see `resolver.core.check.policy` for its form."""
     from resolver.core.check.policy import Policy as Read  # noqa: PLC0415 - for policies alone
@@ -278,7 +280,7 @@ def check_policy(
     rules = policy if isinstance(policy, Read) else read_policy(context, policy)
     subjects = [_Subject(image.reference, image.wanted, image.place) for image in rules.images]
     subjects += [_Subject(reference, rules.defaults) for reference in one_or_many(references)]
-    return _check_all(context, subjects, now, index_only=index_only)
+    return _check_all(context, subjects, now, index_only=index_only, executor=executor)
 
 
 def matrix(  # noqa: PLR0913 - one for each option of the verb
@@ -352,7 +354,12 @@ def read_nodes(context: Context, path: Path | str) -> tuple[Machine, ...]:
 
 
 def _check_all(
-    context: Context, subjects: Sequence[_Subject], now: datetime | None, *, index_only: bool
+    context: Context,
+    subjects: Sequence[_Subject],
+    now: datetime | None,
+    *,
+    index_only: bool,
+    executor: Executor | None,
 ) -> Checked:
     names = []
     for subject in subjects:
@@ -367,36 +374,27 @@ def _check_all(
         if subject.wanted.same_as:
             context.target(subject.wanted.same_as)
     trusts = _load_trusts([subject.wanted for subject in subjects])
-    moment = now or _now()
     jobs = context.settings.jobs if len(subjects) == 1 else 1
-
-    def look(item: tuple[str, _Subject]) -> CheckedImage:
-        subject = item[1]
-        target = context.target(subject.reference)
-        found = _checked(
-            context, target, subject.wanted, moment, jobs, trusts, index_only=index_only
-        )
-        placed = tuple(replace(each, place=subject.place) for each in found.findings)
-        return replace(found, findings=placed)
-
-    return Checked(
-        context.look_at_all(
-            look, list(zip(names, subjects, strict=True)), lambda item: item[0], "checking"
-        )
-    )
+    look = partial(_checked, now=now or _now(), jobs=jobs, trusts=trusts, index_only=index_only)
+    items = [
+        (name, subject.reference, subject) for name, subject in zip(names, subjects, strict=True)
+    ]
+    return Checked(look_at_all(context, look, items, "checking", executor))
 
 
-def _checked(  # noqa: PLR0913 - what decides about requests
+def _checked(
     context: Context,
-    target: Target,
-    asked_for: Requirements,
+    item: tuple[str, str | Reference, _Subject],
+    *,
     now: datetime,
     jobs: int,
     trusts: Mapping[TrustOptions, TrustedSigner | None],
-    *,
     index_only: bool,
 ) -> CheckedImage:
-    wanted = settle(asked_for, lambda name: _platforms_of(context, name, index_only=index_only))
+    target, asked_for = context.target(item[1]), item[2]
+    wanted = settle(
+        asked_for.wanted, lambda name: _platforms_of(context, name, index_only=index_only)
+    )
     reader, warned = context.reader(target)
     opened = Opened(target, reader, context.read_root(reader, target), warned)
     root = opened.root
@@ -427,7 +425,9 @@ def _checked(  # noqa: PLR0913 - what decides about requests
         )
         more = judge_entries(subject, (), ()).findings
     reader.report_warnings()
-    return judge_image(image, root, more, warned)
+    found = judge_image(image, root, more, warned)
+    placed = tuple(replace(each, place=asked_for.place) for each in found.findings)
+    return replace(found, findings=placed)
 
 
 def _runs(

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageDocuments
     from resolver.core.oci.target import Target
     from resolver.core.platforms.platform import PlatformTable
-    from resolver.core.results.resolve import Failure
     from resolver.sources.http.client import Transport
+    from resolver.sources.http.messages import SharedLimits
     from resolver.sources.mirrors.hosts import Hosts
     from resolver.sources.tier import Tier
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
-    from resolver.verbs.threads import Outcome
+    from resolver.verbs.threads import KeptResults, Outcome
 
 PlatformLike = str | Platform | None
 NameLike = str | Reference
@@ -83,6 +83,8 @@ class Context:
         mutex: guards `trusted_hosts`, `client` and `hosts`.
         trusted_hosts: registries named by the user, which may have private addresses.
         via: the `Via` header of a mirror's requests; empty for none.
+        shared: limits that other processes share, for a worker of a fleet.
+        results: answers of earlier runs, and where those of this one are written.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default and a name
@@ -124,6 +126,8 @@ class Context:
         self._sources: dict[tuple[str, str], Source] = {}
         self.trusted_hosts: set[str] = set()
         self.via = ""
+        self.shared: SharedLimits | None = None
+        self.results: KeptResults | None = None
         self._clean: Callable[[str], str] = str
 
     def close(self) -> None:
@@ -227,26 +231,6 @@ class Context:
             if len(items) > 1:
                 self.observe(Counted(what, done, len(items), "images", failed))
             yield outcome
-
-    def look_at_all(
-        self,
-        look: Callable[[Item], Found],
-        items: Sequence[Item],
-        name: Callable[[Item], str],
-        what: str,
-    ) -> tuple[Found | Failure, ...]:
-        """Look at items in parallel; raise the error of an only one, else keep it in its place."""
-        from resolver.core.results.resolve import Failure  # noqa: PLC0415 - for several alone
-
-        found: list[Found | Failure] = []
-        for outcome in self.each(look, items, what):
-            if not isinstance(outcome.value, ResolverError):
-                found.append(outcome.value)
-            elif len(items) == 1:
-                raise outcome.value
-            else:
-                found.append(Failure(name(outcome.item), (), outcome.value))
-        return tuple(found)
 
     def name(self, reference: str | Reference) -> str:
         """Return the name of a reference in an answer: as typed if it is malformed.
@@ -468,7 +452,13 @@ class Context:
 
             hosts = frozenset(self.trusted_hosts)
             self._transport = open_transport(
-                self.settings, hosts, self.observe, self.via, self._http_client, self.store
+                self.settings,
+                hosts,
+                self.observe,
+                via=self.via,
+                client=self._http_client,
+                schemes=self.store,
+                shared=self.shared,
             )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from resolver.core.lint.documents import SCHEMA_1, fault
@@ -22,11 +23,13 @@ from resolver.errors import (
     Untrusted,
 )
 from resolver.settings import LINT_MAX_BYTES
+from resolver.verbs.batch import look_at_all
 from resolver.verbs.context import one_or_many
 from resolver.verbs.gather import Depth, entries_of, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Executor
 
     from resolver.core.oci.content import RangedSource
     from resolver.core.oci.descriptor import Descriptor
@@ -155,6 +158,7 @@ def lint(
     deep: bool = False,
     max_bytes: int = LINT_MAX_BYTES,
     ignore: Iterable[str] = (),
+    executor: Executor | None = None,
 ) -> Linted:
     """Apply every rule of `resolver.core.lint.lint` to images."""
     from resolver.verbs.lint_deep import Depths  # noqa: PLC0415
@@ -164,20 +168,23 @@ def lint(
     listed = [(context.name(reference), reference) for reference in named]
     jobs = context.settings.jobs if len(named) == 1 else 1
     depths = Depths(max_bytes, min(jobs, _DEEP)) if deep else None
-    if depths is not None and len(named) == 1:
+    if depths is not None and len(named) == 1 and executor is None:
         depths = replace(depths, observe=context.observe)
-
-    def look(item: tuple[str, str | Reference]) -> LintedImage:
-        return _linted(context, context.target(item[1]), ignored, jobs, depths)
-
-    return Linted(context.look_at_all(look, listed, lambda item: item[0], "linting"))
+    look = partial(_linted, ignored=ignored, jobs=jobs, depths=depths)
+    return Linted(look_at_all(context, look, listed, "linting", executor))
 
 
 def _linted(
-    context: Context, target: Target, ignored: tuple[str, ...], jobs: int, depths: Depths | None
+    context: Context,
+    item: tuple[str, str | Reference],
+    *,
+    ignored: tuple[str, ...],
+    jobs: int,
+    depths: Depths | None,
 ) -> LintedImage:
     from resolver.verbs.lint_deep import look_into  # noqa: PLC0415
 
+    target = context.target(item[1])
     reader, warned = context.reader(target)
     subject = look_at(
         reader,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.lockfile.drift import (
@@ -39,6 +40,7 @@ from resolver.settings import LOCK_FILE
 from resolver.values import dataclass
 from resolver.verbs import lock_files
 from resolver.verbs import resolve as resolving
+from resolver.verbs.batch import each
 from resolver.verbs.context import each_platform, one_or_many
 from resolver.verbs.documents import MAX_PROBES, DocumentReader, RootDocument, read_root
 from resolver.verbs.gather import gather_platforms
@@ -46,6 +48,7 @@ from resolver.verbs.output_files import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from resolver.core.lockfile.entries import ExportedLockEntry
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from resolver.core.results.resolve import Resolution
     from resolver.verbs.context import Context, NameLike, NamesLike, PlatformLike, PlatformsLike
     from resolver.verbs.documents import PlatformRequest
+    from resolver.verbs.merge import Shard
     from resolver.verbs.pin import ImageFile
 
 
@@ -265,33 +269,47 @@ def check_lock(
     platforms: PlatformsLike = (),
     *,
     file: str | Path = LOCK_FILE,
+    executor: Executor | None = None,
+    shard: Shard | None = None,
 ) -> LockCheck:
     """Report what has moved since it was locked: one HEAD for each reference, in parallel."""
     path = str(file)
     images = _named(lock_files.load(path), one_or_many(names), path)
+    if shard is not None:
+        images = tuple(image for image in images if shard.has(image.reference))
     requests = _platform_lists(context, each_platform(platforms))
     # Every host is known before the first client is made.
-    targets = {image.reference: context.target(image.reference) for image in images}
+    for image in images:
+        context.target(image.reference)
     warnings: list[Warned] = []
-
-    def look(image: LockedImage) -> LockDrift:
-        for wanted in requests:
-            if pick(image, wanted, context.table) is None:
-                raise _platform_not_locked(image, wanted, path)
-        reader, warned = context.reader(targets[image.reference])
-        found = check(reader, image, requests, context.table)
-        reader.report_warnings()
-        warnings.extend(warned)
-        return found
-
+    look = partial(_checked, requests=requests, path=path)
     found: list[LockDrift | Failure] = []
-    for outcome in context.each(look, images, "checking"):
+    items = [(image.reference, image.reference, image) for image in images]
+    for outcome in each(context, look, items, "checking", executor):
         if isinstance(outcome.value, ResolverError):
-            found.append(Failure(outcome.item.reference, (), outcome.value))
+            found.append(Failure(outcome.item[0], (), outcome.value))
         else:
-            found.append(outcome.value)
+            found.append(outcome.value[0])
+            warnings += outcome.value[1]
     wanted_words = tuple(str(wanted.platforms[0]) for wanted in requests)
     return LockCheck(path, wanted_words, tuple(found), tuple(warnings))
+
+
+def _checked(
+    context: Context,
+    item: tuple[str, str, LockedImage],
+    *,
+    requests: tuple[Platforms, ...],
+    path: str,
+) -> tuple[LockDrift, tuple[Warned, ...]]:
+    target, image = context.target(item[1]), item[2]
+    for wanted in requests:
+        if pick(image, wanted, context.table) is None:
+            raise _platform_not_locked(image, wanted, path)
+    reader, warned = context.reader(target)
+    found = check(reader, image, requests, context.table)
+    reader.report_warnings()
+    return found, tuple(warned)
 
 
 def by_lock(context: Context, file: str | Path = LOCK_FILE) -> ByLock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.descriptor import CONFIG_TYPES
@@ -25,6 +26,7 @@ from resolver.verbs.documents import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.manifest import ImageConfig
@@ -369,8 +371,11 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     strict: bool = False,
     verify_tag: bool = False,
     verify_cpu: bool = False,
+    executor: Executor | None = None,
 ) -> Iterator[Resolution | Failure]:
     """Resolve many references concurrently; answers are in the order of the references."""
+    from resolver.verbs.batch import each  # noqa: PLC0415 - not for one reference
+
     requests = [
         None
         if platform == "all"
@@ -379,14 +384,10 @@ def resolve_each(  # noqa: PLR0913 - one for each option of the verb
     ]
     every = PlatformRequest((), explicit=True, exact=True, verify=verify, strict=strict)
 
-    def answers(named: tuple[str, str | Reference]) -> list[Resolution | Failure]:
-        target = context.target(named[1])
-        found = _answers(context, target, requests, every, verify_tag=verify_tag)
-        return [_with_cpu(context, target, one) for one in found] if verify_cpu else found
-
+    look = partial(_answers, requests=requests, every=every, verify_tag=verify_tag, cpu=verify_cpu)
     listed = [(context.name(reference), reference) for reference in one_or_many(references)]
     with context.store.batch():
-        for outcome in context.each(answers, listed, "resolving"):
+        for outcome in each(context, look, listed, "resolving", executor):
             if isinstance(outcome.value, ResolverError):
                 for request in requests:
                     yield Failure(outcome.item[0], _words(request), outcome.value)
@@ -411,13 +412,15 @@ def _with_cpu(
 
 def _answers(
     context: Context,
-    target: Target,
+    item: tuple[str, str | Reference],
+    *,
     requests: Sequence[PlatformRequest | None],
     every: PlatformRequest,
-    *,
     verify_tag: bool,
+    cpu: bool,
 ) -> list[Resolution | Failure]:
     """Answer all requests for one reference, whose root document is read once."""
+    target = context.target(item[1])
     reader, warned = context.reader(target)
     root = context.read_root(reader, target, verify_tag=verify_tag)
     expanded: list[PlatformRequest] = []
@@ -434,7 +437,7 @@ def _answers(
         else:
             found.append(replace(one, warnings=(*warned, *one.warnings)))
     reader.report_warnings()
-    return found
+    return [_with_cpu(context, target, one) for one in found] if cpu else found
 
 
 def _words(request: PlatformRequest | None) -> tuple[str, ...]:

@@ -6,17 +6,20 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from resolver.errors import ResolverError
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from resolver.core.platforms.platform import PlatformTable
 
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Row = TypeVar("Row", bound="tuple[Any, ...]")
 #: Items submitted ahead of the one that is awaited, per worker, so that an endless stream of
 #: references is read only as it is processed.
 #: references is read as it is worked off, not all at once.
@@ -29,6 +32,21 @@ class Outcome(Generic[Item, Result]):
 
     item: Item
     value: Result | ResolverError
+
+
+class KeptResults(Protocol):
+    """Answers of earlier runs, and where those of this one are written; see `verbs.merge`."""
+
+    def each(
+        self,
+        table: PlatformTable,
+        clean: Callable[[str], str],
+        look: Callable[..., Result],
+        items: Sequence[Row],
+        ask: Callable[[Sequence[Row]], Iterator[Outcome[Row, Result]]],
+    ) -> Iterator[Outcome[Row, Result]]:
+        """Yield one outcome per item, in order; `ask` answers those that are not known."""
+        ...
 
 
 def kept(error: ResolverError) -> ResolverError:

@@ -7,17 +7,20 @@ import argparse
 from chunks import chunks
 from compare import compare
 from copying import COPIES, copy
+from fleet import fleet
 from pull import PARTS, Distance, pull
 from resolve import batches, resolve
 from startup import startup
 from store import SIZES, store
 
 
-def main() -> None:
+def main() -> None:  # noqa: PLR0915 - one statement for each option
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="startup|resolve|batch|pull|chunks|copy|compare|store"
+        dest="verb",
+        required=True,
+        metavar="startup|resolve|batch|pull|chunks|copy|compare|store|fleet",
     )
     first = verbs.add_parser("startup", help="start, help, an answer from the store")
     second = verbs.add_parser("resolve", help="tags over a network: cold, warm, 100 at once")
@@ -71,6 +74,11 @@ def main() -> None:
     seventh.add_argument(
         "--link", type=float, default=12.5, metavar="MB", help="MB/s of the link (default 12.5)"
     )
+    ninth = verbs.add_parser("fleet", help="a Dask cluster on this machine, and a model beyond it")
+    ninth.add_argument(
+        "--references", type=int, default=10_000, help="of the first rows (default 10,000)"
+    )
+    ninth.add_argument("--write", action="store_true", help="update docs/fleet.md and its picture")
     chosen = parser.parse_args()
     if chosen.verb == "startup":
         startup(chosen.runs)
@@ -82,6 +90,8 @@ def main() -> None:
         chunks(chosen.runs, chosen.round_trip, chosen.link)
     elif chosen.verb == "compare":
         compare(chosen.runs)
+    elif chosen.verb == "fleet":
+        fleet(chosen.references, write=chosen.write)
     elif chosen.verb == "store":
         store(chosen.runs, chosen.images or list(SIZES))
     elif chosen.verb == "copy":

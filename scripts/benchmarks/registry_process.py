@@ -141,6 +141,11 @@ class Registry:
         if path == "/v2/":
             return _reply(200, "application/json", b"{}")
         if path not in self.answers:
+            # Any number of references: further tags repeat the images.
+            stem, _, number = path.rpartition("/t")
+            if number.isdecimal():
+                path = f"{stem}/t{int(number) % TAGS:04}"
+        if path not in self.answers:
             return _reply(404, "application/json", b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
         media_type, body = self.answers[path]
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"

@@ -62,6 +62,8 @@ PLACES: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
     "--locked": ("own.lock", {}, (*RESOLVE, "--locked", "--lock-file", "{file}")),
     "lock --from": ("Dockerfile", {}, ("lock", "--from", "{file}")),
     "pin": ("Dockerfile", {}, ("pin", "{file}")),
+    "--results": ("results", {}, (*RESOLVE, "--results", "{file}")),
+    "merge": ("results", {}, ("merge", "{file}")),
     "--report": ("report", {}, (*RESOLVE, "--report", "sarif={file}")),
 }
 #: A rule about nothing is no error, and neither is an empty list of authorities that nobody needs.
@@ -183,6 +185,7 @@ OPENERS = {
     "verbs/export/export.py",
     "verbs/export/layout.py",
     "verbs/lock_files.py",  # writes
+    "verbs/merge.py",  # writes
     "verbs/output_files.py",  # writes
     "verbs/serve/shared_fetch.py",
 }

@@ -181,6 +181,11 @@ class FakeRegistry:
         with self._server.changed:
             self._behaviour.gates.append(BasicGate(user, password, realm))
 
+    def gate(self, gate: Gate) -> None:
+        """Let a gate decide about everything under /v2/, after those added before."""
+        with self._server.changed:
+            self._behaviour.gates.append(gate)
+
     # Records
 
     @property

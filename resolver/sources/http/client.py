@@ -440,10 +440,16 @@ class Transport:
                     raise failure.error from failure
                 self.observe(Noted(f"{failure.error}; trying again in {wait:.1f} s"))
                 if isinstance(failure.error, RateLimited):
-                    self._gate.shut(failure.error.host, wait)
+                    self._delay(failure.error.host, wait)
                 self._clock.sleep(wait, budget.stop)
                 if budget.stop.is_set():
                     raise failure.error from failure
+
+    def _delay(self, host: str, seconds: float) -> None:
+        """Delay all requests to a host, also those of processes that share its limits."""
+        self._gate.shut(host, seconds)
+        if self.options.shared is not None:
+            self.options.shared.hold(host, seconds)
 
     def _refuse_busy(self, answer: StreamedResponse) -> None:
         """Raise for a status that may be temporary."""
@@ -457,7 +463,7 @@ class Transport:
         # Hub rate limits").
         quota = too_many and "pull rate limit" in problem.text.lower()
         if wait and not quota and wait <= self.options.max_wait:
-            self._gate.shut(host, wait)
+            self._delay(host, wait)
         if too_many:
             limited = RateLimited(host, wait, problem.text)
             raise RetryableFailure(limited, transient=not quota, retry_after=wait)

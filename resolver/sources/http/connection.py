@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from dataclasses import replace
@@ -284,11 +285,20 @@ class Connection:
                 self._limiters[host, writes] = limiter
             if cap is not None:
                 limiter.cap(cap)
+        shared = self._options.shared
         if options is not None and options.rate is not None:
-            self._pacer.wait(host, options.rate, budget.stop)
+            part = 1.0 if shared is None else shared.share(host)
+            self._pacer.wait(host, options.rate * part, budget.stop)
         while True:
             self._gate.wait(host, budget.stop)
             slot = limiter.take()
+            if shared is not None:
+                try:
+                    slot.give_back_shared = shared.take(host, cap, budget.stop)
+                except BaseException:
+                    slot.release()
+                    raise
+                slot.moved()
             # The host may have asked for a delay while this call waited for its turn.
             if budget.stop.is_set() or not self._gate.left(host):
                 return slot
@@ -315,9 +325,11 @@ def _engine(options: TransportOptions) -> Engine:
     """Return the engine that was chosen, or the best one that is installed."""
     if options.client is None and options.engine != "httpx":
         try:
-            from resolver.sources.http.pyreqwest_engine import PyreqwestEngine  # noqa: PLC0415
+            from resolver.sources.http import pyreqwest_engine  # noqa: PLC0415
 
-            return PyreqwestEngine()
+            if os.getpid() == pyreqwest_engine.LOADED_BY:
+                return pyreqwest_engine.PyreqwestEngine()
+            _LOG.debug("httpx is used: a fork does not copy the threads of pyreqwest")
         except ImportError as error:
             if options.engine:
                 raise InvalidConfiguration(

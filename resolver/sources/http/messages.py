@@ -15,6 +15,7 @@ from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
@@ -296,6 +297,25 @@ class SchemeMemory(Protocol):
         ...
 
 
+class SharedLimits(Protocol):
+    """Limits of each host that several processes share, so that it sees one client."""
+
+    def take(self, host: str, most: int | None, stop: threading.Event) -> Callable[[], None]:
+        """Wait until one more request to a host may be under way; call the result after it.
+
+        `most` is the limit of requests that is configured for the host, if there is one.
+        """
+        ...
+
+    def share(self, host: str) -> float:
+        """Return the part of the host's rate that this process may use, up to 1."""
+        ...
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Tell the other processes that a host asked for a delay."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """Options of the transport; times in seconds.
@@ -312,6 +332,7 @@ class TransportOptions:
         client: sends the requests instead of an engine of its own.
         schemes: remembers whether registries on this machine use https; None for no memory.
         via: identifies the requests of a mirror (RFC 9110, 7.6.3); empty for none.
+        shared: limits that other processes share; None for none.
 
     """
 
@@ -330,6 +351,7 @@ class TransportOptions:
     client: httpx.Client | None = None
     schemes: SchemeMemory | None = None
     via: str = ""
+    shared: SharedLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

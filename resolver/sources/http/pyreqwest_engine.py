@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from resolver.sources.http.messages import Call, RetryableFailure
 
 _LOG: Final = logging.getLogger(__name__)
+#: The process that loaded the library. Its threads do not exist in a fork, which crashes (measured
+#: with 0.15.1 and `ProcessPoolExecutor`).
+LOADED_BY: Final = os.getpid()
 #: Most clients bound to an address that are kept.
 _MAX_PINNED: Final = 32
 #: Most origins whose protocol is remembered.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolver.clock import Clock
     from resolver.sources.http.messages import RetryableFailure
 
@@ -210,6 +212,8 @@ class RequestSlot:
         self.level = self.cuts = 0
         self.is_probe = False
         self.moved_at = 0.0
+        #: Gives back what other processes share, see `SharedLimits`.
+        self.give_back_shared: Callable[[], None] | None = None
 
     def moved(self) -> None:
         """Record received bytes."""
@@ -229,7 +233,8 @@ class RequestSlot:
 
     def release(self) -> None:
         """Release the slot; a second call does nothing."""
-        self._limiter.give_back(self)
+        if self._limiter.give_back(self) and self.give_back_shared is not None:
+            self.give_back_shared()
 
 
 class HostLimiter:
@@ -298,13 +303,15 @@ class HostLimiter:
             raise
         return slot
 
-    def give_back(self, slot: RequestSlot) -> None:
-        """Return a slot; a second call does nothing."""
+    def give_back(self, slot: RequestSlot) -> bool:
+        """Return a slot; a second call does nothing. False if it was not held."""
         with self._lock:
+            was_held = slot in self._held
             self._held.discard(slot)
             if slot.is_probe:
                 slot.is_probe = self._is_probing = False
             self._admit()
+        return was_held
 
     def grow(self, slot: RequestSlot, seconds: float) -> None:
         """Count a good answer, and allow one more request after a window of them."""
