@@ -9,7 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
-from resolver.cli.options import argument
+import typer
+
 from resolver.cli.output import Output
 from resolver.errors import ResolverError, Usage
 
@@ -56,8 +57,15 @@ def offer_shells(incomplete: str) -> list[str]:
 
 
 def completion(
+    # Not by `options.argument`: the options complete their values with this module.
     shell: Annotated[
-        str, argument("SHELL", "bash, zsh, fish or powershell.", complete=offer_shells)
+        str,
+        typer.Argument(
+            metavar="SHELL",
+            help="bash, zsh, fish or powershell.",
+            show_default=False,
+            autocompletion=offer_shells,
+        ),
     ],
 ) -> None:
     """Print the completion script for a shell: bash, zsh, fish or powershell.
