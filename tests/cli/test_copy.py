@@ -110,6 +110,20 @@ HOST:PORT/demo/app:2.0  oci:out:2.0  sha256:55f68c7094e3  to copy  0
     assert '"done": "up to date"' in again.stdout
 
 
+def test_sync_on_a_cluster_copies_between_registries(
+    run: Run, registry: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="install the extra `fleet`")
+    with PushRegistry() as target:
+        (tmp_path / "mirror.yaml").write_text(
+            "version: 1\ncopies:\n"
+            f"  - {{from: {registry}/demo/app, to: {target.host}/app, include: '*.0'}}\n"
+        )
+        words = ("copy", "--sync", "mirror.yaml", "--cluster", "local:1", "--cluster-jobs", "4")
+        assert run(*words).status == 0
+        assert set(target.shelf("app").tags) == {"1.0", "2.0"}
+
+
 def test_index_create_and_edit_print_the_entries(run: Run, registry: str) -> None:
     run("copy", f"{registry}/demo/app:1.0", "oci:out:1.0")
 
