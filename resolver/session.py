@@ -1169,7 +1169,12 @@ class Session:
         return copy(self._context, plan, keep=keep, max_upload=max_upload)
 
     def sync(
-        self, file: str | Path, *, dry_run: bool = False, max_upload: int | None = None
+        self,
+        file: str | Path,
+        *,
+        dry_run: bool = False,
+        max_upload: int | None = None,
+        executor: Executor | None = None,
     ) -> Synced:
         """Copy what a file lists; an image that fails does not end the others.
 
@@ -1177,6 +1182,7 @@ class Session:
             file: in YAML or JSON; `-` is standard input.
             dry_run: send nothing.
             max_upload: most bytes to send in total.
+            executor: as for `resolve_each`. Copies from or to places on this machine are made here.
 
         Raises:
             BadFile: the file cannot be used; no request was sent.
@@ -1185,7 +1191,7 @@ class Session:
         """
         from resolver.verbs.sync import sync  # noqa: PLC0415
 
-        return sync(self._context, file, dry_run=dry_run, max_upload=max_upload)
+        return sync(self._context, file, dry_run=dry_run, max_upload=max_upload, executor=executor)
 
     def repositories(self, place: str) -> Repositories:
         """List the repositories of a registry.

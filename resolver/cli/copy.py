@@ -46,9 +46,10 @@ MaxUpload = Annotated[
 ]
 
 
-@options.command
+@options.cluster_command
 def copy(
     common: options.Common,
+    context: typer.Context,
     names: Annotated[
         Optional[list[str]],  # noqa: UP045 - Typer reads this at run time
         typer.Argument(
@@ -103,7 +104,7 @@ def copy(
       resolver copy --sync mirror.yaml --dry-run
     """
     from resolver.cli.inputs import size, split_platforms
-    from resolver.cli.run import open_session
+    from resolver.cli.run import open_executor, open_session
     from resolver.core.results.copy import over_limit
     from resolver.errors import Usage
 
@@ -116,9 +117,13 @@ def copy(
         )
     if sync is not None and names:
         raise Usage("`--sync` takes its images from the file", "leave the names out")
+    origin = context.get_parameter_source("cluster")
+    if sync is None and origin is not None and origin.name == "COMMANDLINE":
+        raise Usage("`--cluster` is for `copy --sync`", "leave it out")
     with open_session(options.tiered(common, tier, tier_write)) as (session, output):
         if sync is not None:
-            synced = session.sync(sync, dry_run=dry_run, max_upload=most)
+            with open_executor(common) as executor:
+                synced = session.sync(sync, dry_run=dry_run, max_upload=most, executor=executor)
             output.show(synced, common.form)
             _fail(output, synced)
             return

@@ -509,6 +509,11 @@ def batch_command(function: Callable[..., None]) -> Callable[..., None]:
     return command(function, (*SHARED, *FLEET))
 
 
+def cluster_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the shared options, and those of `FLEET` that concern a cluster; see `command`."""
+    return command(function, (*SHARED, *(row for row in FLEET if row.field.startswith("cluster"))))
+
+
 def command(
     function: Callable[..., None], rows: tuple[Shared, ...] = SHARED
 ) -> Callable[..., None]:

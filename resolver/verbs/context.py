@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from resolver.sources.http.client import Transport
     from resolver.sources.http.messages import SharedLimits
     from resolver.sources.mirrors.hosts import Hosts
+    from resolver.sources.registry.upload import PushHost
     from resolver.sources.tier import Tier
     from resolver.verbs.gather import Depth
     from resolver.verbs.layers import LayerContent
@@ -85,6 +86,7 @@ class Context:
         via: the `Via` header of a mirror's requests; empty for none.
         shared: limits that other processes share, for a worker of a fleet.
         results: answers of earlier runs, and where those of this one are written.
+        push_hosts: what `copy --sync` has learned about registries that it pushes to.
     """
 
     def __init__(  # noqa: PLR0913 - each has a default and a name
@@ -128,6 +130,7 @@ class Context:
         self.via = ""
         self.shared: SharedLimits | None = None
         self.results: KeptResults | None = None
+        self.push_hosts: dict[str, PushHost] = {}
         self._clean: Callable[[str], str] = str
 
     def close(self) -> None:

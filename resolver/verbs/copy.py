@@ -171,10 +171,15 @@ class _ToLayout:
 class Destinations:
     """Opens destinations; one instance knows what its registries take."""
 
-    def __init__(self, context: Context, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        clock: Clock | None = None,
+        hosts: dict[str, PushHost] | None = None,
+    ) -> None:
         self._context = context
         self._clock = clock or SystemClock()
-        self._hosts: dict[str, PushHost] = {}
+        self._hosts = {} if hosts is None else hosts
 
     def open(self, text: str) -> CopyDestination:
         """Open a destination: a repository, with a tag or a digest, or `oci:DIR[:TAG]`.

@@ -104,6 +104,11 @@ class Setup:
                 "a mirror with a user name or password is not sent to workers",
                 "leave it out of the URL, and run `resolver login` on the workers",
             )
+        if settings.tier:
+            from resolver.sources.tier import check_url  # noqa: PLC0415 - for a tier alone
+
+            # It may come from the environment; one with a password is refused.
+            check_url(settings.tier)
         # A switch that is off leaves it to the worker's own environment.
         flags = Flags(
             plain_http=settings.plain_http or None,
@@ -116,6 +121,8 @@ class Setup:
             unsafe_no_lock=not settings.lock or None,
             shared_store=settings.shared_store or None,
             mirrors=settings.mirrors or None,
+            tier=settings.tier or None,
+            tier_write=settings.tier_write or None,
         )
         return cls(
             run=uuid.uuid4().hex,
@@ -264,13 +271,13 @@ def run_batch(batch: QuestionBatch[Item, Found]) -> BatchAnswer[Found]:
             partial(batch.look, context), batch.items, jobs=context.settings.batch_jobs
         ):
             if isinstance(outcome.value, ResolverError):
-                values.append(_cleaned(outcome.value, context.clean))
+                values.append(cleaned(outcome.value, context.clean))
             else:
                 values.append(outcome.value)
         return BatchAnswer(tuple(values), session.events())
 
 
-def _cleaned(error: ResolverError, clean: Callable[[str], str]) -> ResolverError:
+def cleaned(error: ResolverError, clean: Callable[[str], str]) -> ResolverError:
     """Take this worker's secrets out of an error: only here are they known."""
     error.args = tuple(clean(each) if isinstance(each, str) else each for each in error.args)
     for name, value in vars(error).items():

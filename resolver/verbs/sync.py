@@ -20,7 +20,9 @@ HEAD at each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from resolver.core.oci.reference import is_tag
 from resolver.core.oci.target import LayoutTarget, RegistryTarget, parse_target
@@ -30,18 +32,27 @@ from resolver.core.results.copy import Copied, CopiedTarget, Synced, over_limit
 from resolver.core.results.resolve import Failure
 from resolver.errors import NotFound, ResolverError
 from resolver.values import dataclass
+from resolver.verbs.batch import each as each_item
 from resolver.verbs.copy import Destinations, execute, plan_copy
 from resolver.verbs.copy_source import CopyOptions, CopySource
-from resolver.verbs.threads import parallel
+from resolver.verbs.threads import kept, parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from resolver.core.parse.document import FieldReader
     from resolver.core.platforms.platform import PlatformTable
     from resolver.core.results.copy import CopyPlan
     from resolver.verbs.context import Context
+    from resolver.verbs.threads import Outcome
+
+    #: An image and the plans of a group, each with its name and the place that decides where it is
+    #: worked on; and what the destinations of one plan got.
+    _Item: TypeAlias = "tuple[str, str, _Image]"
+    _Group: TypeAlias = tuple[str, str, tuple[CopyPlan, ...]]
+    _Sent: TypeAlias = tuple[tuple[CopiedTarget, ...], tuple[Failure, ...]]
 
 #: The supported version of the format, and the most rows of one file.
 VERSION = 1
@@ -157,6 +168,7 @@ def sync(
     *,
     dry_run: bool = False,
     max_upload: int | None = None,
+    executor: Executor | None = None,
 ) -> Synced:
     """Copy what a file lists; an image that fails does not end the others.
 
@@ -165,6 +177,7 @@ def sync(
         file: in YAML or JSON; `-` is standard input.
         dry_run: send nothing.
         max_upload: most bytes to send in total.
+        executor: plans and carries out copies between registries; None to use threads only.
 
     Raises:
         BadFile: the file cannot be used; no request was sent.
@@ -174,7 +187,6 @@ def sync(
 
     rules = read_rules(yaml.read(file), context.table)
     context.widen(_LOOKS)
-    places = Destinations(context)
     images: list[_Image] = []
     failures: list[Failure] = []
     for rule in rules:
@@ -182,42 +194,140 @@ def sync(
             images += _images(context, rule)
         except ResolverError as error:
             failures.append(Failure(rule.source, (), error))
+    items = [(each.source, _place(each.source, each.destinations), each) for each in images]
+    if executor is None:
+        outcomes: Iterator[Outcome[_Item, CopyPlan]] = parallel(
+            partial(_planned, context), items, jobs=_LOOKS
+        )
+    else:
+        outcomes = each_item(context, _planned, items, "planning", executor)
     plans: list[CopyPlan] = []
-
-    def look(image: _Image) -> CopyPlan:
-        return plan_copy(context, image.source, image.destinations, image.options, places)
-
-    for outcome in parallel(look, images, jobs=_LOOKS):
+    for outcome in outcomes:
         if isinstance(outcome.value, ResolverError):
-            failures.append(Failure(outcome.item.source, (), outcome.value))
+            failures.append(Failure(outcome.item[0], (), outcome.value))
         else:
             plans.append(outcome.value)
     refusal = over_limit(plans, max_upload)
     if refusal is not None:
         raise refusal
-    copies = list(_carried_out(context, plans, places, failures, dry_run=dry_run))
+    waiting = [at for at, plan in enumerate(plans) if not (dry_run or _is_done(plan))]
+    sent = dict(_sent(context, plans, waiting, executor))
+    copies: list[Copied] = []
+    for at, plan in enumerate(plans):
+        none_sent = tuple(CopiedTarget(target) for target in plan.targets)
+        targets, failed = sent.get(at, (none_sent, ()))
+        failures += failed
+        if at not in sent or targets:
+            copies.append(Copied(plan, targets, failed))
     return Synced(tuple(copies), tuple(failures), is_dry=dry_run)
 
 
-def _carried_out(
-    context: Context,
-    plans: Iterable[CopyPlan],
-    places: Destinations,
-    failures: list[Failure],
-    *,
-    dry_run: bool,
-) -> Iterator[Copied]:
-    for plan in plans:
-        if dry_run or all(target.done for target in plan.targets):
-            yield Copied(plan, tuple(CopiedTarget(target) for target in plan.targets))
-            continue
+def _is_done(plan: CopyPlan) -> bool:
+    return all(target.done for target in plan.targets)
+
+
+def _place(source: str, destinations: Iterable[str]) -> str:
+    """Return what decides where a copy runs: a place of this machine, else the source."""
+    for text in destinations:
+        if not isinstance(parse_target(text), RegistryTarget):
+            return text
+    return source
+
+
+def _planned(context: Context, item: _Item) -> CopyPlan:
+    """Plan one copy, here or on a worker."""
+    image, places = item[2], Destinations(context, hosts=context.push_hosts)
+    return plan_copy(context, image.source, image.destinations, image.options, places)
+
+
+def _carried_out(context: Context, item: _Group) -> tuple[_Sent, ...]:
+    """Carry out plans one after another; one that fails does not end the others."""
+    places = Destinations(context, hosts=context.push_hosts)
+    found: list[_Sent] = []
+    for plan in item[2]:
         try:
             done = execute(context, plan, CopySource(context, plan.source), places)
         except ResolverError as error:
-            failures.append(Failure(plan.source, (), error))
-            continue
-        failures += done.failures
-        yield done
+            found.append(((), (Failure(plan.source, (), kept(error)),)))
+        else:
+            found.append((done.targets, done.failures))
+    return tuple(found)
+
+
+def _carried_out_by_worker(context: Context, item: _Group) -> tuple[_Sent, ...]:
+    """Carry out plans, and take the secrets of this process out of the errors."""
+    from resolver.verbs.fleet import cleaned  # noqa: PLC0415 - for executors
+
+    found = _carried_out(context, item)
+    for _targets, failed in found:
+        for failure in failed:
+            cleaned(failure.error, context.clean)
+    return found
+
+
+def _sent(
+    context: Context, plans: Sequence[CopyPlan], waiting: Sequence[int], executor: Executor | None
+) -> Iterator[tuple[int, _Sent]]:
+    """Carry out the plans at some positions, and yield what each destination got."""
+    if executor is None:
+        for at in waiting:
+            plan = plans[at]
+            yield at, _carried_out(context, (plan.source, plan.source, (plan,)))[0]
+        return
+    groups = _groups(plans, waiting)
+    items: list[_Group] = []
+    for positions in groups:
+        chosen = tuple(plans[at] for at in positions)
+        local = [
+            place
+            for plan in chosen
+            for place in [_place(plan.source, [target.name for target in plan.targets])]
+            if not isinstance(parse_target(place), RegistryTarget)
+        ]
+        items.append((chosen[0].source, (local or [chosen[0].source])[0], chosen))
+    outcomes = each_item(context, _carried_out_by_worker, items, "copying", executor)
+    for positions, outcome in zip(groups, outcomes, strict=True):
+        value = outcome.value
+        if isinstance(value, ResolverError):
+            for at in positions:
+                yield at, ((), (Failure(plans[at].source, (), value),))
+        else:
+            yield from zip(positions, value, strict=True)
+
+
+def _groups(plans: Sequence[CopyPlan], waiting: Sequence[int]) -> list[list[int]]:
+    """Group plans that write to the same repositories, and those of this machine, which come last.
+
+    Those of a group are carried out in the order of the file: of two copies to one tag, the last
+    one holds, and lists of referrers under a fallback tag have one writer.
+    """
+    leader: dict[str, str] = {"": ""}
+
+    def lead(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            leader[key] = key = leader[leader[key]]
+        return key
+
+    firsts: list[str] = []
+    for at in waiting:
+        plan = plans[at]
+        keys = [_repository(target.name) for target in plan.targets]
+        if not isinstance(parse_target(plan.source), RegistryTarget):
+            keys.append("")
+        firsts.append(keys[0])
+        for key in keys[1:]:
+            leader[lead(key)] = lead(keys[0])
+    groups: dict[str, list[int]] = defaultdict(list)
+    for at, first in zip(waiting, firsts, strict=True):
+        groups[lead(first)].append(at)
+    here = groups.pop(lead(""), None)
+    return [*groups.values(), *([here] if here else [])]
+
+
+def _repository(destination: str) -> str:
+    """Name the repository of a destination; empty for a layout."""
+    target = parse_target(destination)
+    return target.reference.identity if isinstance(target, RegistryTarget) else ""
 
 
 def _images(context: Context, rule: SyncRule) -> list[_Image]:

@@ -72,6 +72,7 @@ def test_copy_exits_with_1_for_conditions_that_are_not_met(run: Run, registry: s
     assert "nothing was written" in other.stderr
     assert run("copy", "only-one").status == 2
     assert run("copy", "a", "b", "--sync", "mirror.yaml").status == 2
+    assert run("copy", "a", "b", "--cluster", "local:1").status == 2
     assert run("copy", f"{registry}/demo/none:1", "oci:out:2").status == 3
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 from tests.kit.content import Catalog, Repository, problem
@@ -108,6 +109,7 @@ class PushRegistry(FakeRegistry):
     ) -> None:
         self.quirks = quirks or Quirks()
         self.sessions: dict[str, Session] = {}
+        self._numbers = count(1)
         self._refused = 0
         super().__init__(tls, strict=strict)
         self.pushed = PushCatalog()
@@ -192,7 +194,8 @@ class PushRegistry(FakeRegistry):
             if body is not None:
                 self.shelf(repository).blobs[mount] = body
                 return Reply(201, {"Docker-Content-Digest": mount})
-        name = f"session-{len(self.log)}"
+        # Requests come at once: the length of the log would name two sessions alike.
+        name = f"session-{next(self._numbers)}"
         self.sessions[name] = Session(repository)
         self.shelf(repository)
         return self._accepted(name, 202)

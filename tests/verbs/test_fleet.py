@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -27,11 +28,15 @@ from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.credentials.secrets import Secret
 from resolver.verbs import fleet
-from resolver.verbs.fleet import LARGEST, BatchAnswer, cluster, cut
+from resolver.verbs.context import Context
+from resolver.verbs.copy import execute
+from resolver.verbs.fleet import LARGEST, BatchAnswer, Setup, cluster, cut
 from tests.kit.auth import basic_value
 from tests.kit.images import build_image, build_index
 from tests.kit.messages import Reply, Seen
+from tests.kit.pushing import PushRegistry, Quirks
 from tests.kit.soak import times
+from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from resolver.core.check.check import Checked
     from resolver.core.lint.lint import Linted
     from resolver.core.lockfile.drift import LockCheck
+    from resolver.core.results.copy import Synced
     from resolver.core.results.resolve import Failure, Resolution
     from tests.kit.registry import FakeRegistry
 
@@ -246,6 +252,107 @@ def test_batch_verb_answers_the_same_over_a_cluster(
         spread, alone = verb(session, names, workers), verb(session, names, None)
     assert to_dict(spread) == to_dict(alone)
     assert len(spread.images) == len(names)
+
+
+def sync_file(source: PushRegistry, target: PushRegistry, folder: Path) -> Path:
+    """List copies between registries, to a layout, two to one tag, and some that fail."""
+    for number in range(12):
+        for repository in ("team/one", "team/two"):
+            layers = [f"{repository} {number % 5}".encode()]
+            platforms = ("linux/amd64", "linux/arm64")
+            image = build_index([build_image(each, layers=layers) for each in platforms])
+            source.serve(repository, f"t{number}", image)
+            source.serve(repository, None, referrer(image.child("linux/arm64")))
+    path = folder / "mirror.yaml"
+    path.write_text(
+        f"""
+version: 1
+copies:
+  - {{from: {source.host}/team/one, to: [{target.host}/a, {target.host}/b]}}
+  - {{from: {source.host}/team/none:1, to: {target.host}/a}}
+  - {{from: {source.host}/team/two, to: {target.host}/refused, tags: [t1, missing]}}
+  - {{from: {source.host}/team/one, to: "oci:{folder / "layout"}", tags: [t2, t3]}}
+  - {{from: {source.host}/team/two, to: {target.host}/c, platforms: linux/arm64}}
+  - {{from: {source.host}/team/one:t1, to: {target.host}/b:same}}
+  - {{from: {source.host}/team/two:t2, to: {target.host}/b:same}}
+"""
+    )
+    return path
+
+
+def synced(folder: Path, executor: Executor | None) -> tuple[Synced, dict[str, object]]:
+    """Sync between two new registries; return the answer, and the tags of the second one."""
+    folder.mkdir()
+    denied = Quirks(exists=frozenset({"a", "b", "c"}))
+    with PushRegistry() as source, PushRegistry(denied) as target:
+        file = sync_file(source, target, folder)
+        with Session(folder / "store", flags=Flags(no_fsync=True)) as session:
+            found = session.sync(file, executor=executor)
+        tags = {name: dict(target.shelf(name).tags) for name in "abc"}
+        hosts = {source.host: "SOURCE", target.host: "TARGET", str(folder): "FOLDER"}
+        text = json.dumps(to_dict(found))
+        for host, name in hosts.items():
+            text = text.replace(host, name)
+        return found, {"answer": json.loads(text), "tags": tags}
+
+
+@pytest.mark.parametrize("kind", ["recording", "pool", "workers"])
+def test_sync_over_an_executor_copies_and_answers_as_without(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    executor = Recording() if kind == "recording" else request.getfixturevalue(kind)
+    _, expected = synced(tmp_path / "alone", None)
+    answer, found = synced(tmp_path / "spread", executor)
+
+    assert found == expected
+    assert len(answer.copies) == 12 + 2 + 12 + 2
+    assert len(answer.failures) == 3
+    assert (tmp_path / "spread" / "layout" / "index.json").exists()
+    if isinstance(executor, Recording):
+        assert executor.sent
+        assert not [sent for sent in executor.sent if b"oci:" in sent]
+
+
+def test_sync_reports_each_image_of_a_lost_batch(tmp_path: Path) -> None:
+    answer, _ = synced(tmp_path / "spread", Broken())
+    # What goes to the layout is copied here.
+    assert [str(each.plan.targets[0].tag) for each in answer.copies] == ["t2", "t3"]
+    codes = [getattr(each.error, "code", "") for each in answer.failures]
+    assert codes.count("worker-failed") == len(codes) == 12 + 1 + 2 + 12 + 2
+
+
+def test_sync_takes_the_secrets_of_a_worker_out_of_failed_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESOLVER_USERNAME", "ann")
+    monkeypatch.setenv("RESOLVER_PASSWORD", "s3cret-of-the-worker")
+
+    def fail(*arguments: Any) -> None:
+        execute(*arguments)
+        raise Unavailable("not for s3cret-of-the-worker", "try again")
+
+    monkeypatch.setattr("resolver.verbs.sync.execute", fail)
+    executor = Recording()
+    with PushRegistry() as source, PushRegistry() as target:
+        source.serve("team/app", "1", IMAGE)
+        target.basic("ann", "s3cret-of-the-worker")
+        file = tmp_path / "mirror.yaml"
+        names = f"{{from: {source.host}/team/app:1, to: {target.host}/team/app}}"
+        file.write_text(f"version: 1\ncopies: [{names}]\n")
+        with Session(tmp_path / "store") as session:
+            found = session.sync(file, executor=executor)
+
+    assert "not for" in str(found.failures[0].error)
+    assert not [sent for sent in executor.sent if b"s3cret-of-the-worker" in sent]
+
+
+def test_workers_use_the_tier_of_the_command_unless_its_url_has_a_password(tmp_path: Path) -> None:
+    context = Context(tmp_path, flags=Flags(tier="s3://bucket/blobs", tier_write=True))
+    flags = Setup.of(context).flags
+    assert (flags.tier, flags.tier_write) == ("s3://bucket/blobs", True)
+    with pytest.raises(Usage) as caught:
+        Setup.of(Context(tmp_path, flags=Flags(tier="s3://ann:s3cret@bucket/blobs")))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_forked_pool_works_after_requests_of_this_process(
