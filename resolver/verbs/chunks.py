@@ -7,6 +7,7 @@ chunk indexes of held layers. Nothing of this is trusted: the digest of the whol
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from resolver.core.layers.chunked import (
     UNKNOWN,
     ChunkFetch,
     ChunkIndex,
+    ChunkRun,
     Declaration,
     declared,
     index_of,
@@ -49,13 +51,14 @@ from resolver.verbs.threads import parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import ExitStack
 
     from resolver.clock import Clock
     from resolver.core.layers.chunked import ChunkMap
     from resolver.core.oci.content import Content, RangedSource, Source
     from resolver.core.oci.digest import Digest
     from resolver.core.results.events import Observer
-    from resolver.core.results.plan import ChunkMode
+    from resolver.core.results.plan import ChunkMode, Span
     from resolver.store import LocalStore
     from resolver.store.files import File
 
@@ -244,15 +247,16 @@ def index_layer(store: LocalStore, descriptor: Descriptor, index: bytes = b"") -
         what = f"`{descriptor.digest}`"
         with store.file(descriptor) as file:
             if declaration.toc is None:
-                end = _pread(file, declaration.tail, descriptor.size)
+                end = pread(file, declaration.tail, descriptor.size)
                 declaration = read_footer(declaration, end, what)
             _refuse_long(descriptor.size - declaration.tail)
-            tail = _pread(file, declaration.tail, descriptor.size)
+            tail = pread(file, declaration.tail, descriptor.size)
         index = index_of(read_map(declaration, tail, what))
     store.chunks.put_index(descriptor.digest, index)
 
 
-def _pread(file: File, start: int, end: int) -> bytes:
+def pread(file: File, start: int, end: int) -> bytes:
+    """Read a range of a file; less than that where the file is shorter."""
     found = bytearray()
     while len(found) < end - start:
         piece = os.pread(file.descriptor, end - start - len(found), start + len(found))
@@ -283,6 +287,78 @@ def _held(
         index = None if digest in seen or size is None else store.chunks.open_index(digest)
         if index is not None and size is not None:
             yield HeldLayer(Descriptor("application/octet-stream", digest, size), index)
+
+
+class HeldChunks:
+    """What is held of a layer that is rebuilt as a stream; the caller keeps the files open.
+
+    Args:
+        store: has the held layers.
+        size: of the layer, in bytes.
+        reuse: a plan without other places.
+        files: closes the files.
+        observe: receives a note about each layer that cannot be opened; its bytes are fetched.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore,
+        size: int,
+        reuse: ChunkReuse,
+        files: ExitStack,
+        observe: Observer,
+    ) -> None:
+        self._size, self._end = size, reuse.end
+        self._files: list[File | None] = []
+        for source in reuse.sources:
+            try:
+                self._files.append(files.enter_context(store.file(source)))
+            except (NotFound, StoreFault) as error:
+                self._files.append(None)
+                observe(Noted(f"`{source.digest}` cannot be reused: {error}"))
+        tail = size - len(reuse.end)
+        self._runs = [run for run in reuse.copied if run.start < tail]
+        self._runs.append(ChunkRun(tail, size))
+        self._starts = [run.start for run in self._runs]
+
+    def pieces(self, start: int, longest: int) -> list[Span]:
+        """Divide the layer from a position on; a piece has one range to fetch, or none."""
+        missing = gaps(self._size, [(run.start, run.end) for run in self._runs])
+        ends = sorted({end for _, end in missing if end > start} | {self._size})
+        bounds = zip([start, *ends[:-1]], ends, strict=True)
+        return cut((span for span in bounds if span[0] < span[1]), longest)
+
+    def read(self, start: int, end: int) -> Iterator[tuple[Span, bytes]]:
+        """Yield the bytes of a piece in order, unverified; empty ones are to be fetched."""
+        position = start
+        for run in self._runs[max(0, bisect_right(self._starts, start) - 1) :]:
+            first, last = max(run.start, position), min(run.end, end)
+            if run.start >= end:
+                break
+            if first >= last:
+                continue
+            body = self._held(run, first, last)
+            if len(body) == last - first:
+                if position < first:
+                    yield (position, first), b""
+                yield (first, last), body
+                position = last
+        if position < end:
+            yield (position, end), b""
+
+    def _held(self, run: ChunkRun, start: int, end: int) -> bytes:
+        """Read a part of a run; less, or nothing, where the held layer does not have it."""
+        if run.source is None:
+            return self._end[start - run.start : end - run.start]
+        file = self._files[run.source]
+        if file is None:
+            return b""
+        at = run.offset + start - run.start
+        try:
+            return pread(file, at, at + end - start)
+        except OSError:
+            # A bad sector: the registry has these bytes as well.
+            return b""
 
 
 def layers_of(store: LocalStore, repository: str) -> Iterator[Descriptor]:
@@ -460,7 +536,7 @@ def _suggested(store: LocalStore, held: Descriptor, declaration: Declaration) ->
     bare = Declaration(declaration.format, held.size, None, None, "")
     try:
         with store.file(held) as file:
-            end = _pread(file, bare.tail, held.size)
+            end = pread(file, bare.tail, held.size)
         length = held.size - read_footer(bare, end, f"`{held.digest}`").tail
     except ResolverError:
         return _FIRST
@@ -528,7 +604,7 @@ def _end_of(
         if store.has(layer):
             with store.file(layer) as file:
                 end = declaration.tail if declaration.toc else max(0, layer.size - _FIRST)
-                chunks = _map_of(declaration, _pread(file, end, layer.size), f"`{layer.digest}`")
+                chunks = _map_of(declaration, pread(file, end, layer.size), f"`{layer.digest}`")
                 if chunks is not None:
                     return LayerEnd(chunks, b"", 0, 0, Measured(_WAIT, _RATE))
         if source is None:

@@ -485,7 +485,8 @@ def execute(
     ]
     finished = [CopiedTarget(target) for target in plan.targets if target.done]
     if work:
-        reader = BlobReader(context, source.content(), clock)
+        repository = "/".join(source.repository)
+        reader = BlobReader(context, source.content(), clock, repository)
         pool = DaemonPool(max(1, _BLOBS // len(work)), "resolver-copy")
         try:
             _send_blobs(work, reader, pool)

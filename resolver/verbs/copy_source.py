@@ -7,7 +7,7 @@ parallel ranges with a bound on what waits in memory, once for all destinations.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -42,13 +42,15 @@ from resolver.verbs.threads import DaemonPool, parallel
 from resolver.verbs.transfer import RetryState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     from resolver.clock import Clock
     from resolver.core.oci.content import Source
+    from resolver.core.results.plan import ChunkReuse, Span
     from resolver.sources.tier import Tier
+    from resolver.verbs.chunks import HeldChunks
     from resolver.verbs.context import Context, PlatformLike
 
 #: Bytes of one parallel read, parts ahead of the writer per blob, and parts in memory in total.
@@ -600,19 +602,31 @@ class BlobBody:
 class BlobReader:
     """Reads blobs of the source: from the store if held, else in parallel ranges.
 
+    A layer in chunks is rebuilt from the chunks of held layers where that is faster.
+
     Args:
         context: has the store.
         content: the source.
+        clock: for retries.
+        repository: `registry/name` of the source; held layers of it are reused first.
     """
 
-    def __init__(self, context: Context, content: Source, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        content: Source,
+        clock: Clock | None = None,
+        repository: str = "",
+    ) -> None:
         self._context = context
+        self._repository = repository
         self._content = content
         self._clock = clock or SystemClock()
         self._ranged = ranged(content)
         self._pool = DaemonPool(_PARTS, "resolver-part")
         self._room = threading.BoundedSemaphore(_PARTS)
         self._stop = threading.Event()
+        self._reuses: dict[Digest, ChunkReuse | None] = {}
         self._tier = context.tier() if hasattr(content, "open_range") else None
         if self._tier is not None:
             from resolver.sources.tier import TieredSource  # noqa: PLC0415 - for a tier alone
@@ -621,6 +635,14 @@ class BlobReader:
 
     def distrust(self, blob: Descriptor) -> bool:
         """Stop reading a blob from where its wrong bytes came from; return whether to try again."""
+        reuse = self._reuses.get(blob.digest)
+        if reuse is not None:
+            self._reuses[blob.digest] = None
+            message = f"`{blob.digest}` could not be rebuilt from held chunks and is fetched whole"
+            self._context.observe(Warned("chunks-mismatch", message))
+            for source in reuse.sources:
+                self._context.store.recheck(source)
+            return True
         return isinstance(self._ranged, Distrusting) and self._ranged.distrust(blob.digest)
 
     def tier_to_write(self, blob: Descriptor) -> Tier | None:
@@ -642,10 +664,40 @@ class BlobReader:
         elif store.held(blob):
             with store.open(blob) as chunks:
                 yield _skip(chunks, start)
+        elif (reuse := self._reuse(blob)) is not None:
+            from resolver.verbs.chunks import HeldChunks  # noqa: PLC0415 - for these alone
+
+            observe = self._context.observe
+            with ExitStack() as files:
+                held = HeldChunks(store, blob.size, reuse, files, observe)
+                yield files.enter_context(closing(self._parts(blob, start, held)))
         elif hasattr(self._content, "open_range") and blob.size - start > 2 * _PART:
             yield self._parts(blob, start)
         else:
             yield self._whole(blob, start)
+
+    def _reuse(self, blob: Descriptor) -> ChunkReuse | None:
+        """Plan once how to rebuild a layer from held ones; None to read it whole."""
+        if not blob.has_chunks or not hasattr(self._content, "open_range"):
+            return None
+        if blob.digest not in self._reuses:
+            from resolver.verbs.chunks import (  # noqa: PLC0415 - for chunked layers alone
+                ChunkOptions,
+                layers_of,
+                plan_reuse,
+            )
+
+            context = self._context
+            self._reuses[blob.digest] = plan_reuse(
+                context.store,
+                blob,
+                layers_of(context.store, self._repository),
+                lambda: self._ranged,
+                ChunkOptions(),
+                observe=context.observe,
+                clock=self._clock,
+            )
+        return self._reuses[blob.digest]
 
     def _whole(self, blob: Descriptor, start: int) -> Iterator[bytes]:
         """Stream from one request, and from another one where it breaks off."""
@@ -669,22 +721,30 @@ class BlobReader:
             except Unavailable as error:
                 tries.wait_after(error, position)
 
-    def _parts(self, blob: Descriptor, start: int) -> Iterator[bytes]:
+    def _parts(
+        self, blob: Descriptor, start: int, held: HeldChunks | None = None
+    ) -> Generator[bytes]:
         """Stream from several requests at once, in order, with a bound on what waits in memory."""
-        ends = [*range(start + _PART, blob.size, _PART), blob.size]
-        spans = iter(zip([start, *ends[:-1]], ends, strict=True))
+        if held is None:
+            ends = [*range(start + _PART, blob.size, _PART), blob.size]
+            spans: Iterator[Span] = zip([start, *ends[:-1]], ends, strict=True)
+            read, ahead = self._part, _AHEAD
+        else:
+            spans = iter(held.pieces(start, _PART))
+            # Most of these are small.
+            read, ahead = partial(self._rebuilt, held), _PARTS
         line = object()
         pending: list[Future[bytearray | None]] = []
         position = start
         try:
             while position < blob.size:
-                while len(pending) < _AHEAD and self._room.acquire(blocking=not pending):
+                while len(pending) < ahead and self._room.acquire(blocking=not pending):
                     span = next(spans, None)
                     if span is None:
                         self._room.release()
                         break
                     first, last = span
-                    pending.append(self._pool.submit(partial(self._part, blob, first, last), line))
+                    pending.append(self._pool.submit(partial(read, blob, first, last), line))
                 future = pending.pop(0)
                 try:
                     body = future.result()
@@ -703,6 +763,18 @@ class BlobReader:
         if position < blob.size:
             # Ranges are not supported after all.
             yield from self._whole(blob, position)
+
+    def _rebuilt(
+        self, held: HeldChunks, blob: Descriptor, start: int, end: int
+    ) -> bytearray | None:
+        """Join held bytes and ranges; None if there are no ranges."""
+        body = bytearray()
+        for (first, last), chunk in held.read(start, end):
+            found = chunk or self._part(blob, first, last)
+            if found is None:
+                return None
+            body += found
+        return body
 
     def _part(self, blob: Descriptor, start: int, end: int) -> bytearray | None:
         """Read one range; None if there are no ranges."""

@@ -221,7 +221,11 @@ class PushRegistry(FakeRegistry):
             return problem(405, "UNSUPPORTED")
         found = _RANGE.fullmatch(seen.headers["content-range"])
         assert found is not None
-        assert int(found[2]) - int(found[1]) + 1 == len(seen.body)
+        stated = int(found[2]) - int(found[1]) + 1
+        assert stated == int(seen.headers["content-length"])
+        if len(seen.body) < stated:
+            self.cut(seen, len(seen.body))
+            return problem(400, "SIZE_INVALID")
         too_long = quirks.most is not None and len(seen.body) > quirks.most
         if too_long or int(found[1]) != len(session.body):
             return problem(416, "RANGE_INVALID")

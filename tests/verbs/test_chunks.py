@@ -11,7 +11,7 @@ import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,9 @@ from resolver.core.results.store import Retention
 from resolver.errors import InvalidConfiguration, ResolverError, Usage
 from resolver.session import Session
 from resolver.settings import Flags
+from resolver.sources.registry import upload
 from resolver.store import LocalStore
+from resolver.verbs import chunks
 from resolver.verbs.chunks import Measured
 from tests.core.layers.test_chunked import STATED
 from tests.kit.chunked import (
@@ -36,6 +38,7 @@ from tests.kit.chunked import (
 )
 from tests.kit.images import build_image, entry, from_dict
 from tests.kit.processes import command
+from tests.kit.pushing import PushRegistry
 from tests.kit.registry import FakeRegistry, Reply
 from tests.kit.serve_client import ask
 
@@ -408,6 +411,86 @@ def test_mirror_fetches_less_of_a_second_version(tmp_path: Path, form: str) -> N
             assert not session.verify(full=True).damaged
         seen = [each for each in upstream.requests("GET") if each.path.endswith(new.digest)]
         assert sum(each.sent for each in seen) < len(new.body) / 2
+
+
+@pytest.fixture
+def free_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bytes alone decide whether chunks are used."""
+    monkeypatch.setattr(Measured, "seconds", lambda _self, size, _requests: float(size))
+
+
+@pytest.mark.usefixtures("free_answers")
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("copies", [1, 2])
+def test_copy_reads_only_what_no_held_layer_has(setup: Setup, form: str, copies: int) -> None:
+    old, new = real_layer("v1", form), real_layer("v2", form)
+    setup.serve("1", old)
+    setup.serve("2", new)
+    setup.session.pull(setup.name("1"))
+    with PushRegistry() as target:
+        names = [f"{target.host}/copy{number}:2" for number in range(copies)]
+        setup.session.copy(setup.session.plan_copy(setup.name("2"), names))
+        for number in range(copies):
+            sent = target.shelves.repositories[f"copy{number}"].blobs
+            assert sent[new.digest] == new.body
+    size, _ = setup.wire(new)
+    assert 0 < size < len(new.body) / 2
+    assert warnings(setup) == []
+
+
+@pytest.mark.usefixtures("free_answers")
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("step", [1 << 26, 32_768])
+def test_copy_from_flipped_held_bytes_reads_the_layer_whole(
+    held: Setup, monkeypatch: pytest.MonkeyPatch, step: int, copies: int
+) -> None:
+    monkeypatch.setattr(upload, "CHUNK", step)
+    path = blob_path(held, OLD)
+    path.chmod(0o600)
+    body = bytearray(OLD.body)
+    body[len(body) // 3] ^= 1
+    path.write_bytes(body)
+    with PushRegistry() as target:
+        names = [f"{target.host}/copy{number}:2" for number in range(copies)]
+        held.session.copy(held.session.plan_copy(held.name("2"), names))
+        for number in range(copies):
+            sent = target.shelves.repositories[f"copy{number}"].blobs
+            assert sent[NEW.digest] == NEW.body
+        # Requests that ended early apart, the registry refused nothing.
+        puts = [seen for seen in target.requests("PUT", "/blobs/") if seen.status == 400]
+        assert not [seen for seen in puts if len(seen.body) == int(seen.headers["content-length"])]
+    assert warnings(held) == ["chunks-mismatch", "store-damaged"]
+    assert held.wire(NEW)[0] > len(NEW.body)
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("free_answers")
+def test_copy_reads_what_a_shrunken_held_layer_lost_from_the_registry(
+    held: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = LocalStore.file
+    path = blob_path(held, OLD)
+    path.chmod(0o600)
+
+    @contextmanager
+    def shrinking(store: LocalStore, descriptor: Descriptor) -> Iterator[File]:
+        with opened(store, descriptor) as file:
+            os.truncate(path, len(OLD.body) // 2)
+            yield file
+
+    made = chunks.plan_reuse
+
+    def planned(*words: Any, **named: Any) -> ChunkReuse | None:
+        reuse = made(*words, **named)
+        monkeypatch.setattr(LocalStore, "file", shrinking)
+        return reuse
+
+    monkeypatch.setattr(chunks, "plan_reuse", planned)
+    with PushRegistry() as target:
+        held.session.copy(held.session.plan_copy(held.name("2"), f"{target.host}/copy:2"))
+        assert target.shelves.repositories["copy"].blobs[NEW.digest] == NEW.body
+    assert warnings(held) == []
+    assert held.wire(NEW)[0] < len(NEW.body)
 
 
 def test_comparison_says_what_is_fetched_with_chunks(setup: Setup) -> None:

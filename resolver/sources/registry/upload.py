@@ -25,6 +25,7 @@ from resolver.core.results.events import Noted
 from resolver.errors import (
     ConnectionFailed,
     Denied,
+    DigestMismatch,
     LimitExceeded,
     NotFound,
     RateLimited,
@@ -32,6 +33,7 @@ from resolver.errors import (
     RepositoryNotFound,
     ResolverError,
     ServerFault,
+    SizeMismatch,
     TimedOut,
     Unavailable,
 )
@@ -291,6 +293,15 @@ class RegistryDestination(RegistrySource):
             Unavailable: the registry refuses the blob, or did not answer.
             Untrusted: the source has other bytes.
         """
+        try:
+            return self._send(blob, body, mount)
+        except (DigestMismatch, SizeMismatch):
+            # The session has wrong bytes, and must not be continued.
+            self._cancel(blob, self._recorded(blob))
+            raise
+
+    def _send(self, blob: Descriptor, body: Body, mount: str) -> bool:
+        """Mount or upload a blob, in as many tries as it takes."""
         session = self._recorded(blob)
         failures = 0
         while True:
