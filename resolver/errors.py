@@ -17,7 +17,6 @@ message unchanged: the printer escapes it (`render.text.escape`).
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,14 +62,6 @@ def megabytes(count: int) -> str:
         if value < 999.5:  # noqa: PLR2004 - the same for none
             return f"{value:.0f} {unit}"
     return f"{value:.0f} PB"
-
-
-def limit_words(limit: int) -> str:
-    """Format a limit: `4 MiB` if it is a round number of binary units, else as a size."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if limit and limit % size == 0:
-            return f"{limit // size} {unit}"
-    return megabytes(limit)
 
 
 def size_pair(first: int, second: int) -> tuple[str, str]:
@@ -493,8 +484,7 @@ class SizeMismatch(Untrusted):
     code = "size-mismatch"
 
     def __init__(self, what: str, expected: int, actual: int) -> None:
-        should, has = size_pair(expected, actual)
-        super().__init__(f"{what} should have {should}, but has {has}")
+        super().__init__(f"{what} should have {expected} bytes, but has {actual}")
         self.what = what
         self.expected = expected
         self.actual = actual
@@ -551,11 +541,7 @@ class LimitExceeded(Untrusted):
     def __init__(
         self, what: str, limit: int, value: int | str, unit: str = "bytes", *hints: str
     ) -> None:
-        most, found = f"{limit} {unit}", str(value)
-        if unit == "bytes":
-            most = limit_words(limit)
-            found = re.sub("[0-9]+", lambda digits: megabytes(int(digits[0])), found)
-        super().__init__(f"{what} exceeds the limit of {most}: {found}", *hints)
+        super().__init__(f"{what} exceeds the limit of {limit} {unit}: {value}", *hints)
         self.what = what
         self.limit = limit
         self.value = value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from resolver.errors import ResolverError, Usage, limit_words
+from resolver.errors import ResolverError, Usage
 from resolver.files.read import read_given
 from resolver.values import pattern
 
@@ -86,7 +86,7 @@ def _bytes(place: str, limit: int, name: str) -> bytes:
             f"cannot read `{name}`: {error.strerror or error}", "name a readable file"
         ) from error
     if len(body) > limit:
-        raise Usage(f"`{name}` is larger than {limit_words(limit)}", "split it")
+        raise Usage(f"`{name}` is larger than {limit} bytes", "split it")
     return body
 
 

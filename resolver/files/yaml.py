@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from resolver.core.parse.document import FieldReader
 from resolver.core.parse.yaml_tree import Mapping, Node, ScalarKind, Sequence, YamlScalar, join
-from resolver.errors import BadFile, FileLimit, LimitExceeded, limit_words
+from resolver.errors import BadFile, FileLimit, LimitExceeded
 from resolver.files.read import NotRegular, read_regular
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def parse(content: bytes, place: str, *, limit: int = MAX_FILE) -> FieldReader:
             make a small file huge.
     """
     if len(content) > limit:
-        raise FileLimit(place, (0, 0), "", f"it has more than {limit_words(limit)}")
+        raise FileLimit(place, (0, 0), "", f"it has more than {limit} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resolver.errors import ExportFault, OutputFault, UnreadableFile, Usage, limit_words
+from resolver.errors import ExportFault, OutputFault, UnreadableFile, Usage
 from resolver.files.read import NotRegular, read_regular
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _read(path: str) -> bytes:
         reason = (error.strerror or str(error)).lower()
         raise Usage(f"cannot read `{path}`: {reason}", "name a readable file") from error
     if len(body) > MAX_FILE:
-        raise UnreadableFile(path, f"it has more than {limit_words(MAX_FILE)}")
+        raise UnreadableFile(path, f"it has more than {MAX_FILE} bytes")
     return body
 
 

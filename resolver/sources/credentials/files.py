@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.parse.json import read_object
-from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded, limit_words, megabytes
+from resolver.errors import BadDocument, InvalidConfiguration, LimitExceeded
 from resolver.files.read import NotRegular, read_regular
 from resolver.sources.credentials.secrets import Credential, Secret, octets
 from resolver.values import dataclass, pattern
@@ -339,7 +339,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableCredential
 def _limit(place: str, size: int) -> None:
     if size > MAX_FILE:
         raise InvalidConfiguration(
-            place, "", f"it exceeds the limit of {limit_words(MAX_FILE)}: {megabytes(size)}"
+            place, "", f"it exceeds the limit of {MAX_FILE} bytes: {size} bytes"
         )
 
 

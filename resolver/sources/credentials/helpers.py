@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from resolver.core.parse.json import read_object
-from resolver.errors import BadDocument, HelperFailed, LimitExceeded, limit_words
+from resolver.errors import BadDocument, HelperFailed, LimitExceeded
 from resolver.sources.credentials.secrets import Credential, Once, Secret, octets
 from resolver.values import dataclass, pattern
 
@@ -208,7 +208,7 @@ def _exchange(process: subprocess.Popen[bytes], key: str, deadline: float) -> _R
         questions.write(octets(key))
     output, stderr_size = _read_output(process, deadline)
     if len(output) > MAX_ANSWER:
-        return f"it writes more than {limit_words(MAX_ANSWER)}"
+        return f"it writes more than {MAX_ANSWER} bytes"
     try:
         status = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:

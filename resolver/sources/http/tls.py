@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resolver.core.results.events import Warned
-from resolver.errors import InvalidConfiguration, limit_words
+from resolver.errors import InvalidConfiguration
 from resolver.files.read import read_regular
 from resolver.sources.http.messages import CA_VARIABLES, Trust
 from resolver.values import dataclass
@@ -169,7 +169,7 @@ def _read(file: Path) -> bytes:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(file), "", reason) from error
     if len(content) > _MAX_BUNDLE:
-        raise InvalidConfiguration(str(file), "", f"it is larger than {limit_words(_MAX_BUNDLE)}")
+        raise InvalidConfiguration(str(file), "", f"it is larger than {_MAX_BUNDLE} bytes")
     return content
 
 

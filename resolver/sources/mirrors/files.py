@@ -22,7 +22,7 @@ from resolver.core.registry.endpoints import (
     api_host,
     is_same_registry,
 )
-from resolver.errors import InvalidConfiguration, limit_words
+from resolver.errors import InvalidConfiguration
 from resolver.files.read import read_regular
 from resolver.sources.http.urls import BadUrl, Url
 from resolver.values import pattern
@@ -111,7 +111,7 @@ def read_file(path: Path) -> bytes | None:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(path), "", reason) from error
     if len(body) > MAX_FILE:
-        raise InvalidConfiguration(str(path), "", f"it is larger than {limit_words(MAX_FILE)}")
+        raise InvalidConfiguration(str(path), "", f"it is larger than {MAX_FILE} bytes")
     return body
 
 
