@@ -269,10 +269,13 @@ class References(list[str]):
 def gather(references: list[str], file: str | None, verb: str = "resolve") -> References:
     """Return the references given as arguments and in a file.
 
-    A malformed one among several is left to the verb, whose answer has a failure in its place.
+    A malformed argument is an error. A malformed line among several references is left to the verb,
+    whose answer has a failure in its place.
     """
     from resolver.core.oci.target import parse_target
 
+    for text in references:
+        parse_target(text)
     found = References(references)
     malformed: ResolverError | None = None
     for place, text in read_references(file) if file is not None else ():
@@ -280,8 +283,7 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> Re
         try:
             parse_target(text)
         except ResolverError as error:
-            if text not in references:
-                found.places.setdefault(text, place)
+            found.places.setdefault(text, place)
             malformed = error
     if malformed is not None and len(found) == len(found.places) == 1:
         raise Usage(f"{found.places[found[0]]}: {malformed}", *malformed.hints()) from malformed

@@ -47,7 +47,7 @@ def merge(
     if one of them has an error.
 
     \b
-      resolver check -f images.txt --require linux/arm64 --shard 1/2 --results 1.jsonl
+      resolver lint -f images.txt --shard 1/2 --results 1.jsonl
       resolver merge 1.jsonl 2.jsonl -f images.txt --report junit=report.xml
       resolver merge shard-*.lock > resolver.lock
     """

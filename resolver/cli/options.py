@@ -423,7 +423,7 @@ FLEET = (
         "cluster",
         "--cluster",
         Text,
-        "Run on a Dask cluster: tcp://HOST:PORT, local:N.",
+        "Use a Dask cluster, or `local:N`.",
         "ADDRESS",
         variable="RESOLVER_CLUSTER",
     ),
@@ -431,7 +431,7 @@ FLEET = (
         "cluster_jobs",
         "--cluster-jobs",
         Text,
-        "Its requests to one registry at once [RESOLVER_CLUSTER_JOBS].",
+        "Its requests to a registry [RESOLVER_CLUSTER_JOBS].",
         "N",
     ),
     Shared(

@@ -203,7 +203,7 @@ def batch_line(answer: Resolution | Failure, page: Page) -> str:
 
     if isinstance(answer, Failure):
         code = f"error: {answer.error.code}"
-        cells = (code, answer.wanted[0] if answer.wanted else "-", "-", answer.reference)
+        cells = (code, ",".join(answer.wanted) or "-", "-", answer.reference)
     else:
         platform = str(answer.platform) if answer.platform is not None else "-"
         grade = answer.grade.value if answer.grade is not None else "-"

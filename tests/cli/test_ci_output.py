@@ -32,7 +32,7 @@ ARM = "sha256:8d3661f10977092ba3e4590d693f5940d274cf3b0608e5d03306b90e48305c7a"
 #: Commands without an answer that a pipeline could want.
 SILENT = {"serve", "demo", "options", "completion", "help", "version"}
 #: Those that a registry or files of their own answers; each hands over in its own tests.
-APART = {"login", "search", "quota", "repositories"}
+APART = {"login", "search", "quota", "repositories", "merge"}
 #: Every other command, with what makes it answer.
 ASKED = {
     "resolve": ("{app}", "-p", "linux/arm64"),

@@ -459,6 +459,13 @@ Options:
   --remove                 Remove these references from the lock file.
   -o, --lock-file FILE     Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
+  --cluster ADDRESS        Use a Dask cluster, or `local:N`
+                           [RESOLVER_CLUSTER].
+  --cluster-jobs N         Its requests to a registry [RESOLVER_CLUSTER_JOBS].
+  --shard I/N              Only part I of N: I/N, auto or auto/N
+                           [RESOLVER_SHARD].
+  --results FILE           Append answers; ask only for those not in it.
+  --fresh AGE              Ask again after this time: 12h, 7d; by default 1d.
   -h, --help               Show this message and exit.
 
 Shared options:
@@ -485,6 +492,7 @@ Shared options:
   -u, --username NAME    User name [RESOLVER_USERNAME].
   --password-stdin       Read the password from stdin [RESOLVER_PASSWORD].
   --platforms-file FILE  Add platform facts [RESOLVER_PLATFORMS].
+  --prefer FORM          Of twins, take zstd or gzip [RESOLVER_PREFER].
   --emit SYSTEM          Also pass the answer to a CI system [RESOLVER_EMIT].
   --report FORM=FILE     Also write a report to FILE [RESOLVER_REPORT].
 

@@ -289,7 +289,7 @@ def test_unreadable_user_file_is_a_configuration_error(tmp_path: Path) -> None:
         (tmp_path / "none", "cannot be read"),
         (tmp_path, "not a regular file"),
         (pipe, "not a regular file"),
-        (huge, "more than 1 MiB"),
+        (huge, "more than 1048576 bytes"),
         (binary, "not UTF-8"),
         (tmp_path / "nul\x00", "cannot be used"),
     ):

@@ -443,7 +443,7 @@ def test_doctor_reports_low_disk_space(
     monkeypatch.setattr(Place, "f_favail", 0)
     full = row(patient.look(), "store", "room")
 
-    assert (little.state, little.found) == (WARNING, "1.1 GB free")
+    assert (little.state, little.found) == (WARNING, "1.07 GB free")
     assert enough.state is OK
     assert full.state is ERROR
 
