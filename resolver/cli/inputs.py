@@ -272,10 +272,12 @@ def gather(references: list[str], file: str | None, verb: str = "resolve") -> Re
     A malformed argument is an error. A malformed line among several references is left to the verb,
     whose answer has a failure in its place.
     """
-    from resolver.core.oci.target import parse_target
+    from resolver.core.oci.target import RegistryTarget, parse_target
 
     for text in references:
-        parse_target(text)
+        target = parse_target(text)
+        if isinstance(target, RegistryTarget):
+            target.reference.check_endpoint()
     found = References(references)
     malformed: ResolverError | None = None
     for place, text in read_references(file) if file is not None else ():

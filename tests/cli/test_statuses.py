@@ -278,7 +278,7 @@ def test_status_130_interrupted(shell: Shell, fake: FakeRegistry) -> None:
 #: Commands that are not about an image; their own tests cover each status.
 APART = {
     *("login", "logout", "search", "quota", "mirror-config", "doctor", "help"),
-    *("copy", "index", "merge", "repositories"),
+    *("completion", "copy", "index", "merge", "repositories"),
 }
 
 
