@@ -338,7 +338,7 @@ def test_every_command_reports_an_unverifiable_entry(run: Run) -> None:
     with FakeRegistry(strict=False) as registry:
         registry.serve("app", "1", whole)
         name = f"{registry.host}/app:1"
-        limit = "exceeds the limit of 4 MiB: 5.00 MB"
+        limit = "exceeds the limit of 4194304 bytes: 5000000"
 
         resolved = run("resolve", name, "-p", "linux/arm64", keep=True)
         several = run("resolve", name, "-p", "linux/arm64,linux/amd64", "--json", keep=True)
