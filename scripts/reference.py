@@ -95,7 +95,7 @@ def _text(path: Path) -> str:
 
 def man_page() -> str:
     """Return the man page of `resolver`."""
-    names = [name for _group, name, _module in COMMANDS]
+    names = [name for _group, name, _module, _summary in COMMANDS]
     app = build(names)
     root = app.make_context("resolver", [], resilient_parsing=True)
     lines = [

@@ -124,7 +124,9 @@ def test_adding_a_command_touches_the_files_of_contributing(package: Package, im
     package.write("render/answers/count.py", ANSWER)
     package.write("cli/count.py", COMMAND)
     package.edit(
-        "cli/app.py", "COMMANDS = (", 'COMMANDS = (("Ask", "count", "resolver.cli.count"),'
+        "cli/app.py",
+        "COMMANDS = (",
+        'COMMANDS = (("Ask", "count", "count", "Count the platforms of REF."),',
     )
     package.edit("session.py", "\n    def resolve(", METHOD)
 

@@ -66,7 +66,11 @@ def _shown(name: str) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--version",), ("--help",), *((name, "--help") for _group, name, _module in COMMANDS)],
+    [
+        ("--version",),
+        ("--help",),
+        *((name, "--help") for _group, name, _module, _summary in COMMANDS),
+    ],
     ids=" ".join,
 )
 def test_help_loads_no_heavy_module(arguments: tuple[str, ...]) -> None:
@@ -77,6 +81,9 @@ def test_help_loads_no_heavy_module(arguments: tuple[str, ...]) -> None:
     assert modules & {*HEAVY, "platformdirs"} == set()
     if arguments == ("resolve", "--help"):
         assert "resolver.core.platforms.facts" not in modules
+    if len(arguments) == 1:
+        # The front page and the version load no command.
+        assert modules & {f"resolver.cli.{row[2]}" for row in COMMANDS} == set()
 
 
 @pytest.mark.parametrize("name", ["ls", "du", "verify", "gc"])

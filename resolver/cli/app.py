@@ -36,45 +36,46 @@ TERMINATED = 143
 DEFECT = 70
 _STDOUT = 1
 
-#: Every command: group, name, and the module that holds a function of that name. To add one,
-#: write the module and add a row.
+#: Every command: group, name, the module of `resolver.cli` that holds a function of that name, and
+#: the first line of its docstring, so that the front page loads no module. To add one, write the
+#: module and add a row.
 COMMANDS = (
-    ("Ask", "resolve", "resolver.cli.resolve"),
-    ("Ask", "platforms", "resolver.cli.inspect"),
-    ("Ask", "inspect", "resolver.cli.inspect"),
-    ("Ask", "attestations", "resolver.cli.attestations"),
-    ("Ask", "tags", "resolver.cli.tags"),
-    ("Ask", "search", "resolver.cli.search"),
-    ("Ask", "repositories", "resolver.cli.search"),
-    ("Ask", "quota", "resolver.cli.search"),
-    ("Compare", "compare", "resolver.cli.compare"),
-    ("Pull", "plan", "resolver.cli.pull"),
-    ("Pull", "pull", "resolver.cli.pull"),
-    ("Pull", "export", "resolver.cli.export"),
-    ("Push", "copy", "resolver.cli.copy"),
-    ("Push", "index", "resolver.cli.copy"),
-    ("Store", "ls", "resolver.cli.ls"),
-    ("Store", "rm", "resolver.cli.rm"),
-    ("Store", "gc", "resolver.cli.gc"),
-    ("Store", "verify", "resolver.cli.verify"),
-    ("Store", "du", "resolver.cli.verify"),
-    ("CI", "check", "resolver.cli.check"),
-    ("CI", "lint", "resolver.cli.lint"),
-    ("CI", "needs", "resolver.cli.needs"),
-    ("CI", "matrix", "resolver.cli.matrix"),
-    ("CI", "pin", "resolver.cli.pin"),
-    ("CI", "lock", "resolver.cli.lock"),
-    ("CI", "merge", "resolver.cli.merge"),
-    ("Run", "serve", "resolver.cli.serve"),
-    ("Run", "mirror-config", "resolver.cli.serve"),
-    ("Run", "demo", "resolver.cli.demo"),
-    ("Run", "login", "resolver.cli.login"),
-    ("Run", "logout", "resolver.cli.login"),
-    ("Run", "doctor", "resolver.cli.doctor"),
-    ("Help", "help", "resolver.cli.help"),
-    ("Help", "options", "resolver.cli.help"),
-    ("Help", "completion", "resolver.cli.completion"),
-    ("Help", "version", "resolver.cli.help"),
+    ("Ask", "resolve", "resolve", "Resolve an image to a manifest digest."),
+    ("Ask", "platforms", "inspect", "List the platforms of images."),
+    ("Ask", "inspect", "inspect", "Show indexes or images."),
+    ("Ask", "attestations", "attestations", "Show signatures, SBOMs and provenance by platform."),
+    ("Ask", "tags", "tags", "List the tags of a repository."),
+    ("Ask", "search", "search", "Search Docker Hub or another registry."),
+    ("Ask", "repositories", "search", "List the repositories of a registry."),
+    ("Ask", "quota", "search", "Show how many pulls are left."),
+    ("Compare", "compare", "compare", "Compare the platforms of an image, or two images."),
+    ("Pull", "plan", "pull", "Show what a pull would fetch."),
+    ("Pull", "pull", "pull", "Pull images into the store."),
+    ("Pull", "export", "export", "Export images from the store."),
+    ("Push", "copy", "copy", "Copy an image to registries or layouts."),
+    ("Push", "index", "copy", "Make an index of images, or edit one."),
+    ("Store", "ls", "ls", "List the images in the store."),
+    ("Store", "rm", "rm", "Remove images from the store."),
+    ("Store", "gc", "gc", "Delete content that no pulled image needs."),
+    ("Store", "verify", "verify", "Verify the content of the store."),
+    ("Store", "du", "verify", "Show the disk usage of each image."),
+    ("CI", "check", "check", "Check that an image meets requirements."),
+    ("CI", "lint", "lint", "Find problems in multi-platform images."),
+    ("CI", "needs", "needs", "Show what the programs of an image need of the machine."),
+    ("CI", "matrix", "matrix", "Print a CI job matrix for the platforms of an image."),
+    ("CI", "pin", "pin", "Write digests into files that name images."),
+    ("CI", "lock", "lock", "Record the digests of images in a lock file."),
+    ("CI", "merge", "merge", "Join the results of several runs into one answer."),
+    ("Run", "serve", "serve", "Serve the store or an OCI layout as a registry."),
+    ("Run", "mirror-config", "serve", "Print a mirror configuration for another tool."),
+    ("Run", "demo", "demo", "Show all commands on sample images."),
+    ("Run", "login", "login", "Log in to a registry, by default Docker Hub."),
+    ("Run", "logout", "login", "Log out of a registry, by default Docker Hub."),
+    ("Run", "doctor", "doctor", "Check the configuration of this machine."),
+    ("Help", "help", "help", "Show help on a topic or a command, or list the topics."),
+    ("Help", "options", "help", "List the options that all commands accept."),
+    ("Help", "completion", "completion", "Print the completion script for a shell."),
+    ("Help", "version", "help", "Print the version."),
 )
 
 #: `ClickException`; Typer vendors it since 0.26, before that it is in click.
@@ -92,15 +93,10 @@ class GroupedCommands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each group under its heading, in the order of `COMMANDS`."""
+        del ctx
         for group in dict.fromkeys(row[0] for row in COMMANDS):
-            rows = []
-            for section, name, _module in COMMANDS:
-                command = self.get_command(ctx, name)
-                if section == group and command is not None:
-                    rows.append((name, command.get_short_help_str(60)))
-            if rows:
-                with formatter.section(group):
-                    formatter.write_dl(rows)
+            with formatter.section(group):
+                formatter.write_dl([row[1::2] for row in COMMANDS if row[0] == group])
 
 
 def _version(request: bool) -> None:
@@ -142,9 +138,9 @@ def build(names: Sequence[str]) -> Any:
     ) -> None:
         del version
 
-    for _group, name, module in COMMANDS:
+    for _group, name, module, _summary in COMMANDS:
         if name in names:
-            function = getattr(import_module(module), name.replace("-", "_"))
+            function = getattr(import_module(f"resolver.cli.{module}"), name.replace("-", "_"))
             app.command(name, cls=HelpCommand, epilog=EPILOG)(function)
     return typer.main.get_command(app)
 
@@ -157,6 +153,17 @@ def run(arguments: list[str]) -> int:
         finish_answer(keep=False)
 
 
+def _needed(arguments: list[str]) -> list[str]:
+    """Return the commands that a command line needs: one, or all where only Typer knows."""
+    known = [name for _group, name, _module, _summary in COMMANDS]
+    if is_completing():
+        return known
+    if all(word.startswith("-") for word in arguments):
+        # The front page, the version, or a mistake in an option.
+        return []
+    return arguments[:1] if arguments[0] in known else known
+
+
 def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to end
     output = Output()
     try:
@@ -164,16 +171,15 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to 
     except Usage as error:
         return _fail(arguments, output, error)
     remember_words(arguments)
-    known = [name for _group, name, _module in COMMANDS]
-    first = next((word for word in arguments if not word.startswith("-")), "")
-    names = [first] if first in known and arguments[0] == first else known
     try:
         guard_streams()
         if is_completing():
             from resolver.cli.completion import disable_help_markup
 
             disable_help_markup()
-        result = build(names).main(arguments, prog_name="resolver", standalone_mode=False)
+        result = build(_needed(arguments)).main(
+            arguments, prog_name="resolver", standalone_mode=False
+        )
         finish_answer(keep=True)
     except _ClickError as refusal:
         return _fail(arguments, output, _usage(refusal, arguments))
@@ -212,7 +218,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 def _usage(refusal: Any, arguments: list[str]) -> Usage:
     """Turn a usage error of Typer into ours: one line, and which help to read."""
     message = str(refusal.format_message()).replace("\n", " ").rstrip(".")
-    known = {name for _group, name, _module in COMMANDS}
+    known = {name for _group, name, _module, _summary in COMMANDS}
     command = arguments[0] if arguments and arguments[0] in known else ""
     words = " ".join(word for word in ("resolver", command, "--help") if word)
     return Usage(message[:1].lower() + message[1:], f"see `{words}`")

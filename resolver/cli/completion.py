@@ -68,7 +68,7 @@ def completion(
         ),
     ],
 ) -> None:
-    """Print the completion script for a shell: bash, zsh, fish or powershell.
+    """Print the completion script for a shell.
 
     For packages and system-wide files; `resolver --install-completion` sets up the current shell of
     one user.

@@ -17,7 +17,7 @@ def offer_topics(incomplete: str) -> list[str]:
     """Complete the name of a topic or of a command."""
     from resolver.cli.app import COMMANDS
 
-    names = (*TOPICS, *(name for _group, name, _module in COMMANDS))
+    names = (*TOPICS, *(name for _group, name, _module, _summary in COMMANDS))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -33,7 +33,7 @@ def help(  # noqa: A001 - the name of the command
     """
     from resolver.cli.app import COMMANDS, build
 
-    names = {name for _group, name, _module in COMMANDS}
+    names = {name for _group, name, _module, _summary in COMMANDS}
     if topic is None:
         Output().answer(_list())
     elif topic in TOPICS:

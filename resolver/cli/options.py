@@ -396,7 +396,7 @@ SHARED = (
         "prefer",
         "--prefer",
         Text,
-        "Of twins, take zstd or gzip [RESOLVER_PREFER].",
+        "Prefer zstd or gzip layers [RESOLVER_PREFER].",
         "FORM",
     ),
     Shared(
@@ -423,7 +423,7 @@ FLEET = (
         "cluster",
         "--cluster",
         Text,
-        "Use a Dask cluster, or `local:N`.",
+        "Dask scheduler to use, or `local:N`.",
         "ADDRESS",
         variable="RESOLVER_CLUSTER",
     ),
@@ -431,7 +431,7 @@ FLEET = (
         "cluster_jobs",
         "--cluster-jobs",
         Text,
-        "Its requests to a registry [RESOLVER_CLUSTER_JOBS].",
+        "Requests at once per registry [RESOLVER_CLUSTER_JOBS].",
         "N",
     ),
     Shared(

@@ -4,8 +4,8 @@ uploads/<id>-<hash>      the bytes of a session; the hash ties it to its reposit
         <id>-<hash>.end  how many of them came with completed requests
         <hash>           marks a repository, or a blob that belongs to one
 
-A session survives the server, and bytes of a request that was cut are kept. Whoever writes to it
-holds a lock on its file. See docs/store-and-reliability.md, "Uploads".
+A session survives the server, and bytes of a request that was cut are kept. Its file is locked
+while a request writes to it. See docs/store-and-reliability.md, "Uploads".
 """
 
 from __future__ import annotations

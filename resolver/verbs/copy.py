@@ -293,7 +293,6 @@ class _Planner:
         self._source = source
         self._options = options
         self._jobs = context.settings.jobs
-        self._extent: CopyExtent | None = None
         self._referrers: list[CopyEntry] = []
         self._uncovered: tuple[Descriptor, ...] = ()
 

@@ -451,8 +451,8 @@ class ByLock:
     def _resolve(self, image: LockedImage, platform: PlatformLike, *, exact: bool) -> Resolution:
         context = self._context
         request = context.platform_request(platform, exact=exact)
-        nobody: DocumentReader = DocumentReader(None, None, image.reference)
-        return resolve_locked(image, request, context.table, nobody, self._path)
+        offline: DocumentReader = DocumentReader(None, None, image.reference)
+        return resolve_locked(image, request, context.table, offline, self._path)
 
 
 def _only(image: LockedImage) -> tuple[Platforms, ...]:

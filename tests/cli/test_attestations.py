@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,6 +220,25 @@ def test_attestations_fit_a_terminal_of_80_columns(
     assert max(map(len, printed.splitlines())) <= 80
     for state in ("verified", "wrong", "invalid", "absent", "unreadable"):
         assert state in printed
+
+
+def test_attestations_connect_to_the_registry_alone(
+    run: Run, app: str, trusted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses: set[object] = set()
+    connect = socket.socket.connect
+
+    def noted(link: socket.socket, address: tuple[str, int]) -> None:
+        addresses.add(address)
+        connect(link, address)
+
+    # httpx connects in Python, where it can be seen, as the library of Sigstore does.
+    monkeypatch.setenv("RESOLVER_HTTP", "httpx")
+    monkeypatch.setattr(socket.socket, "connect", noted)
+    assert run("attestations", app, *trusted).status == 0
+
+    host, _, port = app.partition("/")[0].partition(":")
+    assert addresses == {(host, int(port))}
 
 
 def test_attestations_with_nothing_verified_have_status_1(

@@ -86,7 +86,7 @@ def words(name: str, registry: str) -> list[str]:
 
 
 def test_handover_table_lists_every_command() -> None:
-    assert {name for _group, name, _module in COMMANDS} - set(ASKED) <= SILENT | APART
+    assert {name for _group, name, _module, _summary in COMMANDS} - set(ASKED) <= SILENT | APART
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
 HEX = f"sha256:{'0' * 64}"
-NAMES = [name for _group, name, _module in COMMANDS]
+NAMES = [name for _group, name, _module, _summary in COMMANDS]
 #: Every command line: indented by four spaces, and not part of a script.
 EXAMPLES = [
     (topic, line.strip().replace("sha256:…", HEX))

@@ -268,7 +268,9 @@ def test_readme_fits_on_one_screen() -> None:
 def test_commands_page_lists_every_command() -> None:
     text = (DOCS / "commands.md").read_text()
 
-    assert [name for _group, name, _module in COMMANDS if f"`resolver {name}" not in text] == []
+    assert [
+        name for _group, name, _module, _summary in COMMANDS if f"`resolver {name}" not in text
+    ] == []
 
 
 @pytest.mark.parametrize("page", ["commands.md", "architecture.md"])

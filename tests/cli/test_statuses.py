@@ -28,7 +28,7 @@ from tests.kit.registry import FakeRegistry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAMES = [name for _group, name, _module in COMMANDS]
+NAMES = [name for _group, name, _module, _summary in COMMANDS]
 
 #: Commands about one image, as typed; `REF` is the image.
 ASKING = (

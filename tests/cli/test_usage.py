@@ -12,7 +12,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from resolver._version import __version__
-from resolver.cli.app import COMMANDS
+from resolver.cli.app import COMMANDS, build
 from resolver.cli.options import SHARED, Shared, arrange
 from tests.kit.processes import command
 
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Run
 
-NAMES = [name for _group, name, _module in COMMANDS]
+NAMES = [name for _group, name, _module, _summary in COMMANDS]
+
+
+def test_front_page_has_the_first_line_of_every_help_page() -> None:
+    commands = build(NAMES).commands
+
+    assert [row[3] for row in COMMANDS] == [
+        commands[name].get_short_help_str(200) for name in NAMES
+    ]
 
 
 def test_help_front_page(run: Run) -> None:
@@ -88,7 +96,7 @@ Run:
 Help:
   help        Show help on a topic or a command, or list the topics.
   options     List the options that all commands accept.
-  completion  Print the completion script for a shell: bash, zsh, fish...
+  completion  Print the completion script for a shell.
   version     Print the version.
 
   Help for a command: resolver COMMAND --help
@@ -146,9 +154,10 @@ Options:
                            registry.
   --lock-file FILE         Path of the lock file; by default resolver.lock.
   --no-trunc               Show whole digests and values in tables.
-  --cluster ADDRESS        Use a Dask cluster, or `local:N`
+  --cluster ADDRESS        Dask scheduler to use, or `local:N`
                            [RESOLVER_CLUSTER].
-  --cluster-jobs N         Its requests to a registry [RESOLVER_CLUSTER_JOBS].
+  --cluster-jobs N         Requests at once per registry
+                           [RESOLVER_CLUSTER_JOBS].
   --shard I/N              Only part I of N: I/N, auto or auto/N
                            [RESOLVER_SHARD].
   --results FILE           Append answers; ask only for those not in it.
@@ -180,7 +189,7 @@ Shared options:
   -u, --username NAME    User name [RESOLVER_USERNAME].
   --password-stdin       Read the password from stdin [RESOLVER_PASSWORD].
   --platforms-file FILE  Add platform facts [RESOLVER_PLATFORMS].
-  --prefer FORM          Of twins, take zstd or gzip [RESOLVER_PREFER].
+  --prefer FORM          Prefer zstd or gzip layers [RESOLVER_PREFER].
   --emit SYSTEM          Also pass the answer to a CI system [RESOLVER_EMIT].
   --report FORM=FILE     Also write a report to FILE [RESOLVER_REPORT].
 

@@ -54,6 +54,12 @@ BASE = {LOADER: elf("amd64"), "usr/lib/x86_64-linux-gnu/libc.so.6": LIBC}
 V2 = linked("amd64", notes=isa_needed(3))
 
 
+def go_program(level: str) -> bytes:
+    """Make a program for arm64 whose build info states a level."""
+    info = go_build_info("go1.23", GOARM64=level)
+    return linked("arm64", sections={".go.buildinfo": (PROGBITS, 3, info)})
+
+
 def image(
     layers: Sequence[Mapping[str, bytes] | bytes], platform: str = AMD64, **config: object
 ) -> Image:
@@ -533,6 +539,31 @@ def test_lint_arm_v6_entry_with_programs_of_v7_is_an_error(
         ("needs-newer-cpu", "error")
     ]
     assert "Tag_CPU_arch: v7" in found.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ((PROGRAMS / "arm64-outline-atomics").read_bytes(), []),
+        ((PROGRAMS / "arm64-plain").read_bytes(), []),
+        ((PROGRAMS / "arm64-lse-inline").read_bytes(), [("possible-newer-cpu", "note")]),
+        (go_program("v8.0"), []),
+        (go_program("v8.1"), [("needs-newer-cpu", "error")]),
+        (go_program("v8.0,lse"), [("needs-newer-cpu", "error")]),
+    ],
+    ids=["outline-atomics", "plain", "lse-inline", "go-v8.0", "go-v8.1", "go-v8.0-lse"],
+)
+def test_lint_arm64_entry_with_atomics(
+    registry: FakeRegistry, tmp_path: Path, program: bytes, expected: list[tuple[str, str]]
+) -> None:
+    registry.serve("app", "1", build_index([image([{"app": program}], "linux/arm64")]))
+
+    with Session(tmp_path) as session:
+        found = session.lint(f"{registry.host}/app:1", deep=True).findings
+
+    assert [
+        (one.rule, one.severity.value) for one in found if one.rule != "missing-interpreter"
+    ] == expected
 
 
 def test_sureness_orders_from_certain_to_unknown() -> None:

@@ -527,7 +527,7 @@ class Requirements:
         compatible: accept another platform that runs, as containerd selects it.
         attestations: kinds, of `ATTESTATIONS`, that every counted build needs.
         cover: of `COVERS`; `index` requires them of the index instead.
-        trust: who must have signed them; nobody in particular by default.
+        trust: the key or identity that must have signed them; any by default.
         max_age: age of the counted builds, in seconds; 0 for any.
         lint: the severity from which findings of `lint` fail; None to skip `lint`.
         runs_on: platforms of machines that must be able to run the image.

@@ -179,7 +179,7 @@ class Attestations:
 
 @dataclass(frozen=True, slots=True)
 class TrustOptions:
-    """Who is trusted to sign: a key, or an identity of an issuer; nobody by default.
+    """The trusted signer: a key, or an identity of an issuer; none by default.
 
     Attributes:
         key: path of a public key in PEM.
@@ -194,7 +194,7 @@ class TrustOptions:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is trusted, so that nothing is verified."""
+        """Whether no signer is trusted, so that nothing is verified."""
         return not (self.key or self.identity or self.issuer or self.trusted_root)
 
 

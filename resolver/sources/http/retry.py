@@ -291,7 +291,7 @@ class HostLimiter:
             self._admit()
             self._is_used |= len(self._held) >= self._limit
         try:
-            # Whoever waits checks for silent requests now and then.
+            # A waiting request checks for silent ones at intervals.
             while not slot.turn.acquire(timeout=_LOOK):
                 with self._lock:
                     self._admit(silent=True)

@@ -363,12 +363,14 @@ def _place(place: PlaceFound) -> Iterator[CheckupRow]:
 
 
 def _helper(place: PlaceFound, helper: HelperFound) -> CheckupRow:
-    whom = _listed(helper.registries) if helper.registries else "every other registry"
+    registries = _listed(helper.registries) if helper.registries else "every other registry"
     facts = {"path": helper.path, "registries": helper.registries}
     if helper.path is None:
         hint = f"install it, or remove it from `{place.place}`"
-        return warning(_LOGINS, helper.program, f"for {whom}; it is not on PATH", hint, **facts)
-    return ok(_LOGINS, helper.program, f"for {whom}; {helper.path}", **facts)
+        return warning(
+            _LOGINS, helper.program, f"for {registries}; it is not on PATH", hint, **facts
+        )
+    return ok(_LOGINS, helper.program, f"for {registries}; {helper.path}", **facts)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -174,9 +174,6 @@ class Conditions:
     if_none_match: str | None = None
 
 
-UNCONDITIONAL = Conditions()
-
-
 @dataclass(frozen=True, slots=True)
 class _Question:
     """A request about one repository; `name` is a tag, a digest, or `list`, not validated yet."""

@@ -48,7 +48,7 @@ class Passwords:
             ) from error
         self._check = bcrypt.checkpw
         # Checked for unknown users, so that the time of an answer does not show who exists.
-        self._nobody = bcrypt.hashpw(secrets.token_bytes(16).hex().encode(), bcrypt.gensalt(10))
+        self._unknown = bcrypt.hashpw(secrets.token_bytes(16).hex().encode(), bcrypt.gensalt(10))
 
     def admit(self, head: Head) -> bool:
         """Whether a request has the name and password of a user."""
@@ -64,7 +64,7 @@ class Passwords:
             user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         except binascii.Error:
             return False
-        is_right = self._check(password[:72], self._users.get(user, self._nobody))
+        is_right = self._check(password[:72], self._users.get(user, self._unknown))
         if not (colon and is_right and user in self._users):
             return False
         with self._guard:
