@@ -40,12 +40,10 @@ from resolver.errors import (
     Untrusted,
     Usage,
 )
+from resolver.verbs.copy_blobs import BlobBody, BlobReader, SharedRead
 from resolver.verbs.copy_source import (
-    BlobBody,
-    BlobReader,
     CopyOptions,
     CopySource,
-    SharedRead,
     bare,
     copy_entry,
     find_referrers,

@@ -27,7 +27,7 @@ from resolver.errors import (
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
-from resolver.verbs import copy_source
+from resolver.verbs import copy_blobs
 from tests.kit.images import (
     Image,
     build_image,
@@ -236,7 +236,7 @@ def test_copy_to_two_repositories_of_one_registry_reads_large_blobs_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(upload, "_FIRST_WIDTH", 1)
-    monkeypatch.setattr(copy_source, "_PART", 20_000)
+    monkeypatch.setattr(copy_blobs, "_PART", 20_000)
     layers = [hashlib.shake_256(b"%d" % number).digest(300_000) for number in range(6)]
     wanted = build_image(layers=layers)
     source.serve("team/app", "1", wanted)
@@ -768,7 +768,7 @@ def test_copy_waits_as_long_as_a_registry_asks(
 SMALL = """
 import sys
 from resolver.sources.registry import upload
-from resolver.verbs import copy_source
+from resolver.verbs import copy_blobs
 upload.CHUNK = 65536
 from resolver.__main__ import main
 main()
@@ -845,7 +845,7 @@ def test_copy_reads_a_large_blob_in_parallel_ranges(
     target: PushRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copy_source, "_PART", 20_000)
+    monkeypatch.setattr(copy_blobs, "_PART", 20_000)
     wanted = big()
     source.serve("team/app", "1", wanted)
 
