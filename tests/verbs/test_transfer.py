@@ -44,8 +44,8 @@ class Ranged:
         with self._lock:
             self.active += 1
             self.most = max(self.most, self.active)
-            if self.slow >= 0 and any(low < start < high for low, high in self.asked):
-                # The rest of a range that another connection was to fetch.
+            if any(low == self.slow and low < start < high for low, high in self.asked):
+                # The rest of the slow range, on another connection.
                 self.go_on.set()
             self.asked.append((start, end))
             self.clock.now += self.round_trip if start == 0 else 0.0
