@@ -103,7 +103,7 @@ def copy(
       resolver copy app:1 ghcr.io/me/app:1 quay.io/me/app:1 -p linux/arm64
       resolver copy --sync mirror.yaml --dry-run
     """
-    from resolver.cli.inputs import size, split_platforms
+    from resolver.cli.inputs import expand_for_all, size, split_platforms
     from resolver.cli.run import open_executor, open_session
     from resolver.core.results.copy import over_limit
     from resolver.errors import Usage
@@ -130,7 +130,7 @@ def copy(
         plan = session.plan_copy(
             source,
             destinations,
-            split_platforms(platform or []),
+            expand_for_all(session, [source], split_platforms(platform or [])),
             exact=exact,
             sparse=sparse,
             referrers=not no_referrers,

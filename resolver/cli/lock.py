@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def lock(
     common: options.Common,
     references: options.ManyReferences = None,
-    platform: options.Platforms = None,
+    platform: options.NamedPlatforms = None,
     file: options.File = None,
     files: Annotated[
         options.Texts,

@@ -43,14 +43,13 @@ def needs(
       resolver needs postgres:17 -p linux/amd64
       resolver needs ghcr.io/owner/app:1.2 --json
     """
-    from resolver.cli.inputs import positive_size, split_platforms
+    from resolver.cli.inputs import expand_for_all, positive_size, split_platforms
     from resolver.cli.run import open_session
     from resolver.settings import LINT_MAX_BYTES
 
     most = positive_size(max_bytes, "--max-bytes") if max_bytes is not None else LINT_MAX_BYTES
     with open_session(common) as (session, output):
-        found = session.needs(
-            reference, split_platforms(platform or []), every=all_programs, max_bytes=most
-        )
+        platforms = expand_for_all(session, [reference], split_platforms(platform or []))
+        found = session.needs(reference, platforms, every=all_programs, max_bytes=most)
         output.warnings(found.warnings)
         output.show(found, common.form, full=no_trunc)

@@ -102,6 +102,16 @@ Platforms = Annotated[
         complete=offer_platforms,
     ),
 ]
+#: Without patterns, for commands that record platforms.
+NamedPlatforms = Annotated[
+    Texts,
+    option(
+        "--platform -p",
+        "os/arch[/variant][:os.version]; repeat it or use commas; `local`.",
+        "PLATFORM",
+        complete=offer_platforms,
+    ),
+]
 NoTrunc = Annotated[bool, option("--no-trunc", "Show whole digests and values in tables.")]
 IndexOnly = Annotated[bool, option("--index-only", "Read only the index, no manifests.")]
 Exact = Annotated[
@@ -133,7 +143,7 @@ From = Annotated[
 ]
 ToEngine = Annotated[
     Text,
-    option("--to", "Then hand the images over to docker, podman or containerd.", "ENGINE"),
+    option("--to", "Engine to hand over to: docker, podman or containerd.", "ENGINE"),
 ]
 Namespace = Annotated[Text, option("--namespace", "Set the containerd namespace.", "NAME")]
 Load = Annotated[

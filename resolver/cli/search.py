@@ -45,7 +45,10 @@ def search(
 @options.command
 def repositories(
     common: options.Common,
-    place: Annotated[str, typer.Argument(metavar="HOST[/PREFIX]", show_default=False)],
+    place: Annotated[
+        str,
+        options.argument("HOST[/PREFIX]", "A registry, and how the names of repositories begin."),
+    ],
 ) -> None:
     """List the repositories of a registry.
 

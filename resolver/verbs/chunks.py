@@ -147,7 +147,9 @@ def plan_reuse(  # noqa: PLR0913 - each is one thing that decides
     clock: Clock | None = None,
     elsewhere: Sequence[HeldLayer] = (),
 ) -> ChunkReuse | None:
-    """Plan how to rebuild a missing layer from held ones; None to fetch it whole.
+    """Plan how to rebuild a missing layer from held ones; None if its TOC was not read.
+
+    Where nothing can be copied, the plan fetches all but the end of the layer, which has the TOC.
 
     Args:
         store: has the held layers.
@@ -186,26 +188,32 @@ def _choose(
     end: LayerEnd,
     held: Sequence[HeldLayer],
     options: ChunkOptions,
-) -> ChunkReuse | None:
-    """Choose the gap; None if the layer is fetched sooner, or with as few bytes, whole."""
+) -> ChunkReuse:
+    """Choose the gap; copy nothing if the layer is fetched sooner, or with as few bytes, whole."""
     found = sections(end.chunks, [(one.index, one.descriptor.size) for one in held])
-    if not 0 < len(found) <= _MOST_RUNS:
-        return None
     have = store.partial_ranges(descriptor)
     whole = descriptor.size - sum(last - first for first, last in have)
     sources = tuple(one.descriptor for one in held)
     places = tuple(one.place for one in held)
     index = index_of(end.chunks)
-    is_auto = options.mode == "auto"
-    best, least = None, end.link.seconds(whole, 1) if is_auto else float("inf")
-    for gap in _GAPS if options.gap is None else (options.gap,):
-        copied = tuple(one for one in without_short_runs(found, gap) if one.source is not None)
+
+    def plan_with(copied: tuple[ChunkRun, ...], gap: int) -> ChunkReuse:
         spans = [*have, *((one.start, one.end) for one in copied)]
         spans.append((descriptor.size - len(end.body), descriptor.size))
         ranges = tuple(cut(gaps(descriptor.size, spans), RANGE_SIZE))
-        plan = ChunkReuse(
-            sources, copied, end.body, ranges, gap, end.fetched, end.requests, index, places
-        )
+        return ChunkReuse(
+            sources if copied else (), copied, end.body, ranges, gap, end.fetched, end.requests,
+            index, places if copied else (),
+        )  # fmt: skip
+
+    is_auto = options.mode == "auto"
+    # The end of the layer is here, and is not fetched again.
+    best, least = plan_with((), 0), end.link.seconds(whole, 1) if is_auto else float("inf")
+    if not 0 < len(found) <= _MOST_RUNS:
+        return best
+    for gap in _GAPS if options.gap is None else (options.gap,):
+        copied = tuple(one for one in without_short_runs(found, gap) if one.source is not None)
+        plan = plan_with(copied, gap)
         seconds = end.link.seconds(plan.missing, plan.requests)
         if plan.missing >= whole or plan.requests > _MOST_REQUESTS or seconds >= least:
             continue

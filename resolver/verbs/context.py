@@ -22,7 +22,7 @@ from resolver.core.oci.target import (
 from resolver.core.platforms.platform import BUILTIN, Platform
 from resolver.core.results.events import Event, Observer, Warned, ignore
 from resolver.errors import ImageNotHeld, InvalidPlatform, NotFound, ResolverError, Usage
-from resolver.settings import DEFAULT_JOBS, Flags, Settings
+from resolver.settings import Flags, Settings
 from resolver.store import LocalStore, NameRecord
 from resolver.verbs.documents import (
     DocumentReader,
@@ -442,11 +442,6 @@ class Context:
 
             self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
-
-    def widen(self, jobs: int) -> None:
-        """Allow more connections to one host, for many short requests; before the first one."""
-        if self.settings.jobs == DEFAULT_JOBS:
-            self.settings = replace(self.settings, jobs=jobs)
 
     def client(self) -> Transport:
         """Build the transport on the first need; called with the lock held."""

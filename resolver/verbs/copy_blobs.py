@@ -207,7 +207,7 @@ class BlobReader:
             )
 
             context = self._context
-            self._reuses[blob.digest] = plan_reuse(
+            reuse = plan_reuse(
                 context.store,
                 blob,
                 layers_of(context.store, self._repository),
@@ -216,6 +216,7 @@ class BlobReader:
                 observe=context.observe,
                 clock=self._clock,
             )
+            self._reuses[blob.digest] = reuse if reuse is not None and reuse.copied else None
         return self._reuses[blob.digest]
 
     def _whole(self, blob: Descriptor, start: int) -> Iterator[bytes]:

@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 #: The supported version of the format, and the most rows of one file.
 VERSION = 1
 MAX_COPIES = 10_000
-#: Images that are looked at side by side: most of them have not changed.
-_LOOKS = 48
 _FIELDS = ("from", "to", "tags", "include", "exclude", "semver", "platforms", "referrers")
 
 
@@ -186,7 +184,6 @@ def sync(
     from resolver.files import yaml  # noqa: PLC0415 - loads YAML
 
     rules = read_rules(yaml.read(file), context.table)
-    context.widen(_LOOKS)
     images: list[_Image] = []
     failures: list[Failure] = []
     for rule in rules:
@@ -197,7 +194,10 @@ def sync(
     items = [(each.source, _place(each.source, each.destinations), each) for each in images]
     if executor is None:
         outcomes: Iterator[Outcome[_Item, CopyPlan]] = parallel(
-            partial(_planned, context), items, jobs=_LOOKS
+            # Each asks the source, then the destination.
+            partial(_planned, context),
+            items,
+            jobs=2 * context.settings.batch_jobs,
         )
     else:
         outcomes = each_item(context, _planned, items, "planning", executor)

@@ -368,8 +368,9 @@ class Transfer:
             try:
                 return self._once()
             except (DigestMismatch, SizeMismatch) as error:
-                if self._reuse is not None:
-                    self._give_up_reuse(self._reuse)
+                reuse, self._reuse = self._reuse, None
+                if reuse is not None and reuse.copied:
+                    self._give_up_reuse(reuse)
                     continue
                 others = _distrust(self._source, self._descriptor.digest)
                 if self._is_afresh and not others:
@@ -377,12 +378,17 @@ class Transfer:
                 self._shared.emit(Restarted(self._descriptor.digest, str(error)))
             self._is_afresh = True
 
+    @property
+    def _is_exact(self) -> bool:
+        """Whether ranges are requested as a plan that copies chunks states them."""
+        return self._reuse is not None and bool(self._reuse.copied)
+
     def _give_up_reuse(self, reuse: ChunkReuse) -> None:
         """Fetch all of the blob next, since held bytes may be wrong, and find out which are."""
         digest = self._descriptor.digest
         message = f"`{digest}` could not be rebuilt from held chunks and is fetched whole"
         self._shared.emit(Warned("chunks-mismatch", message))
-        self._reuse, self._is_afresh = None, True
+        self._is_afresh = True
         for source in reuse.sources:
             # Does nothing for those in other places.
             self._shared.store.recheck(source)
@@ -497,8 +503,7 @@ class Transfer:
         # Once something was wrong, in the plainest way there is.
         if receiving.size and not self._is_afresh:
             most = self._shared.options.range_size
-            # The ranges of a plan that reuses chunks are requested as they are.
-            most = most if self._reuse is not None else min(most, LEAST_RANGE)
+            most = most if self._is_exact else min(most, LEAST_RANGE)
             whole, first = first, cut([first], most)[0]
             self._rest = gaps(whole[1], [(0, first[1])]) + self._rest
         failure: BaseException | None = None
@@ -527,7 +532,7 @@ class Transfer:
         if waited <= _NEAR_SECONDS:
             most = min(most, LEAST_RANGE)
         length = range_length(total, options.connections, most)
-        if self._reuse is not None:
+        if self._is_exact:
             length = options.range_size
         self._waiting.extend(cut(self._rest, length))
         self._rest = []
@@ -589,7 +594,7 @@ class Transfer:
                         self._is_split = True
                         self._cut_rest(now - begun)
                     cursor.begin(
-                        now, now - begun, is_divisible=self._is_split and self._reuse is None
+                        now, now - begun, is_divisible=self._is_split and not self._is_exact
                     )
                     self._copy(answer, receiving, cursor)
             except RangeRefused as error:

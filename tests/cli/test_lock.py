@@ -448,7 +448,7 @@ Arguments:
 
 Options:
   -p, --platform PLATFORM  os/arch[/variant][:os.version]; repeat it or use
-                           commas; `local`, `all`, `linux/*`.
+                           commas; `local`.
   -f, --file FILE          Read references from FILE, one per line; `-` is
                            stdin.
   --from FILE              Lock the images in these files; each REF is a file

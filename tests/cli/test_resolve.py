@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from resolver.cli.app import COMMANDS
 from resolver.core.platforms.platform import Platform
 from resolver.demo import samples
 from resolver.errors import InvalidPlatform
@@ -501,6 +502,21 @@ class TestPatterns:
             assert seen.status == 3, words
             assert "is not offered for `plan9/*`" in seen.stderr
             assert "`linux/arm/v7`" in seen.stderr
+
+    def test_every_command_whose_help_names_patterns_takes_them(
+        self, run: Run, registry: str
+    ) -> None:
+        app = f"{registry}/demo/app:1.0"
+        words = {
+            "resolve": (), "compare": (), "plan": (), "pull": (), "export": ("--to", "out"),
+            "copy": ("oci:copied:1",), "needs": (), "matrix": (),
+        }  # fmt: skip
+        named = {row[1] for row in COMMANDS if "linux/*" in run(row[1], "--help").stdout}
+        assert named == set(words)
+        for name, more in words.items():
+            seen = run(name, app, *more, "-p", "linux/arm*")
+            assert seen.status == 0, (name, seen)
+            assert "amd64" not in seen.stdout, name
 
     def test_plan_pull_export_compare_and_matrix_take_patterns(
         self, run: Run, registry: str

@@ -431,7 +431,7 @@ def test_usage_shows_arguments_without_braces_and_describes_each(run: Run, name:
     assert "{" not in page.partition("\n\n")[0]
     listed = page.partition("\nArguments:\n")[2].partition("\n\n")[0]
     for line in listed.splitlines():
-        assert re.fullmatch(r"  \S.*?  +\S.*|   +\S.*", line), line
+        assert re.fullmatch(r"  \S.*?  +[^\s\[].*|   +\S.*", line), line
 
 
 def test_help_of_login_shows_how_to_name_the_user(run: Run) -> None:

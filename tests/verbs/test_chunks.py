@@ -21,6 +21,7 @@ from resolver.core.results.events import Warned
 from resolver.core.results.pull_events import Resumed
 from resolver.core.results.store import Retention
 from resolver.errors import InvalidConfiguration, ResolverError, Usage
+from resolver.render import render
 from resolver.session import Session
 from resolver.settings import Flags
 from resolver.sources.registry import upload
@@ -286,9 +287,14 @@ def test_equal_digests_with_other_lengths_are_fetched_whole(setup: Setup) -> Non
     setup.serve("2", new)
     setup.session.pull(setup.name("1"))
     plan = setup.session.plan(setup.name("2"), chunks="always")
-    assert setup.reuse(plan, new) is None
+    reuse = setup.reuse(plan, new)
+    assert reuse is not None
+    assert (reuse.sources, reuse.copied, reuse.missing) == ((), (), len(new.body))
+    assert "chunks from" not in render(plan, "table")
     setup.session.pull(plan)
     assert setup.held(new) == new.body
+    # The end of the layer, which has the TOC, is not fetched twice.
+    assert setup.wire(new)[0] == len(new.body)
 
 
 def test_two_processes_at_once_fetch_the_layer_once(held: Setup) -> None:

@@ -113,7 +113,7 @@ class ChunkReuse:
 
     Attributes:
         sources: the held layers.
-        copied: consecutive bytes that a held layer has, in order.
+        copied: consecutive bytes that a held layer has, in order; none if nothing can be reused.
         end: the last bytes of the layer, which planning has fetched.
         fetched: the ranges to request, in order.
         gap: held bytes between two ranges that are fetched along if they are fewer.
@@ -164,9 +164,11 @@ class Piece:
 
     @property
     def requests(self) -> int:
-        """Requests needed, about; exact with `reuse`. Embedded content needs none."""
+        """Requests needed, about; exact where chunks are copied. Embedded content needs none."""
         if self.reuse is not None:
-            return self.reuse.requests
+            if self.reuse.copied:
+                return self.reuse.requests
+            return self.reuse.toc_requests + range_count(self.missing - self.reuse.toc_bytes)
         return range_count(self.missing) if self.descriptor.data is None else 0
 
 
