@@ -13,7 +13,8 @@ import pytest
 from inline_snapshot import snapshot
 
 from tests.kit.images import build_image, named_by
-from tests.kit.pushing import PushRegistry
+from tests.kit.messages import Reply
+from tests.kit.registry import FakeRegistry
 from tests.kit.writable import Quirks, WritableRegistry
 from tests.verbs.test_copy import big
 
@@ -114,14 +115,14 @@ def test_sync_on_a_cluster_copies_between_registries(
     run: Run, registry: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("distributed", reason="install the extra `fleet`")
-    with PushRegistry() as target:
+    with WritableRegistry(tmp_path / "target") as target:
         (tmp_path / "mirror.yaml").write_text(
             "version: 1\ncopies:\n"
             f"  - {{from: {registry}/demo/app, to: {target.host}/app, include: '*.0'}}\n"
         )
         words = ("copy", "--sync", "mirror.yaml", "--cluster", "local:1", "--cluster-jobs", "4")
         assert run(*words).status == 0
-        assert set(target.shelf("app").tags) == {"1.0", "2.0"}
+        assert set(target.tags("app")) == {"1.0", "2.0"}
 
 
 def test_index_create_and_edit_print_the_entries(run: Run, registry: str) -> None:
@@ -155,10 +156,8 @@ unknown/unknown  attestation  sha256:374989eeaccf  oci:out:1.0
 
 
 def test_repositories_lists_names(run: Run) -> None:
-    with PushRegistry() as fake:
+    with FakeRegistry() as fake:
         catalog = json.dumps({"repositories": ["team/app", "team/base", "other"]}).encode()
-        from tests.kit.messages import Reply
-
         fake.on("GET", "/v2/_catalog", Reply(200, {"Content-Type": "application/json"}, catalog))
         seen = run("repositories", f"{fake.host}/team/")
         names = json.loads(run("repositories", fake.host, "--json", keep=True).stdout)
@@ -185,7 +184,7 @@ def test_copy_killed_in_a_chunk_continues_at_serve_writable(tmp_path: Path, numb
     """`serve --writable` keeps the bytes of a request that was cut."""
     wanted = big()
     layer = max(len(blob) for blob in wanted.blobs.values())
-    with PushRegistry() as source, WritableRegistry(tmp_path / "registry") as target:
+    with FakeRegistry() as source, WritableRegistry(tmp_path / "registry") as target:
         source.serve("team/app", "1", wanted)
         words = [
             *(sys.executable, "-c", SMALL, "copy", "--store", str(tmp_path / "store")),
@@ -231,7 +230,7 @@ def test_copy_of_sha512_manifests_between_layouts_and_serve_writable(
 ) -> None:
     wanted = named_by(build_image(), "sha512")
     with (
-        PushRegistry() as source,
+        FakeRegistry() as source,
         WritableRegistry(tmp_path / "registry", Quirks(mounts="no")) as target,
     ):
         source.serve("app", "1", wanted)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -32,8 +31,8 @@ from tests import ROOT
 from tests.kit.ci_systems import read_github_file
 from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
 from tests.kit.images import build_image, build_index, build_layer
-from tests.kit.pushing import PushRegistry
 from tests.kit.registry import FakeRegistry
+from tests.kit.writable import WritableRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,13 +200,13 @@ def bash(script: str, folder: Path, environment: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def assert_built(registry: PushRegistry, tag: str, folder: Path) -> None:
+def assert_built(registry: WritableRegistry, tag: str, folder: Path) -> None:
     """Check that the index lists both builds, and is what the lock file has."""
-    shelf = registry.shelf("owner/app")
-    listed = json.loads(shelf.documents[shelf.tags[tag]][1])["manifests"]
+    digest = registry.tags("owner/app")[tag]
+    listed = registry.document("owner/app", tag)["manifests"]
     assert [each["platform"]["architecture"] for each in listed] == ["amd64", "arm64"]
-    assert registry.complete("owner/app", shelf.tags[tag])
-    assert shelf.tags[tag] in (folder / "resolver.lock").read_text()
+    assert registry.complete("owner/app", digest)
+    assert digest in (folder / "resolver.lock").read_text()
 
 
 def test_github_pipeline_builds_an_index_checks_and_locks_it(
@@ -217,7 +216,7 @@ def test_github_pipeline_builds_an_index_checks_and_locks_it(
     build, index = workflow["jobs"]["build"], workflow["jobs"]["index"]
     folder = tmp_path / "work"
     folder.mkdir()
-    with PushRegistry() as registry:
+    with WritableRegistry(tmp_path / "registry") as registry:
         image = workflow["env"]["IMAGE"].replace("ghcr.io", registry.host)
         known = {**builder, "IMAGE": image, "TAG": "abc"}
         for row in build["strategy"]["matrix"]["include"]:
@@ -227,7 +226,7 @@ def test_github_pipeline_builds_an_index_checks_and_locks_it(
         [step] = [step for step in index["steps"] if "run" in step]
         bash(step["run"], folder, known)
         assert_built(registry, "abc", folder)
-        digest = registry.shelf("owner/app").tags["abc"]
+        digest = registry.tags("owner/app")["abc"]
     assert read_github_file((tmp_path / "output").read_text())["digest"] == digest
 
 
@@ -237,13 +236,13 @@ def test_gitlab_pipeline_builds_an_index_checks_and_locks_it(
     jobs = yaml.safe_load(fenced("pipelines.md", "yaml", ".gitlab-ci.yml"))
     folder = tmp_path / "work"
     folder.mkdir()
-    with PushRegistry() as registry:
+    with WritableRegistry(tmp_path / "registry") as registry:
         known = {**builder, "IMAGE": f"{registry.host}/owner/app", "CI_COMMIT_SHA": "abc"}
         for row in jobs["build-image"]["parallel"]["matrix"]:
             bash("\n".join(jobs["build-image"]["script"]), folder, {**known, **row})
         bash("\n".join(jobs["index-image"]["script"]), folder, known)
         assert_built(registry, "abc", folder)
-        digest = registry.shelf("owner/app").tags["abc"]
+        digest = registry.tags("owner/app")["abc"]
     assert digest in (folder / "index.env").read_text()
 
 

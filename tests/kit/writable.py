@@ -1,8 +1,10 @@
 """The test registry: `serve --writable` with the quirks of other registries, and a log.
 
     with WritableRegistry(tmp_path / "registry", Quirks(mounts="no")) as registry:
+        registry.serve("team/app", "1.0", image)
         ...
         assert registry.requests("PATCH") == []
+        assert registry.tags("team/copy") == {"1.0": image.digest}
 
 Order of answers: scripts (`on`), the gates (`basic`, `bearer`), quirks, then the registry itself.
 `tests/data/quirks/quirks.json` names the registries that have each quirk, with a source.
@@ -20,23 +22,26 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from resolver.clock import SystemClock
-from resolver.core.oci.manifest import Index
+from resolver.core.oci.content import Document
+from resolver.core.oci.descriptor import Descriptor
+from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import Index, parse_document
 from resolver.store import LocalStore
 from resolver.verbs.serve.api import ServerResponse, answer, problem
 from resolver.verbs.serve.server import serve
-from resolver.verbs.serve.write import Refused, WriteOptions, Writer
+from resolver.verbs.serve.write import HERE, Refused, WriteOptions, Writer
 from tests.kit.auth import BasicGate, BearerGate, Gate, Tokens
 from tests.kit.messages import Answer, Reply, Script, Seen
+from tests.kit.stored_images import blob_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from types import TracebackType
 
-    from resolver.core.oci.content import Document
-    from resolver.core.oci.digest import Digest
     from resolver.core.oci.manifest import Manifest
     from resolver.verbs.serve.connections import Head, RequestBody, Waits
     from resolver.verbs.serve.server import Server
+    from tests.kit.registry import Served
 
 DATA = Path(__file__).parents[1] / "data" / "quirks" / "quirks.json"
 _SESSION = re.compile(r"/v2/(.+)/blobs/uploads/([0-9a-f]{32})")
@@ -67,7 +72,7 @@ class Quirks:
         late: PUTs of an index that are refused before its entries are seen.
         immutable: a tag that exists is never written again.
         forgets: an upload is gone after a request that was cut, or a restart.
-        cut: bytes of a request body after which its connection ends, once.
+        cut: bytes of a request body after which its connection ends, once; these are kept.
         manifest: status of a good PUT of a manifest.
         exists: repositories that may be pushed to; None for all.
         subject_tag: a fallback tag answers with the subject itself.
@@ -137,12 +142,13 @@ def _quirks(switches: dict[str, Any]) -> Quirks:
 
 
 class WritableRegistry:
-    """A registry in this process; enter it to start.
+    """A registry in this process; enter it to start. Leaving it raises its first failure.
 
     Attributes:
         quirks: may be replaced at any time.
         store: what it keeps.
         before: called with each request before it is answered; may raise or block.
+        on_cut: called before the quirk `cut` ends a connection.
 
     """
 
@@ -150,13 +156,16 @@ class WritableRegistry:
         self.quirks = quirks or Quirks()
         self.store = LocalStore(folder, fsync=False)
         self.before: Callable[[Seen], None] = lambda _seen: None
+        self.on_cut: Callable[[], None] = lambda: None
         self.changed = threading.Condition()
         self._log: list[Seen] = []
+        self._failures: list[BaseException] = []
         self._scripts: list[Script] = []
         self._gates: list[Gate] = []
         self._tokens: dict[str, Tokens] = {}
         self._stack = contextlib.ExitStack()
         self._server: Server | None = None
+        self._writer: _QuirkyWriter | None = None
         self._port = 0
 
     def __enter__(self) -> Self:
@@ -170,12 +179,13 @@ class WritableRegistry:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+        if kind is None and self._failures:
+            raise self._failures[0]
 
     def _start(self) -> None:
         with contextlib.ExitStack() as stack:
             lease = stack.enter_context(self.store.lease((), "test registry"))
-            options = WriteOptions(allow_sparse=self.quirks.sparse)
-            writer = _QuirkyWriter(self, lease, options)
+            writer = self._writer = _QuirkyWriter(self, lease, WriteOptions())
             server = serve(writer.shelf, "127.0.0.1", self._port, respond=writer.respond)
             self._server = stack.enter_context(server)
             self._stack = stack.pop_all()
@@ -200,6 +210,71 @@ class WritableRegistry:
         """Its origin."""
         return f"http://{self.host}"
 
+    # Content
+
+    def serve(self, repository: str, tag: str | None, image: Served) -> None:
+        """Keep an image as a push of it does, without requests and quirks; see `FakeRegistry`."""
+        assert self._writer is not None
+        self._writer.keep(repository, tag, image)
+
+    def tags(self, repository: str) -> dict[str, str]:
+        """Return the tags of a repository, with their digests."""
+        start = f"{HERE}/{repository}:"
+        return {
+            record.reference.removeprefix(start): str(record.root.digest)
+            for record in self.store.pulled_names()
+            if record.reference.startswith(start)
+        }
+
+    def documents(self, repository: str) -> set[str]:
+        """Return the digests of all manifests and indexes of a repository."""
+        starts = (f"{HERE}/{repository}:", f"{HERE}/{repository}@")
+        waiting = [
+            str(record.root.digest)
+            for record in self.store.pulled_names()
+            if record.reference.startswith(starts)
+        ]
+        found: set[str] = set()
+        while waiting:
+            digest = waiting.pop()
+            if digest in found or self.holds(repository, digest) is None:
+                continue
+            found.add(digest)
+            listed = self.document(repository, digest).get("manifests", ())
+            waiting += [one["digest"] for one in listed]
+        return found
+
+    def document(self, repository: str, name: str) -> dict[str, Any]:
+        """Return a manifest or an index, by tag or digest."""
+        digest = name if ":" in name else self.tags(repository)[name]
+        body = self.holds(repository, digest)
+        assert body is not None, digest
+        document: dict[str, Any] = json.loads(body)
+        return document
+
+    def holds(self, repository: str, digest: str) -> bytes | None:
+        """Return a blob, a manifest or an index of a repository; None if it is not there."""
+        assert self._writer is not None
+        shelf = self._writer.shelf
+        document = shelf.document(repository, digest)
+        if document is not None:
+            return document.body
+        file = shelf.blob(repository, Digest.parse(digest))
+        if file is None:
+            return None
+        with file.open() as opened:
+            return opened.read()
+
+    def complete(self, repository: str, digest: str) -> bool:
+        """Whether a manifest or an index, and everything that it lists, is in a repository."""
+        if self.holds(repository, digest) is None:
+            return False
+        document = self.document(repository, digest)
+        if "manifests" in document:
+            return all(self.complete(repository, one["digest"]) for one in document["manifests"])
+        parts = [document["config"], *document.get("layers", ())]
+        return all(self.holds(repository, one["digest"]) is not None for one in parts)
+
     # What happens
 
     def on(self, method: str, path: str, *answers: Answer, times: int | None = None) -> None:
@@ -211,9 +286,11 @@ class WritableRegistry:
         """Require Basic credentials for everything under /v2/."""
         self._gates.append(BasicGate(user, password, "test"))
 
-    def bearer(self, *, credentials: tuple[str, str] | None = None) -> Tokens:
+    def bearer(
+        self, *, token: str = "T0KEN-1", credentials: tuple[str, str] | None = None
+    ) -> Tokens:
         """Require a token for everything under /v2/, and serve tokens at /token."""
-        tokens = self._tokens["/token"] = Tokens("T0KEN-1", credentials, 300)
+        tokens = self._tokens["/token"] = Tokens(token, credentials, 300)
         self._gates.append(BearerGate(f"{self.url}/token", "test", tokens))
         return tokens
 
@@ -237,6 +314,14 @@ class WritableRegistry:
         """Count the body bytes of all requests of these methods."""
         return sum(len(seen.body) for seen in self.log if seen.method in methods)
 
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait until no request is being answered; at most `timeout` seconds."""
+        with self.changed:
+            is_settled = self.changed.wait_for(
+                lambda: all(seen.done for seen in self._log), timeout
+            )
+        assert is_settled
+
     def refusal(self, seen: Seen) -> Reply | None:
         """Answer a request by a script, a token server or a gate; None for none of them."""
         with self.changed:
@@ -254,6 +339,13 @@ class WritableRegistry:
         """Add a request to the log."""
         with self.changed:
             self._log.append(seen)
+
+    def finish(self, seen: Seen, failure: BaseException | None) -> None:
+        """Record that a request was answered, that its connection has ended, or that it failed."""
+        with self.changed:
+            seen.done = True
+            if failure is not None:
+                self._failures.append(failure)
             self.changed.notify_all()
 
 
@@ -275,11 +367,12 @@ class _QuirkyWriter(Writer):
     ) -> Generator[Waits | float, None, ServerResponse]:
         seen = _seen(head)
         self._registry.note(seen)
-        self._registry.before(seen)
         pieces: list[bytes] = []
-        self._record(body, pieces)
+        failure: BaseException | None = None
         session = _SESSION.fullmatch(seen.path)
         try:
+            self._registry.before(seen)
+            self._record(body, pieces)
             reply = self._registry.refusal(seen)
             early = _response(reply) if reply is not None else self._early(seen, body)
             if early is None:
@@ -289,6 +382,9 @@ class _QuirkyWriter(Writer):
                 given = early
             if reply is None:
                 given = self._changed(seen, given, body.received)
+            seen.status = given.status
+            if reply is None and given.status == 500:
+                failure = AssertionError(f"{seen.method} {seen.raw_target}: {given.content!r}")
         except (GeneratorExit, OSError):
             if session is not None and self._quirks.forgets:
                 upload = self._store.uploads.resume(session[1], session[2])
@@ -296,22 +392,29 @@ class _QuirkyWriter(Writer):
                     upload.remove()
                     self._store.uploads.leave(upload)
             raise
+        except Exception as error:
+            failure = error
+            raise
         finally:
             seen.body = b"".join(pieces)
-            seen.done = True
-        seen.status = given.status
+            self._registry.finish(seen, failure)
         return given
 
     def _record(self, body: RequestBody, pieces: list[bytes]) -> None:
         """Note the body of a request as it is read."""
         read = body.read
 
+        left = self._quirks.cut if self._quirks.cut and not self._is_cut else _MANY
+
         def recorded() -> Generator[Waits, None, bytes]:
-            piece = yield from read()
-            pieces.append(piece)
-            if self._quirks.cut and not self._is_cut and body.received > self._quirks.cut:
+            nonlocal left
+            if not left:
                 self._is_cut = True
+                self._registry.on_cut()
                 raise ConnectionResetError("cut as a quirk")
+            piece = (yield from read())[:left]
+            left -= len(piece)
+            pieces.append(piece)
             return piece
 
         body.read = recorded  # type: ignore[method-assign]
@@ -427,6 +530,7 @@ class _QuirkyWriter(Writer):
         expected: Callable[[Digest | None], bool] = lambda _: True,
     ) -> ServerResponse:
         quirks = self._quirks
+        self._options = WriteOptions(allow_sparse=quirks.sparse)
         if parsed.subject is not None and quirks.subjects == "refused":
             raise Refused(405, "UNSUPPORTED", "manifests with `subject` are not supported")
         if isinstance(parsed, Index) and parsed.manifests:
@@ -436,6 +540,29 @@ class _QuirkyWriter(Writer):
                 missing = parsed.manifests[0].digest
                 raise Refused(404, "MANIFEST_BLOB_UNKNOWN", f"`{missing}` is unknown")
         return super().put(repository, document, parsed, tags, expected)
+
+    def keep(self, repository: str, tag: str | None, image: Served) -> None:
+        """Put an image into the store, an index after what it lists."""
+        self._store.uploads.mark(repository)
+        for digest, body in image.blobs.items():
+            blob = replace(blob_of(body), digest=Digest.parse(digest))
+            self._claim((blob.digest,))
+            self._store.add(blob, [body])
+            self._store.uploads.mark(repository, blob.digest)
+        waiting = dict(image.documents)
+
+        def put(digest: str) -> None:
+            media_type, body = waiting.pop(digest)
+            parsed = parse_document(body, media_type, digest)
+            for child in parsed.manifests if isinstance(parsed, Index) else ():
+                if str(child.digest) in waiting:
+                    put(str(child.digest))
+            root = Descriptor(media_type, Digest.parse(digest), len(body))
+            tags = [tag] if tag is not None and digest == image.digest else []
+            super(_QuirkyWriter, self).put(repository, Document(root, body), parsed, tags)
+
+        while waiting:
+            put(next(iter(waiting)))
 
     def _changed(self, seen: Seen, given: ServerResponse, received: int) -> ServerResponse:
         """Change an answer to what this registry says."""

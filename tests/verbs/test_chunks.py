@@ -39,9 +39,9 @@ from tests.kit.chunked import (
 )
 from tests.kit.images import build_image, entry, from_dict
 from tests.kit.processes import command
-from tests.kit.pushing import PushRegistry
 from tests.kit.registry import FakeRegistry, Reply
 from tests.kit.serve_client import ask
+from tests.kit.writable import WritableRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -428,17 +428,18 @@ def free_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("free_answers")
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("copies", [1, 2])
-def test_copy_reads_only_what_no_held_layer_has(setup: Setup, form: str, copies: int) -> None:
+def test_copy_reads_only_what_no_held_layer_has(
+    setup: Setup, form: str, copies: int, tmp_path: Path
+) -> None:
     old, new = real_layer("v1", form), real_layer("v2", form)
     setup.serve("1", old)
     setup.serve("2", new)
     setup.session.pull(setup.name("1"))
-    with PushRegistry() as target:
+    with WritableRegistry(tmp_path / "target") as target:
         names = [f"{target.host}/copy{number}:2" for number in range(copies)]
         setup.session.copy(setup.session.plan_copy(setup.name("2"), names))
         for number in range(copies):
-            sent = target.shelves.repositories[f"copy{number}"].blobs
-            assert sent[new.digest] == new.body
+            assert target.holds(f"copy{number}", new.digest) == new.body
     size, _ = setup.wire(new)
     assert 0 < size < len(new.body) / 2
     assert warnings(setup) == []
@@ -448,7 +449,7 @@ def test_copy_reads_only_what_no_held_layer_has(setup: Setup, form: str, copies:
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("step", [1 << 26, 32_768])
 def test_copy_from_flipped_held_bytes_reads_the_layer_whole(
-    held: Setup, monkeypatch: pytest.MonkeyPatch, step: int, copies: int
+    held: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: int, copies: int
 ) -> None:
     monkeypatch.setattr(upload, "CHUNK", step)
     path = blob_path(held, OLD)
@@ -456,12 +457,11 @@ def test_copy_from_flipped_held_bytes_reads_the_layer_whole(
     body = bytearray(OLD.body)
     body[len(body) // 3] ^= 1
     path.write_bytes(body)
-    with PushRegistry() as target:
+    with WritableRegistry(tmp_path / "target") as target:
         names = [f"{target.host}/copy{number}:2" for number in range(copies)]
         held.session.copy(held.session.plan_copy(held.name("2"), names))
         for number in range(copies):
-            sent = target.shelves.repositories[f"copy{number}"].blobs
-            assert sent[NEW.digest] == NEW.body
+            assert target.holds(f"copy{number}", NEW.digest) == NEW.body
         # Requests that ended early apart, the registry refused nothing.
         puts = [seen for seen in target.requests("PUT", "/blobs/") if seen.status == 400]
         assert not [seen for seen in puts if len(seen.body) == int(seen.headers["content-length"])]
@@ -472,7 +472,7 @@ def test_copy_from_flipped_held_bytes_reads_the_layer_whole(
 
 @pytest.mark.usefixtures("free_answers")
 def test_copy_reads_what_a_shrunken_held_layer_lost_from_the_registry(
-    held: Setup, monkeypatch: pytest.MonkeyPatch
+    held: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     opened = LocalStore.file
     path = blob_path(held, OLD)
@@ -492,9 +492,9 @@ def test_copy_reads_what_a_shrunken_held_layer_lost_from_the_registry(
         return reuse
 
     monkeypatch.setattr(chunks, "plan_reuse", planned)
-    with PushRegistry() as target:
+    with WritableRegistry(tmp_path / "target") as target:
         held.session.copy(held.session.plan_copy(held.name("2"), f"{target.host}/copy:2"))
-        assert target.shelves.repositories["copy"].blobs[NEW.digest] == NEW.body
+        assert target.holds("copy", NEW.digest) == NEW.body
     assert warnings(held) == []
     assert held.wire(NEW)[0] < len(NEW.body)
 

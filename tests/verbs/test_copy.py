@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,8 +40,8 @@ from tests.kit.images import (
     named_by,
 )
 from tests.kit.messages import Reply, Seen
-from tests.kit.pushing import PushRegistry, Quirks
 from tests.kit.registry import FakeRegistry
+from tests.kit.writable import Quirks, WritableRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,15 +53,15 @@ PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
 
 @pytest.fixture
-def source() -> Iterator[PushRegistry]:
-    with PushRegistry() as fake:
-        yield fake
+def source(tmp_path: Path) -> Iterator[WritableRegistry]:
+    with WritableRegistry(tmp_path / "source") as registry:
+        yield registry
 
 
 @pytest.fixture
-def target() -> Iterator[PushRegistry]:
-    with PushRegistry() as fake:
-        yield fake
+def target(tmp_path: Path) -> Iterator[WritableRegistry]:
+    with WritableRegistry(tmp_path / "target") as registry:
+        yield registry
 
 
 def image(*platforms: str) -> Image:
@@ -105,11 +106,11 @@ def copy(
     return session.copy(session.plan_copy(source, list(targets), **options), keep=keep)
 
 
-def names(registry: FakeRegistry, start: int = 0) -> list[str]:
+def names(registry: WritableRegistry, start: int = 0) -> list[str]:
     return [f"{seen.method} {seen.path}" for seen in registry.log[start:]]
 
 
-def assert_same(one: PushRegistry, other: PushRegistry, path: str, image: Image) -> None:
+def assert_same(one: WritableRegistry, other: WritableRegistry, path: str, image: Image) -> None:
     """Check that every byte of an image arrived as it was."""
     for digest in (*image.documents, *image.blobs):
         assert other.holds(path, digest) is not None, digest
@@ -120,7 +121,7 @@ def assert_same(one: PushRegistry, other: PushRegistry, path: str, image: Image)
 
 
 def test_copy_sends_exact_bytes_children_first_and_the_tag_last(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
@@ -128,7 +129,7 @@ def test_copy_sends_exact_bytes_children_first_and_the_tag_last(
     done = copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:2")
 
     assert_same(source, target, "copy/app", wanted)
-    assert target.shelf("copy/app").tags == {"2": wanted.digest}
+    assert target.tags("copy/app") == {"2": wanted.digest}
     puts = [seen.path for seen in target.requests("PUT", "/manifests/")]
     assert puts[-1] == "/v2/copy/app/manifests/2"
     assert puts[-2].endswith(wanted.digest)
@@ -144,7 +145,7 @@ def test_copy_sends_exact_bytes_children_first_and_the_tag_last(
 
 
 def test_copy_of_an_unchanged_tag_is_one_head_at_each_side(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     source.serve("team/app", "1", image())
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
@@ -158,15 +159,14 @@ def test_copy_of_an_unchanged_tag_is_one_head_at_each_side(
 
 
 def test_copy_sends_only_the_blob_that_is_missing(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     layers = [build_layer({f"file{number}": b"%d" % number}) for number in range(14)]
     wanted = build_image(layers=layers)
     source.serve("team/app", "1", wanted)
     missing = str(Digest.of(layers[7]))
-    target.shelf("copy/app").blobs |= {
-        digest: blob for digest, blob in wanted.blobs.items() if digest != missing
-    }
+    there = {digest: blob for digest, blob in wanted.blobs.items() if digest != missing}
+    target.serve("copy/app", None, replace(wanted, documents={}, blobs=there))
 
     done = copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1", referrers=False)
 
@@ -177,7 +177,7 @@ def test_copy_sends_only_the_blob_that_is_missing(
 
 
 def test_copy_within_a_registry_mounts_every_blob_with_one_request(
-    session: Session, source: PushRegistry
+    session: Session, source: WritableRegistry
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
@@ -192,11 +192,16 @@ def test_copy_within_a_registry_mounts_every_blob_with_one_request(
     assert_same(source, source, "other", wanted)
 
 
-@pytest.mark.parametrize("mounts", ["no", "refused"])
+@pytest.mark.parametrize("mounts", ["no", "refused", "denied"])
 def test_copy_uploads_where_mounts_are_refused_and_stops_trying(
-    session: Session, source: PushRegistry, mounts: str
+    session: Session, source: WritableRegistry, mounts: str
 ) -> None:
-    source.quirks.mounts = mounts
+    if mounts == "denied":
+        denied = Reply(403)
+        path = "/v2/other/blobs/uploads/"
+        source.on("POST", path, lambda seen: denied if "mount" in seen.parameters else None)
+    else:
+        source.quirks = Quirks(mounts=mounts)
     wanted = image()
     source.serve("team/app", "1", wanted)
 
@@ -211,11 +216,11 @@ def test_copy_uploads_where_mounts_are_refused_and_stops_trying(
 
 
 def test_copy_to_two_registries_reads_the_source_once(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
-    with PushRegistry() as third:
+    with WritableRegistry(tmp_path / "third") as third:
         done = copy(
             session,
             f"{source.host}/team/app:1",
@@ -231,35 +236,35 @@ def test_copy_to_two_registries_reads_the_source_once(
 @pytest.mark.usefixtures("small_chunks")
 def test_copy_to_two_repositories_of_one_registry_reads_large_blobs_once(
     session: Session,
-    source: PushRegistry,
-    target: PushRegistry,
+    registry: FakeRegistry,
+    target: WritableRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(upload, "_FIRST_WIDTH", 1)
     monkeypatch.setattr(copy_blobs, "_PART", 20_000)
     layers = [hashlib.shake_256(b"%d" % number).digest(300_000) for number in range(6)]
     wanted = build_image(layers=layers)
-    source.serve("team/app", "1", wanted)
+    registry.serve("team/app", "1", wanted)
 
     copy(
         session,
-        f"{source.host}/team/app:1",
+        f"{registry.host}/team/app:1",
         f"{target.host}/one:1",
         f"{target.host}/two:1",
     )
 
     assert target.complete("one", wanted.digest)
     assert target.complete("two", wanted.digest)
-    read = sum(seen.sent for seen in source.requests("GET", "/blobs/"))
+    read = sum(seen.sent for seen in registry.requests("GET", "/blobs/"))
     assert read == sum(len(blob) for blob in wanted.blobs.values())
 
 
 def test_copy_to_two_registries_completes_one_when_the_other_fails(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
-    with PushRegistry(Quirks(exists=frozenset())) as third:
+    with WritableRegistry(tmp_path / "third", Quirks(exists=())) as third:
         done = copy(
             session,
             f"{source.host}/team/app:1",
@@ -274,7 +279,7 @@ def test_copy_to_two_registries_completes_one_when_the_other_fails(
 
 
 def test_copy_takes_nested_indexes_artifacts_and_foreign_layers(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     inner = build_index([build_image("linux/arm64")])
     artifact = referrer(build_image(), b"artifact")
@@ -305,25 +310,25 @@ def test_copy_takes_nested_indexes_artifacts_and_foreign_layers(
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
     assert_same(source, target, "copy/app", root)
-    assert foreign["digest"] not in target.shelf("copy/app").blobs
+    assert target.holds("copy/app", str(foreign["digest"])) is None
 
 
 def test_copy_keeps_a_sha512_digest(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = named_by(build_image(), "sha512")
     source.serve("team/app", "1", wanted)
 
     copy(session, f"{source.host}/team/app@{wanted.digest}", f"{target.host}/copy/app:1")
 
-    assert target.shelf("copy/app").tags == {"1": wanted.digest}
+    assert target.tags("copy/app") == {"1": wanted.digest}
 
 
 # Some platforms
 
 
 def test_copy_of_a_platform_sends_a_new_index_with_its_attestation(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
@@ -338,34 +343,35 @@ def test_copy_of_a_platform_sends_a_new_index_with_its_attestation(
     )
 
     arm = wanted.child("linux/arm64")
-    root = target.shelf("copy/app").tags["1"]
-    listed = json.loads(target.shelf("copy/app").documents[root][1])["manifests"]
+    root = target.tags("copy/app")["1"]
+    listed = target.document("copy/app", root)["manifests"]
     assert [each["digest"] for each in listed] == [
         arm.digest,
         next(child.digest for child in wanted.children if child.attestation_of == arm.digest),
     ]
     assert target.complete("copy/app", root)
-    assert wanted.digest not in target.shelf("copy/app").documents
+    assert wanted.digest not in target.documents("copy/app")
     assert done.plan.original.digest != done.plan.root.digest
     assert [str(one.digest) for one in done.plan.uncovered] == [signature.digest]
-    assert signature.digest not in target.shelf("copy/app").documents
+    assert signature.digest not in target.documents("copy/app")
     assert len(done.plan.left_out) == 4
 
 
 def test_copy_of_all_platforms_by_name_keeps_the_index(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = multi_platform(*PLATFORMS)
     source.serve("team/app", "1", wanted)
 
     copy(session, f"{source.host}/team/app:1", f"{target.host}/app:1", platforms=list(PLATFORMS))
 
-    assert target.shelf("app").tags == {"1": wanted.digest}
+    assert target.tags("app") == {"1": wanted.digest}
 
 
 def test_sparse_copy_keeps_the_index_without_all_children(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
+    target.quirks = Quirks(sparse=True)
     wanted = multi_platform(*PLATFORMS)
     source.serve("team/app", "1", wanted)
 
@@ -377,15 +383,14 @@ def test_sparse_copy_keeps_the_index_without_all_children(
         sparse=True,
     )
 
-    assert target.shelf("app").tags == {"1": wanted.digest}
-    assert wanted.child("linux/amd64").digest not in target.shelf("app").documents
-    assert wanted.child("linux/arm64").digest in target.shelf("app").documents
+    assert target.tags("app") == {"1": wanted.digest}
+    assert wanted.child("linux/amd64").digest not in target.documents("app")
+    assert wanted.child("linux/arm64").digest in target.documents("app")
 
 
 def test_sparse_copy_to_a_registry_that_refuses_it_says_to_leave_it_out(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
-    target.quirks.sparse = False
     source.serve("team/app", "1", multi_platform(*PLATFORMS))
 
     with pytest.raises(ServerFault) as failure:
@@ -398,7 +403,7 @@ def test_sparse_copy_to_a_registry_that_refuses_it_says_to_leave_it_out(
         )
 
     assert "leave out `--sparse`" in " ".join(failure.value.hints())
-    assert target.shelf("app").tags == {}
+    assert target.tags("app") == {}
     with pytest.raises(Usage):
         session.plan_copy(f"{source.host}/team/app:1", f"{target.host}/app:1", sparse=True)
 
@@ -409,9 +414,13 @@ def test_sparse_copy_to_a_registry_that_refuses_it_says_to_leave_it_out(
 @pytest.mark.parametrize("at_source", ["listed", "ignored"])
 @pytest.mark.parametrize("at_target", ["listed", "ignored"])
 def test_copy_brings_referrers_through_the_api_and_the_fallback_tag(
-    session: Session, source: PushRegistry, target: PushRegistry, at_source: str, at_target: str
+    session: Session,
+    source: WritableRegistry,
+    target: WritableRegistry,
+    at_source: str,
+    at_target: str,
 ) -> None:
-    source.quirks.subjects, target.quirks.subjects = at_source, at_target
+    source.quirks, target.quirks = Quirks(subjects=at_source), Quirks(subjects=at_target)
     wanted = image("linux/amd64", "linux/arm64")
     arm = wanted.child("linux/arm64")
     signed, sbom = referrer(wanted, b"signature"), referrer(arm, b"sbom")
@@ -450,9 +459,9 @@ def test_copy_brings_referrers_through_the_api_and_the_fallback_tag(
 
 
 def test_copy_merges_the_fallback_tag_with_what_others_write_meanwhile(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
-    target.quirks.subjects = "ignored"
+    target.quirks = Quirks(subjects="ignored")
     wanted = image("linux/amd64")
     source.serve("team/app", "1", wanted)
     source.serve("team/app", None, referrer(wanted))
@@ -471,15 +480,14 @@ def test_copy_merges_the_fallback_tag_with_what_others_write_meanwhile(
     target.on("PUT", f"/v2/copy/app/manifests/{tag}", lose, times=1)
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    held = target.shelf("copy/app")
-    listed = json.loads(held.documents[held.tags[tag]][1])["manifests"]
+    listed = target.document("copy/app", tag)["manifests"]
     assert {each["digest"] for each in listed} == {theirs.digest, mine.digest}
 
 
 def test_copy_refuses_a_fallback_tag_that_is_an_image(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
-    target.quirks.subjects = "ignored"
+    target.quirks = Quirks(subjects="ignored")
     wanted = image("linux/amd64")
     source.serve("team/app", "1", wanted)
     source.serve("team/app", None, referrer(wanted))
@@ -488,11 +496,11 @@ def test_copy_refuses_a_fallback_tag_that_is_an_image(
     with pytest.raises(ServerFault, match="is not a list of referrers"):
         copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    assert "1" not in target.shelf("copy/app").tags
+    assert "1" not in target.tags("copy/app")
 
 
 def test_copy_brings_the_tags_of_cosign_and_can_leave_them_out(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image("linux/amd64")
     signature = build_image("linux/amd64", [b"signature"])
@@ -503,12 +511,12 @@ def test_copy_brings_the_tags_of_cosign_and_can_leave_them_out(
     copy(session, f"{source.host}/team/app:1", f"{target.host}/bare:1", referrers=False)
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    assert target.shelf("copy/app").tags == {"1": wanted.digest, tag: signature.digest}
-    assert target.shelf("bare").tags == {"1": wanted.digest}
+    assert target.tags("copy/app") == {"1": wanted.digest, tag: signature.digest}
+    assert target.tags("bare") == {"1": wanted.digest}
 
 
 def test_copy_finds_new_referrers_of_an_unchanged_tag_on_request(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image("linux/amd64")
     source.serve("team/app", "1", wanted)
@@ -516,18 +524,18 @@ def test_copy_finds_new_referrers_of_an_unchanged_tag_on_request(
     copy(session, *names_)
     late = referrer(wanted)
     source.serve("team/app", None, late)
-    target.quirks.immutable = True
+    target.quirks = Quirks(immutable=True)
 
     copy(session, *names_)
-    assert late.digest not in target.shelf("copy/app").documents
+    assert late.digest not in target.documents("copy/app")
     done = copy(session, *names_, refresh_referrers=True)
 
-    assert late.digest in target.shelf("copy/app").documents
+    assert late.digest in target.documents("copy/app")
     assert done.targets[0].target.tag == ""
 
 
 def test_copy_leaves_out_what_only_claims_to_refer(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image("linux/amd64")
     other = referrer(build_image("linux/s390x"))
@@ -546,28 +554,28 @@ def test_copy_leaves_out_what_only_claims_to_refer(
 
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    assert other.digest not in target.shelf("copy/app").documents
+    assert other.digest not in target.documents("copy/app")
 
 
 # Tags
 
 
 def test_copy_leaves_an_existing_tag_with_if_absent(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     source.serve("team/app", "1", image())
     target.serve("copy/app", "1", build_image())
-    before = dict(target.shelf("copy/app").tags)
+    before = target.tags("copy/app")
 
     done = copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1", if_absent=True)
 
     assert done.targets[0].target.done == "exists"
-    assert target.shelf("copy/app").tags == before
+    assert target.tags("copy/app") == before
     assert [seen.method for seen in target.log] == ["HEAD"]
 
 
 def test_copy_refuses_a_tag_that_is_not_as_expected(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted, there = image(), build_image()
     source.serve("team/app", "1", wanted)
@@ -580,11 +588,11 @@ def test_copy_refuses_a_tag_that_is_not_as_expected(
     assert target.requests("PUT") == target.requests("POST") == []
 
     copy(session, *place, expect=there.digest)
-    assert target.shelf("copy/app").tags == {"1": wanted.digest}
+    assert target.tags("copy/app") == {"1": wanted.digest}
 
 
 def test_copy_compares_the_tag_again_right_before_it_is_set(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted, there, other = image(), build_image(), build_image("linux/s390x")
     source.serve("team/app", "1", wanted)
@@ -603,28 +611,28 @@ def test_copy_compares_the_tag_again_right_before_it_is_set(
             expect=there.digest,
         )
 
-    assert target.shelf("copy/app").tags == {"1": other.digest}
+    assert target.tags("copy/app") == {"1": other.digest}
 
 
 def test_copy_to_a_tag_with_a_digest_keeps_the_tag_and_checks_the_digest(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
 
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1@{wanted.digest}")
-    assert target.shelf("copy/app").tags == {"1": wanted.digest}
+    assert target.tags("copy/app") == {"1": wanted.digest}
     copy(session, f"{source.host}/team/app:1", f"{target.host}/bare@{wanted.digest}")
-    assert target.shelf("bare").tags == {}
+    assert target.tags("bare") == {}
     assert target.complete("bare", wanted.digest)
     with pytest.raises(Usage, match="names a digest"):
         session.plan_copy(f"{source.host}/team/app:1", f"{target.host}/x:1@sha256:{'1' * 64}")
 
 
 def test_copy_to_an_immutable_tag_works_a_second_time(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
-    target.quirks.immutable = True
+    target.quirks = Quirks(immutable=True)
     source.serve("team/app", "1", image())
     for _ in range(2):
         copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
@@ -637,7 +645,7 @@ def test_copy_to_an_immutable_tag_works_a_second_time(
 
 
 def test_copy_plan_counts_bytes_and_requests_and_writes_nothing(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = build_image()
     source.serve("team/app", "1", wanted)
@@ -657,7 +665,7 @@ def test_copy_plan_counts_bytes_and_requests_and_writes_nothing(
 
 
 def test_copy_refuses_to_send_more_than_allowed(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     source.serve("team/app", "1", build_image())
     plan = session.plan_copy(f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
@@ -710,55 +718,61 @@ def big(size: int = 300_000) -> Image:
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("name", QUIRKS)
-def test_copy_survives_the_quirk(session: Session, source: PushRegistry, name: str) -> None:
+def test_copy_survives_the_quirk(
+    session: Session, source: WritableRegistry, target: WritableRegistry, name: str
+) -> None:
+    target.quirks = QUIRKS[name]
     wanted = build_index([big()])
     source.serve("team/app", "1", wanted)
     signature = referrer(wanted)
     source.serve("team/app", None, signature)
-    with PushRegistry(QUIRKS[name], strict=False) as target:
-        for _ in range(2):
-            copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-        assert target.shelf("copy/app").tags["1"] == wanted.digest
-        assert target.complete("copy/app", wanted.digest)
-        assert target.complete("copy/app", signature.digest)
+    for _ in range(2):
+        copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
+
+    assert target.tags("copy/app")["1"] == wanted.digest
+    assert target.complete("copy/app", wanted.digest)
+    assert target.complete("copy/app", signature.digest)
+    assert all("content-range" in seen.headers for seen in target.requests("PATCH"))
 
 
 REFUSALS = {
     "subject refused": (Quirks(subjects="refused"), "--no-referrers"),
-    "repository must exist": (Quirks(exists=frozenset()), "created first"),
+    "repository must exist": (Quirks(exists=()), "created first"),
     "no sha512": (Quirks(sha512=False), "sha512"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_copy_gives_one_clear_error_for_the_quirk(
-    session: Session, source: PushRegistry, name: str
+    session: Session, source: WritableRegistry, target: WritableRegistry, name: str
 ) -> None:
-    quirks, advice = REFUSALS[name]
+    target.quirks, advice = REFUSALS[name]
     wanted = build_index([build_image()])
     if name == "no sha512":
         wanted = named_by(wanted, "sha512")
     source.serve("team/app", "1", wanted)
     source.serve("team/app", None, referrer(wanted))
-    with PushRegistry(quirks) as target:
-        with pytest.raises(ServerFault) as failure:
-            copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
-        assert advice in " ".join([str(failure.value), *failure.value.hints()])
-        held = target.shelves.repositories.get("copy/app")
-        assert held is None or "1" not in held.tags
+
+    with pytest.raises(ServerFault) as failure:
+        copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
+
+    assert advice in " ".join([str(failure.value), *failure.value.hints()])
+    assert "1" not in target.tags("copy/app")
 
 
 def test_copy_waits_as_long_as_a_registry_asks(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = build_image()
     source.serve("team/app", "1", wanted)
-    target.rate_limit(f"/v2/copy/app/manifests/{wanted.digest}", 2, 0)
+    target.quirks = Quirks(busy=2, retry_after="0")
 
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    assert target.shelf("copy/app").tags == {"1": wanted.digest}
+    assert target.tags("copy/app") == {"1": wanted.digest}
+    statuses = [seen.status for seen in target.requests("PUT", f"/manifests/{wanted.digest}")]
+    assert statuses == [429, 429, 201]
 
 
 # Large blobs
@@ -777,28 +791,25 @@ main()
 
 @pytest.mark.parametrize("forgets", [False, True])
 def test_copy_killed_in_an_upload_continues_it_where_the_registry_kept_it(
-    tmp_path: Path, source: PushRegistry, target: PushRegistry, *, forgets: bool
+    tmp_path: Path, source: WritableRegistry, target: WritableRegistry, *, forgets: bool
 ) -> None:
     wanted = big()
     layer = max(len(blob) for blob in wanted.blobs.values())
     source.serve("team/app", "1", wanted)
-    target.quirks.forgets = forgets
     words = [
         *(sys.executable, "-c", SMALL, "copy", "--store", str(tmp_path / "store")),
         *(f"{source.host}/team/app:1", f"{target.host}/copy/app:1"),
     ]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def kill(seen: Seen) -> Reply | None:
-        if seen.method != "PATCH" or len(target.requests("PATCH")) < 3:
-            return None
-        target.cut(seen, 10_000)
-        os.kill(process.pid, signal.SIGKILL)
-        return Reply(silent=True)
+    def cut(_seen: Seen) -> None:
+        if len(target.requests("PATCH")) == 3:
+            target.quirks = Quirks(forgets=forgets, cut=10_000)
 
-    restore = _intercept(target, kill)
+    target.before = cut
+    target.on_cut = lambda: os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    restore()
+    target.settle()
     assert process.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "store" / "pushes").iterdir())) == 1
     sent, begun = target.sent("PATCH"), len(target.requests("POST"))
@@ -815,25 +826,21 @@ def test_copy_killed_in_an_upload_continues_it_where_the_registry_kept_it(
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("forgets", [False, True])
 def test_copy_goes_on_after_a_cut_chunk(
-    session: Session, source: PushRegistry, target: PushRegistry, *, forgets: bool
+    session: Session, source: WritableRegistry, target: WritableRegistry, *, forgets: bool
 ) -> None:
-    target.quirks.forgets = forgets
     wanted = big()
     source.serve("team/app", "1", wanted)
-    cuts = 0
+    cuts: list[int] = []
 
-    def cut(seen: Seen) -> Reply | None:
-        nonlocal cuts
-        if seen.method != "PATCH" or len(target.requests("PATCH")) != 3 or cuts:
-            return None
-        cuts += 1
-        target.cut(seen, 30_000)
-        return Reply(silent=True)
+    def cut(_seen: Seen) -> None:
+        if len(target.requests("PATCH")) == 3:
+            target.quirks = Quirks(forgets=forgets, cut=30_000)
 
-    _intercept(target, cut)
+    target.before = cut
+    target.on_cut = lambda: cuts.append(len(target.requests("PATCH")))
     copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
 
-    assert cuts == 1
+    assert cuts == [3]
     assert target.complete("copy/app", wanted.digest)
     posts = len(target.requests("POST"))
     assert posts == len(wanted.blobs) + forgets
@@ -841,26 +848,26 @@ def test_copy_goes_on_after_a_cut_chunk(
 
 def test_copy_reads_a_large_blob_in_parallel_ranges(
     session: Session,
-    source: PushRegistry,
-    target: PushRegistry,
+    registry: FakeRegistry,
+    target: WritableRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(copy_blobs, "_PART", 20_000)
     wanted = big()
-    source.serve("team/app", "1", wanted)
+    registry.serve("team/app", "1", wanted)
 
-    copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
+    copy(session, f"{registry.host}/team/app:1", f"{target.host}/copy/app:1")
 
     assert target.complete("copy/app", wanted.digest)
-    ranges = [seen for seen in source.requests("GET", "/blobs/") if "range" in seen.headers]
+    ranges = [seen for seen in registry.requests("GET", "/blobs/") if "range" in seen.headers]
     assert len(ranges) == 15
-    source.shelves.ranges = False
-    copy(session, f"{source.host}/team/app:1", f"{target.host}/again:1")
+    registry.shelves.ranges = False
+    copy(session, f"{registry.host}/team/app:1", f"{target.host}/again:1")
     assert target.complete("again", wanted.digest)
 
 
 def test_copy_never_completes_a_blob_with_wrong_bytes(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = build_image()
     source.serve("team/app", "1", wanted)
@@ -875,124 +882,116 @@ def test_copy_never_completes_a_blob_with_wrong_bytes(
     puts = target.requests("PUT", "/blobs/")
     bodies = [seen.body for seen in puts if seen.parameters["digest"] == [layer["digest"]]]
     assert all(len(body) < layer["size"] for body in bodies)
-    assert target.shelf("copy/app").documents == {}
-    assert target.shelf("copy/app").tags == {}
+    assert target.documents("copy/app") == set()
+    assert target.tags("copy/app") == {}
 
 
 # Killed
 
 
-def _intercept(registry: PushRegistry, act: Any) -> Any:
-    original = registry.pushed.push
-    registry.pushed.push = lambda seen: act(seen) or original(seen)
-
-    def restore() -> None:
-        registry.pushed.push = original
-
-    return restore
-
-
-def test_copy_killed_at_every_request_leaves_no_incomplete_tag(tmp_path: Path) -> None:
+def test_copy_killed_at_every_request_leaves_no_incomplete_tag(
+    tmp_path: Path, source: WritableRegistry, target: WritableRegistry
+) -> None:
     """The process is killed with SIGKILL while its n-th request is answered, for every n."""
     wanted = build_index([build_image()])
-    store = tmp_path / "store"
-    with PushRegistry() as source, PushRegistry() as target:
-        source.serve("team/app", "1", wanted)
-        source.serve("team/app", None, referrer(wanted))
-        target.quirks.subjects = "ignored"
-        words = [
-            *(sys.executable, "-m", "resolver", "copy", "--store", str(store)),
-            *(f"{source.host}/team/app:1", f"{target.host}/copy/app:1"),
-        ]
-        number, sent = 0, 0
-        while True:
-            number += 1
-            begun = len(target.log)
-            process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signature = referrer(wanted)
+    source.serve("team/app", "1", wanted)
+    source.serve("team/app", None, signature)
+    target.quirks = Quirks(subjects="ignored")
+    words = [
+        *(sys.executable, "-m", "resolver", "copy", "--store", str(tmp_path / "store")),
+        *(f"{source.host}/team/app:1", f"{target.host}/copy/app:1"),
+    ]
+    number, sent = 0, 0
+    while True:
+        number += 1
+        begun = len(target.log)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-            def kill(
-                _seen: Seen, process: Any = process, begun: int = begun, number: int = number
-            ) -> Reply | None:
-                if len(target.log) - begun == number:
-                    os.kill(process.pid, signal.SIGKILL)
-                return None
+        def kill(
+            _seen: Seen, process: Any = process, begun: int = begun, number: int = number
+        ) -> None:
+            if len(target.log) - begun == number:
+                os.kill(process.pid, signal.SIGKILL)
 
-            restore = _intercept(target, kill)
-            _, errors = process.communicate(timeout=60)
-            restore()
-            held = target.shelves.repositories.get("copy/app")
-            if held is not None and "1" in held.tags:
-                assert target.complete("copy/app", held.tags["1"])
-                assert all(target.complete("copy/app", one) for one in _referring(held.documents))
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, errors.decode()
-            sent = target.sent("PUT")
-        assert number > 10
-        assert target.shelf("copy/app").tags["1"] == wanted.digest
-        # Every blob that had arrived was not sent again.
-        uploaded = [
-            seen.parameters["digest"][0]
-            for seen in target.requests("PUT", "/blobs/uploads/")
-            if seen.status == 201
-        ]
-        assert sent
-        assert len(uploaded) == len(set(uploaded))
-
-
-def _referring(documents: dict[str, tuple[str, bytes]]) -> list[str]:
-    return [digest for digest, (_, body) in documents.items() if b'"subject"' in body]
+        target.before = kill
+        _, errors = process.communicate(timeout=60)
+        target.settle()
+        tags, documents = target.tags("copy/app"), target.documents("copy/app")
+        if "1" in tags:
+            assert all(target.complete("copy/app", digest) for digest in (tags["1"], *documents))
+            assert signature.digest in documents
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+        sent = target.sent("PUT")
+    assert number > 10
+    assert target.tags("copy/app")["1"] == wanted.digest
+    # Every blob that had arrived was not sent again.
+    uploaded = [
+        seen.parameters["digest"][0]
+        for seen in target.requests("PUT", "/blobs/uploads/")
+        if seen.status == 201
+    ]
+    assert sent
+    assert len(uploaded) == len(set(uploaded))
 
 
 # Credentials
 
 
-def test_copy_asks_for_push_only_at_the_destination(tmp_path: Path) -> None:
-    wanted = build_image()
-    with PushRegistry() as source, PushRegistry() as target:
-        source.serve("team/app", "1", wanted)
-        source.bearer(token="PULL")
-        target.bearer(token="PUSH")
-        with Session(tmp_path / "store") as session:
-            copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
+def test_copy_asks_for_push_only_at_the_destination(
+    session: Session, source: WritableRegistry, target: WritableRegistry
+) -> None:
+    source.serve("team/app", "1", build_image())
+    source.bearer(token="PULL")
+    target.bearer(token="PUSH")
 
-        scopes = [
-            scope
-            for registry in (source, target)
-            for seen in registry.requests("GET", "/token")
-            for scope in seen.parameters["scope"]
-        ]
-        assert scopes == ["repository:team/app:pull", "repository:copy/app:pull,push"]
-        assert all("PUSH" not in (seen.authorization or "") for seen in source.log)
-        assert all("PULL" not in (seen.authorization or "") for seen in target.log)
+    copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1")
+
+    scopes = [
+        scope
+        for registry in (source, target)
+        for seen in registry.requests("GET", "/token")
+        for scope in seen.parameters["scope"]
+    ]
+    assert scopes == ["repository:team/app:pull", "repository:copy/app:pull,push"]
+    assert all("PUSH" not in (seen.authorization or "") for seen in source.log)
+    assert all("PULL" not in (seen.authorization or "") for seen in target.log)
 
 
-def test_copy_asks_to_pull_the_repository_that_it_mounts_from(tmp_path: Path) -> None:
-    with PushRegistry() as registry:
-        registry.serve("team/app", "1", build_image())
-        registry.bearer()
-        with Session(tmp_path / "store") as session:
-            copy(
-                session, f"{registry.host}/team/app:1", f"{registry.host}/other:1", referrers=False
-            )
-        scopes = [tuple(seen.parameters["scope"]) for seen in registry.requests("GET", "/token")]
-        assert ("repository:other:pull,push", "repository:team/app:pull") in scopes
+def test_copy_asks_to_pull_the_repository_that_it_mounts_from(
+    session: Session, source: WritableRegistry
+) -> None:
+    source.serve("team/app", "1", build_image())
+    source.bearer()
+
+    copy(session, f"{source.host}/team/app:1", f"{source.host}/other:1", referrers=False)
+
+    scopes = [tuple(seen.parameters["scope"]) for seen in source.requests("GET", "/token")]
+    assert ("repository:other:pull,push", "repository:team/app:pull") in scopes
 
 
 def test_copy_sends_no_credentials_to_another_host_that_takes_the_upload(
-    tmp_path: Path, source: PushRegistry
+    tmp_path: Path, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = build_image()
     source.serve("team/app", "1", wanted)
-    with PushRegistry() as target, FakeRegistry() as storage:
-        storage.on("PUT", "/store/1", Reply(201))
-        target.basic("u", "secret")
+    target.basic("u", "secret")
+    target.quirks = Quirks(subjects="ignored")
+
+    def keep(seen: Seen) -> Reply:
+        blobs = {seen.parameters["digest"][0]: seen.body}
+        target.serve("copy/app", None, replace(wanted, documents={}, blobs=blobs))
+        return Reply(201)
+
+    with FakeRegistry() as storage:
+        storage.on("PUT", "/store/1", keep)
         target.on(
             "POST",
             "/v2/copy/app/blobs/uploads/",
             Reply(202, {"Location": f"{storage.url}/store/1?sig=x"}),
         )
-        target.quirks.subjects = "ignored"
         flags = Flags(username="u", password="secret", anonymous=False)
         with Session(tmp_path / "store", flags=flags) as session:
             copy(session, f"{source.host}/team/app:1", f"{target.host}/copy/app:1", referrers=False)
@@ -1000,6 +999,7 @@ def test_copy_sends_no_credentials_to_another_host_that_takes_the_upload(
         assert len(storage.log) == len(wanted.blobs)
         assert all(seen.authorization is None for seen in storage.log)
         assert all("sig=x&digest=" in seen.query for seen in storage.log)
+    assert target.complete("copy/app", wanted.digest)
 
 
 @pytest.mark.parametrize(
@@ -1007,7 +1007,7 @@ def test_copy_sends_no_credentials_to_another_host_that_takes_the_upload(
     ["http://169.254.169.254/x", "ftp://example.com/x", "http://user:pw@127.0.0.1/x", "http:///x"],
 )
 def test_copy_refuses_a_location_that_no_redirect_may_have(
-    session: Session, source: PushRegistry, target: PushRegistry, location: str
+    session: Session, source: WritableRegistry, target: WritableRegistry, location: str
 ) -> None:
     source.serve("team/app", "1", build_image())
     target.on("POST", "/v2/copy/app/blobs/uploads/", Reply(202, {"Location": location}))
@@ -1022,7 +1022,7 @@ def test_copy_refuses_a_location_that_no_redirect_may_have(
 
 
 def test_copy_between_store_layout_and_registry_keeps_the_digest(
-    session: Session, source: PushRegistry, target: PushRegistry, tmp_path: Path
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
@@ -1038,10 +1038,10 @@ def test_copy_between_store_layout_and_registry_keeps_the_digest(
     copy(session, f"oci-archive:{tmp_path / 'file.tar'}", f"{target.host}/from/archive:1")
 
     for place in ("layout", "store", "archive"):
-        assert target.shelf(f"from/{place}").tags["1"] == wanted.digest
+        assert target.tags(f"from/{place}")["1"] == wanted.digest
         assert target.complete(f"from/{place}", wanted.digest)
     for place in ("layout", "store"):
-        assert referrer(wanted).digest in target.shelf(f"from/{place}").documents
+        assert referrer(wanted).digest in target.documents(f"from/{place}")
     index = json.loads((layout / "index.json").read_text())
     assert [each.get("annotations") for each in index["manifests"]] == [
         {"org.opencontainers.image.ref.name": "1"},
@@ -1050,7 +1050,7 @@ def test_copy_between_store_layout_and_registry_keeps_the_digest(
 
 
 def test_copy_reads_what_the_store_holds_and_keeps_nothing_unasked(
-    session: Session, source: PushRegistry, target: PushRegistry
+    session: Session, source: WritableRegistry, target: WritableRegistry
 ) -> None:
     wanted = image()
     source.serve("team/app", "1", wanted)
@@ -1067,7 +1067,9 @@ def test_copy_reads_what_the_store_holds_and_keeps_nothing_unasked(
     assert target.complete("three", wanted.digest)
 
 
-def test_copy_refuses_destinations_that_are_none(session: Session, source: PushRegistry) -> None:
+def test_copy_refuses_destinations_that_are_none(
+    session: Session, source: WritableRegistry
+) -> None:
     source.serve("team/app", "1", build_image())
     for place in ("store:app:1", "oci-archive:x.tar", "docker-archive:x.tar"):
         with pytest.raises(Usage, match="cannot be a destination"):

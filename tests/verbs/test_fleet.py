@@ -34,8 +34,8 @@ from resolver.verbs.fleet import LARGEST, BatchAnswer, Setup, cluster, cut
 from tests.kit.auth import basic_value
 from tests.kit.images import build_image, build_index
 from tests.kit.messages import Reply, Seen
-from tests.kit.pushing import PushRegistry, Quirks
 from tests.kit.soak import times
+from tests.kit.writable import Quirks, WritableRegistry
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
@@ -254,11 +254,11 @@ def test_batch_verb_answers_the_same_over_a_cluster(
     assert len(spread.images) == len(names)
 
 
-def sync_file(source: PushRegistry, target: PushRegistry, folder: Path) -> Path:
+def sync_file(source: WritableRegistry, target: WritableRegistry, folder: Path) -> Path:
     """List copies between registries, to a layout, two to one tag, and some that fail."""
-    for number in range(12):
+    for number in range(6):
         for repository in ("team/one", "team/two"):
-            layers = [f"{repository} {number % 5}".encode()]
+            layers = [f"{repository} {number % 4}".encode()]
             platforms = ("linux/amd64", "linux/arm64")
             image = build_index([build_image(each, layers=layers) for each in platforms])
             source.serve(repository, f"t{number}", image)
@@ -283,12 +283,15 @@ copies:
 def synced(folder: Path, executor: Executor | None) -> tuple[Synced, dict[str, object]]:
     """Sync between two new registries; return the answer, and the tags of the second one."""
     folder.mkdir()
-    denied = Quirks(exists=frozenset({"a", "b", "c"}))
-    with PushRegistry() as source, PushRegistry(denied) as target:
+    denied = Quirks(exists=("a", "b", "c"))
+    with (
+        WritableRegistry(folder / "source") as source,
+        WritableRegistry(folder / "target", denied) as target,
+    ):
         file = sync_file(source, target, folder)
         with Session(folder / "store", flags=Flags(no_fsync=True)) as session:
             found = session.sync(file, executor=executor)
-        tags = {name: dict(target.shelf(name).tags) for name in "abc"}
+        tags = {name: target.tags(name) for name in "abc"}
         hosts = {source.host: "SOURCE", target.host: "TARGET", str(folder): "FOLDER"}
         text = json.dumps(to_dict(found))
         for host, name in hosts.items():
@@ -305,7 +308,7 @@ def test_sync_over_an_executor_copies_and_answers_as_without(
     answer, found = synced(tmp_path / "spread", executor)
 
     assert found == expected
-    assert len(answer.copies) == 12 + 2 + 12 + 2
+    assert len(answer.copies) == 6 + 2 + 6 + 2
     assert len(answer.failures) == 3
     assert (tmp_path / "spread" / "layout" / "index.json").exists()
     if isinstance(executor, Recording):
@@ -318,7 +321,7 @@ def test_sync_reports_each_image_of_a_lost_batch(tmp_path: Path) -> None:
     # What goes to the layout is copied here.
     assert [str(each.plan.targets[0].tag) for each in answer.copies] == ["t2", "t3"]
     codes = [getattr(each.error, "code", "") for each in answer.failures]
-    assert codes.count("worker-failed") == len(codes) == 12 + 1 + 2 + 12 + 2
+    assert codes.count("worker-failed") == len(codes) == 6 + 1 + 2 + 6 + 2
 
 
 def test_sync_takes_the_secrets_of_a_worker_out_of_failed_copies(
@@ -333,7 +336,10 @@ def test_sync_takes_the_secrets_of_a_worker_out_of_failed_copies(
 
     monkeypatch.setattr("resolver.verbs.sync.execute", fail)
     executor = Recording()
-    with PushRegistry() as source, PushRegistry() as target:
+    with (
+        WritableRegistry(tmp_path / "source") as source,
+        WritableRegistry(tmp_path / "target") as target,
+    ):
         source.serve("team/app", "1", IMAGE)
         target.basic("ann", "s3cret-of-the-worker")
         file = tmp_path / "mirror.yaml"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resolver.core.oci.descriptor import DOCKER_LIST, OCI_INDEX
+from resolver.core.oci.digest import Digest
 from resolver.errors import Negative, NotFound, PlatformNotOffered, ServerFault, Usage
 from resolver.session import Session
 from tests.kit.archives import tar_of
@@ -22,7 +23,7 @@ from tests.kit.images import (
     multi_platform,
 )
 from tests.kit.layouts import write_layout
-from tests.kit.pushing import PushRegistry, Quirks
+from tests.kit.writable import WritableRegistry
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
@@ -30,29 +31,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resolver.core.results.copy import IndexWritten
-    from tests.kit.messages import Reply, Seen
+    from tests.kit.messages import Seen
 
 
 @pytest.fixture
-def registry() -> Iterator[PushRegistry]:
-    with PushRegistry() as fake:
-        yield fake
+def registry(tmp_path: Path) -> Iterator[WritableRegistry]:
+    with WritableRegistry(tmp_path / "registry") as running:
+        yield running
 
 
-def manifests(registry: PushRegistry, repository: str, tag: str) -> list[dict[str, Any]]:
-    shelf = registry.shelf(repository)
-    listed: list[dict[str, Any]] = json.loads(shelf.documents[shelf.tags[tag]][1])["manifests"]
+def manifests(registry: WritableRegistry, repository: str, tag: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = registry.document(repository, tag)["manifests"]
     return listed
 
 
-def digests(registry: PushRegistry, repository: str = "app", tag: str = "1") -> list[str]:
+def digests(registry: WritableRegistry, repository: str = "app", tag: str = "1") -> list[str]:
     return [each["digest"] for each in manifests(registry, repository, tag)]
 
 
 BUILDS = [build_image(platform) for platform in ("linux/amd64", "linux/arm64", "linux/arm/v7")]
 
 
-def pushed(registry: PushRegistry, repository: str = "app") -> list[str]:
+def pushed(registry: WritableRegistry, repository: str = "app") -> list[str]:
     """Push three builds by digest, as the jobs of a matrix do."""
     for build in BUILDS:
         registry.serve(repository, None, build)
@@ -63,7 +63,7 @@ def pushed(registry: PushRegistry, repository: str = "app") -> list[str]:
 
 
 def test_index_create_of_three_builds_states_their_platforms(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     made = session.create_index(
         f"{registry.host}/app:1",
@@ -71,9 +71,7 @@ def test_index_create_of_three_builds_states_their_platforms(
         annotations={"org.opencontainers.image.version": "1"},
     )
 
-    shelf = registry.shelf("app")
-    body = shelf.documents[shelf.tags["1"]][1]
-    assert json.loads(body) == {
+    assert registry.document("app", "1") == {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": [
@@ -95,13 +93,13 @@ def test_index_create_of_three_builds_states_their_platforms(
         ],
         "annotations": {"org.opencontainers.image.version": "1"},
     }
-    assert shelf.tags["1"] == str(made.root.digest)
+    assert registry.tags("app")["1"] == str(made.root.digest)
     puts = [seen.path for seen in registry.requests("PUT")]
     assert puts == [f"/v2/app/manifests/{made.root.digest}", "/v2/app/manifests/1"]
 
 
 def test_index_create_gives_the_same_bytes_for_the_same_inputs(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     names = pushed(registry)
     first = session.create_index(f"{registry.host}/app:1", names)
@@ -115,11 +113,11 @@ def test_index_create_gives_the_same_bytes_for_the_same_inputs(
 
 
 def test_index_create_merges_indexes_with_their_attestations_from_another_registry(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry, tmp_path: Path
 ) -> None:
     amd = build_index([BUILDS[0]], attestations=True)
     arm = build_index([BUILDS[1]], attestations=True)
-    with PushRegistry() as builds:
+    with WritableRegistry(tmp_path / "builds") as builds:
         builds.serve("ci", "amd64", amd)
         builds.serve("ci", "arm64", arm)
         builds.serve("ci", None, referrer(BUILDS[1]))
@@ -131,7 +129,7 @@ def test_index_create_merges_indexes_with_their_attestations_from_another_regist
     assert registry.complete("app", str(made.root.digest))
     assert registry.complete("app", referrer(BUILDS[1]).digest)
     assert made.bytes_sent
-    assert set(registry.shelf("app").documents) == {
+    assert registry.documents("app") == {
         str(made.root.digest),
         referrer(BUILDS[1]).digest,
         *(child.digest for image in (amd, arm) for child in image.children),
@@ -139,7 +137,7 @@ def test_index_create_merges_indexes_with_their_attestations_from_another_regist
 
 
 def test_index_create_mounts_children_of_another_repository(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     names = [f"{registry.host}/ci@{digest}" for digest in pushed(registry, "ci")]
 
@@ -150,7 +148,7 @@ def test_index_create_mounts_children_of_another_repository(
     assert registry.complete("app", str(made.root.digest))
 
 
-def test_index_create_takes_tags_by_pattern(session: Session, registry: PushRegistry) -> None:
+def test_index_create_takes_tags_by_pattern(session: Session, registry: WritableRegistry) -> None:
     for build, tag in zip(BUILDS, ("build-a", "build-b", "other"), strict=True):
         registry.serve("app", tag, build)
 
@@ -162,16 +160,16 @@ def test_index_create_takes_tags_by_pattern(session: Session, registry: PushRegi
 
 
 def test_index_create_refuses_a_platform_that_the_config_contradicts(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     wrong = build_index([listed_as(BUILDS[1], "linux/amd64")])
     registry.serve("app", "wrong", wrong)
-    before = set(registry.shelf("app").documents)
+    before = registry.documents("app")
 
     with pytest.raises(Negative) as refusal:
         session.create_index(f"{registry.host}/app:1", [f"{registry.host}/app:wrong"])
     assert refusal.value.code == "platform-contradicted"
-    assert set(registry.shelf("app").documents) == before
+    assert registry.documents("app") == before
     assert registry.requests("PUT") == registry.requests("POST") == []
 
     session.create_index(
@@ -185,7 +183,7 @@ def test_index_create_refuses_a_platform_that_the_config_contradicts(
 
 
 def test_index_create_refuses_two_images_for_one_platform(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     pushed(registry)
     other = build_image("linux/amd64", [b"other"])
@@ -196,7 +194,9 @@ def test_index_create_refuses_two_images_for_one_platform(
     assert refusal.value.code == "platform-twice"
 
 
-def test_index_create_compares_before_it_writes(session: Session, registry: PushRegistry) -> None:
+def test_index_create_compares_before_it_writes(
+    session: Session, registry: WritableRegistry
+) -> None:
     names = pushed(registry)
     registry.serve("app", "1", BUILDS[2])
 
@@ -208,14 +208,16 @@ def test_index_create_compares_before_it_writes(session: Session, registry: Push
 
 
 def test_index_create_can_be_tried_without_writing(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     dry = session.create_index(f"{registry.host}/app:1", pushed(registry), dry_run=True)
     assert registry.requests("PUT") == []
     assert session.create_index(f"{registry.host}/app:1", pushed(registry)).root == dry.root
 
 
-def test_index_create_in_a_layout(session: Session, registry: PushRegistry, tmp_path: Path) -> None:
+def test_index_create_in_a_layout(
+    session: Session, registry: WritableRegistry, tmp_path: Path
+) -> None:
     names = [f"{registry.host}/app@{digest}" for digest in pushed(registry)]
 
     made = session.create_index(f"oci:{tmp_path / 'layout'}:1", names)
@@ -230,12 +232,12 @@ def test_index_create_in_a_layout(session: Session, registry: PushRegistry, tmp_
 # Edit
 
 
-def edit(session: Session, registry: PushRegistry, **options: Any) -> IndexWritten:
+def edit(session: Session, registry: WritableRegistry, **options: Any) -> IndexWritten:
     return session.edit_index(f"{registry.host}/app:1", **options)
 
 
 @pytest.fixture
-def served(registry: PushRegistry) -> Image:
+def served(registry: WritableRegistry) -> Image:
     image = multi_platform("linux/amd64", "linux/arm64", "linux/arm/v7", attestations=True)
     registry.serve("app", "1", image)
     return image
@@ -260,7 +262,7 @@ def test_index_create_takes_an_image_of_an_engine(tmp_path: Path) -> None:
 
 
 def test_index_edit_drops_a_platform_with_its_attestation(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     arm = served.child("linux/arm64").digest
 
@@ -274,7 +276,7 @@ def test_index_edit_drops_a_platform_with_its_attestation(
 
 
 def test_index_edit_appends_and_keeps_the_order_and_every_other_member(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     first = BUILDS[0]
     root = from_dict(
@@ -298,8 +300,7 @@ def test_index_edit_appends_and_keeps_the_order_and_every_other_member(
         annotations={"new": "n", "gone": ""},
     )
 
-    shelf = registry.shelf("app")
-    document = json.loads(shelf.documents[shelf.tags["1"]][1])
+    document = registry.document("app", "1")
     assert document["manifests"][0]["x-own"] == [1, 2]
     assert document["x-member"] == {"z": 1, "a": 2}
     assert document["annotations"] == {"kept": "yes", "new": "n"}
@@ -307,7 +308,7 @@ def test_index_edit_appends_and_keeps_the_order_and_every_other_member(
 
 
 def test_index_edit_replaces_a_platform(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     newer = build_image("linux/arm64", [b"newer"])
     registry.serve("app", None, newer)
@@ -322,51 +323,49 @@ def test_index_edit_replaces_a_platform(
 
 
 def test_index_edit_without_a_change_keeps_the_digest(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     assert edit(session, registry).done == "up to date"
     assert edit(session, registry, add=[served.children[0].digest]).done == "up to date"
-    assert registry.shelf("app").tags["1"] == served.digest
+    assert registry.tags("app")["1"] == served.digest
     assert registry.requests("PUT") == []
 
 
 def test_index_edit_does_not_overwrite_what_a_second_writer_set(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     theirs = multi_platform("linux/s390x")
     begun: list[str] = []
 
-    def overtake(seen: Seen) -> Reply | None:
-        if not begun:
+    def overtake(seen: Seen) -> None:
+        if seen.method == "PUT" and not begun:
             begun.append(seen.path)
             registry.serve("app", "1", theirs)
-        return None
 
-    original = registry.pushed.push
-    registry.pushed.push = lambda seen: (seen.method == "PUT" and overtake(seen)) or original(seen)
+    registry.before = overtake
     with pytest.raises(Negative) as refusal:
         edit(session, registry, drop=["linux/arm64"])
 
     assert refusal.value.code == "not-expected"
-    assert registry.shelf("app").tags["1"] == theirs.digest
+    assert registry.tags("app")["1"] == theirs.digest
     assert begun
     assert served.digest != theirs.digest
 
 
 def test_index_edit_writes_elsewhere_and_copies_the_children(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     made = edit(session, registry, drop=["linux/arm/v7"], to=f"{registry.host}/other:2")
 
-    assert registry.shelf("app").tags["1"] == served.digest
-    assert registry.shelf("other").tags["2"] == str(made.root.digest)
+    assert registry.tags("app")["1"] == served.digest
+    assert registry.tags("other")["2"] == str(made.root.digest)
     assert registry.complete("other", str(made.root.digest))
     gone = served.child("linux/arm/v7").digest
-    assert gone not in registry.shelf("other").documents
+    assert gone not in registry.documents("other")
 
 
 def test_index_edit_names_the_signatures_of_the_old_index(
-    session: Session, registry: PushRegistry, served: Image
+    session: Session, registry: WritableRegistry, served: Image
 ) -> None:
     signature = referrer(served)
     registry.serve("app", None, signature)
@@ -379,18 +378,18 @@ def test_index_edit_names_the_signatures_of_the_old_index(
 
 
 def test_index_edit_turns_a_docker_list_with_annotations_into_an_oci_index(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     registry.serve("app", "1", multi_platform("linux/amd64", "linux/arm64", docker=True))
 
     edit(session, registry, drop=["linux/arm64"])
-    assert registry.shelf("app").documents[registry.shelf("app").tags["1"]][0] == DOCKER_LIST
+    assert registry.document("app", "1")["mediaType"] == DOCKER_LIST
     edit(session, registry, annotations={"a": "b"})
-    assert registry.shelf("app").documents[registry.shelf("app").tags["1"]][0] == OCI_INDEX
+    assert registry.document("app", "1")["mediaType"] == OCI_INDEX
 
 
 def test_index_edit_refuses_an_image_and_an_empty_result(
-    session: Session, registry: PushRegistry
+    session: Session, registry: WritableRegistry
 ) -> None:
     registry.serve("app", "image", BUILDS[0])
     registry.serve("app", "1", multi_platform("linux/amd64"))
@@ -400,13 +399,11 @@ def test_index_edit_refuses_an_image_and_an_empty_result(
         edit(session, registry, drop=["linux/amd64"])
 
 
-def test_index_is_refused_by_a_registry_that_lacks_a_child(session: Session) -> None:
-    with PushRegistry(Quirks(sparse=False)) as registry:
-        registry.serve("app", "1", multi_platform("linux/amd64", "linux/arm64"))
-        arm = multi_platform("linux/amd64", "linux/arm64").child("linux/arm64")
-        del registry.shelf("app").documents[arm.digest]
-        with pytest.raises((ServerFault, NotFound)):
-            edit(session, registry, annotations={"a": "b"})
-        assert digests(registry) == [
-            child.digest for child in multi_platform("linux/amd64", "linux/arm64").children
-        ]
+def test_index_is_refused_by_a_registry_that_lacks_a_child(
+    session: Session, registry: WritableRegistry, served: Image
+) -> None:
+    arm = Digest.parse(served.child("linux/arm64").digest)
+    (registry.store.root / "blobs" / arm.algorithm / arm.hex).unlink()
+    with pytest.raises((ServerFault, NotFound)):
+        edit(session, registry, annotations={"a": "b"})
+    assert registry.tags("app") == {"1": served.digest}

@@ -8,7 +8,7 @@ import pytest
 
 from resolver.errors import BadFile, Negative, NotFound
 from tests.kit.images import build_image, multi_platform
-from tests.kit.pushing import PushRegistry, Quirks
+from tests.kit.writable import Quirks, WritableRegistry
 from tests.verbs.test_copy import referrer
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def source() -> Iterator[PushRegistry]:
-    with PushRegistry() as fake:
-        yield fake
+def source(tmp_path: Path) -> Iterator[WritableRegistry]:
+    with WritableRegistry(tmp_path / "source") as registry:
+        yield registry
 
 
 @pytest.fixture
-def target() -> Iterator[PushRegistry]:
-    with PushRegistry() as fake:
-        yield fake
+def target(tmp_path: Path) -> Iterator[WritableRegistry]:
+    with WritableRegistry(tmp_path / "target") as registry:
+        yield registry
 
 
 def written(folder: Path, text: str) -> Path:
@@ -37,7 +37,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_sync_copies_the_chosen_tags_and_looks_at_each_once_when_unchanged(
-    session: Session, source: PushRegistry, target: PushRegistry, tmp_path: Path
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     for tag in ("1.0", "1.1", "2.0", "2.1-rc1", "latest"):
         source.serve("team/app", tag, build_image(layers=[tag.encode()]))
@@ -54,8 +54,8 @@ def test_sync_copies_the_chosen_tags_and_looks_at_each_once_when_unchanged(
 
     done = session.sync(file)
 
-    assert set(target.shelf("one/app").tags) == {"1.1", "2.0"}
-    assert target.shelf("one/app").tags["2.0"] == source.shelf("team/app").tags["2.0"]
+    assert set(target.tags("one/app")) == {"1.1", "2.0"}
+    assert target.tags("one/app")["2.0"] == source.tags("team/app")["2.0"]
     assert done.failures == ()
     before = len(source.log), len(target.log)
     again = session.sync(file)
@@ -66,7 +66,7 @@ def test_sync_copies_the_chosen_tags_and_looks_at_each_once_when_unchanged(
 
 
 def test_sync_takes_named_tags_platforms_and_referrers(
-    session: Session, source: PushRegistry, target: PushRegistry, tmp_path: Path
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     wanted = multi_platform("linux/amd64", "linux/arm64")
     for tag in ("1", "2", "3"):
@@ -83,35 +83,37 @@ def test_sync_takes_named_tags_platforms_and_referrers(
 
     session.sync(file)
 
-    assert set(target.shelf("some").tags) == {"1"}
-    assert set(target.shelf("arm").tags) == {"3"}
-    assert wanted.child("linux/amd64").digest not in target.shelf("arm").documents
-    assert referrer(wanted.child("linux/arm64")).digest in target.shelf("arm").documents
-    assert target.shelf("named").tags == {"x": wanted.digest}
-    assert len(target.shelf("named").documents) == 3
+    assert set(target.tags("some")) == {"1"}
+    assert set(target.tags("arm")) == {"3"}
+    assert wanted.child("linux/amd64").digest not in target.documents("arm")
+    assert referrer(wanted.child("linux/arm64")).digest in target.documents("arm")
+    assert target.tags("named") == {"x": wanted.digest}
+    assert len(target.documents("named")) == 3
 
 
 def test_sync_goes_on_after_a_failure(
-    session: Session, source: PushRegistry, tmp_path: Path
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     source.serve("team/app", "1", build_image())
-    with PushRegistry(Quirks(exists=frozenset({"yes"}))) as target:
-        file = written(
-            tmp_path,
-            f"""
+    target.quirks = Quirks(exists=("yes",))
+    file = written(
+        tmp_path,
+        f"""
   - {{from: {source.host}/none, to: {target.host}/yes}}
   - {{from: {source.host}/team/app, to: {target.host}/no}}
   - {{from: {source.host}/team/app, to: {target.host}/yes}}
 """,
-        )
-        done = session.sync(file)
-        assert set(target.shelf("yes").tags) == {"1"}
+    )
+
+    done = session.sync(file)
+
+    assert set(target.tags("yes")) == {"1"}
     assert len(done.failures) == 2
     assert isinstance(done.failures[0].error, NotFound)
 
 
 def test_sync_counts_all_bytes_before_the_first_is_sent(
-    session: Session, source: PushRegistry, target: PushRegistry, tmp_path: Path
+    session: Session, source: WritableRegistry, target: WritableRegistry, tmp_path: Path
 ) -> None:
     for tag in ("1", "2"):
         source.serve("team/app", tag, build_image(layers=[bytes(1000) + tag.encode()]))
@@ -123,7 +125,7 @@ def test_sync_counts_all_bytes_before_the_first_is_sent(
         session.sync(file, max_upload=total - 1)
     assert {seen.method for seen in target.log} == {"HEAD"}
     session.sync(file, max_upload=total)
-    assert set(target.shelf("app").tags) == {"1", "2"}
+    assert set(target.tags("app")) == {"1", "2"}
 
 
 @pytest.mark.parametrize(
