@@ -6,8 +6,9 @@
 
 Status 0 means that every test passed and coverage is at the gate. Tests of processes, signals and
 terminals can fail on a busy machine, so up to 20 failed tests are run once more, one at a time.
-Nothing else is retried: an error while collecting, workers that collect different tests, a
-crashed worker and coverage below the gate fail the run.
+A test that takes more than five minutes fails. Nothing else is retried: an error while
+collecting, workers that collect different tests, a crashed worker and coverage below the gate
+fail the run.
 Run it with the Python of .venv.
 """
 
@@ -26,7 +27,14 @@ import pytest
 
 #: More failures than this are not retried.
 MOST_RETRIED = 20
-ALL_OF_THEM = ["-n", "auto", "--cov", "--cov-report=", "--cov-fail-under=0"]
+#: A test may take five minutes. The second limit is for a test that hangs outside Python, where
+#: no signal handler runs: its process ends with the stack of each thread.
+LIMITS = [
+    "--timeout=300", "-o", "faulthandler_timeout=400", "-o", "faulthandler_exit_on_timeout=true",
+]  # fmt: skip
+if os.environ.get("RESOLVER_SOAK") == "1":
+    LIMITS.clear()
+ALL_OF_THEM = [*LIMITS, "-n", "auto", "--cov", "--cov-report=", "--cov-fail-under=0"]
 #: The phase of a report from xdist about a worker that died.
 CRASHED = "???"
 
@@ -86,7 +94,7 @@ def coverage_is_enough() -> bool:
 def again(failed: list[str]) -> bool:
     """Run the named tests again, one at a time; all of them must run and pass."""
     say(f"== {len(failed)} failed tests, once more, one at a time")
-    retried = run(["-p", "no:cacheprovider", "-p", "no:xdist", *failed])
+    retried = run([*LIMITS, "-p", "no:cacheprovider", "-p", "no:xdist", *failed])
     return retried.status == pytest.ExitCode.OK and retried.passed >= set(failed)
 
 

@@ -24,7 +24,7 @@ source = ["small"]
 [tool.coverage.report]
 fail_under = 90
 """
-IMPORTS = "import os, pathlib, pytest, small\n"
+IMPORTS = "import os, pathlib, pytest, small, threading\n"
 PASSES = "def test_passes(): assert small.answer() == 1\n"
 FLAKY = """
 @pytest.mark.parametrize("number", range({count}))
@@ -36,6 +36,7 @@ def test_fails_once(number):
 """
 COUNTED = "def test_counted(): open('counted', 'a').write('x')\n"
 FAILS = "def test_fails(): assert False\n"
+HANGS = "@pytest.mark.timeout(1)\ndef test_hangs(): threading.Event().wait(100)\n"
 CRASHES = "def test_crashes(): os._exit(3)\n"
 NO_IMPORT = "import a_module_that_does_not_exist\n"
 DIFFERENT = """
@@ -110,6 +111,7 @@ def test_suite_reruns_no_more_than_twenty_failures(tmp_path: Path) -> None:
     ("tests", "reason"),
     [
         (PASSES + FAILS, "error: tests failed twice"),
+        (PASSES + HANGS, "Failed: Timeout (>1.0s)"),
         (PASSES + NO_IMPORT, "error: not collected: test_small.py"),
         (PASSES + DIFFERENT, "error: not collected:"),
         (PASSES + CRASHES, "error: a worker crashed in: test_small.py::test_crashes"),
@@ -117,7 +119,16 @@ def test_suite_reruns_no_more_than_twenty_failures(tmp_path: Path) -> None:
         (FLAKY.format(count=1), "error: coverage is missing or below the gate"),
         ("", "error: pytest ended with status 5"),
     ],
-    ids=["fails twice", "import", "workers differ", "crash", "coverage", "flaky", "no tests"],
+    ids=[
+        "fails twice",
+        "hangs",
+        "import",
+        "workers differ",
+        "crash",
+        "coverage",
+        "flaky",
+        "no tests",
+    ],
 )
 def test_suite_fails_for_repeated_failures(tests: str, reason: str, tmp_path: Path) -> None:
     status, message = suite(tmp_path, tests)
