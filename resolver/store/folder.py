@@ -323,11 +323,10 @@ class Home:
     def _adopt(self, root: StoreFolder) -> None:
         """Check that the folder is our store, completing an interrupted creation."""
         _refuse_precious(root)
-        is_new = not _is_marked(root)
-        if is_new:
+        if not _is_marked(root):
             self._mark(root)
         version = _refuse_other_version(root)
-        is_changed = self._complete(root, is_new=not version) or is_new
+        is_changed = self._complete(root, is_new=not version)
         if not version:
             self._put(root, "version", f"{VERSION}\n")
         elif is_changed and self.sync:
@@ -360,14 +359,14 @@ class Home:
         _keep_to_oneself(root)
         if not self.shared:
             _refuse_doubtful(root.path, _doubts(root))
+        # Publishing the next file syncs the root.
         root.make("tmp")
-        # The caller syncs the root.
-        self._put(root, "CACHEDIR.TAG", _TAG, sync_folder=False)
+        self._put(root, "CACHEDIR.TAG", _TAG)
 
-    def _put(self, root: StoreFolder, name: str, text: str, *, sync_folder: bool = True) -> None:
+    def _put(self, root: StoreFolder, name: str, text: str) -> None:
         with root.need("tmp") as tmp, temporary(tmp, sync=self.sync) as file:
             file.write(text.encode())
-            file.publish(root, name, mode=0o600, sync_folder=sync_folder)
+            file.publish(root, name, mode=0o600)
 
 
 def _refuse_foreign(root: StoreFolder) -> None:
