@@ -105,7 +105,7 @@ class RangeAnswer:
 
     `whole`: the range was ignored; `chunks` start at the first byte of the blob. `end`: the offset
     just past the last byte; a faulty server may send more, so the reader must check. `coding`: the
-    stated content coding; empty for none.
+    stated content coding; empty for none. A chunk may be a view of bytes (`memoryview`).
     """
 
     whole: bool

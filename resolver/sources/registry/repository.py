@@ -268,7 +268,7 @@ class RegistrySource:
             announced = answer.headers.content_length
             if announced not in (None, descriptor.size) and answer.headers.encoded is None:
                 raise SizeMismatch(what, descriptor.size, announced or 0)
-            yield answer.chunks()
+            yield map(bytes, answer.chunks())
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
