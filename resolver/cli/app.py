@@ -217,7 +217,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 def _usage(refusal: Any, arguments: list[str]) -> Usage:
     """Turn a usage error of Typer into ours: one line, and which help to read."""
-    message = str(refusal.format_message()).replace("\n", " ").rstrip(".")
+    message = " ".join(refusal.format_message().split()).rstrip(".")
     known = {name for _group, name, _module, _summary in COMMANDS}
     command = arguments[0] if arguments and arguments[0] in known else ""
     words = " ".join(word for word in ("resolver", command, "--help") if word)
