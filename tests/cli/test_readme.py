@@ -31,6 +31,7 @@ from tests import ROOT
 from tests.kit.ci_systems import read_github_file
 from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
 from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.processes import python
 from tests.kit.registry import FakeRegistry
 from tests.kit.writable import WritableRegistry
 
@@ -307,6 +308,22 @@ def test_library_example_runs_as_written(
     assert "linux/arm64" in printed
     with tarfile.open("images.tar") as archive:
         assert "index.json" in archive.getnames()
+
+
+@pytest.mark.usefixtures("store")
+def test_fleet_example_runs_as_a_program(registry: str, tmp_path: Path) -> None:
+    text = fenced("fleet.md", "python", "ProcessPoolExecutor")
+    for name, ours in (("alpine:3.20", "demo/app:1.0"), ("redis:7", "demo/app:2.0")):
+        assert name in text
+        text = text.replace(name, f"{registry}/{ours}")
+    program = tmp_path / "fleet.py"
+    program.write_text(text)
+
+    done = python(str(program), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr.decode()
+    answers = done.stdout.decode().splitlines()
+    assert [line.partition("(")[0] for line in answers] == ["Resolution", "Resolution"]
 
 
 def test_mirror_configuration_example_is_parsed_as_described() -> None:
