@@ -173,10 +173,10 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to 
     remember_words(arguments)
     try:
         guard_streams()
-        if is_completing():
-            from resolver.cli.completion import disable_help_markup
+        if is_completing() or arguments[0].endswith("completion"):
+            from resolver.cli.completion import adapt_typer
 
-            disable_help_markup()
+            adapt_typer()
         result = build(_needed(arguments)).main(
             arguments, prog_name="resolver", standalone_mode=False
         )
