@@ -135,8 +135,10 @@ def test_pyz_is_one_file_that_runs_from_any_folder(tmp_path: Path) -> None:
         capture_output=True,
         env={**os.environ, **offline},
         timeout=120,
+        umask=0o022,
     )
     assert built.returncode == 0, built.stderr.decode()
+    assert (tmp_path / "resolver.pyz").stat().st_mode & 0o777 == 0o755
     with zipfile.ZipFile(tmp_path / "resolver.pyz") as archive:
         names = archive.namelist()
     assert "resolver/cli/app.py" in names
