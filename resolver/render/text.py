@@ -9,7 +9,7 @@ work. Colours only repeat what the words say.
 from __future__ import annotations
 
 import re
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.values import pattern
@@ -156,8 +156,10 @@ def _line(words: str, width: int | None, *, colour: bool) -> str:
     if width is not None and len(safe) > width:
         column = safe.rfind(_GAP) + len(_GAP)
         blanks = " " * (column if _INDENT < column <= width / 2 else _INDENT)
-        options = {"break_long_words": False, "break_on_hyphens": False}
-        safe = "\n".join(map(line, wrap(safe, width, subsequent_indent=blanks, **options)))
+        wrapper = TextWrapper(
+            width, subsequent_indent=blanks, break_long_words=False, break_on_hyphens=False
+        )
+        safe = "\n".join(map(line, wrapper.wrap(safe)))
     if not colour:
         return safe
     start = len(safe) - len(safe.lstrip())
