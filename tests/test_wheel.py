@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from typing import TYPE_CHECKING
@@ -87,6 +88,18 @@ def test_wheel_and_sdist_pass_twine_check(wheel: Path) -> None:
     done = python("-m", "twine", "check", "--strict", *map(str, files))
 
     assert done.returncode == 0, done.stdout.decode()
+
+
+def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    (source,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+
+    done = python("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=folder)
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 def test_wheel_metadata_has_links_that_work_outside_the_repository(wheel: Path) -> None:
