@@ -173,6 +173,7 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to 
     remember_words(arguments)
     try:
         guard_streams()
+        # At TAB, and for `completion`, `--install-completion` and `--show-completion`.
         if is_completing() or arguments[0].endswith("completion"):
             from resolver.cli.completion import adapt_typer
 
