@@ -55,6 +55,7 @@ def loaded(*arguments: str, **environment: str) -> tuple[int, set[str], str]:
 
     Modules of others are named by their top level only.
     """
+    environment = {"RESOLVER_HTTP": "", **environment}
     done = python("-c", PROBE, *arguments, environment=environment, measured=False)
     status, modules = json.loads(done.stderr.splitlines()[-1])
     return status, {_shown(name) for name in modules}, done.stdout.decode()

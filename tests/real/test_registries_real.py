@@ -271,7 +271,9 @@ def test_copy_that_was_killed_continues_its_upload(tmp_path: Path, forgets: bool
         assert done.returncode == 0, done.stderr
         sent = target.sent("PATCH", "PUT") - before
         expected = len(LARGE) if forgets else len(LARGE) - (64 << 20)
-        assert expected <= sent < expected + 10_000
+        # The registry keeps what of the second chunk was on its way.
+        arrived = 0 if forgets else 8 << 20
+        assert expected - arrived <= sent < expected + 10_000
         assert client.ask("GET", f"/v2/{REPOSITORY}/manifests/1").body == made.body
 
 
