@@ -35,7 +35,6 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.core.layers.executable import Executable
     from resolver.core.layers.filetree import FileTree
     from resolver.core.layers.listing import LayerFile, TreeRoom
     from resolver.core.layers.xattrs import Xattrs
@@ -206,15 +205,12 @@ class _Side:
             if self._is_stranger(number):
                 strangers.add(path, node)
         kinds: Counter[TarEntryKind] = Counter()
-        programs: Counter[Executable] = Counter()
+        named: Counter[str] = Counter()
         for number, count in alike.items():
             traits = self.room.traits[number]
             kinds[traits.kind] += count
             if traits.program is not None:
-                programs[traits.program] += count
-        named: Counter[str] = Counter()
-        for program, count in programs.items():
-            named[str(program)] += count
+                named[str(traits.program)] += count
         room = self.room
         return TreeSummary(
             labelled.label,

@@ -23,7 +23,7 @@ import zlib
 from array import array
 from dataclasses import replace
 from sys import getsizeof
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.layers.listing import (
     Access,
@@ -65,7 +65,7 @@ _FOLDER = 200
 #: Bytes of a hard link without its file.
 _LINK = 112
 #: Bytes of a row in the hash table, which is at least a third full.
-_SLOT = 16
+_SLOT = 12
 #: Bytes of a name in a sorted list besides its text.
 _LISTED = 44
 #: Names of such a list that are used at once.
@@ -196,14 +196,11 @@ class _File:
         self.node = node
 
 
-class _Name:
+class _Name(NamedTuple):
     """One of the names of a file, and the stamp of the layer that added it."""
 
-    __slots__ = ("file", "stamp")
-
-    def __init__(self, stamp: bytes, file: _File) -> None:
-        self.stamp = stamp
-        self.file = file
+    stamp: bytes
+    file: _File
 
 
 #: A child of a folder. A file with one name is its stamp followed by the output of `pack`.
@@ -302,10 +299,11 @@ class FileTree:
         names = []
         for name, child in folder.items():
             names.append(folder.key(name)[4:-1])
+            self.take(len(names[-1]) + _LISTED)
             if isinstance(child, TreeFolder):
                 names.append(names[-1] + b"/")
+                self.take(len(names[-1]) + _LISTED)
         names.sort(reverse=True)
-        self.take(sum(map(len, names)) + _LISTED * len(names))
         while names:
             some = names[-_AT_ONCE:]
             del names[-_AT_ONCE:]
