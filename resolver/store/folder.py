@@ -323,10 +323,11 @@ class Home:
     def _adopt(self, root: StoreFolder) -> None:
         """Check that the folder is our store, completing an interrupted creation."""
         _refuse_precious(root)
-        if not _is_marked(root):
+        is_new = not _is_marked(root)
+        if is_new:
             self._mark(root)
         version = _refuse_other_version(root)
-        is_changed = self._complete(root, is_new=not version)
+        is_changed = self._complete(root, is_new=not version) or is_new
         if not version:
             self._put(root, "version", f"{VERSION}\n")
         elif is_changed and self.sync:
@@ -359,14 +360,14 @@ class Home:
         _keep_to_oneself(root)
         if not self.shared:
             _refuse_doubtful(root.path, _doubts(root))
-        # Publishing the next file syncs the root.
         root.make("tmp")
-        self._put(root, "CACHEDIR.TAG", _TAG)
+        # The caller syncs the root.
+        self._put(root, "CACHEDIR.TAG", _TAG, sync_folder=False)
 
-    def _put(self, root: StoreFolder, name: str, text: str) -> None:
+    def _put(self, root: StoreFolder, name: str, text: str, *, sync_folder: bool = True) -> None:
         with root.need("tmp") as tmp, temporary(tmp, sync=self.sync) as file:
             file.write(text.encode())
-            file.publish(root, name, mode=0o600)
+            file.publish(root, name, mode=0o600, sync_folder=sync_folder)
 
 
 def _refuse_foreign(root: StoreFolder) -> None:

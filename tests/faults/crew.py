@@ -219,6 +219,9 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
         _prepare(job)
         os.read(barrier, 1)
         os.close(barrier)
+        if "as" in job["limits"]:
+            # What this fork has reserved in advance (pyreqwest: 1 GiB) is above the limit already.
+            os.execv(sys.executable, [sys.executable, "-m", "resolver", *job["words"]])
         sys.argv = ["resolver", *job["words"]]
         from resolver.cli.app import main
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from resolver.errors import (
     DigestMismatch,
@@ -13,6 +12,9 @@ from resolver.errors import (
     UnsupportedDocument,
 )
 from resolver.values import dataclass, pattern
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 #: Hex digits per algorithm. Source: OCI image-spec v1.1.1, descriptor.md, "Registered algorithms".
 HEX_DIGITS = {"sha256": 64, "sha512": 128}
@@ -85,10 +87,16 @@ class Digest:
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Self:
         """Compute the digest of bytes."""
-        return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
+        return cls(algorithm, _hash(algorithm, content).hexdigest())
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+def _hash(algorithm: str, content: bytes = b"") -> _Hash:
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, 3 ms
+
+    return hashlib.new(algorithm, content)
 
 
 #: Characters of a tag. Source: distribution-spec, "Referrers Tag Schema".
@@ -116,7 +124,7 @@ class Verifier:
         self._size = size
         self._what = what
         digest.require_verifiable(what)
-        self._hash = hashlib.new(digest.algorithm)
+        self._hash = _hash(digest.algorithm)
         self.count = 0
 
     def update(self, chunk: bytes) -> None:

@@ -1,35 +1,23 @@
 """Find and read mirror and certificate files of container tools.
 
-Separate from `registries_conf`, which loads the TOML parser, because this is used by every command.
+Separate from `formats` and `endpoints`, because every command uses this, also without a request.
 """
 
 from __future__ import annotations
 
 import os
-import posixpath
 import re
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from resolver.core.registry.endpoints import (
-    EVERYTHING,
-    USUAL,
-    Ability,
-    ClientFiles,
-    Endpoint,
-    HostSettings,
-    api_host,
-    is_same_registry,
-)
 from resolver.errors import InvalidConfiguration
 from resolver.files.read import read_regular
-from resolver.sources.http.urls import BadUrl, Url
 from resolver.values import pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from resolver.core.registry.endpoints import ClientFiles
 
 #: Most bytes of one file; usual ones have some thousand.
 MAX_FILE: Final = 1 << 20
@@ -125,62 +113,7 @@ def _drop_ins(folder: Path) -> list[Path]:
         raise InvalidConfiguration(str(folder), "", reason) from error
 
 
-_ROOT = "/v2"
-
-
-def endpoint_at(
-    url: str,
-    registry: str,
-    repository: str,
-    *,
-    abilities: Collection[Ability] = EVERYTHING,
-    settings: HostSettings = USUAL,
-    whole_path: bool = False,
-) -> Endpoint:
-    """Parse the URL of an endpoint; `https://` is optional.
-
-    `whole_path` uses the path unchanged (`override_path`).
-
-    Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
-    """
-    text = url if "://" in url else f"https://{url}"
-    if "?" in text or "#" in text:
-        raise BadUrl("it has a query or a fragment")
-    if not text.startswith(("http://", "https://")):
-        raise BadUrl("its scheme is not http or https")
-    parsed = Url.parse(text)
-    same = is_same_registry(parsed.authority, registry)
-    host = api_host(registry) if same else parsed.authority
-    prefix, name = _split(_prefix(parsed.target, whole_path=whole_path), repository)
-    return Endpoint(
-        host,
-        name,
-        registry if same else host,
-        prefix,
-        frozenset(abilities),
-        namespace="" if same else registry,
-        is_upstream=same,
-        settings=replace(settings, scheme=parsed.scheme),
-    )
-
-
-def _prefix(path: str, *, whole_path: bool) -> str:
-    clean = posixpath.normpath(path)
-    clean = "" if clean in ("/", ".", "//") else f"/{clean.lstrip('/')}"
-    if whole_path or clean.endswith(_ROOT):
-        return clean
-    return f"{clean}{_ROOT}"
-
-
-def _split(prefix: str, repository: str) -> tuple[str, str]:
-    """Move the path after `/v2/` to the repository, as the server does."""
-    head, slash, inner = prefix.partition(f"{_ROOT}/")
-    if slash and not head and not prefix.endswith(_ROOT):
-        return _ROOT, f"{inner}/{repository}"
-    return prefix, repository
-
-
-Certificates = tuple[tuple[str, ...], tuple[ClientFiles, ...]]
+Certificates: TypeAlias = "tuple[tuple[str, ...], tuple[ClientFiles, ...]]"
 
 
 def certificate_folders(
@@ -218,6 +151,8 @@ def read_certificates(folder: Path) -> Certificates:
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         raise InvalidConfiguration(str(folder), "", reason) from error
+    from resolver.core.registry.endpoints import ClientFiles  # noqa: PLC0415 - where there is a folder
+
     authorities = tuple(str(folder / name) for name in names if name.endswith(".crt"))
     pairs: list[ClientFiles] = []
     for name in names:

@@ -32,6 +32,7 @@ containers-registries.conf(5); containers/image v5 pkg/sysregistriesv2.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import field, replace
 from pathlib import Path
@@ -57,14 +58,69 @@ from resolver.core.registry.endpoints import (
 from resolver.core.results.events import Warned
 from resolver.errors import InvalidConfiguration
 from resolver.files import yaml
-from resolver.sources.http.urls import BadUrl, is_host
-from resolver.sources.mirrors.files import endpoint_at, is_folder, read_certificates, read_file
+from resolver.sources.http.urls import BadUrl, Url, is_host
+from resolver.sources.mirrors.files import is_folder, read_certificates, read_file
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from resolver.core.results.events import Observer
+
+
+_ROOT = "/v2"
+
+
+def endpoint_at(
+    url: str,
+    registry: str,
+    repository: str,
+    *,
+    abilities: Collection[Ability] = EVERYTHING,
+    settings: HostSettings = USUAL,
+    whole_path: bool = False,
+) -> Endpoint:
+    """Parse the URL of an endpoint; `https://` is optional.
+
+    `whole_path` uses the path unchanged (`override_path`).
+
+    Source: containerd core/remotes/docker/config/hosts.go, parseHostConfig.
+    """
+    text = url if "://" in url else f"https://{url}"
+    if "?" in text or "#" in text:
+        raise BadUrl("it has a query or a fragment")
+    if not text.startswith(("http://", "https://")):
+        raise BadUrl("its scheme is not http or https")
+    parsed = Url.parse(text)
+    same = is_same_registry(parsed.authority, registry)
+    host = api_host(registry) if same else parsed.authority
+    prefix, name = _split(_prefix(parsed.target, whole_path=whole_path), repository)
+    return Endpoint(
+        host,
+        name,
+        registry if same else host,
+        prefix,
+        frozenset(abilities),
+        namespace="" if same else registry,
+        is_upstream=same,
+        settings=replace(settings, scheme=parsed.scheme),
+    )
+
+
+def _prefix(path: str, *, whole_path: bool) -> str:
+    clean = posixpath.normpath(path)
+    clean = "" if clean in ("/", ".", "//") else f"/{clean.lstrip('/')}"
+    if whole_path or clean.endswith(_ROOT):
+        return clean
+    return f"{clean}{_ROOT}"
+
+
+def _split(prefix: str, repository: str) -> tuple[str, str]:
+    """Move the path after `/v2/` to the repository, as the server does."""
+    head, slash, inner = prefix.partition(f"{_ROOT}/")
+    if slash and not head and not prefix.endswith(_ROOT):
+        return _ROOT, f"{inner}/{repository}"
+    return prefix, repository
 
 
 #: Largest timeout in seconds, rate per second and concurrent requests.

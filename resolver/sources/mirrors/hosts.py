@@ -29,7 +29,6 @@ from resolver.sources.mirrors.files import (
     SYSTEM,
     certificate_folders,
     configuration_files,
-    endpoint_at,
     find_certificates,
     is_folder,
     is_in_reach,
@@ -192,6 +191,8 @@ class Hosts:
     def _mirror(
         self, url: str, registry: str, repository: str, *, tags: bool, timeout: float | None = None
     ) -> Endpoint:
+        from resolver.sources.mirrors.formats import endpoint_at  # noqa: PLC0415 - where one is named
+
         try:
             found = endpoint_at(
                 url,

@@ -27,7 +27,6 @@ from resolver.sources.http.urls import BadUrl
 from resolver.sources.mirrors.files import (
     MAX_FILE,
     configuration_files,
-    endpoint_at,
     find_certificates,
     may_block,
     mentions_registries,
@@ -39,6 +38,7 @@ from resolver.sources.mirrors.formats import (
     MAX_RATE,
     MAX_TIMEOUT,
     choose,
+    endpoint_at,
     find_folder,
     parse_config,
     parse_hosts,
