@@ -446,7 +446,8 @@ def test_many_whiteouts_of_a_large_folder_take_time_in_proportion() -> None:
 def test_many_files_are_replaced_and_removed_as_in_a_plain_mapping() -> None:
     rng = random.Random(1)
     names = [f"d{number % 3}/file-{number}" for number in range(600)]
-    layers, expected = [], {}
+    layers: list[list[bytes]] = []
+    expected: dict[str, int] = {}
     for _ in range(12):
         fresh = {name: rng.randrange(1, 4) for name in rng.sample(names, 200)}
         gone = set(rng.sample(names, 100))
