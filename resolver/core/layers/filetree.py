@@ -83,8 +83,6 @@ class _Rows:
     name, and a slash, which no name has. A hash table finds the place of a key.
     """
 
-    __slots__ = ("_rows", "_slots", "_used", "folders")
-
     def __init__(self) -> None:
         self.folders = self._used = 0
         self._slots = array("I", bytes(256))

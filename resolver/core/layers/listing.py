@@ -459,7 +459,7 @@ class TreeRoom:
             held = self.held + size
             if held > self._limits.memory:
                 what = "the memory for the files of all platforms"
-                raise _past(what, "bytes", self._limits.memory, held)
+                raise LimitExceeded(what, self._limits.memory, held, "bytes", FEWER)
             self.held = held
 
     def give(self, size: int) -> None:
@@ -491,7 +491,8 @@ class TreeRoom:
         value = self._counts[limit] = self._counts[limit] + amount
         most = getattr(self._limits, limit)
         if value > most:
-            raise _past(*_COUNTED[limit], most, value)
+            what, unit = _COUNTED[limit]
+            raise LimitExceeded(what, most, value, unit, FEWER)
 
 
 #: For the message: what is limited, and the unit.
@@ -509,7 +510,3 @@ _COUNTED = {
 def in_memory(text: str) -> int:
     """Return the bytes of a text as limits count them."""
     return len(text) if text.isascii() else 4 * len(text)
-
-
-def _past(what: str, unit: str, limit: int, value: int) -> LimitExceeded:
-    return LimitExceeded(what, limit, value, unit, FEWER)
