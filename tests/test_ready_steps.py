@@ -401,6 +401,8 @@ def test_jenkins_shell_steps_pass_values_on(machine: Machine, registry: str) -> 
 
     assert len(scripts) == text.count("sh ") == 3
     assert parameters == set(variables)
+    # The dependencies are in reach of every Python, also of one that the steps make.
+    variables["PYTHONPATH"] = sysconfig.get_paths()["purelib"]
     assert text.count("{") == text.count("}")
     for script in scripts:
         assert machine.run("sh", "-e", "-c", script, **variables) == 0, machine.log
@@ -408,6 +410,9 @@ def test_jenkins_shell_steps_pass_values_on(machine: Machine, registry: str) -> 
     assert machine.log.endswith(stated)
     (report,) = re.findall(r"junit '([^']+)'", text)
     assert parse(machine.folder / report).getroot().get("errors") == "0"
+    # Nothing is installed into the Python of the machine, which may refuse it.
+    (packages,) = (machine.folder.parent / "python").glob("lib/python*/site-packages")
+    assert [path.name for path in packages.iterdir()] == ["dependencies.pth"]
 
 
 def hook(name: str) -> dict[str, Any]:

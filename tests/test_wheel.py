@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from typing import TYPE_CHECKING
@@ -89,6 +90,18 @@ def test_wheel_and_sdist_pass_twine_check(wheel: Path) -> None:
     assert done.returncode == 0, done.stdout.decode()
 
 
+def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    (source,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+
+    done = python("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=folder)
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
+
+
 def test_wheel_metadata_has_links_that_work_outside_the_repository(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
@@ -135,8 +148,10 @@ def test_pyz_is_one_file_that_runs_from_any_folder(tmp_path: Path) -> None:
         capture_output=True,
         env={**os.environ, **offline},
         timeout=120,
+        umask=0o022,
     )
     assert built.returncode == 0, built.stderr.decode()
+    assert (tmp_path / "resolver.pyz").stat().st_mode & 0o777 == 0o755
     with zipfile.ZipFile(tmp_path / "resolver.pyz") as archive:
         names = archive.namelist()
     assert "resolver/cli/app.py" in names

@@ -173,10 +173,11 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return per way to 
     remember_words(arguments)
     try:
         guard_streams()
-        if is_completing():
-            from resolver.cli.completion import disable_help_markup
+        # At TAB, and for `completion`, `--install-completion` and `--show-completion`.
+        if is_completing() or arguments[0].endswith("completion"):
+            from resolver.cli.completion import adapt_typer
 
-            disable_help_markup()
+            adapt_typer()
         result = build(_needed(arguments)).main(
             arguments, prog_name="resolver", standalone_mode=False
         )
@@ -217,7 +218,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 def _usage(refusal: Any, arguments: list[str]) -> Usage:
     """Turn a usage error of Typer into ours: one line, and which help to read."""
-    message = str(refusal.format_message()).replace("\n", " ").rstrip(".")
+    message = " ".join(refusal.format_message().split()).rstrip(".")
     known = {name for _group, name, _module, _summary in COMMANDS}
     command = arguments[0] if arguments and arguments[0] in known else ""
     words = " ".join(word for word in ("resolver", command, "--help") if word)

@@ -49,6 +49,26 @@ _ZSH_AUTOLOADED = (
     '  _resolver_completion "$@"\n'
     f"else\n  {_ZSH_REGISTER}\nfi"
 )
+#: In place of Typer's script for Bash, which does not complete `app:1` or `--platform=linux/arm`:
+#: words of Bash also end at `:` and `=`, which are in references and platforms.
+#: Source: Bash manual, "Programmable Completion", and `COMP_WORDBREAKS` in "Bash Variables".
+_BASH = r"""
+%(complete_func)s() {
+    local IFS=$'\n' line="${COMP_LINE:0:COMP_POINT}" breaks="${COMP_WORDBREAKS//[^:=]/}"
+    local rest="$line" word="${line##*[[:blank:]]}" before="" number=0 at
+    for ((at = 0; at < COMP_CWORD; at++)); do
+        rest="${rest#*"${COMP_WORDS[at]}"}"
+        if [[ $rest == [[:blank:]]* ]]; then ((number++)); fi
+    done
+    # What Bash keeps: it replaces only what follows the last break.
+    if [[ $breaks ]]; then before="${word%%"${word##*[$breaks]}"}"; fi
+    COMPREPLY=( $( env COMP_WORDS="$line" COMP_CWORD=$number \
+                   %(autocomplete_var)s=complete_bash "$1" ) )
+    COMPREPLY=( "${COMPREPLY[@]#"$before"}" )
+}
+
+complete -o default -F %(complete_func)s %(prog_name)s
+"""
 
 
 def offer_shells(incomplete: str) -> list[str]:
@@ -91,15 +111,16 @@ def completion(
     Output().answer(f"{script}\n")
 
 
-def disable_help_markup() -> None:
-    """Stop Typer from parsing help texts as rich markup during completion.
+def adapt_typer() -> None:
+    """Use our script for Bash, and stop Typer from parsing help texts as rich markup.
 
-    It does so whenever rich is installed, whatever `rich_markup_mode` is: that fails on
+    It does the latter whenever rich is installed, whatever `rich_markup_mode` is: that fails on
     `os/arch[/variant]`, and loads all of rich at every TAB. Source: Typer 0.28,
     `_completion_classes.py`, `_sanitize_help_text`.
     """
-    from typer import _completion_classes
+    from typer import _completion_classes, _completion_shared
 
+    _completion_shared._completion_scripts["bash"] = _BASH  # noqa: SLF001 - no other switch
     if hasattr(_completion_classes, "_sanitize_help_text"):
         _completion_classes._sanitize_help_text = _unchanged  # noqa: SLF001 - no other switch
 

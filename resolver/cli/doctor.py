@@ -2,12 +2,12 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resolver.cli import options
-from resolver.cli.output import Output
+from resolver.cli.output import Output, is_terminal, page
 from resolver.cli.run import open_session
 
 if TYPE_CHECKING:
@@ -65,16 +65,9 @@ def _console(environment: "Mapping[str, str]") -> "Console":
         row.name for row in EMITTERS.values() if row.detected and environment.get(row.detected)
     )
     return Console(
-        stdin=_is_terminal(sys.stdin),
-        stdout=_is_terminal(sys.stdout),
-        stderr=_is_terminal(sys.stderr),
+        stdin=is_terminal(sys.stdin),
+        stdout=is_terminal(sys.stdout),
+        stderr=is_terminal(sys.stderr),
         system=next(found, ""),
+        colour=page().colour,
     )
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal; a closed one is not."""
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:
-        return False

@@ -9,6 +9,7 @@ work. Colours only repeat what the words say.
 from __future__ import annotations
 
 import re
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.values import pattern
@@ -96,7 +97,7 @@ _BOLD_RED, _RED, _GREEN, _YELLOW, _CYAN = "1;31", "31", "32", "33", "36"
 #: Colours of labels, grades, states and severities, by their first word.
 _WORDS = {
     **dict.fromkeys(("error", "failed", "failure", "gone", "missing", "damaged", "wrong"), _RED),
-    **dict.fromkeys(("removed", "unreadable", "difference", "no"), _RED),
+    **dict.fromkeys(("removed", "unreadable", "difference"), _RED),
     **dict.fromkeys(("warning", "moved", "changed", "rewritten", "partial", "fallback"), _YELLOW),
     **dict.fromkeys(("compatible", "abi", "index", "foreign", "unknown", "!"), _YELLOW),
     **dict.fromkeys(("ok", "exact", "normalised", "held", "as", "unchanged", "added"), _GREEN),
@@ -135,7 +136,7 @@ def text(report: Report, page: Page) -> str:
     width, colour = page.width, page.colour
     parts = []
     if report.lines:
-        parts.append("\n".join(_line(words, colour=colour) for words in report.lines))
+        parts.append("\n".join(_line(words, width, colour=colour) for words in report.lines))
     if report.facts:
         parts.append("\n".join(_fact(*fact, colour=colour) for fact in report.facts))
     several = len(report.tables) > 1
@@ -145,9 +146,20 @@ def text(report: Report, page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _line(words: str, *, colour: bool) -> str:
-    """Render a line of text; the severity or state that it begins with is coloured."""
+def _line(words: str, width: int | None, *, colour: bool) -> str:
+    """Render a line of text; the severity or state that it begins with is coloured.
+
+    On a terminal it wraps at blanks, below its last column if that is in the left half. A name or
+    a path is never broken, so that it can be copied.
+    """
     safe = line(words)
+    if width is not None and len(safe) > width:
+        column = safe.rfind(_GAP) + len(_GAP)
+        blanks = " " * (column if _INDENT < column <= width / 2 else _INDENT)
+        wrapper = TextWrapper(
+            width, subsequent_indent=blanks, break_long_words=False, break_on_hyphens=False
+        )
+        safe = "\n".join(map(line, wrapper.wrap(safe)))
     if not colour:
         return safe
     start = len(safe) - len(safe.lstrip())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -123,13 +125,20 @@ def open_transport(  # noqa: PLR0913 - what one session has
     client: httpx.Client | None = None,
     schemes: SchemeMemory | None = None,
     shared: SharedLimits | None = None,
+    registry: str = "",
 ) -> Transport:
     """Build the client that all registries of a session share; it connects on first use.
 
     An explicit user name and password are sent to the registries in `hosts` only. `via` identifies
     the requests of a mirror. `client` sends the requests if it is given, and `schemes` remembers
-    whether registries on this machine use https. `shared` are limits that other processes share.
+    whether registries on this machine use https. `shared` are limits that other processes share,
+    and `registry` is the first to be requested.
     """
+    recalled = schemes.recall_scheme(registry, time.time()) if schemes is not None else ""
+    is_plain = settings.plain_http or recalled == "http"
+    if client is None and settings.http != "httpx" and not is_plain:
+        with suppress(ImportError):
+            import_module("resolver.sources.http.pyreqwest_engine").gather_entropy()
     from resolver.sources.credentials.chain import Credential, CredentialChain, Secret  # noqa: PLC0415
     from resolver.sources.http.client import Transport, TransportOptions  # noqa: PLC0415
 

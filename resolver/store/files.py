@@ -24,7 +24,6 @@ from resolver.values import dataclass, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from resolver.core.oci.digest import Digest
 
@@ -146,23 +145,34 @@ def start_sync(descriptor: int, begin: int = 0, length: int = 0) -> None:
             os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
 
 
-class File:
-    """A regular file of the store, open for reading."""
+class _Opened:
+    """Something open in the store, closed at the end of a `with` block."""
 
-    __slots__ = ("descriptor", "path", "status")
+    __slots__ = ("descriptor", "path")
 
-    def __init__(self, descriptor: int, path: str, status: os.stat_result) -> None:
+    def __init__(self, descriptor: int, path: str) -> None:
         self.descriptor = descriptor
         self.path = path
-        self.status = status
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; errors do not matter any more."""
         close(self.descriptor)
+
+
+class File(_Opened):
+    """A regular file of the store, open for reading."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, descriptor: int, path: str, status: os.stat_result) -> None:
+        super().__init__(descriptor, path)
+        self.status = status
 
     def freshen(self) -> None:
         """Update its time, so that the grace period of collection starts again."""
@@ -179,35 +189,21 @@ class File:
     def examine(self, digest: Digest, limit: int) -> tuple[bool, bytes | None]:
         """Hash it; return whether it matches, and its bytes if no more than `limit`."""
         hasher = hashlib.new(digest.algorithm)
-        kept: list[bytes] | None = [] if self.status.st_size <= limit else None
+        kept: list[bytes] = []
         count = 0
         for chunk in self.chunks():
             hasher.update(chunk)
             count += len(chunk)
-            if count > limit:
-                kept = None
-            if kept is not None:
+            if count <= limit:
                 kept.append(chunk)
         intact = hasher.hexdigest() == digest.hex
-        return intact, b"".join(kept) if kept is not None and intact else None
+        return intact, b"".join(kept) if count <= limit and intact else None
 
 
-class StoreFolder:
+class StoreFolder(_Opened):
     """An open folder of the store; every method raises `StoreFault` for an `OSError`."""
 
-    __slots__ = ("descriptor", "path")
-
-    def __init__(self, descriptor: int, path: str) -> None:
-        self.descriptor = descriptor
-        self.path = path
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        close(self.descriptor)
+    __slots__ = ()
 
     @classmethod
     def at(cls, path: str) -> Self | None:
@@ -272,9 +268,9 @@ class StoreFolder:
                     continue
         return found
 
-    def open(self, name: str) -> File | None:
-        """Open a regular file; None if there is none, or something that is not one."""
-        status = self.look(name)
+    def open(self, name: str, status: os.stat_result | None = None) -> File | None:
+        """Open a regular file; None if it is absent or not one. `status` is what `look` said."""
+        status = status or self.look(name)
         if status is None or not stat.S_ISREG(status.st_mode):
             return None
         path = self.where(name)
@@ -410,7 +406,6 @@ class Temporary:
         self._sync = sync
         self._path = folder.where(self.name)
         self._published = False
-        self._open = False
         with faults(self._path):
             self._descriptor = os.open(self.name, _NEW, 0o600, dir_fd=folder.descriptor)
         self._open = True

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.digest import HEX_DIGITS
@@ -87,6 +87,34 @@ _TRUSTED = "use `--shared-store` if all users who can write there are trusted"
 _MAX_LINKS = 40
 
 
+#: Folders below the root that a batch opens once.
+_KEPT = frozenset({("tmp",), ("names",), ("seen",), *(("blobs", name) for name in HEX_DIGITS)})
+
+
+class KeptFolder(StoreFolder):
+    """A folder that stays open as long as it is referenced, as do some below it."""
+
+    def __init__(self, folder: StoreFolder) -> None:
+        super().__init__(folder.descriptor, folder.path)
+        self._below: dict[tuple[str, ...], KeptFolder] = {}
+
+    def close(self) -> None:
+        """Stay open."""
+
+    def __del__(self) -> None:
+        close(self.descriptor)
+
+    def enter(self, *names: str) -> StoreFolder | None:
+        """Open a folder below this one, once if it is kept too; see `StoreFolder.enter`."""
+        found = self._below.get(names)
+        if found is None:
+            folder = super().enter(*names)
+            if folder is None or names not in _KEPT:
+                return folder
+            found = self._below.setdefault(names, KeptFolder(folder))
+        return found
+
+
 class Home:
     """The location of a store, and write access to it.
 
@@ -116,6 +144,7 @@ class Home:
         self._is_vetted = False
         self._adopted: tuple[int, int] | None = None
         self._batches = 0
+        self._kept: KeptFolder | None = None
         self._counting = threading.Lock()
         #: Folders with renames that a power cut may undo, and the lock held while they are synced.
         self._unsynced: set[tuple[str, ...]] = set()
@@ -123,14 +152,22 @@ class Home:
 
     def open(self) -> StoreFolder | None:
         """Open the folder for reading, whatever its version, unless others can write it."""
+        if (kept := self._kept) is not None:
+            return kept
         root = StoreFolder.at(str(self.root))
         if root is not None and not self._is_vetted:
             try:
                 self._vet(root)
             except BaseException:
-                close(root.descriptor)
+                root.close()
                 raise
-        return root
+        if root is None or not self._batches:
+            return root
+        kept = KeptFolder(root)
+        with self._counting:
+            if self._batches:
+                self._kept = kept = self._kept or kept
+        return kept
 
     def open_store(self) -> StoreFolder | None:
         """Open the folder as `open` does, for operations that need a store."""
@@ -139,7 +176,7 @@ class Home:
             try:
                 _refuse_foreign(root)
             except BaseException:
-                close(root.descriptor)
+                root.close()
                 raise
         return root
 
@@ -182,7 +219,7 @@ class Home:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Sync each folder once for many files: before a name needs them, and at the end.
+        """Open and sync each folder once for many files: before a name needs them, and at the end.
 
         See docs/store-and-reliability.md, "Write order".
 
@@ -204,6 +241,8 @@ class Home:
     def _end_batch(self) -> None:
         with self._counting:
             self._batches -= 1
+            if not self._batches:
+                self._kept = None
         root = self.open() if self._unsynced else None
         if root is not None:
             with root:
@@ -257,11 +296,8 @@ class Home:
 
     def exists(self) -> bool:
         """Whether the folder exists."""
-        root = self.open()
-        if root is None:
-            return False
-        with root:
-            return True
+        with self.open() or nullcontext() as root:
+            return root is not None
 
     @contextmanager
     def writing(
@@ -323,11 +359,10 @@ class Home:
     def _adopt(self, root: StoreFolder) -> None:
         """Check that the folder is our store, completing an interrupted creation."""
         _refuse_precious(root)
-        is_new = not _is_marked(root)
-        if is_new:
+        if not _is_marked(root):
             self._mark(root)
         version = _refuse_other_version(root)
-        is_changed = self._complete(root, is_new=not version) or is_new
+        is_changed = self._complete(root, is_new=not version)
         if not version:
             self._put(root, "version", f"{VERSION}\n")
         elif is_changed and self.sync:
@@ -360,14 +395,14 @@ class Home:
         _keep_to_oneself(root)
         if not self.shared:
             _refuse_doubtful(root.path, _doubts(root))
+        # Publishing the next file syncs the root.
         root.make("tmp")
-        # The caller syncs the root.
-        self._put(root, "CACHEDIR.TAG", _TAG, sync_folder=False)
+        self._put(root, "CACHEDIR.TAG", _TAG)
 
-    def _put(self, root: StoreFolder, name: str, text: str, *, sync_folder: bool = True) -> None:
+    def _put(self, root: StoreFolder, name: str, text: str) -> None:
         with root.need("tmp") as tmp, temporary(tmp, sync=self.sync) as file:
             file.write(text.encode())
-            file.publish(root, name, mode=0o600, sync_folder=sync_folder)
+            file.publish(root, name, mode=0o600)
 
 
 def _refuse_foreign(root: StoreFolder) -> None:

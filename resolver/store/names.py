@@ -262,10 +262,10 @@ class Records(Generic[Record]):
 
     def _entry(self, folder: StoreFolder, name: str) -> Record | BadName | None:
         path = folder.where(name)
-        file = folder.open(name)
+        status = folder.look(name)
+        file = folder.open(name, status) if status is not None else None
         if file is None:
-            missing = folder.look(name) is None
-            return None if missing else BadName(path, "it is not a regular file")
+            return BadName(path, "it is not a regular file") if status is not None else None
         with file:
             if file.status.st_size > MAX_NAME:
                 return BadName(path, f"it has more than {MAX_NAME} bytes")

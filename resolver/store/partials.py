@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from resolver.core.parse.json import Fields, read_object
@@ -219,19 +219,12 @@ class Partials:
 
     @contextmanager
     def _look(self, digest: Digest) -> Iterator[StoreFolder | None]:
-        root = self._home.open()
-        if root is None:
-            yield None
-            return
-        with root:
-            folder = None
+        with ExitStack() as opened:
+            root, folder = self._home.open(), None
             with suppress(StoreFault):
-                folder = root.enter("partial", folder_name(digest))
-            if folder is None:
-                yield None
-                return
-            with folder:
-                yield folder
+                if root is not None:
+                    folder = opened.enter_context(root).enter("partial", folder_name(digest))
+            yield opened.enter_context(folder) if folder else None
 
 
 def discard(parent: StoreFolder, name: str) -> None:

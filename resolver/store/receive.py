@@ -97,15 +97,9 @@ class BlobWriter:
         end = offset + len(data)
         if end > self.size:
             raise SizeMismatch(f"`{self._digest}`", self.size, end)
-        self._begin_to_write()
-        try:
-            with self._dropped_on_fault():
-                write_all(self._data, data, self._path, offset)
+        with self._writes():
+            write_all(self._data, data, self._path, offset)
             self._note(offset, end)
-        finally:
-            with self._state:
-                self._writing -= 1
-                self._state.notify_all()
         self._record_if_due()
 
     def copy(self, source: int, at: int, offset: int, length: int) -> int:
@@ -122,29 +116,11 @@ class BlobWriter:
         """
         if offset + length > self.size:
             raise SizeMismatch(f"`{self._digest}`", self.size, offset + length)
-        self._begin_to_write()
-        done = 0
-        try:
-            with self._dropped_on_fault():
-                done = copy_range(source, self._data, at, offset, length, self._path)
+        with self._writes():
+            done = copy_range(source, self._data, at, offset, length, self._path)
             self._note(offset, offset + done)
-        finally:
-            with self._state:
-                self._writing -= 1
-                self._state.notify_all()
         self._record_if_due()
         return done
-
-    def completed(self, start: int, end: int) -> None:
-        """Check that a range is complete, and record progress if due."""
-        with self._state:
-            probe = Ranges(self._ranges.pieces())
-            before = probe.total
-            probe.add(start, end)
-            lacking = probe.total - before
-        if lacking:
-            raise SizeMismatch(f"`{self._digest}`", end - start, end - start - lacking)
-        self._record_if_due(every=1 << 20)
 
     def record(self) -> None:
         """Record progress before the process ends, even while threads write."""
@@ -231,11 +207,19 @@ class BlobWriter:
                 if error.errno not in _CANNOT_RESERVE:
                     raise
 
-    def _begin_to_write(self) -> None:
+    @contextmanager
+    def _writes(self) -> Iterator[None]:
         with self._state:
             if not self._is_open or self._is_gone or self._is_left:
                 raise StoreFault(self._path, "this transfer has ended")
             self._writing += 1
+        try:
+            with self._dropped_on_fault():
+                yield
+        finally:
+            with self._state:
+                self._writing -= 1
+                self._state.notify_all()
 
     def _end_writing(self) -> None:
         with self._state:

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,18 +177,12 @@ class LocalStore:
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether a regular file of the right size is present; nothing is read."""
-        with self._folder(descriptor.digest) as folder:
-            status = folder.look(descriptor.digest.hex) if folder is not None else None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            return False
-        return status.st_size == descriptor.size
+        return self.size(descriptor.digest) == descriptor.size
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Stream content whose file has the right size; the caller must verify it."""
-        with self._file(descriptor.digest) as file:
-            if file is None or file.status.st_size != descriptor.size:
-                raise BlobNotFound(str(descriptor.digest), str(self._home.root))
+        with self.file(descriptor) as file:
             yield file.chunks()
 
     def size(self, digest: Digest) -> int | None:
@@ -220,19 +214,20 @@ class LocalStore:
     ) -> None:
         """Add verified content, or nothing; `chunks` is not read if the content is present."""
         digest = descriptor.digest
-        with self._home.writing(seconds=seconds) as root:
-            with root.need("blobs", digest.algorithm) as folder:
-                if _may_be_used(folder, descriptor, freshen=True):
-                    return
+        with (
+            self._home.writing(seconds=seconds) as root,
+            root.need("blobs", digest.algorithm) as folder,
+        ):
+            if _may_be_used(folder, descriptor, freshen=True):
+                return
             with root.need("tmp") as tmp, temporary(tmp, sync=self._home.sync) as file:
                 verifier = Verifier(digest, descriptor.size, f"`{digest}`")
                 for chunk in chunks:
                     verifier.update(chunk)
                     file.write(chunk)
                 verifier.finish()
-                with root.need("blobs", digest.algorithm) as folder:
-                    file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
-                    self._home.sync_folder(folder, "blobs", digest.algorithm)
+                file.publish(folder, digest.hex, mode=0o444, sync_folder=False)
+                self._home.sync_folder(folder, "blobs", digest.algorithm)
 
     def add_document(self, document: Document) -> None:
         """Add a document."""
@@ -288,33 +283,24 @@ class LocalStore:
 
     @contextmanager
     def _folder(self, digest: Digest) -> Iterator[StoreFolder | None]:
-        # Content that cannot be verified is never stored.
-        root = self._home.open() if digest.is_verifiable else None
-        if root is None:
-            yield None
-            return
-        with root:
-            folder = root.enter("blobs", digest.algorithm)
-            if folder is None:
-                yield None
-                return
-            with folder:
-                yield folder
+        with ExitStack() as opened:
+            # Content that cannot be verified is never stored.
+            root = self._home.open() if digest.is_verifiable else None
+            folder = opened.enter_context(root).enter("blobs", digest.algorithm) if root else None
+            yield opened.enter_context(folder) if folder else None
 
     @contextmanager
     def _file(self, digest: Digest) -> Iterator[File | None]:
         """Open a blob; warn about anything that is not a regular file, and treat it as absent."""
         with self._folder(digest) as folder:
-            file = folder.open(digest.hex) if folder is not None else None
-            if file is None and folder is not None and folder.look(digest.hex) is not None:
+            status = folder.look(digest.hex) if folder is not None else None
+            file = folder.open(digest.hex, status) if folder and status else None
+            if folder and status and not file:
                 where = folder.where(digest.hex)
                 self._observe(
                     Warned("store-not-a-file", f"`{where}` is not a regular file and is not opened")
                 )
-        if file is None:
-            yield None
-            return
-        with file:
+        with file or nullcontext():
             yield file
 
     # Transfers

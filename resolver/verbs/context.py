@@ -398,7 +398,7 @@ class Context:
         with self.mutex:
             source = self._sources.get((registry, repository))
             if source is None:
-                source = open_registry(self.client(), target.reference, self.hosts())
+                source = open_registry(self.client(registry), target.reference, self.hosts())
                 self._sources[registry, repository] = source
                 if len(self._sources) > _MAX_SOURCES:
                     # A mirror runs for weeks, and its clients choose the names.
@@ -443,8 +443,8 @@ class Context:
             self._hosts = open_hosts(self.settings, self.observe)
         return self._hosts
 
-    def client(self) -> Transport:
-        """Build the transport on the first need; called with the lock held."""
+    def client(self, registry: str = "") -> Transport:
+        """Build the transport on the first need, for this registry; called with the lock held."""
         if self._transport is None:
             from resolver.sources import open_transport  # noqa: PLC0415 - not for what is held
 
@@ -457,6 +457,7 @@ class Context:
                 client=self._http_client,
                 schemes=self.store,
                 shared=self.shared,
+                registry=registry,
             )
             # Kept beyond the transport's own end: messages about that end need it.
             self._clean = self._transport.redactor.clean

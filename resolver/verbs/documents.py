@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from resolver.core.oci.content import Distrusting, Document, Refers
@@ -289,6 +290,8 @@ MAX_PROBES = 16
 MAX_VISITED = 1_000
 
 _UNKNOWN = Platform(os="unknown", architecture="unknown")
+#: Many images of a batch offer the same platforms.
+_select = lru_cache(maxsize=64)(select)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -443,8 +446,8 @@ class IndexSearch:
 
     def _select(self, candidates: Sequence[Platform | None]) -> Selection:
         request = self._request
-        return select(
-            candidates,
+        return _select(
+            tuple(candidates),
             request.platforms,
             exact=request.exact,
             local=request.local,
@@ -688,7 +691,7 @@ def read_local_root(reader: DocumentReader, text: str, name: str) -> RootDocumen
 
 def _parse(reader: DocumentReader, document: Document, text: str) -> Index | Manifest:
     kind, what = document.descriptor.media_type, f"the document of `{text}`"
-    parsed = parse_document(document.body, kind, what, kind)
+    parsed = document.parsed or parse_document(document.body, kind, what, kind)
     if isinstance(parsed, Manifest):
         warn_of_missing_layers(reader, parsed, what)
     return parsed

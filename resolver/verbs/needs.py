@@ -9,7 +9,7 @@ from resolver.core.oci.image import ImageEntry
 from resolver.core.platforms.select import select
 from resolver.core.results.events import Warned
 from resolver.core.results.needs import ImageNeeds, NeedKind, Needs, in_words, obstacles
-from resolver.errors import PlatformNotOffered
+from resolver.errors import PlatformNotOffered, megabytes
 from resolver.settings import LINT_MAX_BYTES
 from resolver.verbs.gather import Depth
 from resolver.verbs.lint import layer_bytes
@@ -59,7 +59,12 @@ def needs(
         else ImageNeeds(None, str(entry.descriptor.digest), unread=("an image without a platform",))
         for entry in entries
     ]
-    return Needs(image.reference, image.root, tuple(found), context.table, image.warnings)
+    cut = [f"`{one.platform}`" for one in found if one.unread and one.bytes_read >= max_bytes]
+    warned = image.warnings
+    if cut:
+        ended = f"reading ended at the limit of {megabytes(max_bytes)} of layers (`--max-bytes`)"
+        warned += (Warned("needs-incomplete", f"{ended} for {', '.join(cut)}"),)
+    return Needs(image.reference, image.root, tuple(found), context.table, warned)
 
 
 def gathered(context: Context, opened: Opened, wants: Sequence[Platform]) -> ImageDocuments:

@@ -22,7 +22,6 @@ Result = TypeVar("Result")
 Row = TypeVar("Row", bound="tuple[Any, ...]")
 #: Items submitted ahead of the one that is awaited, per worker, so that an endless stream of
 #: references is read only as it is processed.
-#: references is read as it is worked off, not all at once.
 _AHEAD = 4
 
 

@@ -83,7 +83,8 @@ class TransferOptions:
 #: times as long as its request waited for an answer: less is not worth a request.
 _DIVIDED_BYTES, _DIVIDED_SECONDS, _DIVIDED_WAITS = 4 << 20, 0.1, 3
 #: Bytes after which a rate is believed. A connection that answers and brings them within these
-#: times fills a gigabit link alone, and bytes in order are hashed as they come.
+#: times fills a gigabit link alone, and bytes in order are hashed as they come. Connections that
+#: bring several blobs at once fill it together.
 _MEASURED_BYTES, _NEAR_SECONDS, _FAST_SECONDS = 1 << 20, 0.015, 0.008
 
 
@@ -120,11 +121,11 @@ class _Cursor:
         seconds = left * passed / done
         return seconds if seconds > max(_DIVIDED_SECONDS, _DIVIDED_WAITS * self.waited) else 0.0
 
-    def is_fast(self, now: float) -> bool | None:
-        """Whether one connection is enough; None as long as this is unknown."""
+    def is_fast(self, now: float, active: int) -> bool | None:
+        """Whether one connection is enough beside the active ones; None while this is unknown."""
         if self.end - self.first < 4 * _MEASURED_BYTES or self.waited > _NEAR_SECONDS:
             return False
-        if now - self.since > _FAST_SECONDS:
+        if now - self.since > _FAST_SECONDS * active:
             return False
         return None if self.position - self.first < _MEASURED_BYTES else True
 
@@ -148,27 +149,27 @@ class ActiveRanges:
     def __init__(self) -> None:
         # A pool without threads does the work of `divide` at once, and comes back here.
         self._lock = threading.RLock()
-        self._active: dict[_Cursor, Callable[[_Cursor], None]] = {}
+        self.active: dict[_Cursor, Callable[[_Cursor], None]] = {}
 
     @contextmanager
     def fetching(self, cursor: _Cursor, divide: Callable[[_Cursor], None]) -> Iterator[None]:
         """Count a range while it is fetched; `divide` is called to share it with others."""
         with self._lock:
-            self._active[cursor] = divide
+            self.active[cursor] = divide
         try:
             yield
         finally:
             with self._lock:
-                del self._active[cursor]
+                del self.active[cursor]
 
     def balance(self, connections: int, now: float) -> None:
         """Divide the slowest range if a connection is free."""
         with self._lock:
-            if not 0 < len(self._active) < connections:
+            if not 0 < len(self.active) < connections:
                 return
-            slowest = max(self._active, key=lambda cursor: cursor.seconds_left(now))
+            slowest = max(self.active, key=lambda cursor: cursor.seconds_left(now))
             if slowest.seconds_left(now):
-                self._active[slowest](slowest)
+                self.active[slowest](slowest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -642,7 +643,8 @@ class Transfer:
             for chunk in self._decoded(answer):
                 self._check()
                 if is_fast is None:
-                    is_fast = cursor.is_fast(self._shared.clock.monotonic())
+                    now, active = self._shared.clock.monotonic(), len(self._shared.ranges.active)
+                    is_fast = cursor.is_fast(now, active)
                     if is_fast is False:
                         self._share(receiving)
                 reached += len(chunk)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,9 @@ class Row:
         requests: the requests of one run, as text.
         memory: the most that a run held, in bytes.
         cpu: seconds of processor time, one per run; other work on the machine changes it little.
+        kept: whether the folders of its runs are removed at the end. On ext4 without a journal,
+            each new file costs time for each file deleted within a minute, so the runs would slow
+            each other down. Source: Linux fs/ext4/ialloc.c, `recently_deleted`.
         read: bytes that the last run read from files, pipes and sockets; -1 = not known here.
 
     """
@@ -60,6 +64,7 @@ class Row:
     count: Count | None = None
     at_most: float | None = None
     moved: int = 0
+    kept: bool = False
     variables: dict[str, str] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     requests: str = ""
@@ -79,6 +84,10 @@ class Row:
             return ""
         low, _, high = statistics.quantiles(self.seconds, n=4)
         return f"{(high - low) * 50 / statistics.median(self.seconds):.0f} %"
+
+
+#: Folders that are removed at the end.
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache
@@ -122,7 +131,10 @@ def run(row: Row) -> None:
 
     A command that fails ends the measurement: a fast failure would look like a good result.
     """
-    with tempfile.TemporaryDirectory(prefix="resolver-bench-") as folder:
+    place = tempfile.TemporaryDirectory(prefix="resolver-bench-")
+    if row.kept:
+        _KEPT.append(place)
+    with nullcontext(place.name) if row.kept else place as folder:
         command = row.command(Path(folder))
         variables = {"HOME": folder, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
         if row.count:

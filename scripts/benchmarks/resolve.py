@@ -123,6 +123,7 @@ def batch(server: Server, folder: Path, number: int = 100, target: float | None 
         lambda new: [*words, "--store", str(new / "store")],
         target=target,
         count=server.count,
+        kept=True,
     )
 
 

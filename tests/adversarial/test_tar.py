@@ -87,8 +87,11 @@ def test_calls_that_touch_files_are_seen(tmp_path: Path) -> None:
         "text".replace("t", "")
         subprocess.run([sys.executable, "-c", ""], check=True)
 
-    assert [name for name in seen if name != "open"] == ["rename", "fork_exec"]
-    assert "open" in seen
+    assert seen[0] == "open"
+    assert [name for name in seen if name != "open"] in (
+        ["rename", "fork_exec"],
+        ["rename", "posix_spawn"],
+    )
 
 
 def compared(*layers: bytes, other: tuple[bytes, ...]) -> FileComparison:

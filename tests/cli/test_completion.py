@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,13 +12,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resolver.cli.completion import platforms, references
+from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
+from resolver.core.oci.digest import Digest
 from resolver.core.platforms.platform import Platform
+from resolver.store import LocalStore, NameRecord
 from tests.kit.processes import ROOT, command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Run
+
+
+DIGEST = Digest.of(b"x")
+
+
+def remember(store: Path, name: str) -> None:
+    """Put a name into the store."""
+    LocalStore(store).remember(NameRecord(name, Descriptor(OCI_INDEX, DIGEST, 1)))
 
 
 def ask(line: str, shell: str = "zsh") -> str:
@@ -68,18 +81,13 @@ def test_completion_offers_references_from_the_store(run: Run, registry: str, st
 
 
 def test_completion_offers_short_reference_names(store: Path) -> None:
-    from resolver.core.oci.descriptor import OCI_INDEX, Descriptor
-    from resolver.core.oci.digest import Digest
-    from resolver.store import LocalStore, NameRecord
-
-    digest = Digest.of(b"x")
-    pinned = f"docker.io/library/nginx@{digest}"
+    pinned = f"docker.io/library/nginx@{DIGEST}"
     for name in ("docker.io/library/ubuntu:24.04", pinned):
-        LocalStore(store).remember(NameRecord(name, Descriptor(OCI_INDEX, digest, 1)))
+        remember(store, name)
 
     assert references("ub") == ["ubuntu:24.04"]
     assert references("docker.io/") == [
-        "docker.io/library/nginx@" + str(digest),
+        "docker.io/library/nginx@" + str(DIGEST),
         "docker.io/library/ubuntu:24.04",
     ]
     assert references("nginx") == []
@@ -91,22 +99,64 @@ def test_completion_ignores_a_damaged_store(store: Path) -> None:
     assert references("x") == []
 
 
-def test_completion_prints_a_script_that_completes_in_bash(tmp_path: Path) -> None:
-    script = command("completion", "bash").stdout.decode()
+#: What Bash puts into COMP_WORDS: without `:` and `=` in COMP_WORDBREAKS, words end at blanks.
+_BREAKS = re.compile(r"[:=]|[^\s:=]+")
+
+
+@pytest.mark.parametrize("option", [("completion", "bash"), ("--show-completion", "bash")])
+@pytest.mark.parametrize(
+    ("line", "breaks", "expected"),
+    [
+        ("resolver pull -p linux/ar", ":=", ["linux/arm64", "linux/arm/v7", "linux/arm/v6"]),
+        ("resolver pull x  --platform=linux/pp", ":=", ["linux/ppc64le"]),
+        ("resolver pull x -p linux/386,windows/amd64:ltsc202", ":=", ["ltsc2022", "ltsc2025"]),
+        ("resolver pull x -p windows/amd64:", ":=", ["ltsc2019", "ltsc2022", "ltsc2025"]),
+        ("resolver inspect reg.example.com:5000/a:", ":=", ["1", "2"]),
+        ("resolver inspect store:reg.example.com:50", ":=", ["5000/a:1", "5000/a:2"]),
+        ("resolver inspect reg.example.com:5000/a:2", "", ["reg.example.com:5000/a:2"]),
+        (
+            "resolver pull -p windows/amd64:ltsc2019 reg",
+            ":=",
+            ["reg.example.com:5000/a:1", "reg.example.com:5000/a:2"],
+        ),
+    ],
+)
+def test_completion_prints_a_script_that_completes_in_bash(
+    store: Path,
+    tmp_path: Path,
+    option: tuple[str, str],
+    line: str,
+    breaks: str,
+    expected: list[str],
+) -> None:
+    for tag in "12":
+        remember(store, f"reg.example.com:5000/a:{tag}")
+    # Typer asks for the shell's name instead of looking which shell runs this test.
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    script = command(*option, environment=named).stdout.decode()
     program = tmp_path / "resolver"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resolver "$@"\n')
     program.chmod(0o755)
-    line = 'COMP_WORDS=(resolver pull -p linux/ar); COMP_CWORD=3; _resolver_completion "$0"'
+    words = _BREAKS.findall(line) if breaks else line.split()
+    state = (
+        f"COMP_WORDBREAKS=$' \\t\\n{breaks}'; COMP_LINE={shlex.quote(line)}; "
+        f"COMP_POINT={len(line)}; COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}"
+    )
 
     done = subprocess.run(
-        ["bash", "-c", f'{script}\n{line}; printf "%s\\n" "${{COMPREPLY[@]}}"', str(program)],
+        [
+            "bash",
+            "-c",
+            f'{script}\n{state}\n_resolver_completion "$0"; printf "%s\\n" "${{COMPREPLY[@]}}"',
+            str(program),
+        ],
         check=True,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=60,
     )
 
-    assert done.stdout.decode().split() == ["linux/arm64", "linux/arm/v7", "linux/arm/v6"]
+    assert done.stdout.decode().split() == expected
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from resolver.cli import doctor as command
+from resolver.cli.output import is_terminal
 from resolver.core.results.doctor import Checkup, CheckupRow, CheckupState
 from resolver.render import render
 from resolver.render.ci.emit import EMITTERS
-from resolver.render.text import WIDTH
+from resolver.render.text import WIDTH, Page
 from tests.kit.processes import ROOT
 from tests.kit.processes import command as start
 
@@ -65,8 +65,7 @@ installation
 store
   ok       folder: /home/me/.cache/resolver/v1
   error    file system: nfs4: over a network, where locks cannot be relied on
-           hint: name another folder with `--store` or `RESOLVER_STORE` on a
-             local disk, or `--unsafe-no-lock` if it is not shared
+           hint: name another folder with `--store` or `RESOLVER_STORE` on a local disk, or `--unsafe-no-lock` if it is not shared
 
 logins
   warning  /home/me/.docker/config.json: ghcr.io; other users may read it
@@ -153,7 +152,7 @@ def test_doctor_lines_fit_the_page_and_paths_stay_whole() -> None:
         "1",
         (CheckupRow("store", "folder", CheckupState.ERROR, f"it is {path} " * 2, "mend " * 40),),
     )
-    lines = render(found, "table").splitlines()
+    lines = render(found, "table", page=Page(WIDTH)).splitlines()
 
     assert sum(path in line for line in lines) == 2
     assert all(len(line) <= WIDTH for line in lines if path not in line)
@@ -216,8 +215,8 @@ def test_closed_stream_is_not_a_terminal(tmp_path: Path) -> None:
     closed = (tmp_path / "x").open("w")
     closed.close()
 
-    assert command._is_terminal(closed) is False
-    assert command._is_terminal(None) is False
+    assert is_terminal(closed) is False
+    assert is_terminal(None) is False
 
 
 @pytest.mark.parametrize(

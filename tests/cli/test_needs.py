@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,23 @@ def test_compare_needs_fails_on_needs_alone(run: Run, image: str) -> None:
 )
 def test_needs_with_a_bad_option_is_refused(run: Run, image: str, words: tuple[str, ...]) -> None:
     assert run("needs", image, *words).status in {2, 3}
+
+
+def test_needs_warns_when_the_limit_ends_the_reading(run: Run, tmp_path: Path) -> None:
+    content = random.Random(7).randbytes(300_000)
+    layers = [build_layer({"data": content, "bin/app": V3})]
+    made = build_image("linux/amd64", layers, config={"config": {"Entrypoint": ["/bin/app"]}})
+    (tmp_path / "layout").mkdir()
+    name = f"oci:{write_layout(tmp_path / 'layout', {'app': build_index([made])})}:app"
+
+    cut = run("needs", name, "--max-bytes", "100kB")
+    cut_json = json.loads(run("needs", name, "--max-bytes", "100kB", "--json").stdout)
+    whole = run("needs", name)
+
+    warning = "reading ended at the limit of 100 kB of layers (`--max-bytes`) for `linux/amd64`"
+    assert f"warning: {warning}\n" in cut.stderr
+    assert [one["message"] for one in cut_json["warnings"]] == [warning]
+    assert whole.stderr == ""
 
 
 def test_resolve_verify_cpu_excludes_a_lock_file(run: Run, image: str) -> None:

@@ -31,6 +31,7 @@ from tests import ROOT
 from tests.kit.ci_systems import read_github_file
 from tests.kit.executables import PROGBITS, go_build_info, isa_needed, linked
 from tests.kit.images import build_image, build_index, build_layer
+from tests.kit.processes import python
 from tests.kit.registry import FakeRegistry
 from tests.kit.writable import WritableRegistry
 
@@ -151,6 +152,8 @@ def test_readme_commands_run_on_sample_images(
 DOCKER = """#!{python}
 import json, os, subprocess, sys
 words = sys.argv[1:]
+if words[0] == "login":
+    sys.exit(subprocess.call(["resolver", *words]))
 platform = words[words.index("--platform") + 1]
 output = dict(part.split("=", 1) for part in words[words.index("--output") + 1].split(","))
 assert output["push-by-digest"] == output["push"] == "true"
@@ -237,10 +240,25 @@ def test_gitlab_pipeline_builds_an_index_checks_and_locks_it(
     folder = tmp_path / "work"
     folder.mkdir()
     with WritableRegistry(tmp_path / "registry") as registry:
-        known = {**builder, "IMAGE": f"{registry.host}/owner/app", "CI_COMMIT_SHA": "abc"}
+        registry.basic("ann", "pa55")
+        known = {
+            **builder,
+            "IMAGE": f"{registry.host}/owner/app",
+            "CI_COMMIT_SHA": "abc",
+            "CI_REGISTRY": registry.host,
+            "CI_REGISTRY_USER": "ann",
+            "CI_REGISTRY_PASSWORD": "pa55",
+            "PIP_NO_INDEX": "1",
+        }
+        build, index = (
+            "\n".join(jobs[name]["before_script"] + jobs[name]["script"])
+            for name in ("build-image", "index-image")
+        )
         for row in jobs["build-image"]["parallel"]["matrix"]:
-            bash("\n".join(jobs["build-image"]["script"]), folder, {**known, **row})
-        bash("\n".join(jobs["index-image"]["script"]), folder, known)
+            bash(build, folder, {**known, **row, "HOME": str(tmp_path / row["RUNNER"])})
+        # Another machine, with another image: it installs `resolver` and logs in itself.
+        assert "pip install" in index
+        bash(index, folder, {**known, "HOME": str(tmp_path / "index")})
         assert_built(registry, "abc", folder)
         digest = registry.tags("owner/app")["abc"]
     assert digest in (folder / "index.env").read_text()
@@ -307,6 +325,22 @@ def test_library_example_runs_as_written(
     assert "linux/arm64" in printed
     with tarfile.open("images.tar") as archive:
         assert "index.json" in archive.getnames()
+
+
+@pytest.mark.usefixtures("store")
+def test_fleet_example_runs_as_a_program(registry: str, tmp_path: Path) -> None:
+    text = fenced("fleet.md", "python", "ProcessPoolExecutor")
+    for name, ours in (("alpine:3.20", "demo/app:1.0"), ("redis:7", "demo/app:2.0")):
+        assert name in text
+        text = text.replace(name, f"{registry}/{ours}")
+    program = tmp_path / "fleet.py"
+    program.write_text(text)
+
+    done = python(str(program), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr.decode()
+    answers = done.stdout.decode().splitlines()
+    assert [line.partition("(")[0] for line in answers] == ["Resolution", "Resolution"]
 
 
 def test_mirror_configuration_example_is_parsed_as_described() -> None:

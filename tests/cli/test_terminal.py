@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import random
 import re
@@ -415,6 +416,50 @@ def test_labels_of_messages_are_coloured_and_a_difference_is_no_error(held: str)
     with Terminal(*words, NO_COLOR="1") as plainly:
         plainly.end()
     assert plainly.raw.startswith("difference: ")
+
+
+_CLOCK = re.compile(r"[0-9:-]+ [0-9:]+ UTC")
+_LINES = {
+    "check": ("check", "{at}/demo/app:1.0", "--require", "linux/arm/v6,linux/s390x"),
+    "lint": ("lint", "{at}/demo/liar:1.0"),
+    "doctor": ("doctor", "--mirror", "docker.io=https://mirror.example.com/a-path-to/dockerhub"),
+}
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("name", _LINES)
+def test_sentences_wrap_on_a_terminal_and_not_in_a_pipe(
+    held: str, name: str, columns: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(at=held) for word in _LINES[name]]
+    pipe = _CLOCK.sub("", command(*words, environment={"NO_COLOR": "1"}).stdout.decode())
+    text = _CLOCK.sub("", on_terminal(*words, columns=columns, NO_COLOR="1"))
+
+    assert " ".join(text.split()) == " ".join(pipe.split())
+    assert len(text.splitlines()) > len(pipe.splitlines())
+    # Only a name that is longer than the line is not on it whole.
+    assert all(len(line) <= columns or len(line.split()) == 1 for line in text.splitlines())
+    assert {word for word in pipe.split() if "/" in word} == {
+        word for word in text.split() if "/" in word
+    }
+
+
+def test_doctor_states_whether_colours_are_used_and_success_is_not_red(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plainly = run("doctor", "--json").stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    forced = run("doctor").stdout
+    whole = run("verify").stdout
+
+    (row,) = (row for row in json.loads(plainly)["rows"] if row["name"] == "terminal")
+    assert row["facts"]["colour"] is False
+    assert row["found"].endswith("; no colours are used")
+    assert "; colours are used" in forced
+    assert "\x1b[32mok\x1b[0m" in forced
+    assert "no problem found" in forced.splitlines()
+    assert "result   no problem found" in whole.splitlines()
 
 
 def test_batch_to_a_file_shows_its_progress(store: Path, tmp_path: Path) -> None:

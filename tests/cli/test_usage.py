@@ -32,6 +32,13 @@ def test_front_page_has_the_first_line_of_every_help_page() -> None:
     ]
 
 
+def test_missing_argument_lists_its_choices_on_one_line(run: Run) -> None:
+    assert run("index").stderr == (
+        "error: missing argument 'create|edit'. Choose from: create, edit\n"
+        "hint: see `resolver index --help`\n"
+    )
+
+
 def test_help_front_page(run: Run) -> None:
     assert str(run("--help")) == snapshot("""\
 status: 0

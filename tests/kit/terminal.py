@@ -89,7 +89,7 @@ class Terminal:
         return bool(body)
 
 
-def on_terminal(*words: str, columns: int) -> str:
+def on_terminal(*words: str, columns: int, **variables: str) -> str:
     """Run `resolver` with stdout on a terminal of this width; return its output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -98,7 +98,7 @@ def on_terminal(*words: str, columns: int) -> str:
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
     )
     os.close(theirs)
     text = b""

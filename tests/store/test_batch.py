@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,10 @@ from resolver.core.oci.digest import Digest
 from resolver.core.results.pull import PulledName
 from resolver.errors import StoreFault
 from resolver.store import LocalStore, NameRecord
-from resolver.store.files import StoreFolder
+from resolver.store.files import Patience, StoreFolder, temporary
+from resolver.store.folder import Home
 from resolver.store.names import GROUP
 from tests.store.faults import watch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def document(number: int) -> Document:
@@ -73,6 +72,58 @@ def test_batch_syncs_the_folder_of_content_once_before_the_name(
 
     content = ["into sha256"] * 3 + ["sync sha256"]
     assert syncs == [*content, "into seen", "into seen", "sync seen"]
+
+
+def test_batch_opens_each_of_its_folders_once(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    system_open = os.open
+
+    def noted(path: str, flags: int, *args: int, **at: int) -> int:
+        if flags & os.O_DIRECTORY:
+            opened.append(path.rsplit("/", 1)[-1])
+        return system_open(path, flags, *args, **at)
+
+    before = len([*Path("/dev/fd").iterdir()])
+    monkeypatch.setattr("resolver.store.files.os.open", noted)
+    with store.batch():
+        for number in range(1, 9):
+            assert store.recall(record(number).reference) is None
+            store.add_document(document(number))
+            assert store.load(document(number).descriptor.digest) == document(number).body
+            assert store.held(document(number).descriptor)
+        store.remember(record(1))
+        # `blobs` once more: the first write completes the store.
+        assert sorted(opened) == ["blobs", "blobs", "names", "seen", "sha256", "store", "tmp"]
+    monkeypatch.undo()
+
+    assert len([*Path("/dev/fd").iterdir()]) == before
+    assert store.recall(record(1).reference) == record(1)
+
+
+def test_folders_of_a_batch_stay_open_for_a_thread_that_outlives_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "store", sync=False, lock=True, patience=Patience())
+    with home.batch():
+        with home.writing():
+            pass
+        root = home.open()
+        assert root is not None
+        assert home.open() is root
+        tmp = root.need("tmp")
+    descriptor = tmp.descriptor
+
+    # As after an interrupt: the batch has ended, and a thread of it writes on.
+    with root, tmp, temporary(tmp, sync=False) as file:
+        file.publish(root, "loopback.json", mode=0o600)
+    again = home.open()
+    assert again is not None
+    assert again is not root
+    with again:
+        assert again.look("loopback.json") is not None
+    del root, tmp, file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_batch_writes_many_seen_names_with_few_syncs_and_before_its_end(

@@ -39,7 +39,6 @@ def fetch(store: LocalStore, body: bytes = BODY) -> int:
         at = 0
         for start, end in (*receiving.have, (len(body), len(body))):
             receiving.write(at, body[at:start])
-            receiving.completed(at, start)
             fetched += start - at
             at = end
         receiving.finish()

@@ -189,9 +189,10 @@ def test_range_is_recorded_only_when_written(store: LocalStore) -> None:
     with store.receive(BLOB) as receiving:
         assert receiving is not None
         receiving.write(0, BODY[:100])
-        receiving.completed(0, 100)
+        assert receiving.ranges == ((0, 100),)
         with pytest.raises(SizeMismatch):
-            receiving.completed(0, 101)
+            receiving.write(100, bytes(len(BODY)))
+        assert receiving.ranges == ((0, 100),)
 
 
 def test_finished_transfer_writes_nothing(store: LocalStore) -> None:
@@ -246,7 +247,6 @@ def test_many_threads_write_one_blob_while_it_is_hashed(store: LocalStore) -> No
         def write(start: int) -> None:
             part = body[start : start + step]
             receiving.write(start, part)
-            receiving.completed(start, start + len(part))
 
         list(pool.map(write, starts))
         receiving.finish()

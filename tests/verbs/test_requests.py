@@ -9,8 +9,10 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from resolver.core.oci.digest import Digest
+from resolver.core.oci.manifest import parse_document
 from resolver.core.results.resolve import Resolution
 from resolver.session import Session
+from resolver.verbs.documents import _select
 from tests.kit.images import build_image, build_index, multi_platform
 from tests.kit.registry import FakeRegistry, Reply, Seen
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from resolver.core.oci.manifest import Index, Manifest
     from tests.kit.images import Image
 
 
@@ -183,6 +186,43 @@ def test_platforms_reads_each_manifest_once_and_nothing_when_warm(
         asked.platforms(f"{registry.host}/team/app:1.0", sizes=False)
 
     assert cost(registry) == ["HEAD app/manifests/1.0"]
+
+
+def test_resolve_parses_the_document_of_a_tag_once(
+    registry: FakeRegistry, tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+
+    def noted(
+        body: bytes, content_type: str | None, what: str, expected: str | None = None
+    ) -> Index | Manifest:
+        parsed.append(body)
+        return parse_document(body, content_type, what, expected)
+
+    for place in ("resolver.sources.registry.repository", "resolver.verbs.documents"):
+        monkeypatch.setattr(f"{place}.parse_document", noted)
+    with session(tmp_path) as asked:
+        asked.resolve(f"{registry.host}/team/app:1.0", "linux/arm64")
+
+    assert parsed == [image.documents[image.digest][1]]
+
+
+def test_resolve_ranks_the_same_platforms_once(registry: FakeRegistry, tmp_path: Path) -> None:
+    release = build_index(
+        [build_image(name, config={"author": "2"}) for name in ("linux/amd64", "linux/arm64/v8")]
+    )
+    older = build_index([build_image(name) for name in ("linux/amd64", "linux/arm64/v8")])
+    registry.serve("team/app", "2.0", release)
+    registry.serve("team/app", "1.9", older)
+    names = [f"{registry.host}/team/app:{tag}" for tag in ("1.9", "2.0")]
+    _select.cache_clear()
+    with session(tmp_path) as asked:
+        found = [asked.resolve(name, "linux/arm64") for name in names]
+
+    assert _select.cache_info().misses == 1
+    assert [str(one.manifest.digest) for one in found] == [
+        each.child("linux/arm64/v8").digest for each in (older, release)
+    ]
 
 
 def test_resolve_several_platforms_costs_as_much_as_one(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 from resolver.core.oci.content import RangeAnswer
 from resolver.core.oci.descriptor import Descriptor
@@ -13,7 +15,7 @@ from resolver.core.results.events import ignore
 from resolver.core.results.plan import LEAST_RANGE, RANGE_SIZE, range_count, range_length
 from resolver.store import LocalStore
 from resolver.verbs.threads import DaemonPool
-from resolver.verbs.transfer import Transfer, TransferContext, TransferOptions
+from resolver.verbs.transfer import Transfer, TransferContext, TransferOptions, _Cursor
 from tests.kit.clients import FakeClock
 from tests.kit.pulls import noise
 
@@ -27,22 +29,28 @@ BLOB = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(BODY), len
 
 
 class Ranged:
-    """Serves ranges of BODY: the first after a round trip, that at `slow` until `go_on` is set."""
+    """Serves ranges of BODY: the first after a round trip, that at `slow` until `go_on` is set.
 
-    def __init__(self, round_trip: float = 0.0, slow: int = -1) -> None:
+    `pace`: seconds for each half MiB.
+    """
+
+    def __init__(self, round_trip: float = 0.0, slow: int = -1, pace: float = 0.0) -> None:
         self.clock = FakeClock()
+        self.pace = pace
         self.round_trip = round_trip
         self.slow = slow
         self.go_on = threading.Event()
         self.asked: list[tuple[int, int]] = []
         self.sent: dict[int, int] = {}
         self.active = self.most = 0
+        self.threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
 
     @contextmanager
     def open_range(self, _descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:
         with self._lock:
             self.active += 1
+            self.threads.add(threading.current_thread())
             self.most = max(self.most, self.active)
             if any(low == self.slow and low < start < high for low, high in self.asked):
                 # The rest of the slow range, on another connection.
@@ -61,18 +69,21 @@ class Ranged:
                 self.clock.now += 5.0
                 assert self.go_on.wait(10), "no other connection helped"
             self.sent[start] = self.sent.get(start, 0) + MIB // 2
+            self.clock.now += self.pace
             yield BODY[at : min(at + MIB // 2, end)]
 
 
-def fetch(source: Ranged, folder: Path, connections: int = 4) -> None:
+def fetch(source: Ranged, folder: Path, connections: int = 4, others: int = 0) -> None:
+    """Fetch a blob while ranges of `others` blobs are under way."""
     store = LocalStore(folder, fsync=False)
     options = TransferOptions(connections=connections)
     pool = DaemonPool(connections, "part")
     shared = TransferContext(store, options, ignore, source.clock, pool, threading.Event())
-    try:
+    with ExitStack() as beside:
+        beside.callback(pool.close, 5)
+        for _ in range(others):
+            beside.enter_context(shared.ranges.fetching(_Cursor((0, 1)), lambda _: None))
         assert Transfer(shared, BLOB, source, lambda: True).run()
-    finally:
-        pool.close(5)
     assert store.held(BLOB, full=True)
 
 
@@ -103,6 +114,18 @@ def test_blob_of_a_fast_registry_comes_in_order_on_one_connection(tmp_path: Path
     assert source.most == 1
     assert source.asked == sorted(source.asked)
     assert all(end - start <= LEAST_RANGE for start, end in source.asked)
+
+
+@pytest.mark.parametrize(("others", "is_alone"), [(0, False), (2, True)])
+def test_blobs_that_share_a_fast_link_need_one_connection_each(
+    tmp_path: Path, others: int, *, is_alone: bool
+) -> None:
+    # 1 MiB takes 8 ms, and the next bytes show that at 12 ms: too slow for one connection, but not
+    # for the third part of a link.
+    source = Ranged(pace=0.004)
+    fetch(source, tmp_path, others=others)
+
+    assert (source.threads == {threading.current_thread()}) is is_alone
 
 
 def test_range_length_follows_size_and_connections_within_limits() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from resolver.values import dataclass, pattern
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from resolver.core.oci.descriptor import Descriptor
     from resolver.core.oci.digest import Digest
+    from resolver.core.oci.manifest import Index, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Document:
 
     descriptor: Descriptor
     body: bytes
+    #: What `parse_document` made of the body, where it was parsed already.
+    parsed: Index | Manifest | None = field(default=None, repr=False, compare=False)
 
 
 class Content(Protocol):
@@ -101,7 +105,7 @@ class RangeAnswer:
 
     `whole`: the range was ignored; `chunks` start at the first byte of the blob. `end`: the offset
     just past the last byte; a faulty server may send more, so the reader must check. `coding`: the
-    stated content coding; empty for none.
+    stated content coding; empty for none. A chunk may be a view of bytes (`memoryview`).
     """
 
     whole: bool

@@ -94,12 +94,13 @@ class Checkup:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The environment of a command: which streams are terminals, and the detected CI system."""
+    """Which streams are terminals, the detected CI system, and whether the answer has colours."""
 
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     system: str = ""
+    colour: bool = False
 
 
 #: `name>=1.2,<2`, with optional blanks, and a condition after a semicolon.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from resolver.core.results.doctor import GROUPS, CheckupState
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from resolver.render.to_dict import Plain
 
 
-_WIDTH = 80
 #: "warning", with two spaces on each side.
 _MARGIN = 11
 _MARKS = {
@@ -58,23 +56,10 @@ def _table(answer: Checkup, group: str) -> ReportTable:
 
 
 def _lines(row: CheckupRow) -> Iterator[str]:
-    """Return a row on as many lines as it needs, with its hint below."""
-    text = _filled(f"{row.name}: {row.found}")
-    yield f"  {_MARKS[row.state]:<7}  {text[0]}"
-    yield from (f"{'':{_MARGIN}}  {more}" for more in text[1:])
+    """Return a row, with its hint below."""
+    yield f"  {_MARKS[row.state]:<7}  {row.name}: {row.found}"
     if row.hint:
-        yield from (f"{'':{_MARGIN}}{item}" for item in _hint(row.hint))
-
-
-def _hint(hint: str) -> list[str]:
-    first, *rest = _filled(f"hint: {hint}")
-    return [first, *(f"  {more}" for more in rest)]
-
-
-def _filled(text: str) -> list[str]:
-    """Wrap text; a path is never broken, so that it can be copied."""
-    width = _WIDTH - _MARGIN - 2
-    return wrap(escape(text), width, break_long_words=False, break_on_hyphens=False)
+        yield f"{'':{_MARGIN}}hint: {row.hint}"
 
 
 def _summary(answer: Checkup) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from resolver.core.registry.endpoints import USUAL
 from resolver.errors import ConnectionFailed, InvalidConfiguration, TimedOut
@@ -83,44 +83,33 @@ def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    helper = _Helper(work)
+    done = threading.Event()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+        finally:
+            done.set()
+
     try:
-        helper.start()
+        # A daemon, so that exit does not wait for it.
+        threading.Thread(target=run, name="resolver-request", daemon=True).start()
     except RuntimeError:
         # No thread available: run it here, without interruption before its timeout.
         return work()
     try:
-        helper.done.wait()
+        done.wait()
     except BaseException:
         abort()
-        helper.done.wait(_GRACE)
+        done.wait(_GRACE)
         raise
-    return helper.result()
-
-
-class _Helper(threading.Thread, Generic[T]):
-    """A thread for one task; a daemon, so that exit does not wait for it."""
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        super().__init__(name="resolver-request", daemon=True)
-        self._work = work
-        self._results: list[T] = []
-        self._error: BaseException | None = None
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        try:
-            self._results.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised again in `result`
-            self._error = error
-        finally:
-            self.done.set()
-
-    def result(self) -> T:
-        """Return the result or raise the error."""
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
+    if failures:
+        raise failures[0]
+    return results[0]
 
 
 _PROXY_LOGIN = 407

@@ -189,7 +189,7 @@ class MirroredSource:
     def open(self, descriptor: Descriptor) -> Iterator[Iterator[bytes]]:
         """Stream content; see `RegistrySource.open`."""
         with self.open_range(descriptor, 0, descriptor.size) as answer:
-            yield answer.chunks
+            yield map(bytes, answer.chunks)
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:

@@ -166,7 +166,7 @@ class RegistrySource:
         response, digest = _retry_once(verified)
         parsed = parse_document(response.body, response.headers.content_type, what)
         size = len(response.body)
-        return Document(Descriptor(parsed.media_type, digest, size), response.body)
+        return Document(Descriptor(parsed.media_type, digest, size), response.body, parsed)
 
     def tags(self) -> Iterator[str]:
         """List the tags in the registry's order; pages are requested on demand."""
@@ -268,7 +268,7 @@ class RegistrySource:
             announced = answer.headers.content_length
             if announced not in (None, descriptor.size) and answer.headers.encoded is None:
                 raise SizeMismatch(what, descriptor.size, announced or 0)
-            yield answer.chunks()
+            yield map(bytes, answer.chunks())
 
     @contextmanager
     def open_range(self, descriptor: Descriptor, start: int, end: int) -> Iterator[RangeAnswer]:

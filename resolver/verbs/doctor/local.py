@@ -159,9 +159,10 @@ def terminal(machine: MachineReport) -> Iterator[CheckupRow]:
     seat = machine.console
     progress = "live" if seat.stderr and not seat.system else "in lines"
     prompts = "prompted for" if seat.stdin and seat.stderr else "not prompted for: --password-stdin"
-    found = f"progress is shown {progress}; a password is {prompts}; no colours are used"
+    colours = "colours are used" if seat.colour else "no colours are used"
+    found = f"progress is shown {progress}; a password is {prompts}; {colours}"
     facts = {"stdin": seat.stdin, "stdout": seat.stdout, "stderr": seat.stderr}
-    yield ok("terminal", "terminal", found, **facts)
+    yield ok("terminal", "terminal", found, **facts, colour=seat.colour)
     if seat.system:
         found = f"{seat.system}; `--emit auto` passes answers to it"
         yield ok("terminal", "CI", found, system=seat.system)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import httpx
@@ -49,7 +50,6 @@ from tests.kit.registry import FakeRegistry, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MANIFEST = "/v2/team/app/manifests/1.0"
 IMAGE = build_image()
@@ -645,6 +645,120 @@ def test_concurrency_per_host_follows_the_option(
     settings = Settings.load(Flags(store=str(tmp_path), jobs=jobs), {})
     with open_transport(settings, frozenset(), ignore) as made:
         assert made.options.jobs_per_host == at_once
+
+
+def gather_entropy() -> None:
+    pytest.importorskip("pyreqwest")
+    from resolver.sources.http import pyreqwest_engine
+
+    pyreqwest_engine.gather_entropy()
+
+
+@pytest.fixture
+def gathered(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Record when random bytes are gathered, instead of doing it."""
+    pytest.importorskip("pyreqwest")
+    calls: list[bool] = []
+    where = "resolver.sources.http.pyreqwest_engine.gather_entropy"
+    monkeypatch.setattr(where, lambda: calls.append(True))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("plain_http", "registry", "expected"),
+    [
+        (False, "registry.test", True),
+        (False, "localhost:5000", True),
+        (False, "localhost:5001", False),
+        (True, "registry.test", False),
+    ],
+)
+def test_entropy_is_gathered_where_tls_is_likely(
+    memory: LocalStore,
+    gathered: list[bool],
+    registry: str,
+    *,
+    plain_http: bool,
+    expected: bool,
+) -> None:
+    memory.remember_schemes({"localhost:5000": "https", "localhost:5001": "http"}, time.time())
+    flags = Flags(store=str(memory.root), plain_http=plain_http)
+    settings = Settings.load(flags, {"RESOLVER_HTTP": ""})
+    with open_transport(settings, frozenset(), ignore, schemes=memory, registry=registry):
+        assert bool(gathered) is expected
+
+
+def test_entropy_is_not_gathered_for_another_engine(
+    memory: LocalStore, gathered: list[bool]
+) -> None:
+    chosen = Settings.load(Flags(store=str(memory.root)), {"RESOLVER_HTTP": "httpx"})
+    with open_transport(chosen, frozenset(), ignore):
+        pass
+    settings = Settings.load(Flags(store=str(memory.root)), {"RESOLVER_HTTP": ""})
+    with (
+        httpx.Client() as client,
+        open_transport(settings, frozenset(), ignore, client=client),
+    ):
+        assert gathered == []
+
+
+def test_gathering_entropy_begins_a_tls_handshake_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received: list[bytes] = []
+
+    class Watched(socket.socket):
+        """A listening socket that looks at what came before it is closed."""
+
+        def __exit__(self, *_: object) -> None:
+            self.settimeout(5)
+            link, _address = self.accept()
+            with link:
+                received.append(link.recv(1))
+            self.close()
+
+    def listen(address: tuple[str, int]) -> Watched:
+        assert address == ("127.0.0.1", 0)
+        made = Watched()
+        made.bind(address)
+        made.listen()
+        return made
+
+    monkeypatch.setattr("resolver.sources.http.pyreqwest_engine.socket.create_server", listen)
+    before = len([*Path("/dev/fd").iterdir()])
+    # A busy machine may not get as far within the time limit.
+    for _ in range(20):
+        gather_entropy()
+        (thread,) = (one for one in threading.enumerate() if one.name == "resolver-entropy")
+        assert not thread.daemon
+        thread.join(30)
+        assert not thread.is_alive()
+        if received[-1] == b"\x16":
+            break
+    assert received[-1] == b"\x16"
+    assert len([*Path("/dev/fd").iterdir()]) <= before + 4
+
+
+def test_gathering_entropy_needs_no_listening_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_address: tuple[str, int]) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("resolver.sources.http.pyreqwest_engine.socket.create_server", refuse)
+    gather_entropy()
+    for thread in threading.enumerate():
+        if thread.name == "resolver-entropy":
+            thread.join(30)
+    assert not any(one.name == "resolver-entropy" for one in threading.enumerate())
+
+
+def test_tls_probe_loads_no_codec_for_international_names() -> None:
+    with FakeRegistry() as registry:
+        host, _, port = registry.host.partition(":")
+        code = (
+            "import sys; from resolver.sources.http.client import has_tls; "
+            f"assert has_tls({host!r}, {port}) is False; assert 'encodings.idna' not in sys.modules"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 class Broken(Exception):

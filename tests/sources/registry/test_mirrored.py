@@ -78,7 +78,9 @@ def test_content_is_requested_from_the_mirror_first(
         assert source.has(BLOB)
         assert source.size(BLOB.digest) == len(BODY)
         with source.open(BLOB) as chunks:
-            assert b"".join(chunks) == BODY
+            parts = list(chunks)
+        assert {type(part) for part in parts} == {bytes}
+        assert b"".join(parts) == BODY
         assert source.read(IMAGE.descriptor) == IMAGE.body
         assert source.resolve(IMAGE.digest).digest == IMAGE.descriptor.digest
         assert source.document(IMAGE.digest).body == IMAGE.body
