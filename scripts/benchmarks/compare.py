@@ -43,7 +43,7 @@ _ENTRY = 1_024
 
 
 def compare(runs: int, *, paths: bool) -> None:
-    """Make two platforms, and print the table; then that of a million paths, if wanted."""
+    """Make two platforms, and print the table; with `paths`, that of a million paths instead."""
     if paths:
         _compare_paths(runs)
         return
