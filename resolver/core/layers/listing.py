@@ -427,7 +427,7 @@ class RoomLimits:
     packages: int = 50_000
     package_text: int = 3 << 20
     databases: int = 96 << 20
-    memory: int = 200 << 20
+    memory: int = 160 << 20
 
 
 class TreeRoom:

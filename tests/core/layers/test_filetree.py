@@ -521,8 +521,8 @@ def test_deep_trees_need_no_recursion() -> None:
 
 def test_file_tree_limits_are_exact() -> None:
     assert RoomLimits() == RoomLimits(4_000_000, 500_000, 512 << 20, 20_000_000)
-    # The whole process takes some 85 MB more, and stays below 300 MB.
-    assert RoomLimits().memory <= 200 << 20
+    # The whole process takes some 85 MB more, and stays below 256 MiB.
+    assert RoomLimits().memory <= 160 << 20
 
 
 def test_packed_tree_releases_its_memory() -> None:
