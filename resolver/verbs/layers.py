@@ -50,9 +50,9 @@ from resolver.verbs.transfer import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from typing import Protocol
 
     from resolver.clock import Clock
     from resolver.core.oci.content import Content
@@ -60,14 +60,6 @@ if TYPE_CHECKING:
     from resolver.core.oci.image import ImageEntry
     from resolver.core.platforms.platform import Platform
     from resolver.store import LocalStore
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from typing import Protocol
-
-    from resolver.core.oci.descriptor import Descriptor
 
     class LayerContent(Protocol):
         """Where the bytes of layers come from: a store, a layout, an archive, or `Fetching`."""
@@ -242,10 +234,7 @@ class _Layers:
         self._limits = limits
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._entries = 0
-        self._named = 0
-        self._attributed = 0
-        self._kept = 0
+        self._totals: Counter[str] = Counter()
         self._algorithms: dict[Digest, set[str]] = {}
 
     def read(self, images: Sequence[LayeredImage]) -> dict[Digest, ReadLayer]:
@@ -264,19 +253,13 @@ class _Layers:
                 )
                 for image, number in order
             }
-            found = self._settled(under_way)
+            # Of several errors, the same one is raised on every run.
+            found = {digest: future.result() for digest, future in under_way.items()}
         finally:
             self._stop.set()
             workers.close(_GRACE)
         for image in images:
             _check_diff_ids(image, found)
-        return found
-
-    def _settled(self, under_way: dict[Digest, Future[ReadLayer]]) -> dict[Digest, ReadLayer]:
-        """Wait for all; of several errors raise the same one on every run."""
-        found: dict[Digest, ReadLayer] = {}
-        for digest, future in under_way.items():
-            found[digest] = future.result()
         return found
 
     def _one(self, image: LayeredImage, number: int) -> ReadLayer:
@@ -293,22 +276,17 @@ class _Layers:
             room=self._room,
         )
         with self._lock:
-            self._entries += len(read.listing.files)
-            if self._entries > self._limits.entries:
-                what = "the number of entries of all layers together"
-                raise LimitExceeded(what, self._limits.entries, self._entries, "entries", FEWER)
-            self._named += read.listing.named
-            if self._named > self._limits.names:
-                what = "the size of all names of all layers together"
-                raise LimitExceeded(what, self._limits.names, self._named, "bytes", FEWER)
-            self._attributed += read.listing.attributed
-            if self._attributed > self._limits.xattrs:
-                what = "the size of all extended attributes of all layers together"
-                raise LimitExceeded(what, self._limits.xattrs, self._attributed, "bytes", FEWER)
-            self._kept += read.listing.kept
-            if self._kept > self._limits.bodies:
-                what = "the size of all package databases of all layers together"
-                raise LimitExceeded(what, self._limits.bodies, self._kept, "bytes", FEWER)
+            listing, limits = read.listing, self._limits
+            for what, limit, value, unit in (
+                ("the number of entries", limits.entries, len(listing.files), "entries"),
+                ("the size of all names", limits.names, listing.named, "bytes"),
+                ("the size of all extended attributes", limits.xattrs, listing.attributed, "bytes"),
+                ("the size of all package databases", limits.bodies, listing.kept, "bytes"),
+            ):
+                self._totals[what] += value
+                if self._totals[what] > limit:
+                    whole = f"{what} of all layers together"
+                    raise LimitExceeded(whole, limit, self._totals[what], unit, FEWER)
         return read
 
 

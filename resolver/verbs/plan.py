@@ -602,14 +602,13 @@ def _one_each(images: Sequence[PlannedImage]) -> list[PlannedImage]:
     """Choose one image of each reference: that of this machine, else the first."""
     from resolver.files.platforms import host_platform  # noqa: PLC0415 - for engines
 
-    chosen: dict[str, PlannedImage] = {}
+    by_reference: dict[str, list[PlannedImage]] = {}
     for image in images:
-        chosen.setdefault(image.reference, image)
-    for reference in chosen:
-        mine = [each for each in images if each.reference == reference]
-        best = select([each.platform for each in mine], host_platform()).index
-        chosen[reference] = mine[best or 0]
-    return list(chosen.values())
+        by_reference.setdefault(image.reference, []).append(image)
+    return [
+        mine[select([each.platform for each in mine], host_platform()).index or 0]
+        for mine in by_reference.values()
+    ]
 
 
 def diff_ids_of(reader: DocumentReader, image: PlannedImage) -> tuple[Digest, ...]:

@@ -52,6 +52,9 @@ def main() -> None:  # noqa: PLR0915 - one statement for each option
         )
     fourth = verbs.add_parser("compare", help="the files of two platforms, against gzip and tar")
     fourth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
+    fourth.add_argument(
+        "--paths", action="store_true", help="instead, a million paths that differ: minutes a run"
+    )
     fifth = verbs.add_parser("batch", help="100 and 1,000 references in one process")
     fifth.add_argument("--runs", type=int, default=5, help="runs of each row (default 5)")
     fifth.add_argument(
@@ -89,7 +92,7 @@ def main() -> None:  # noqa: PLR0915 - one statement for each option
     elif chosen.verb == "chunks":
         chunks(chosen.runs, chosen.round_trip, chosen.link)
     elif chosen.verb == "compare":
-        compare(chosen.runs)
+        compare(chosen.runs, paths=chosen.paths)
     elif chosen.verb == "fleet":
         fleet(chosen.references, write=chosen.write)
     elif chosen.verb == "store":

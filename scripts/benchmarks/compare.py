@@ -1,6 +1,6 @@
 """`scripts/bench compare`: the files of two platforms, against `gzip -dc | tar -t`.
 
-And how much of an image that lies `lint --deep` reads.
+And how much of an image that lies `lint --deep` reads, and the memory for a million paths.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,17 @@ _SIZES = ((0.30, 1_000), (0.35, 6_000), (0.20, 30_000), (0.12, 150_000), (0.03, 
 _MACHINES = {"amd64": 62, "arm64": 183}
 _PROGRAM = "usr/bin/app"
 _REPOSITORY = "bench/app"
+#: Paths that differ, and the bytes of memory to compare them. Source: docs/speed.md, "Targets".
+PATHS, MEMORY = 1_000_000, 300_000_000
+#: Bytes of a small file in a tar file: its header and one block.
+_ENTRY = 1_024
 
 
-def compare(runs: int) -> None:
-    """Make two platforms, and print the table."""
+def compare(runs: int, *, paths: bool) -> None:
+    """Make two platforms, and print the table; with `paths`, that of a million paths instead."""
+    if paths:
+        _compare_paths(runs)
+        return
     with tempfile.TemporaryDirectory(prefix="resolver-bench-compare-") as folder:
         layout = Path(folder, "layout")
         print("making two platforms of 500 MB", file=sys.stderr)
@@ -77,6 +85,62 @@ def compare(runs: int) -> None:
         f"{len(blobs)} layers, {packed / 1e6:.0f} MB of gzip, {size / 1e6:.0f} MB of tar\n\n"
         f"{table([ours, theirs, liar], theirs)}"
     )
+
+
+def _compare_paths(runs: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="resolver-bench-paths-") as folder:
+        layout = Path(folder, "layout")
+        print(f"making layers of {PATHS:,} files", file=sys.stderr)
+        with ProcessPoolExecutor(1) as pool:
+            pool.submit(_make_paths, layout).result()
+        rows = [
+            Row(
+                f"compare --files --json, {title}",
+                lambda _, tag=tag: [*resolver(), "compare", f"oci:{layout}:{tag}", *_AS_JSON],  # type: ignore[misc]
+                moved=count * _ENTRY,
+            )
+            for tag, title, count in (
+                ("apart", "each on one side", PATHS),
+                ("both", "each on both sides", 2 * PATHS),
+            )
+        ]
+        measure(rows, runs)
+    print(f"compare: {machine(runs)}")
+    print(f"{PATHS:,} paths that differ\n\n{table(rows, rows[0])}")
+    for row in rows:
+        met = "met" if row.memory < MEMORY else "missed"
+        print(f"{row.name}: the target of {MEMORY / 1e6:.0f} MB is {met}")
+
+
+_AS_JSON = ("--files", "--json", "--quiet")
+
+
+def _make_paths(folder: Path) -> None:
+    """Write a layout with both images."""
+    layout = Layout(folder)
+    half = PATHS // 2
+    for tag, count, prefixes in (("apart", half, ("a", "b")), ("both", PATHS, ("a", "a"))):
+        layers = {
+            name: [layout.packed(*_files(prefix, count, number))]
+            for number, (name, prefix) in enumerate(zip(_MACHINES, prefixes, strict=True))
+        }
+        layout.platforms(tag, layers, last=tag == "both")
+
+
+def _files(prefix: str, count: int, seed: int) -> tuple[bytes, str]:
+    """Make a layer of files of 8 bytes; return it and the digest of its tar file."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible files
+    content, squeeze = hashlib.sha256(), zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
+    packed = bytearray()
+    for number in range(count):
+        info = tarfile.TarInfo(f"usr/lib/{prefix}/{number // 1000}/module-{number}.py")
+        info.size = 8
+        entry = (info.tobuf(tarfile.USTAR_FORMAT) + rng.randbytes(8)).ljust(_ENTRY, b"\0")
+        content.update(entry)
+        packed += squeeze.compress(entry)
+    end = bytes(1024)
+    content.update(end)
+    return bytes(packed + squeeze.compress(end) + squeeze.flush()), content.hexdigest()
 
 
 def _make(folder: Path) -> tuple[int, int, int, list[Path]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Returns the words of a command for a new, empty folder, which it may prepare unmeasured.
 Command = Callable[[Path], "list[str]"]
 #: Seconds after which a run counts as hung.
-_PATIENCE = 120
+_PATIENCE = 600
 #: Runs from which quartiles say something.
 _QUARTILES = 3
 #: The unit of `ru_maxrss`. Source: getrusage(2) of Linux, and of macOS.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -15,9 +16,10 @@ from resolver.core.compare.compare import Comparison
 from resolver.core.compare.file_difference import FileDifference, FileFacts, PathChange
 from resolver.core.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from resolver.core.oci.digest import Digest
-from resolver.core.oci.manifest import parse_document
+from resolver.core.oci.manifest import LeftOut, parse_document
 from resolver.core.platforms.platform import Grade, Platform
 from resolver.core.results.events import Warned
+from resolver.core.results.pull import Pulled, PulledOne
 from resolver.core.results.resolve import Considered, Failure, Inspection, Offer, Offers, Resolution
 from resolver.core.results.store import DiskUsage as StoreUsage
 from resolver.core.results.store import ImageUsage
@@ -29,9 +31,12 @@ from resolver.render.report import Report, ReportTable
 from resolver.render.text import PIPE, Page
 from resolver.render.text import text as draw
 from resolver.render.to_dict import Plain, Rows, to_dict
-from tests.kit.answers import STORE_ANSWERS
+from tests.kit.answers import STORE_ANSWERS, planned
 from tests.kit.comparisons import COMPARED
 from tests.kit.comparisons import files as compared_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HOSTILE = "a\x1b[2J\u202e\x07\u2028::error::x"
 ARM = Platform("linux", "arm64", "v8")
@@ -377,6 +382,30 @@ def test_unknown_format_error_lists_the_known_ones() -> None:
         render(RESOLUTION, "xml")
 
     assert "table" in caught.value.hints()[0]
+
+
+def test_pull_of_many_images_is_reported_in_one_pass_over_what_is_left_out() -> None:
+    passes = []
+
+    class Counted(tuple[LeftOut, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[LeftOut]:
+            passes.append(1)
+            return super().__iter__()
+
+    images = [planned(None, f"example.com/app:{number}") for number in range(300)]
+    left_out = Counted(LeftOut(image.reference, "attestation", INDEX, None) for image in images[1:])
+    done = Pulled(
+        tuple(PulledOne(image, "downloaded", (), ()) for image in images), (), (), (),
+        left_out=left_out,
+    )  # fmt: skip
+
+    shown = render(done, "table").splitlines()
+    assert sum(line.startswith("Status: Downloaded") for line in shown) == 300
+    assert sum(line.startswith("Left out: 1 attestation") for line in shown) == 299
+    assert not shown[0].startswith("Left out")
+    assert len(passes) == 1
 
 
 def test_image_that_shares_with_hundreds_has_a_few_rows() -> None:

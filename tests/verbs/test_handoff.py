@@ -31,6 +31,8 @@ from resolver.session import Session
 from resolver.verbs.export.bundle import ExportSelection, gather
 from resolver.verbs.export.engines import HandedOver, hand_over_missing, to_hand_over
 from resolver.verbs.export.export import ExportOptions, command_for, export
+from resolver.verbs.plan import _one_each
+from tests.kit.answers import planned
 from tests.kit.engines import program
 from tests.kit.exports import AMD64, ARM64, QUICK, app, stocked
 from tests.kit.images import build_image, from_dict
@@ -167,6 +169,23 @@ def _lives(process: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def test_engine_gets_one_image_of_each_reference_without_comparing_all() -> None:
+    compared = []
+
+    class Counted(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    images = [planned(None, Counted(f"example.com/app:{number}")) for number in range(300)]
+
+    assert _one_each(images * 2) == images
+    assert len(compared) < 3 * len(images)
 
 
 def test_handoff_keeps_secrets_from_the_program(tmp_path: Path) -> None:

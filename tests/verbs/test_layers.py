@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from backports import zstd
 
+from resolver.core.compare.file_difference import PathChange
+from resolver.core.compare.files import compare_trees
 from resolver.core.layers.listing import RoomLimits, TreeRoom
 from resolver.core.layers.tar import DEFAULT_LIMITS, TarLimits
 from resolver.core.oci.descriptor import Descriptor
 from resolver.core.oci.digest import Digest
 from resolver.core.oci.image import ImageEntry
 from resolver.core.oci.manifest import Manifest, parse_config, parse_document
+from resolver.core.platforms.platform import BUILTIN
 from resolver.errors import (
     BadDocument,
     BlobNotFound,
@@ -32,6 +35,7 @@ from resolver.verbs.layers import (
     LayeredImage,
     fetching,
     read_layer,
+    read_trees,
 )
 from resolver.verbs.transfer import Stopped
 from tests.kit.images import build_image
@@ -254,6 +258,29 @@ def test_file_trees_of_all_images_share_a_memory_limit() -> None:
     assert trees_of([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=6)))
     with pytest.raises(LimitExceeded, match="limit of 5 paths: 6"):
         trees_of([image(contents, layer)] * 2, room=TreeRoom(RoomLimits(paths=5)))
+
+
+@pytest.mark.parametrize(("count", "prefixes"), [(20_000, "aa"), (10_000, "ab")])
+def test_million_paths_that_differ_fit_into_the_memory_limit(count: int, prefixes: str) -> None:
+    """A fiftieth of them, in a fiftieth of the limit: in both trees, or half in each."""
+    contents = Contents()
+    images = []
+    for number, prefix in enumerate(prefixes.encode()):
+        parts = [
+            member(
+                b"usr/lib/%c/%d/module-%d.py" % (prefix, each // 1000, each),
+                b"%d %d" % (each, number),
+            )
+            for each in range(count)
+        ]
+        body = b"".join((*parts, END))
+        images.append(image(contents, (contents.add(body, TAR), body)))
+    room = TreeRoom(RoomLimits(memory=RoomLimits().memory // 50), threading.RLock())
+
+    trees = read_trees(images, room=room)
+    (found,) = compare_trees(next(trees), trees, BUILTIN).others
+    assert dict(found.counts).get(PathChange.CONTENT, 0) == (count if prefixes == "aa" else 0)
+    assert sum(1 for _ in found.differences) == 20_000 + (22 if prefixes == "ab" else 0)
 
 
 def test_reading_layers_stops_when_the_caller_stops() -> None:

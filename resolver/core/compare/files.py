@@ -27,8 +27,6 @@ from resolver.core.layers.listing import (
     decoded,
     encoded,
     number_and_size,
-    size_of,
-    traits_at,
     unpack,
 )
 from resolver.core.layers.tar import TarEntryKind
@@ -37,7 +35,6 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from resolver.core.layers.executable import Executable
     from resolver.core.layers.filetree import FileTree
     from resolver.core.layers.listing import LayerFile, TreeRoom
     from resolver.core.layers.xattrs import Xattrs
@@ -208,15 +205,12 @@ class _Side:
             if self._is_stranger(number):
                 strangers.add(path, node)
         kinds: Counter[TarEntryKind] = Counter()
-        programs: Counter[Executable] = Counter()
+        named: Counter[str] = Counter()
         for number, count in alike.items():
-            traits = traits_at(number, self.room)
+            traits = self.room.traits[number]
             kinds[traits.kind] += count
             if traits.program is not None:
-                programs[traits.program] += count
-        named: Counter[str] = Counter()
-        for program, count in programs.items():
-            named[str(program)] += count
+                named[str(traits.program)] += count
         room = self.room
         return TreeSummary(
             labelled.label,
@@ -236,7 +230,7 @@ class _Side:
         """Whether traits are those of programs that the platform does not run."""
         known = self._strange.get(number)
         if known is None:
-            program = traits_at(number, self.room).program
+            program = self.room.traits[number].program
             known = self._strange[number] = (
                 program is not None
                 and self.platform is not None
@@ -279,7 +273,8 @@ class _Pair:
         folders = _Folders()
         for met in _Renamed(self._before, self._after).met():
             left, right = met.left, met.right
-            folders.add(met.key, size_of(left[1]) if left else 0, size_of(right[1]) if right else 0)
+            sizes = (number_and_size(side[1])[1] if side else 0 for side in (left, right))
+            folders.add(met.key, *sizes)
             changes = self._changes(left, right)
             if changes:
                 counted.update(changes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from resolver.core.compare.file_difference import Installed, Package, PackageDifference
 from resolver.core.layers.filetree import TreeFolder
-from resolver.core.layers.listing import LayerFile
+from resolver.core.layers.listing import LayerFile, in_memory
 from resolver.core.layers.tar import TarEntryKind
 from resolver.errors import LimitExceeded
 from resolver.values import dataclass
@@ -280,7 +280,9 @@ def _installed(tree: FileTree) -> Installed:
                 with tree.room.taken(size):
                     for package in _limited(_read(tree, database, node)):
                         if package not in found:
-                            tree.room.package(package.name, package.version, package.architecture)
+                            texts = (package.name, package.version, package.architecture)
+                            tree.room.count("packages")
+                            tree.room.count("package_text", sum(map(in_memory, texts)))
                             found.add(package)
             except (UnreadableDatabase, LimitExceeded) as error:
                 unread.append((path, str(error)))
@@ -315,7 +317,7 @@ def _read(tree: FileTree, database: Database, node: LayerFile) -> Iterable[Packa
             reason = f"it exceeds the limit of {database.limit} bytes: {node.size}"
             raise UnreadableDatabase(reason)
         raise UnreadableDatabase("it is a link to a file with another name")
-    tree.room.database(node.size)
+    tree.room.count("databases", node.size)
     if database.manager == "rpm":
         log = tree.find(f"{database.path}-wal")
         if isinstance(log, LayerFile) and log.size:

@@ -18,10 +18,12 @@ v2.1, core/../archive/tar.go (`applyNaive`); umoci v0.4.7, oci/layer/tar_extract
 
 from __future__ import annotations
 
+import struct
 import zlib
+from array import array
 from dataclasses import replace
 from sys import getsizeof
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from resolver.core.layers.listing import (
     Access,
@@ -31,6 +33,7 @@ from resolver.core.layers.listing import (
     PathLog,
     Traits,
     TreeRoom,
+    in_memory,
     link_of,
     pack,
     traits_of,
@@ -55,24 +58,131 @@ _IMPLIED = LayerFile("", TarEntryKind.FOLDER, Access(0o755, 0, 0))
 
 #: Bytes of a packed file that identify its layer, which whiteouts need.
 _STAMP = 2
-#: Bytes of a path in its folder besides its name and its file, as measured.
-_PLACE = 120
+#: Bytes of a folder or a linked file in its folder besides its name, as measured.
+_PLACE = 100
 #: Bytes of a folder with its first path.
-_FOLDER = 360
+_FOLDER = 200
 #: Bytes of a hard link without its file.
 _LINK = 112
+#: Bytes of a row in the hash table, which is at least a third full.
+_SLOT = 12
+#: Bytes of a name in a sorted list besides its text.
+_LISTED = 44
+#: Names of such a list that are used at once.
+_AT_ONCE = 1_000
 #: Folders that one layer caches by path.
 _KNOWN = 1_024
+#: Before a row: the place of the row before it in its folder, and the lengths of key and file.
+_ROW = struct.Struct("<IHH")
+
+
+class _Rows:
+    """The files of all folders of a tree: 80 bytes each in one buffer, and 260 as objects.
+
+    A row is its key and the file. A key is the number of the folder, 0 once the row is removed, the
+    name, and a slash, which no name has. A hash table finds the place of a key.
+    """
+
+    def __init__(self) -> None:
+        self.folders = self._used = 0
+        self._slots = array("I", bytes(256))
+        self._rows = bytearray()
+
+    def find(self, key: bytes) -> tuple[int, int]:
+        """Return the slot of a key in the hash table, and the place of its row, 0 if it has none.
+
+        The hash of bytes is keyed at random, so nobody can choose names that collide.
+        """
+        slot = hash(key) & (len(self._slots) - 1)
+        while (place := self._slots[slot]) and not self._rows.startswith(key, place):
+            slot = (slot + 1) & (len(self._slots) - 1)
+        return slot, place
+
+    def read(self, place: int) -> tuple[int, bytes, bytes]:
+        """Return the place of the row before in the folder, the key, and the file."""
+        before, length, size = _ROW.unpack_from(self._rows, place - _ROW.size)
+        file = place + length
+        return before, bytes(self._rows[place:file]), bytes(self._rows[file : file + size])
+
+    def add(self, key: bytes, file: bytes, before: int) -> int:
+        """Add a row for a key that has none; return its place."""
+        self._used += 1
+        if 3 * self._used > 2 * len(self._slots):
+            self._slots = array("I", bytes(8 * len(self._slots)))
+            place = _ROW.size
+            while place < len(self._rows):
+                _before, old, held = self.read(place)
+                self._slots[self.find(old)[0]] = place
+                place += len(old) + len(held) + _ROW.size
+        place = self._slots[self.find(key)[0]] = len(self._rows) + _ROW.size
+        self._rows += _ROW.pack(before, len(key), len(file)) + key + file
+        return place
+
+    def write(self, place: int, number: int) -> None:
+        self._rows[place : place + 4] = number.to_bytes(4, "little")
 
 
 class TreeFolder:
-    """A folder of a tree: its entry, None if no layer has one, and its children."""
+    """A folder of a tree: its entry, None if no layer has one, and its children.
 
-    __slots__ = ("children", "entry")
+    Children that are folders or linked files are in `objects`, others are rows.
+    """
 
-    def __init__(self, entry: bytes | None) -> None:
+    __slots__ = ("_last", "_number", "entry", "objects", "rows")
+
+    def __init__(self, entry: bytes | None, rows: _Rows) -> None:
         self.entry = entry
-        self.children: dict[str, Node] = {}
+        self.objects: dict[str, TreeFolder | _Name] = {}
+        self.rows = rows
+        rows.folders += 1
+        self._number = rows.folders.to_bytes(4, "little")
+        self._last = 0
+
+    def key(self, name: str) -> bytes:
+        """Return the key of a name; keys sort as names do, also of those that are not UTF-8."""
+        return self._number + name.encode("utf-8", "surrogatepass") + b"/"
+
+    def get(self, name: str) -> Node | None:
+        """Return a child, or None."""
+        node = self.objects.get(name)
+        if node is None and (place := self.rows.find(self.key(name))[1]):
+            return self.rows.read(place)[2]
+        return node
+
+    def put(self, name: str, node: Node) -> int:
+        """Add or replace a child; return the bytes of memory that it takes."""
+        self.remove(name)
+        if not isinstance(node, bytes):
+            self.objects[name] = node
+            return getsizeof(name) + _PLACE
+        key = self.key(name)
+        self._last = self.rows.add(key, node, self._last)
+        return len(key) + len(node) + _ROW.size + _SLOT
+
+    def remove(self, name: str) -> None:
+        """Remove a child, if there is one."""
+        if self.objects.pop(name, None) is None and (place := self.rows.find(self.key(name))[1]):
+            self.rows.write(place, 0)
+
+    def has_children(self) -> bool:
+        """Whether it is not empty."""
+        return bool(self.objects) or any(self.items())
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Yield all names and children, which may be removed meanwhile."""
+        after, place = 0, self._last
+        while place:
+            before, key, file = self.rows.read(place)
+            if key.startswith(self._number):
+                yield key[4:-1].decode("utf-8", "surrogatepass"), file
+                after = place
+            elif after:
+                # So that a removed row is passed only once.
+                self.rows.write(after - _ROW.size, before)
+            else:
+                self._last = before
+            place = before
+        yield from list(self.objects.items())
 
 
 class _File:
@@ -84,14 +194,11 @@ class _File:
         self.node = node
 
 
-class _Name:
+class _Name(NamedTuple):
     """One of the names of a file, and the stamp of the layer that added it."""
 
-    __slots__ = ("file", "stamp")
-
-    def __init__(self, stamp: bytes, file: _File) -> None:
-        self.stamp = stamp
-        self.file = file
+    stamp: bytes
+    file: _File
 
 
 #: A child of a folder. A file with one name is its stamp followed by the output of `pack`.
@@ -107,7 +214,7 @@ class FileTree:
 
     def __init__(self, room: TreeRoom | None = None) -> None:
         self.room = room or TreeRoom()
-        self.root = TreeFolder(None)
+        self.root = TreeFolder(None, _Rows())
         self.warnings: list[str] = []
         self.bodies: dict[bytes, bytes] = {}
         self.oversized: set[str] = set()
@@ -136,7 +243,7 @@ class FileTree:
         if self._log is None:
             log = PathLog(self.room)
             for path, node in self._nodes():
-                self.room.text(path)
+                self.room.count("text", in_memory(path))
                 log.add(path, node)
             self._log = log
             del self.root
@@ -157,14 +264,15 @@ class FileTree:
 
     def files(self, folder: TreeFolder) -> Iterator[tuple[str, LayerFile]]:
         """Yield the names and files of a folder, sorted, without folders."""
-        for name, node in sorted(folder.children.items(), key=lambda item: item[0]):
-            if not isinstance(node, TreeFolder):
+        for name in self._order(folder):
+            node = folder.get(name)
+            if node is not None and not isinstance(node, TreeFolder):
                 yield name, unpack(name, _content(node), self.room)
 
     def _nodes(self) -> Iterator[tuple[str, bytes]]:
         implied = pack(_IMPLIED, self.room)
         prefix = ""
-        waiting = [(0, self.root, iter(_order(self.root)))]
+        waiting = [(0, self.root, self._order(self.root))]
         while waiting:
             length, folder, names = waiting[-1]
             name = next(names, None)
@@ -173,23 +281,40 @@ class FileTree:
             if name is None:
                 waiting.pop()
             elif name.endswith("/"):
-                inner = folder.children[name[:-1]]
+                inner = folder.get(name[:-1])
                 if isinstance(inner, TreeFolder):
                     prefix += name
-                    waiting.append((len(prefix), inner, iter(_order(inner))))
+                    waiting.append((len(prefix), inner, self._order(inner)))
             else:
-                node = folder.children[name]
+                node = folder.get(name)
                 if isinstance(node, TreeFolder):
                     yield prefix + name, node.entry[_STAMP:] if node.entry else implied
-                else:
+                elif node is not None:
                     yield prefix + name, _content(node)
+
+    def _order(self, folder: TreeFolder) -> Iterator[str]:
+        """Yield the names in a folder, and `NAME/` for contents, by path: `a-b` before `a/b`."""
+        names = []
+        for name, child in folder.items():
+            names.append(folder.key(name)[4:-1])
+            self.take(len(names[-1]) + _LISTED)
+            if isinstance(child, TreeFolder):
+                names.append(names[-1] + b"/")
+                self.take(len(names[-1]) + _LISTED)
+        names.sort(reverse=True)
+        while names:
+            some = names[-_AT_ONCE:]
+            del names[-_AT_ONCE:]
+            # Packing needs the memory of the names that were used.
+            self.take(-sum(map(len, some)) - _LISTED * len(some))
+            yield from (name.decode("utf-8", "surrogatepass") for name in reversed(some))
 
     def find(self, path: str) -> TreeFolder | LayerFile | None:
         """Look up a path, following links in it and at its end; None if it does not exist."""
         *parents, name = path.split("/")
         for _ in range(MAX_LINKS):
             trail = _follow(self.root, parents, self)
-            node = trail[-1].children.get(name) if trail else None
+            node = trail[-1].get(name) if trail else None
             if node is None or isinstance(node, TreeFolder):
                 return node
             content = _content(node)
@@ -216,16 +341,6 @@ class FileTree:
         return zlib.decompress(body) if body is not None else None
 
 
-def _order(folder: TreeFolder) -> list[str]:
-    """List the names in a folder, and `NAME/` for contents, by path: `a-b` sorts before `a/b`."""
-    names = list(folder.children)
-    names += [
-        f"{name}/" for name, child in folder.children.items() if isinstance(child, TreeFolder)
-    ]
-    names.sort()
-    return names
-
-
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in {"", "."}]
 
@@ -247,7 +362,7 @@ def _follow(
         if part == "..":
             del trail[max(1, len(trail) - 1) :]
             continue
-        node = trail[-1].children.get(part)
+        node = trail[-1].get(part)
         link = _symlink(node, tree) if node is not None else None
         if link is not None:
             links += 1
@@ -259,7 +374,7 @@ def _follow(
             if link.startswith("/"):
                 trail = [root]
             target = _parts(link)
-            tree.room.steps(len(target))
+            tree.room.count("steps", len(target))
             waiting += target[::-1]
             continue
         if not isinstance(node, TreeFolder):
@@ -279,13 +394,13 @@ def _symlink(node: Node, tree: FileTree) -> str | None:
 
 
 def _implied(parent: TreeFolder, name: str, tree: FileTree) -> TreeFolder:
-    if name in parent.children:
+    if parent.get(name) is not None:
         tree.warn("a file is replaced by the parent folder of a later entry")
     else:
-        tree.room.implied()
-        tree.take(getsizeof(name) + _PLACE)
-    tree.take(_FOLDER)
-    folder = parent.children[name] = TreeFolder(None)
+        tree.room.count("implied")
+        tree.room.count("paths")
+    folder = TreeFolder(None, parent.rows)
+    tree.take(_FOLDER + parent.put(name, folder))
     return folder
 
 
@@ -309,7 +424,7 @@ class _Layer:
         self._known: dict[str, TreeFolder] = {}
         #: Folders without content of lower layers, so that none is searched twice.
         self._thin: dict[int, TreeFolder] = {}
-        self._pending: list[tuple[TreeFolder, str, bytes]] = []
+        self._pending: list[tuple[TreeFolder, str]] = []
 
     def apply(self) -> None:
         for path, content in self._entries():
@@ -320,9 +435,14 @@ class _Layer:
                 self._white_out(parent, name)
             else:
                 self._put(self._folder(parent), name, content)
-        for folder, name, link in self._pending:
-            if folder.children.get(name) is link:
-                self._settle(folder, name, link)
+        for folder, name in self._pending:
+            link = folder.get(name)
+            if (
+                isinstance(link, bytes)
+                and self._traits(link[_STAMP:]).kind is TarEntryKind.HARD_LINK
+                and not self._linked(folder, name, link)
+            ):
+                self._tree.warn("a hard link names a file that does not exist")
 
     def _entries(self) -> Iterable[tuple[str, bytes]]:
         files, room = self._listing.files, self._tree.room
@@ -352,58 +472,47 @@ class _Layer:
         return known
 
     def _put(self, folder: TreeFolder, name: str, content: bytes) -> None:
-        existing = folder.children.get(name)
+        existing = folder.get(name)
         node = self._stamp + content
-        size = getsizeof(node)
         if existing is None:
-            self._tree.room.path()
-            size += getsizeof(name) + _PLACE
-        elif isinstance(existing, bytes):
-            size -= getsizeof(existing)
+            self._tree.room.count("paths")
         kind = self._traits(content).kind
-        if kind is TarEntryKind.FOLDER:
-            if isinstance(existing, TreeFolder):
-                self._tree.take(size - (getsizeof(existing.entry) if existing.entry else 0))
-                existing.entry = node
-                return
-            self._tree.take(size + _FOLDER)
-            folder.children[name] = TreeFolder(node)
+        if kind is not TarEntryKind.FOLDER:
+            self._tree.take(folder.put(name, node))
+        elif isinstance(existing, TreeFolder):
+            self._tree.take(len(node) - len(existing.entry or b""))
+            existing.entry = node
+            return
         else:
-            self._tree.take(size)
-            folder.children[name] = node
+            put = folder.put(name, TreeFolder(node, folder.rows))
+            self._tree.take(getsizeof(node) + _FOLDER + put)
         if existing is not None and (
             isinstance(existing, TreeFolder) or _symlink(existing, self._tree) is not None
         ):
             self._known.clear()
         if kind is TarEntryKind.HARD_LINK and not self._linked(folder, name, node):
-            self._tree.take(_LINK)
-            self._pending.append((folder, name, node))
+            self._tree.take(_LINK + getsizeof(name))
+            self._pending.append((folder, name))
 
     def _linked(self, folder: TreeFolder, name: str, link: bytes) -> bool:
         """Add a name to the target of a hard link, and its attributes to the file, if it exists."""
         content = link[_STAMP:]
         parent, _, last = link_of(content).rpartition("/")
         trail = _follow(self._tree.root, parent.split("/") if parent else [], self._tree)
-        target = trail[-1].children.get(last) if trail else None
+        target = trail[-1].get(last) if trail else None
         if trail is None or target is None or isinstance(target, TreeFolder):
             return False
         file = unpack("", _content(target), self._tree.room)
         if file.kind is TarEntryKind.HARD_LINK:
             return False
         if isinstance(target, bytes):
-            self._tree.take(_LINK)
             target = _Name(target[:_STAMP], _File(target[_STAMP:]))
-            trail[-1].children[last] = target
+            self._tree.take(_LINK + getsizeof(target.file.node) + trail[-1].put(last, target))
         xattrs = _merged(file.xattrs, self._traits(content).xattrs)
         if xattrs != file.xattrs:
             target.file.node = pack(replace(file, xattrs=xattrs), self._tree.room)
-        self._tree.take(_LINK)
-        folder.children[name] = _Name(self._stamp, target.file)
+        self._tree.take(_LINK + folder.put(name, _Name(self._stamp, target.file)))
         return True
-
-    def _settle(self, folder: TreeFolder, name: str, link: bytes) -> None:
-        if not self._linked(folder, name, link):
-            self._tree.warn("a hard link names a file that does not exist")
 
     def _white_out(self, parent: str, name: str) -> None:
         hidden = name.removeprefix(WHITEOUT)
@@ -413,7 +522,7 @@ class _Layer:
         folder = trail[-1]
         if name == OPAQUE:
             is_thin = id(folder) in self._thin
-            for child in [] if is_thin else list(folder.children):
+            for child, _node in () if is_thin else folder.items():
                 self._take_away(folder, child)
             self._thin[id(folder)] = folder
         elif name.startswith(_AUFS) or hidden in {"", ".", ".."}:
@@ -423,9 +532,9 @@ class _Layer:
 
     def _take_away(self, folder: TreeFolder, name: str) -> None:
         """Remove content of lower layers; keep content of this one and its folders."""
-        node = folder.children.get(name)
+        node = folder.get(name)
         if node is not None and not self._thinned(node):
-            del folder.children[name]
+            folder.remove(name)
             self._known.clear()
 
     def _thinned(self, node: Node) -> bool:
@@ -436,20 +545,19 @@ class _Layer:
         for folder in order:
             order += [
                 child
-                for child in folder.children.values()
+                for child in folder.objects.values()
                 if isinstance(child, TreeFolder) and id(child) not in self._thin
             ]
         for folder in reversed(order):
             self._thin[id(folder)] = folder
-            for name, child in list(folder.children.items()):
-                if not (isinstance(child, TreeFolder) and child.children) and not self._is_fresh(
-                    child
-                ):
-                    del folder.children[name]
+            for name, child in folder.items():
+                is_parent = isinstance(child, TreeFolder) and child.has_children()
+                if not is_parent and not self._is_fresh(child):
+                    folder.remove(name)
             if not self._is_fresh(folder):
                 folder.entry = None
         self._known.clear()
-        return bool(node.children) or self._is_fresh(node)
+        return node.has_children() or self._is_fresh(node)
 
     def _is_fresh(self, node: Node) -> bool:
         """Whether this layer added a name or, for a folder, has an entry of it."""

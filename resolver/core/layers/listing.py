@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice, starmap
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 from resolver.core.layers.executable import PROBE, Executable, read_executable
@@ -20,7 +21,7 @@ from resolver.errors import LimitExceeded
 from resolver.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 #: A component that is empty, `.` or `..`, between slashes.
@@ -97,7 +98,7 @@ def pack(file: LayerFile, room: TreeRoom) -> bytes:
 def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
     """Decode a file from its path and the output of `pack`."""
     number, size = _NODE.unpack_from(node)
-    traits = traits_at(number, room)
+    traits = room.traits[number]
     rest = node[_NODE.size :]
     is_file = traits.kind is TarEntryKind.FILE
     return LayerFile(
@@ -115,13 +116,7 @@ def unpack(path: str, node: bytes, room: TreeRoom) -> LayerFile:
 
 def traits_of(node: bytes, room: TreeRoom) -> Traits:
     """Return the traits of a packed file."""
-    return traits_at(_NODE.unpack_from(node)[0], room)
-
-
-def size_of(node: bytes) -> int:
-    """Return the size of a packed file."""
-    size: int = _NODE.unpack_from(node)[1]
-    return size
+    return room.traits[number_and_size(node)[0]]
 
 
 def link_of(node: bytes) -> str:
@@ -133,14 +128,6 @@ def number_and_size(node: bytes) -> tuple[int, int]:
     """Return the number of the traits of a packed file, and its size."""
     found: tuple[int, int] = _NODE.unpack_from(node)
     return found
-
-
-def traits_at(number: int, room: TreeRoom) -> Traits:
-    """Return the traits with a number."""
-    traits = room.traits[number]
-    if not isinstance(traits, Traits):
-        raise TypeError(traits)
-    return traits
 
 
 def encoded(text: str) -> bytes:
@@ -216,8 +203,7 @@ class PackedSequence(Sequence[T]):
         return len(self.log)
 
     def __iter__(self) -> Iterator[T]:
-        make = self._make
-        return (make(path, about) for path, about in self.log)
+        return starmap(self._make, self.log)
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -229,13 +215,8 @@ class PackedSequence(Sequence[T]):
             return next(value for at, value in enumerate(self) if at == places)
         if places.step != 1:
             return tuple(self)[index]
-        found = []
-        for at, (path, about) in enumerate(self.log):
-            if at >= places.stop:
-                break
-            if at >= places.start:
-                found.append(self._make(path, about))
-        return tuple(found)
+        found = islice(self.log, places.start, max(places.start, places.stop))
+        return tuple(self._make(path, about) for path, about in found)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PackedSequence | tuple):
@@ -446,7 +427,7 @@ class RoomLimits:
     packages: int = 50_000
     package_text: int = 3 << 20
     databases: int = 96 << 20
-    memory: int = 144 << 20
+    memory: int = 160 << 20
 
 
 class TreeRoom:
@@ -458,23 +439,19 @@ class TreeRoom:
             at any time, also during `take`.
     """
 
-    __slots__ = (
-        "_databases", "_implied", "_limits", "_lock", "_numbers", "_package_text",
-        "_packages", "_paths", "_steps", "_text", "held", "traits",
-    )  # fmt: skip
+    __slots__ = ("_counts", "_limits", "_lock", "_numbers", "held", "traits")
 
     def __init__(
         self, limits: RoomLimits | None = None, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self._limits = limits or RoomLimits()
-        self._paths = self._implied = self._text = self._steps = 0
-        self._packages = self._package_text = self._databases = 0
+        self._counts = dict.fromkeys(_COUNTED, 0)
         #: Bytes counted at this time.
         self.held = 0
         self._lock = lock or nullcontext()
-        self._numbers: dict[Hashable, int] = {}
-        #: The shared values, by number.
-        self.traits: list[Hashable] = []
+        self._numbers: dict[Traits, int] = {}
+        #: Shared by paths, by number.
+        self.traits: list[Traits] = []
 
     def take(self, size: int) -> None:
         """Count bytes of memory that are about to be used."""
@@ -482,7 +459,7 @@ class TreeRoom:
             held = self.held + size
             if held > self._limits.memory:
                 what = "the memory for the files of all platforms"
-                raise _past(what, self._limits.memory, held, "bytes")
+                raise LimitExceeded(what, self._limits.memory, held, "bytes", FEWER)
             self.held = held
 
     def give(self, size: int) -> None:
@@ -499,8 +476,8 @@ class TreeRoom:
         finally:
             self.give(size)
 
-    def share(self, value: Hashable, size: int) -> int:
-        """Store a value once and return its number."""
+    def share(self, value: Traits, size: int) -> int:
+        """Store traits once and return their number."""
         with self._lock:
             number = self._numbers.get(value)
             if number is None:
@@ -509,52 +486,27 @@ class TreeRoom:
                 self.traits.append(value)
             return number
 
-    def path(self) -> None:
-        """Count a new path."""
-        self._paths += 1
-        if self._paths > self._limits.paths:
-            raise _past("the size of all file trees", self._limits.paths, self._paths, "paths")
-
-    def implied(self) -> None:
-        """Count a folder without an entry."""
-        self._implied += 1
-        if self._implied > self._limits.implied:
-            what = "the number of folders that no entry names"
-            raise _past(what, self._limits.implied, self._implied, "folders")
-        self.path()
-
-    def text(self, text: str) -> None:
-        """Count a stored path."""
-        self._text += len(text) if text.isascii() else 4 * len(text)
-        if self._text > self._limits.text:
-            what = "the size of all paths of all file trees"
-            raise _past(what, self._limits.text, self._text, "bytes")
-
-    def steps(self, count: int) -> None:
-        """Count the path components of a followed link."""
-        self._steps += count
-        if self._steps > self._limits.steps:
-            what = "the way through symbolic links"
-            raise _past(what, self._limits.steps, self._steps, "names")
-
-    def database(self, size: int) -> None:
-        """Count a package database before it is decompressed."""
-        self._databases += size
-        if self._databases > self._limits.databases:
-            what = "the size of the package databases of all file trees"
-            raise _past(what, self._limits.databases, self._databases, "bytes")
-
-    def package(self, *texts: str) -> None:
-        """Count an installed package."""
-        self._packages += 1
-        if self._packages > self._limits.packages:
-            what = "the number of packages of all file trees"
-            raise _past(what, self._limits.packages, self._packages, "packages")
-        self._package_text += sum(len(text) * (1 if text.isascii() else 4) for text in texts)
-        if self._package_text > self._limits.package_text:
-            what = "the size of the names of all packages"
-            raise _past(what, self._limits.package_text, self._package_text, "bytes")
+    def count(self, limit: str, amount: int = 1) -> None:
+        """Count towards one of the limits in `RoomLimits`, other than `memory`."""
+        value = self._counts[limit] = self._counts[limit] + amount
+        most = getattr(self._limits, limit)
+        if value > most:
+            what, unit = _COUNTED[limit]
+            raise LimitExceeded(what, most, value, unit, FEWER)
 
 
-def _past(what: str, limit: int, value: int, unit: str) -> LimitExceeded:
-    return LimitExceeded(what, limit, value, unit, FEWER)
+#: For the message: what is limited, and the unit.
+_COUNTED = {
+    "paths": ("the size of all file trees", "paths"),
+    "implied": ("the number of folders that no entry names", "folders"),
+    "text": ("the size of all paths of all file trees", "bytes"),
+    "steps": ("the way through symbolic links", "names"),
+    "packages": ("the number of packages of all file trees", "packages"),
+    "package_text": ("the size of the names of all packages", "bytes"),
+    "databases": ("the size of the package databases of all file trees", "bytes"),
+}
+
+
+def in_memory(text: str) -> int:
+    """Return the bytes of a text as limits count them."""
+    return len(text) if text.isascii() else 4 * len(text)

@@ -19,6 +19,8 @@ from resolver.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Marks = Iterator[ImageSpot | Stray]
+
 
 _HEREDOC = re.compile(r"([0-9]*)<<(-?)([^<]+)")
 #: Instructions that take heredocs, and the one that holds another instruction.
@@ -280,11 +282,6 @@ def _logical_line(whole: Word, start: int) -> DockerfileInstruction | None:
         return None
     return DockerfileInstruction(first[0].upper(), whole.part(first.end(), len(whole.text)), start)
 
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    Marks = Iterator[ImageSpot | Stray]
 
 _SCRATCH = "scratch"
 #: A word of flags or arguments, including quoted blanks.

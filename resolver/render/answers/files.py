@@ -13,15 +13,21 @@ from resolver.render.report import ReportTable
 from resolver.render.to_dict import Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from resolver.core.compare.compare import ImageComparison
     from resolver.core.compare.file_difference import (
         FileComparison,
         FileDifference,
         FileFacts,
+        FolderDelta,
         TreeComparison,
         TreeSummary,
     )
     from resolver.core.compare.history import Step
     from resolver.render.to_dict import Plain
+
+    RowsOf = Callable[[TreeSummary, TreeComparison], "BoundedRows"]
 
 
 #: Characters of an instruction shown in a table of any width.
@@ -59,19 +65,6 @@ def cut(instruction: str) -> str:
     text = " ".join(instruction.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from resolver.core.compare.compare import ImageComparison
-    from resolver.core.compare.file_difference import (
-        FileDifference,
-        FolderDelta,
-        TreeComparison,
-        TreeSummary,
-    )
-
-    RowsOf = Callable[[TreeSummary, TreeComparison], "BoundedRows"]
 
 #: Rows of each tree in a shortened table.
 _ROWS = 12
@@ -143,18 +136,10 @@ def file_tables(answer: Comparison | ImageComparison, *, full: bool) -> list[Rep
     pairs = pairs_of(answer)
     if isinstance(answer, Comparison) and answer.files is not None and not pairs:
         # A single build: nothing differs, but its content is reported.
-        row = (
-            "1",
-            *_size(answer.files.base),
-            "",
-            "",
-            "",
-            "",
-            "",
-            programs_words(answer.files.base),
-        )
+        base = answer.files.base
+        row = ("1", *_size(base), *[""] * 5, programs_words(base))
         whole = ReportTable("files", _SUMMARY, (row,), frozenset(_SUMMARY[:-1]))
-        return [whole, *_notes([("1", answer.files.base)], most)]
+        return [whole, *_notes([("1", base)], most)]
     if not pairs:
         return []
     tables = [
@@ -197,7 +182,7 @@ def _summary(pairs: Sequence[TreePair]) -> Iterator[Row]:
     for number, base, tree in pairs:
         if id(base) not in shown:
             shown.add(id(base))
-            yield (_base_name(number, base), *_size(base), "", "", "", "", "", programs_words(base))
+            yield (_base_name(number, base), *_size(base), *[""] * 5, programs_words(base))
         if tree.not_compared:
             continue
         counts = dict(tree.counts)

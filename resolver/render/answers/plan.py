@@ -37,10 +37,12 @@ def _pulled(answer: Pulled) -> Report:
     groups: dict[str, list[PulledOne]] = {}
     for one in answer.entries:
         groups.setdefault(one.image.reference, []).append(one)
+    left_out: dict[str, list[LeftOut]] = {}
+    for item in answer.left_out:
+        left_out.setdefault(item.reference, []).append(item)
     lines: list[str] = []
     for reference, ones in groups.items():
-        left_out = [item for item in answer.left_out if item.reference == reference]
-        lines += _image(reference, ones, left_out)
+        lines += _image(reference, ones, left_out.get(reference, []))
     if answer.fetched:
         fetched = f"{megabytes(answer.bytes_fetched)} in {_pieces_of(len(answer.fetched))}"
         lines.append(f"Fetched: {fetched}; {len(answer.reused)} already held")
