@@ -86,9 +86,11 @@ class StoreSnapshot:
         files: Mapping[Digest, os.stat_result] | None = None,
     ) -> StoreSnapshot:
         """Read every name."""
+        # Before the files: the content of a name is older than the name.
+        records = sorted(names, key=lambda record: record.reference)
         files = reachable.blob_files(root) if files is None else files
         listing = cls(root, files, Reach(root, files))
-        for record in sorted(names, key=lambda record: record.reference):
+        for record in records:
             listing._add(record)
         return listing
 

@@ -103,16 +103,13 @@ class StoreCheck:
             return _Look({}, 0, {}, {})
         with root:
             files = blob_files(root)
-            total = sum(status.st_size for status in files.values())
-            wrong, done = {}, 0
-            for digest, status in files.items():
-                problem = self._problem(root, digest, status)
-                if problem:
-                    wrong[digest] = problem
-                done += status.st_size
-                self._tell(done, total)
-            good = {digest: status for digest, status in files.items() if digest not in wrong}
+            wrong = self._problems(root, files)
             names = list(self._names(root))
+            # What was pulled meanwhile: its content is older than its name.
+            late = {d: status for d, status in blob_files(root).items() if d not in files}
+            files |= late
+            wrong |= self._problems(root, late)
+            good = {digest: status for digest, status in files.items() if digest not in wrong}
             reach = Reach(root, good)
             wanted = self._wanted(reach, names)
         wrong |= dict.fromkeys(reach.unreadable, "unreadable")
@@ -122,6 +119,20 @@ class StoreCheck:
             elif digest in good and good[digest].st_size != want.need.descriptor.size:
                 wrong[digest] = "size"
         return _Look(files, len(names), wanted, wrong)
+
+    def _problems(
+        self, root: StoreFolder, files: dict[Digest, os.stat_result]
+    ) -> dict[Digest, str]:
+        """Return the problems of files, and report progress."""
+        total, done = sum(status.st_size for status in files.values()), 0
+        wrong = {}
+        for digest, status in files.items():
+            problem = self._problem(root, digest, status)
+            if problem:
+                wrong[digest] = problem
+            done += status.st_size
+            self._tell(done, total)
+        return wrong
 
     def _problem(self, root: StoreFolder, digest: Digest, status: os.stat_result) -> str:
         """Return the problem of a single file; empty if it is intact or gone by now."""

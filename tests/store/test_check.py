@@ -93,6 +93,22 @@ def test_verify_reports_a_valid_store_as_valid(store: LocalStore) -> None:
     assert verified.size == verified.hashed > 0
 
 
+def test_image_pulled_during_a_check_is_whole(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store", fsync=False)
+    pull(store, APP, ONE)
+    left = [(OTHER, TWO)]
+
+    def pull_another(_done: int, _total: int) -> None:
+        if left:
+            pull(store, *left.pop())
+
+    verified = store.verify(full=True, hashed=pull_another)
+
+    assert verified.damaged == ()
+    assert verified.names == 2
+    assert verified.blobs == len({*ONE.documents, *ONE.blobs, *TWO.documents, *TWO.blobs})
+
+
 def test_verify_of_a_missing_store_is_valid_and_creates_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "none")
 
