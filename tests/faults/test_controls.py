@@ -17,8 +17,8 @@ from resolver.store import LocalStore
 from tests.faults import invariants
 from tests.faults.injection import Fault
 from tests.faults.samples import AMD64, MIB, digest_of, img_a, layers
-from tests.faults.test_concurrency import Sampler, counted, slow
-from tests.kit.messages import Reply
+from tests.faults.test_concurrency import Sampler, counted
+from tests.kit.messages import Reply, Seen
 from tests.kit.outcomes import (
     PASSWORD,
     TOKEN,
@@ -179,13 +179,25 @@ def test_control_finds_repeated_fetches_of_held_content(
 
 
 def test_control_finds_processes_without_locks(ground: Ground) -> None:
-    slow(ground)
+    blobs = img_a().child(AMD64).blobs
+    again = {digest: threading.Event() for digest in blobs}
+    asked: set[str] = set()
+
+    def until_another_asks(seen: Seen) -> None:
+        digest = seen.path.rpartition("/")[2]
+        if digest in asked:
+            again[digest].set()
+        asked.add(digest)
+        again[digest].wait(10)
+
+    for digest in blobs:
+        ground.registry.on("GET", f"/v2/img-a/blobs/{digest}", until_another_asks)
     jobs = [ground.pulling(sabotage="no_locks") for _ in range(8)]
 
     ground.crew.run(*jobs)
 
     # Each process fetches everything: without locks, eight fetch the same content.
-    assert any(counted(ground, digest) > 1 for digest in img_a().child(AMD64).blobs)
+    assert any(counted(ground, digest) > 1 for digest in blobs)
 
 
 def test_sampler_finds_a_momentary_fault(tiny: Ground) -> None:
