@@ -143,6 +143,7 @@ def own_modules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]
     return found
 
 
+@pytest.mark.skipif(find_spec("pyreqwest") is None, reason="httpx needs other modules")
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_command_loads_no_more_modules(own_modules: dict[str, set[str]], name: str) -> None:
     assert len(own_modules[name]) <= MODULES[name], sorted(own_modules[name])

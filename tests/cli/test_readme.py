@@ -236,6 +236,7 @@ def test_github_pipeline_builds_an_index_checks_and_locks_it(
 def test_gitlab_pipeline_builds_an_index_checks_and_locks_it(
     builder: dict[str, str], tmp_path: Path
 ) -> None:
+    pytest.importorskip("pyreqwest", reason="the package requires it")
     jobs = yaml.safe_load(fenced("pipelines.md", "yaml", ".gitlab-ci.yml"))
     folder = tmp_path / "work"
     folder.mkdir()

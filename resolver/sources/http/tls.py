@@ -144,20 +144,23 @@ def _named_by_variable(name: str, place: Path, observe: Observer, *, own: bool) 
     if not place.exists():
         observe(Warned("trust-missing", f"`{name}` names `{place}`, which does not exist"))
         return []
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    folder = place.is_dir()
     if not own:
-        # OpenSSL reads them itself and would block on a FIFO.
-        for file in files:
-            if not file.is_dir() and not file.is_file() and file.exists():
-                raise InvalidConfiguration(str(file), "", "it is not a regular file")
+        # OpenSSL reads them itself and would block on a FIFO. The system's folder has hundreds.
+        entries = (
+            [each.path for each in os.scandir(place) if not each.is_file()] if folder else [place]
+        )
+        for each in map(Path, entries):
+            if not each.is_dir() and not each.is_file() and each.exists():
+                raise InvalidConfiguration(str(each), "", "it is not a regular file")
         return []
     found: list[bytes] = []
-    for file in files:
+    for file in sorted(place.iterdir()) if folder else [place]:
         try:
             found += _certificates(file)
         except InvalidConfiguration:
             # A folder of certificates may hold other files too.
-            if not place.is_dir():
+            if not folder:
                 raise
     return found
 

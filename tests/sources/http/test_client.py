@@ -705,6 +705,7 @@ def test_entropy_is_not_gathered_for_another_engine(
 def test_gathering_entropy_begins_a_tls_handshake_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pytest.importorskip("pyreqwest")
     received: list[bytes] = []
 
     class Watched(socket.socket):
@@ -740,6 +741,8 @@ def test_gathering_entropy_begins_a_tls_handshake_and_leaves_nothing(
 
 
 def test_gathering_entropy_needs_no_listening_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyreqwest")
+
     def refuse(_address: tuple[str, int]) -> None:
         raise PermissionError
 
