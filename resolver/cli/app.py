@@ -244,7 +244,8 @@ def _resource_error(defect: Exception) -> ResolverError | None:
     Native code that runs out of memory may also raise `SystemError`; it counts only if the
     memory of the process is limited.
     """
-    if isinstance(defect, MemoryError) or (isinstance(defect, SystemError) and _is_limited()):
+    is_short = "can't allocate lock" in str(defect) or isinstance(defect, MemoryError)
+    if is_short or (isinstance(defect, SystemError) and _is_limited()):
         return OutputFault(
             "this process has reached its memory limit",
             "raise the limit (`ulimit -v`), or reduce concurrency with `--jobs 1`",

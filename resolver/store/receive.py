@@ -420,13 +420,14 @@ class BackgroundHasher:
             if frontier - self._hashed < HASH_STEP or self._stopping:
                 return
             if self._thread is None:
-                thread = threading.Thread(target=self._follow, name="hash", daemon=True)
-                # Without a thread, `finish` hashes everything.
-                self._thread = thread
                 try:
+                    thread = threading.Thread(target=self._follow, name="hash", daemon=True)
                     thread.start()
-                except RuntimeError:
-                    self._thread = None
+                except (RuntimeError, MemoryError):
+                    # Without a thread, `finish` hashes everything.
+                    self._stopping = True
+                else:
+                    self._thread = thread
             else:
                 self._state.notify()
 
@@ -440,8 +441,10 @@ class BackgroundHasher:
         with self._state:
             self._stopping = True
             self._state.notify()
-        if self._thread is not None:
-            self._thread.join()
+            # Under the lock, or it may not have been started yet.
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def finish(self, size: int) -> str:
         """Hash the rest and return the hash of the first `size` bytes, as hex."""

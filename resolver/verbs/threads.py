@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -184,7 +185,7 @@ class DaemonPool:
             self._threads.append(thread)
             try:
                 thread.start()
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 self._threads.remove(thread)
 
     def close(self, seconds: float | None = None) -> bool:
@@ -206,7 +207,10 @@ class DaemonPool:
         while True:
             with self._state:
                 self._idle += 1
-                self._state.wait_for(lambda: self._waiting or self._closed or self._is_surplus())
+                with suppress(RuntimeError):  # No memory for a lock: end, or do what waits.
+                    self._state.wait_for(
+                        lambda: self._waiting or self._closed or self._is_surplus()
+                    )
                 self._idle -= 1
                 if not self._waiting or self._is_surplus():
                     self._threads.remove(threading.current_thread())

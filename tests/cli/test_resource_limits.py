@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         (SystemError("error return without exception set"), True, 8, "memory"),
         (SystemError("error return without exception set"), False, app.DEFECT, "bug in resolver"),
         (RuntimeError("can't start new thread"), False, 8, "threads"),
+        (RuntimeError("can't allocate lock"), False, 8, "memory"),
         (RuntimeError("dictionary changed size"), True, app.DEFECT, "bug in resolver"),
     ],
 )

@@ -221,7 +221,9 @@ def _become(job: dict[str, Any], barrier: int, output: Path) -> None:
         os.close(barrier)
         if "as" in job["limits"]:
             # What this fork has reserved in advance (pyreqwest: 1 GiB) is above the limit already.
-            os.execv(sys.executable, [sys.executable, "-m", "resolver", *job["words"]])
+            # Measuring coverage needs memory, too.
+            names = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+            os.execve(sys.executable, [sys.executable, "-m", "resolver", *job["words"]], names)
         sys.argv = ["resolver", *job["words"]]
         from resolver.cli.app import main
 

@@ -50,6 +50,22 @@ def test_pool_starts_daemon_threads_on_demand() -> None:
     assert workers.close(5)
 
 
+def test_thread_without_memory_for_a_lock_ends_and_the_work_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = DaemonPool(2, "test")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't allocate lock")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers._state, "wait_for", fail)
+        futures = [workers.submit(partial(pow, number, 2)) for number in range(50)]
+
+        assert [future.result(5) for future in futures] == [number**2 for number in range(50)]
+    assert workers.close(5)
+
+
 def test_pool_raises_a_failure_with_its_result() -> None:
     workers = DaemonPool(1, "test")
 

@@ -98,7 +98,7 @@ def interruptible(work: Callable[[], T], abort: Callable[[], None]) -> T:
     try:
         # A daemon, so that exit does not wait for it.
         threading.Thread(target=run, name="resolver-request", daemon=True).start()
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         # No thread available: run it here, without interruption before its timeout.
         return work()
     try:
