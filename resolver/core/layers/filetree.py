@@ -91,7 +91,7 @@ class _Rows:
     def find(self, key: bytes) -> tuple[int, int]:
         """Return the slot of a key in the hash table, and the place of its row, 0 if it has none.
 
-        The hash of bytes is keyed at random, so nobody can choose names that collide.
+        The hash of bytes is keyed at random, so names that collide cannot be chosen.
         """
         slot = hash(key) & (len(self._slots) - 1)
         while (place := self._slots[slot]) and not self._rows.startswith(key, place):
