@@ -125,7 +125,7 @@ class DaemonPool:
         self._waiting: dict[object, deque[tuple[Callable[[], None], Callable[[], bool]]]] = {}
         self._length = 0
         self._idle = 0
-        self._threads: list[threading.Thread] = []
+        self._threads: set[threading.Thread] = set()
         self._closed = False
 
     def submit(self, work: Callable[[], Result], line: object = None) -> Future[Result]:
@@ -182,11 +182,11 @@ class DaemonPool:
         """
         if self._idle < self._length and len(self._threads) < self._count:
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._threads.append(thread)
+            self._threads.add(thread)
             try:
                 thread.start()
             except (RuntimeError, MemoryError):
-                self._threads.remove(thread)
+                self._threads.discard(thread)
 
     def close(self, seconds: float | None = None) -> bool:
         """Take no more work, drop what was not begun, and wait; False if some is still under way.
@@ -213,7 +213,7 @@ class DaemonPool:
                     )
                 self._idle -= 1
                 if not self._waiting or self._is_surplus():
-                    self._threads.remove(threading.current_thread())
+                    self._threads.discard(threading.current_thread())
                     self._state.notify_all()
                     return
                 work, _ = self._next()

@@ -165,11 +165,16 @@ class Piece:
     @property
     def requests(self) -> int:
         """Requests needed, about; exact where chunks are copied. Embedded content needs none."""
+        if self.rebuilt is not None:
+            return self.rebuilt.requests
         if self.reuse is not None:
-            if self.reuse.copied:
-                return self.reuse.requests
             return self.reuse.toc_requests + range_count(self.missing - self.reuse.toc_bytes)
         return range_count(self.missing) if self.descriptor.data is None else 0
+
+    @property
+    def rebuilt(self) -> ChunkReuse | None:
+        """How the layer is rebuilt, if chunks are copied."""
+        return self.reuse if self.reuse is not None and self.reuse.copied else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,7 @@ def _totals(answer: Plan) -> tuple[tuple[str, str], ...]:
         word = "request" if requests == 1 else "requests"
         fetch = f"{megabytes(missing)} of {megabytes(total)}, in {requests} {word}"
     facts = [("fetch", fetch), ("held", megabytes(answer.bytes_held))]
-    reused = [piece.reuse for piece in answer.pieces if piece.reuse is not None]
-    gaps = sorted({reuse.gap for reuse in reused if reuse.copied})
+    gaps = sorted({piece.rebuilt.gap for piece in answer.pieces if piece.rebuilt is not None})
     if gaps:
         several = " and ".join(megabytes(gap) for gap in gaps)
         facts.append(("chunks", f"held runs shorter than {several} are fetched along"))
@@ -205,8 +204,8 @@ def _state(piece: Piece) -> str:
     match piece.state:
         case ContentState.HELD:
             return f"held{where}"
-        case ContentState.MISSING | ContentState.PARTIAL if piece.reuse and piece.reuse.copied:
-            held = _sources(piece.reuse)
+        case ContentState.MISSING | ContentState.PARTIAL if piece.rebuilt is not None:
+            held = _sources(piece.rebuilt)
             size, total = megabytes(piece.missing), megabytes(piece.descriptor.size)
             return f"missing {size} of {total} (chunks from {held})"
         case ContentState.PARTIAL:
@@ -342,7 +341,7 @@ def piece(value: Piece) -> Plain:
         "place": value.place,
         "have": value.have,
         "missing": value.missing,
-        "chunks": _chunks(value.reuse) if value.reuse and value.reuse.copied else None,
+        "chunks": _chunks(value.rebuilt) if value.rebuilt is not None else None,
     }
 
 
